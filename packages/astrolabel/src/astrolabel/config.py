@@ -1,0 +1,145 @@
+"""Every number the labels depend on: unit, default and the reason for it.
+
+The dataclasses are frozen and hold plain values only, so that a configuration can be
+written into the COCO file, read back and hashed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from astrolabel.errors import InputError
+
+
+@dataclass(frozen=True)
+class TileConfig:
+    """How a coadd is cut into the images of the dataset."""
+
+    size: int = 1050
+    """Longest side of a tile in pixels; 4x4 tiles of an HSC patch of 4200 (paper, 3.2).
+    Tiles of one coadd differ by at most one pixel and never exceed this."""
+    halo: int = 64
+    """Pixels around a tile that are deblended with it and then cut off, so that a source
+    on the edge is seen whole. 64 px = 11 arcsec at HSC's scale, more than the radius of
+    all but the few largest galaxies of a patch."""
+    max_no_data: float = 0.3
+    """A tile is left out of all bands when more than this fraction of its pixels carry
+    no data in any one band (paper, 3.1)."""
+
+
+@dataclass(frozen=True)
+class DetectConfig:
+    """Where the sources are."""
+
+    threshold_sigma: float = 5.0
+    """Detection threshold in sigma of the detection image's noise (paper, 3.2)."""
+    noise: str = "variance"
+    """`variance`: the VARIANCE plane, or its estimate; `sep`: the rms of sep's background,
+    which crowding inflates (the paper's recipe)."""
+    min_area: int = 5
+    """Connected pixels above threshold that make a footprint; sep's default."""
+    deblend_levels: int = 32
+    """Levels of sep's multi-threshold deblending; sep's default."""
+    deblend_contrast: float = 1e-4
+    """Fraction of the parent's flux that makes a branch its own source. sep's default
+    0.005 (the paper's) loses a source 5.75 mag fainter than its blend partner; 1e-4 keeps
+    down to 10 mag."""
+    peaks: str = "log"
+    """`sep`: sep's sources only; `log`: local maxima of a Laplacian of Gaussian are added
+    to them, which finds the shoulders that multi-thresholding cannot separate."""
+    log_sigma_px: float = 1.25
+    """Width of the Laplacian of Gaussian; about half a seeing disc of HSC, where it
+    responds most to a point source while separating two that are 1.5 FWHM apart."""
+    log_contrast: float = 0.05
+    """A peak counts only when its Laplacian is at least this fraction of the strongest
+    within a few seeing discs: below it are the arms, knots and photon noise of one bright
+    object and the spikes of a saturated star, not neighbours."""
+
+
+@dataclass(frozen=True)
+class DeblendConfig:
+    """How footprints are grouped into blends and fitted."""
+
+    engine: str = "cmf"
+    """Name in the registry of deblenders."""
+    max_peaks: int = 40
+    """Peaks a blend may hold; a larger group is cut at its weakest bridges. The fit's
+    time grows with peaks times pixels."""
+    max_pixels: int = 300 * 300
+    """Area of a blend's cutout; what is larger is cut, and a single source that is
+    larger is flagged."""
+    padding_px: int = 8
+    """Sky around a footprint that is fitted with it, about three HSC seeing radii."""
+    max_iterations: int = 60
+    """Steps of one fit."""
+    tolerance: float = 1e-3
+    """A fit has converged when chi2 changes by less than this fraction."""
+
+
+@dataclass(frozen=True)
+class MaskConfig:
+    """From a deblended source to its mask."""
+
+    threshold_sigma: float = 5.0
+    """Mask threshold in sigma of the detection image's sky noise (paper, 3.2)."""
+    min_area: int = 1
+    """Smallest mask in pixels that is written as a label."""
+
+
+@dataclass(frozen=True)
+class ClassifyConfig:
+    """Which catalog gives the classes, and by which rule."""
+
+    scheme: str = "none"
+    """`hsc`: extendedness of a forced catalog; `hst`: mu_class of an ACS catalog;
+    `none`: one class, `source`."""
+    radius_arcsec: float = 1.0
+    """Match radius (paper, 3.2 and 4.1)."""
+    magnitude_band: str = "i"
+    """Band in which the catalog's and the label's magnitudes are compared (paper, 3.2)."""
+    max_magnitude_difference: float = 1.0
+    """Candidates farther off in that band are no match (paper, 3.2)."""
+    keep_unmatched: bool = False
+    """Write sources without a class as ignore regions (`iscrowd: 1`) instead of leaving
+    them out (the paper's rule)."""
+
+
+@dataclass(frozen=True)
+class LabelConfig:
+    """Everything `make-coco` needs beyond the input files."""
+
+    preset: str = "default"
+    tile: TileConfig = field(default_factory=TileConfig)
+    detect: DetectConfig = field(default_factory=DetectConfig)
+    deblend: DeblendConfig = field(default_factory=DeblendConfig)
+    mask: MaskConfig = field(default_factory=MaskConfig)
+    classify: ClassifyConfig = field(default_factory=ClassifyConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    def digest(self) -> str:
+        """Hash of all values, 16 hex digits; equal configurations give equal hashes."""
+        text = json.dumps(self.to_dict(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def preset(name: str) -> LabelConfig:
+    """The named recipe.
+
+    ``default`` is the best known; ``paper`` is the recipe of section 3.2 to the letter:
+    sep alone, with its own background's rms and its default deblending, tiles on their own.
+    """
+    if name == "default":
+        return LabelConfig()
+    if name == "paper":
+        return LabelConfig(
+            preset="paper",
+            tile=TileConfig(halo=0),
+            detect=DetectConfig(noise="sep", deblend_contrast=0.005, peaks="sep"),
+        )
+    raise InputError(f"unknown preset {name!r}", remedy="choose default or paper")

@@ -1,0 +1,1 @@
+"""Deblenders: one group of overlapping sources in, each source alone out."""

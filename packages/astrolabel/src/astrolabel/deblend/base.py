@@ -1,0 +1,80 @@
+"""What every deblender takes and gives: `Blend` in, `BlendFit` out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from astrolabel.box import Box
+
+
+@dataclass(frozen=True, eq=False)
+class Blend:
+    """One group of sources whose light overlaps, cut out of a coadd.
+
+    Attributes
+    ----------
+    image : (C, H, W) float32 counts, finite everywhere (zero where `weights` is zero).
+    weights : (C, H, W) float32, 1/variance; zero where a pixel must not be used.
+    psfs : (C, P, P) float32, P odd, each summing to one.
+    peaks : (N, 2) float64, (y, x) of the sources in this cutout's pixels; all inside.
+    """
+
+    image: NDArray[np.float32]
+    weights: NDArray[np.float32]
+    psfs: NDArray[np.float32]
+    peaks: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class SourceFit:
+    """One deblended source, as it would look alone in the observed images.
+
+    Attributes
+    ----------
+    box : where `model` lies in the blend's cutout; always inside it.
+    model : (C, h, w) float32 counts, convolved with each band's PSF.
+    flux : (C,) float64 counts: the model's total, also of what the box cuts off.
+    kind : ``point`` or ``extended``.
+    state : ``ok`` or ``failed:<reason>``; a failed source is never written as a label.
+    """
+
+    box: Box
+    model: NDArray[np.float32]
+    flux: NDArray[np.float64]
+    kind: str
+    state: str = "ok"
+
+
+@dataclass(frozen=True, eq=False)
+class BlendFit:
+    """The fit of one blend.
+
+    Attributes
+    ----------
+    sources : one per peak, in the order of the peaks.
+    chi2_per_pixel : sum of weights * residual^2 over the number of (band, pixel)
+        values with positive weight.
+    n_iterations : steps taken.
+    converged : whether the relative change of chi2 fell below the tolerance.
+    """
+
+    sources: tuple[SourceFit, ...]
+    chi2_per_pixel: float
+    n_iterations: int
+    converged: bool
+
+
+class Deblender(Protocol):
+    """A deblender is built once per run and called once per blend.
+
+    It must be picklable, and give the same fit for the same blend whatever it has
+    been called with before.
+    """
+
+    name: str
+
+    def fit(self, blend: Blend) -> BlendFit: ...

@@ -1,0 +1,1 @@
+"""Readers: one survey layout each, all giving a `Coadd`."""
