@@ -37,6 +37,10 @@ class DetectConfig:
 
     threshold_sigma: float = 5.0
     """Detection threshold in sigma of the detection image's noise (paper, 3.2)."""
+    combine: str = "sum"
+    """`sum`: the detection image is the plain sum of the bands (paper, 3.2); `weighted`:
+    each band is first divided by its sky sigma, which goes deeper where one band is much
+    noisier than the others (DECaLS z). Masks are cut on the same image."""
     noise: str = "variance"
     """`variance`: the VARIANCE plane, or its estimate; `sep`: the rms of sep's background,
     which crowding inflates (the paper's recipe)."""
@@ -51,9 +55,9 @@ class DetectConfig:
     peaks: str = "log"
     """`sep`: sep's sources only; `log`: local maxima of a Laplacian of Gaussian are added
     to them, which finds the shoulders that multi-thresholding cannot separate."""
-    log_sigma_px: float = 1.25
-    """Width of the Laplacian of Gaussian; about half a seeing disc of HSC, where it
-    responds most to a point source while separating two that are 1.5 FWHM apart."""
+    log_sigma_fwhm: float = 0.28
+    """Width of the Laplacian of Gaussian in units of the bands' mean seeing FWHM: 1.25 px
+    for HSC gri. Narrower amplifies the noise, wider merges sources 1.5 FWHM apart."""
     log_contrast: float = 0.05
     """A peak counts only when its Laplacian is at least this fraction of the strongest
     within a few seeing discs: below it are the arms, knots and photon noise of one bright

@@ -1,1 +1,258 @@
-"""Readers: one survey layout each, all giving a `Coadd`."""
+"""Readers: find the coadds a user points at, and read any part of one as a `Coadd`.
+
+A `CoaddFiles` says where the pixels of one coadd are; it is cheap to make and to send to
+a worker, which then reads only its own tile (and halo) from disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from astrolabel import noise, psf
+from astrolabel.box import Box
+from astrolabel.coadd import Coadd
+from astrolabel.errors import InputError
+from astrolabel.readers import layers as fits_layers
+from astrolabel.readers.layers import Layers
+
+BAD_PLANES = ("NO_DATA", "BAD", "CR", "UNMASKEDNAN")
+"""Mask planes whose pixels are not measurements. Saturated and interpolated pixels stay:
+without them every bright star would lose its middle and with it its label."""
+
+
+@dataclass(frozen=True)
+class CoaddFiles:
+    """Where the bands of one coadd are.
+
+    Attributes
+    ----------
+    name : unique in a run; names the coadd's tiles.
+    bands : in the order in which they were asked for.
+    layers : one per band.
+    variance, mask : further files per band, for surveys that keep these apart.
+    psf : stamp files per band; bands without one are estimated.
+    zeropoints : AB magnitude of one count where the user gave it.
+    """
+
+    name: str
+    bands: tuple[str, ...]
+    layers: tuple[Layers, ...]
+    tract: str = ""
+    patch: str = ""
+    psf: Mapping[str, Path] = field(default_factory=dict)
+    variance: Mapping[str, Layers] = field(default_factory=dict)
+    mask: Mapping[str, Layers] = field(default_factory=dict)
+    zeropoints: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.layers[0].shape
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Every file that is read, once, in a fixed order."""
+        found = [layer.path for layer in self.layers]
+        for more in (self.variance, self.mask):
+            found += [more[b].path for b in self.bands if b in more]
+        found += [self.psf[b] for b in self.bands if b in self.psf]
+        return tuple(dict.fromkeys(found))
+
+
+def check(files: CoaddFiles) -> None:
+    """Whether all bands lie on the same pixels of the sky.
+
+    Raises
+    ------
+    InputError
+        For bands of different shape, or whose WCS put the corners more than a tenth of a
+        pixel apart.
+    """
+    first = files.layers[0]
+    for layer in (*files.layers, *files.variance.values(), *files.mask.values()):
+        if layer.shape != first.shape:
+            raise InputError(
+                f"{_by(layer.shape)} pixels, but {first.path.name} has {_by(first.shape)}",
+                file=layer.path,
+                remedy="give bands resampled to one frame",
+            )
+    reference = fits_layers.read_wcs(first)
+    height, width = first.shape
+    x, y = np.array([0, width - 1, 0, width - 1]), np.array([0, 0, height - 1, height - 1])
+    for layer in files.layers[1:]:
+        wcs = fits_layers.read_wcs(layer)
+        if (wcs is None) != (reference is None):
+            raise InputError(
+                f"only one of this file and {first.path.name} has a WCS", file=layer.path
+            )
+        if wcs is None or reference is None:
+            continue
+        back = reference.all_world2pix(*wcs.all_pix2world(x, y, 0), 0, quiet=True)
+        apart = float(np.nanmax(np.hypot(back[0] - x, back[1] - y)))
+        if not apart < 0.1:
+            raise InputError(
+                f"its WCS is up to {apart:.3g} pixels off that of {first.path.name}",
+                file=layer.path,
+                remedy="give bands resampled to one frame",
+            )
+
+
+def _by(shape: tuple[int, int]) -> str:
+    return f"{shape[0]}x{shape[1]}"
+
+
+@dataclass(frozen=True, eq=False)
+class Characteristics:
+    """What is known of a coadd as a whole and needed for each of its tiles.
+
+    Attributes
+    ----------
+    psfs : (C, P, P) float32 stamps.
+    notes : how the stamps, and what else the files do not hold, come about.
+    """
+
+    psfs: NDArray[np.float32]
+    notes: Mapping[str, str]
+
+
+def characterise(files: CoaddFiles) -> Characteristics:
+    """PSFs of a coadd: read, else fitted to its stars, else a Moffat of the seeing."""
+    stamps, notes = [], {}
+    wcs = fits_layers.read_wcs(files.layers[0])
+    scale = None if wcs is None else float(np.sqrt(wcs.proj_plane_pixel_area().to_value("arcsec2")))
+    for band, layer in zip(files.bands, files.layers, strict=True):
+        if band in files.psf:
+            stamps.append(read_psf(files.psf[band], band, files.bands))
+            notes[f"psf_{band}"] = f"read from {files.psf[band].name}"
+            continue
+        pixels, _, valid = _band_arrays(files, band, layer, Box.of_shape(files.shape))
+        found = psf.from_stars(pixels, valid)
+        if found is None:
+            seeing = fits_layers.read_seeing_arcsec(layer)
+            if seeing is not None and scale is not None:
+                width, why = seeing / scale, f"the header's seeing of {seeing:.2f}\""
+            else:
+                width, why = psf.DEFAULT_FWHM_PX, "no stars and no seeing in the header: a guess"
+            found = psf.moffat(width), f"Moffat of FWHM {width:.2f} px, {why}"
+        stamps.append(found[0])
+        notes[f"psf_{band}"] = found[1]
+    return Characteristics(psf.common_size(stamps), notes)
+
+
+def read_psf(path: Path, band: str, bands: Sequence[str]) -> NDArray[np.float32]:
+    """The stamp of one band: the HDU of that name, the plane of a cube, or the only image."""
+    with fits_layers.open_fits(path) as hdus:
+        images = [h for h in hdus if h.is_image and len(h.shape) in (2, 3)]
+        named = [h for h in images if str(h.header.get("EXTNAME", "")).strip().lower() == band]
+        if named:
+            data = np.array(named[0].data)
+        elif len(images) == 1 and len(images[0].shape) == 3 and images[0].shape[0] == len(bands):
+            data = np.array(images[0].data[list(bands).index(band)])
+        elif len(images) == 1 and len(images[0].shape) == 2:
+            data = np.array(images[0].data)
+        else:
+            raise InputError(
+                f"no PSF stamp for band {band}",
+                file=path,
+                remedy=f"give one 2-D image, one HDU named after each band, or a cube of "
+                f"{len(bands)} planes",
+            )
+    return psf.normalise(data, path)
+
+
+def read(files: CoaddFiles, known: Characteristics, box: Box | None = None) -> Coadd:
+    """The part of a coadd inside `box` (all of it by default).
+
+    What the files do not hold is made from the pixels read: the variance is the rms of
+    the source-free sky, whose level is then also subtracted. `Coadd.notes` says so.
+    """
+    frame = Box.of_shape(files.shape)
+    box = frame if box is None else box & frame
+    notes = dict(known.notes)
+    images, variances, valids = [], [], []
+    masks: list[tuple[NDArray[np.int32], dict[str, int]] | None] = []
+    for band, layer in zip(files.bands, files.layers, strict=True):
+        image, variance, valid = _band_arrays(files, band, layer, box)
+        masks.append(fits_layers.read_mask(files.mask.get(band, layer), box))
+        if variance is None:
+            sky = noise.source_free_sky(image, valid)
+            image, variance = image - sky.level, sky.rms**2
+            valid = valid & (variance > 0)
+            notes[f"variance_{band}"] = "rms of the source-free sky, squared; its level subtracted"
+        images.append(image)
+        variances.append(variance)
+        valids.append(valid)
+    if all(m is None for m in masks):
+        notes["mask"] = "none given: pixels that are not finite have no data"
+    mask, planes = _one_mask(masks, box.shape)
+    zeropoints = []
+    for band, layer in zip(files.bands, files.layers, strict=True):
+        zeropoint = files.zeropoints.get(band, fits_layers.read_zeropoint(layer))
+        if zeropoint is None and layer.mask is not None and layer.path.name.startswith("calexp"):
+            zeropoint = 27.0  # every HSC coadd is scaled to this (FLUXMAG0 = 0 in some files)
+        if zeropoint is None:
+            notes[f"zeropoint_{band}"] = "unknown: no magnitudes"
+        zeropoints.append(np.nan if zeropoint is None else zeropoint)
+    wcs = fits_layers.read_wcs(files.layers[0])
+    if wcs is None:
+        notes["wcs"] = "none: no sky positions"
+    origin = fits_layers.read_origin(files.layers[0])
+    return Coadd(
+        name=files.name,
+        bands=files.bands,
+        image=np.stack(images),
+        variance=np.stack(variances),
+        valid=np.stack(valids),
+        psfs=known.psfs,
+        zeropoints=tuple(zeropoints),
+        planes=planes,
+        mask=mask,
+        wcs=None if wcs is None else wcs.slice(box.slices),
+        origin=(origin[0] + box.y0, origin[1] + box.x0),
+        tract=files.tract,
+        patch=files.patch,
+        notes=notes,
+    )
+
+
+def _band_arrays(
+    files: CoaddFiles, band: str, layer: Layers, box: Box
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, NDArray[np.bool_]]:
+    """(image, variance or None, valid) of one band."""
+    image = fits_layers.read_image(layer, box)
+    own = files.variance.get(band)
+    variance = fits_layers.read_variance(replace(own, variance=own.image) if own else layer, box)
+    valid = np.isfinite(image)
+    found = fits_layers.read_mask(files.mask.get(band, layer), box)
+    if found is not None:
+        bits, planes = found
+        for plane in BAD_PLANES:
+            if plane in planes:
+                valid &= (bits & (1 << planes[plane])) == 0
+    if variance is not None:
+        valid &= np.isfinite(variance) & (variance > 0)
+    return image, variance, valid
+
+
+def _one_mask(
+    masks: list[tuple[NDArray[np.int32], dict[str, int]] | None], shape: tuple[int, int]
+) -> tuple[NDArray[np.int32] | None, dict[str, int]]:
+    """The bands' masks on one set of bits: files number the same plane differently."""
+    planes: dict[str, int] = {}
+    for found in masks:
+        for plane in sorted(found[1], key=found[1].__getitem__) if found else ():
+            planes.setdefault(plane, len(planes))
+    if not planes:
+        return None, {}
+    out = np.zeros((len(masks), *shape), np.int32)
+    for k, found in enumerate(masks):
+        if found is None:
+            continue
+        bits, own = found
+        for plane, bit in own.items():
+            out[k] |= ((bits >> bit) & 1) << planes[plane]
+    return out, planes

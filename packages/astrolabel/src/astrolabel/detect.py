@@ -1,0 +1,202 @@
+"""The detection image, and the sources that stand above its noise."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import sep
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from astrolabel import noise, psf
+from astrolabel.coadd import Coadd
+from astrolabel.config import DetectConfig
+
+_SEP_LIMITS = threading.Lock()
+
+
+@dataclass(frozen=True, eq=False)
+class DetectionImage:
+    """The sum of the bands and its sky noise (paper, 3.2).
+
+    Attributes
+    ----------
+    band_weights : (C,) float32 by which each band counts in the sum.
+    image : (H, W) float32 counts; zero where not `valid`.
+    sky_sigma : (H, W) float32 counts: noise of a pixel of empty sky.
+    sigma : (H, W) float32 counts: noise with the sources' own photons.
+    valid : (H, W) bool: valid in every band.
+    """
+
+    band_weights: NDArray[np.float32]
+    image: NDArray[np.float32]
+    sky_sigma: NDArray[np.float32]
+    sigma: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """Where the sources are.
+
+    Attributes
+    ----------
+    peaks : (N, 2) float64, (y, x) in pixels, sorted by y then x.
+    footprint : (H, W) bool: the connected pixels of all sources above threshold.
+    segments : (H, W) int32: sep's own cut of the footprint among its sources, 0 outside.
+    """
+
+    peaks: NDArray[np.float64]
+    footprint: NDArray[np.bool_]
+    segments: NDArray[np.int32]
+
+
+def detection_image(coadd: Coadd, config: DetectConfig) -> DetectionImage:
+    """Sum of the bands with its noise, from the variances or from sep (`config.noise`)."""
+    valid = np.all(coadd.valid, axis=0)
+    weights = _band_weights(coadd, 0.5 if config.combine == "weighted" else 0.0)
+    image = noise.fill_invalid(np.tensordot(weights, _filled(coadd.image, coadd), 1), valid)
+    if config.noise == "sep":
+        sky = noise.sep_sky(image, valid)
+        image = noise.fill_invalid(image - sky.level, valid)
+        return DetectionImage(weights, image, sky.rms, sky.rms, valid)
+    variance = np.tensordot(weights**2, _filled(coadd.variance, coadd), 1).astype(np.float32)
+    sigma = np.sqrt(variance)
+    bright = valid & (image > 3 * sigma)  # rough: only to keep photon noise out of the sky
+    sources = ndimage.binary_dilation(bright, iterations=2)
+    sky_sigma = np.sqrt(noise.sky_variance(variance, valid, sources))
+    return DetectionImage(weights, image, sky_sigma, np.where(valid, sigma, sky_sigma), valid)
+
+
+def _filled(array: NDArray[np.float32], coadd: Coadd) -> NDArray[np.float32]:
+    return np.where(coadd.valid, array, 0)
+
+
+def _band_weights(coadd: Coadd, power: float) -> NDArray[np.float32]:
+    """(C,) weights that sum to C: typical variance to the -`power`.
+
+    One number per band for the whole tile: weights that change from pixel to pixel would
+    turn steps of depth into edges, and edges into sources.
+    """
+    typical = [
+        np.median(v[ok]) if ok.any() else np.inf
+        for v, ok in zip(coadd.variance, coadd.valid, strict=True)
+    ]
+    weights = np.array(typical) ** -power
+    if not weights.any():
+        weights = np.ones(len(coadd.bands))
+    return (weights * len(weights) / weights.sum()).astype(np.float32)
+
+
+def detect(coadd: Coadd, detection: DetectionImage, config: DetectConfig) -> Detections:
+    """Sources above ``config.threshold_sigma``, as `config` asks for.
+
+    sep's sources come first; Laplacian-of-Gaussian peaks are added where no source of
+    sep's lies within 1.5 pixels.
+    """
+    peaks, segments = sep_sources(detection, config)
+    if config.peaks == "log":
+        more = laplacian_peaks(coadd, detection, config)
+        if len(peaks) and len(more):
+            more = more[cKDTree(peaks).query(more)[0] > 1.5]
+        peaks = np.concatenate([peaks, more])
+    order = np.lexsort((peaks[:, 1], peaks[:, 0]))
+    above = detection.valid & (detection.image > config.threshold_sigma * detection.sky_sigma)
+    return Detections(peaks[order], (segments > 0) | above, segments)
+
+
+def sep_sources(
+    detection: DetectionImage, config: DetectConfig
+) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    """sep's sources: (N, 2) peaks and the (H, W) segmentation."""
+    data = noise.native(detection.image)
+    with _SEP_LIMITS:  # sep keeps its limits for the process
+        # Every pixel of a crowded field may be above threshold; sep's buffer of 300,000
+        # is smaller than a tile. 4096 peaks in one footprint is four times sep's limit.
+        sep.set_extract_pixstack(max(data.size, 300_000))
+        for limit in (1024, 4096, 16384, 65536):
+            sep.set_sub_object_limit(limit)
+            try:
+                table, segments = sep.extract(
+                    data,
+                    config.threshold_sigma,
+                    err=noise.native(detection.sky_sigma),
+                    mask=~detection.valid,
+                    minarea=config.min_area,
+                    filter_kernel=None if config.noise == "variance" else _SEP_KERNEL,
+                    deblend_nthresh=config.deblend_levels,
+                    deblend_cont=config.deblend_contrast,
+                    segmentation_map=True,
+                )
+                break
+            except Exception as error:
+                # sep raises a bare Exception; only the overflow is worth another round.
+                if "overflow" not in str(error) or limit == 65536:
+                    raise
+    peaks = np.stack([table["ypeak"], table["xpeak"]], axis=1).astype(np.float64)
+    return peaks, segments.astype(np.int32)
+
+
+_SEP_KERNEL = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], np.float32)
+"""sep's default filter, which the paper's recipe leaves in place."""
+
+
+def laplacian_peaks(
+    coadd: Coadd, detection: DetectionImage, config: DetectConfig
+) -> NDArray[np.float64]:
+    """Local maxima of the Laplacian of Gaussian of the inverse-variance-weighted sum.
+
+    A peak counts when it stands ``threshold_sigma`` above the noise of the filtered image
+    (propagated from the variance planes), and ``log_contrast`` of the strongest response
+    within four filter widths; when the image smoothed to the seeing stands as high, which
+    a hot pixel does not; and when a pixel beside it is above the detection threshold, since
+    it could have no mask otherwise.
+
+    Returns
+    -------
+    (N, 2) float64 of (y, x) in pixels.
+    """
+    weights = _band_weights(coadd, 1.0)
+    image = np.tensordot(weights, _filled(coadd.image, coadd), 1)
+    variance = np.tensordot(weights**2, _filled(coadd.variance, coadd), 1)
+    fwhm = float(np.mean([psf.fwhm_px(stamp) for stamp in coadd.psfs]))
+    width = config.log_sigma_fwhm * fwhm
+    response = -ndimage.gaussian_laplace(image, width, mode="constant")
+    sharp = response / _filtered_sigma(variance, lambda a: -ndimage.gaussian_laplace(a, width))
+    seeing = fwhm / FWHM_PER_SIGMA
+    smooth = ndimage.gaussian_filter(image, seeing, mode="constant")
+    smooth /= _filtered_sigma(variance, lambda a: ndimage.gaussian_filter(a, seeing))
+    strongest = ndimage.maximum_filter(response, size=2 * int(np.ceil(4 * width)) + 1)
+    above = detection.image > config.threshold_sigma * detection.sky_sigma
+    found = (
+        (response == ndimage.maximum_filter(response, size=3))
+        & detection.valid
+        & (sharp > config.threshold_sigma)
+        & (smooth > config.threshold_sigma)
+        & (response > config.log_contrast * strongest)
+        & ndimage.binary_dilation(above, np.ones((3, 3), bool))
+    )
+    return np.argwhere(found).astype(np.float64)
+
+
+FWHM_PER_SIGMA = 2.3548
+"""Of a Gaussian: 2 sqrt(2 ln 2)."""
+
+
+def _filtered_sigma(
+    variance: NDArray[np.float32], filter_: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """(H, W) noise of an image after a linear filter, from its variance.
+
+    Var(sum k_i x_i) = sum k_i^2 var_i; the squared kernel is narrow and the variance
+    smooth, so its sum times the variance averaged over its width will do.
+    """
+    impulse = np.zeros((65, 65))
+    impulse[32, 32] = 1
+    power = float((filter_(impulse) ** 2).sum())
+    local = ndimage.uniform_filter(variance.astype(np.float64), 3, mode="nearest")
+    return np.sqrt(np.maximum(power * local, np.finfo(np.float32).tiny))
