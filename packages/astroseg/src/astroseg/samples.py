@@ -1,0 +1,63 @@
+"""What crosses the engine seam: plain arrays and RLE, of no framework.
+
+Boxes are XYXY in pixel edges: a mask of the columns x0..x1 and rows y0..y1 has the box
+``[x0, y0, x1 + 1, y1 + 1]``. Labels count the classes from 0 in the order of the
+dataset's categories. Masks are COCO's compressed RLE dictionaries,
+``{"size": [H, W], "counts": str}``, of the whole image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rle = Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One image with its truth, ready for a model (contrast and augmentation applied).
+
+    Attributes
+    ----------
+    image : (C, H, W) float32, C the model's channels.
+    boxes : (N, 4) float32 XYXY.
+    labels : (N,) int64 from 0.
+    masks : N RLEs of (H, W).
+    image_id : of the COCO file.
+    """
+
+    image: NDArray[np.float32]
+    boxes: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    masks: tuple[Rle, ...]
+    image_id: int = 0
+
+    def __post_init__(self) -> None:
+        n = len(self.labels)
+        if self.boxes.shape != (n, 4) or len(self.masks) != n:
+            raise ValueError(
+                f"{n} labels, boxes of shape {self.boxes.shape}, {len(self.masks)} masks"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a model finds in one image, best score first.
+
+    Attributes
+    ----------
+    boxes : (N, 4) float32 XYXY, inside the image.
+    scores : (N,) float32 in 0..1.
+    labels : (N,) int64 from 0.
+    masks : N RLEs of the image's (H, W).
+    """
+
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    masks: tuple[Rle, ...]
