@@ -166,7 +166,7 @@ def decode_inside(rle: Rle, box: Box) -> NDArray[np.bool_]:
     return np.ascontiguousarray(columns[:, box.y0 : box.y1].T)
 
 
-def tight_box(mask: NDArray[np.bool_], box: Box = Box(0, 0, 0, 0)) -> list[int]:  # noqa: B008
+def tight_box(mask: NDArray[np.bool_], box: Box) -> list[int]:
     """[x, y, w, h] of the set pixels of a mask that lies at `box`.
 
     In COCO's convention: left edge of the first pixel, size in pixels. An empty mask
