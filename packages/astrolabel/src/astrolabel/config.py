@@ -82,6 +82,13 @@ class DeblendConfig:
     """Steps of one fit."""
     tolerance: float = 1e-3
     """A fit has converged when chi2 changes by less than this fraction."""
+    model_psf_sigma_px: float = 0.75
+    """Width of the Gaussian PSF of the frame the sources are modelled in: about the
+    narrowest that pixels sample (scarlet's models use 0.7 to 0.9), well below any
+    ground-based seeing. Where an observed PSF is as narrow, a narrower one is taken."""
+    extended_gain: float = 12.0
+    """A point source becomes extended when that lowers chi2 by this much: 3.5 sigma for
+    the one flux added, so that fewer than one star in 2000 is resolved by chance."""
 
 
 @dataclass(frozen=True)

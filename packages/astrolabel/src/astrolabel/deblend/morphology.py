@@ -1,0 +1,390 @@
+"""Compiled inner loops of the built-in deblender.
+
+Morphologies of one blend lie one after the other in a flat array: source n has the pixels
+``offsets[n] .. offsets[n+1]`` of its box ``boxes[n] = (y0, x0, height, width)``, row by
+row. Every function releases the interpreter's lock and is compiled once per machine.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+@numba.njit(cache=True, nogil=True)
+def monotonic(s: Array, cy: int, cx: int) -> None:
+    """Lower pixels, in place, until none exceeds the one nearer the centre on its ray.
+
+    Square rings are visited from the inside out. The ray from (cy, cx) through a pixel of
+    ring k crosses ring k-1 between two pixels; their linear interpolation is the limit.
+
+    Parameters
+    ----------
+    s : (h, w) float32.
+    cy, cx : the centre's pixel, inside the array.
+    """
+    h, w = s.shape
+    for k in range(1, max(max(cy, h - 1 - cy), max(cx, w - 1 - cx)) + 1):
+        shrink = (k - 1.0) / k
+        for side in (-1, 1):
+            y = cy + side * k
+            if 0 <= y < h:
+                yi = y - side
+                for d in range(max(-k, -cx), min(k, w - 1 - cx) + 1):
+                    at = cx + d * shrink
+                    lo = int(np.floor(at))
+                    f = at - lo
+                    limit = s[yi, lo]
+                    if f > 0:
+                        limit = (1 - f) * limit + f * s[yi, lo + 1]
+                    if s[y, cx + d] > limit:
+                        s[y, cx + d] = limit
+            x = cx + side * k
+            if 0 <= x < w:
+                xi = x - side
+                for d in range(max(-k + 1, -cy), min(k - 1, h - 1 - cy) + 1):
+                    at = cy + d * shrink
+                    lo = int(np.floor(at))
+                    f = at - lo
+                    limit = s[lo, xi]
+                    if f > 0:
+                        limit = (1 - f) * limit + f * s[lo + 1, xi]
+                    if s[cy + d, x] > limit:
+                        s[cy + d, x] = limit
+
+
+@numba.njit(cache=True, nogil=True)
+def assemble(s: Array, offsets: Array, boxes: Array, spectra: Array, scene: Array) -> None:
+    """Sum of all sources in the model frame, written over `scene` (C, F, G).
+
+    Pixels of `scene` beyond the cutout are the transforms' padding and become zero.
+    """
+    scene[:] = 0
+    for n in range(boxes.shape[0]):
+        y0, x0, h, w = boxes[n]
+        for c in range(scene.shape[0]):
+            a = spectra[n, c]
+            if a == 0:
+                continue
+            for i in range(h):
+                row = offsets[n] + i * w
+                for j in range(w):
+                    scene[c, y0 + i, x0 + j] += a * s[row + j]
+
+
+@numba.njit(cache=True, nogil=True)
+def weighted_residual(model: Array, image: Array, weights: Array, out: Array) -> float:
+    """chi2 of `model`; ``weights * (model - image)`` is written over `out` (C, F, G)."""
+    out[:] = 0
+    chi2 = 0.0
+    for c in range(image.shape[0]):
+        for y in range(image.shape[1]):
+            part = np.float32(0)
+            for x in range(image.shape[2]):
+                d = model[c, y, x] - image[c, y, x]
+                r = weights[c, y, x] * d
+                out[c, y, x] = r
+                part += r * d
+            chi2 += float(part)
+    return chi2
+
+
+@numba.njit(cache=True, nogil=True)
+def step_sizes(
+    share: Array,
+    offsets: Array,
+    boxes: Array,
+    spectra: Array,
+    curvature: Array,
+    total: Array,
+    out: Array,
+) -> None:
+    """Inverse of a diagonal that majorises the Hessian of chi2/2 in all morphologies.
+
+    ``K^T W K`` lies below the diagonal `curvature` (row sums, K >= 0), and at one pixel
+    the rank-one coupling of the sources below ``sum_m a_m u_m / u_n`` for any positive
+    u: a pixel's correction is divided among the sources in proportion to `share`.
+
+    Parameters
+    ----------
+    share : (total pixels,) float32 u, positive.
+    curvature : (C, H, W) float32, ``|K|^T W``.
+    total : (C, F, G) float32, sum of u times spectrum over the sources.
+    out : (total pixels,) float32, written.
+    """
+    for n in range(boxes.shape[0]):
+        y0, x0, h, w = boxes[n]
+        for i in range(h):
+            row = offsets[n] + i * w
+            for j in range(w):
+                d = np.float32(0)
+                for c in range(total.shape[0]):
+                    d += spectra[n, c] * curvature[c, y0 + i, x0 + j] * total[c, y0 + i, x0 + j]
+                out[row + j] = share[row + j] / d if d > 0 else np.float32(0)
+
+
+@numba.njit(cache=True, nogil=True)
+def proximal_step(
+    now: Array,
+    ahead: Array,
+    momentum: Array,
+    steps: Array,
+    offsets: Array,
+    boxes: Array,
+    peaks: Array,
+    spectra: Array,
+    moving: Array,
+    gradient: Array,
+) -> None:
+    """One accelerated proximal step of every moving morphology, in place.
+
+    From the extrapolated point `ahead`, where `gradient` was taken, down the gradient,
+    then non-negative and monotonic; then extrapolate (Beck & Teboulle 2009). A source
+    whose step runs against its momentum starts over (O'Donoghue & Candes 2015).
+
+    Parameters
+    ----------
+    now, ahead, steps : (total pixels,) float32.
+    momentum : (N,) float64, the t of FISTA.
+    peaks : (N, 2) int64, centre pixels in the cutout.
+    moving : (N,) bool.
+    gradient : (C, F, G) float32 of chi2/2 with respect to the scene in the model frame.
+    """
+    for n in range(boxes.shape[0]):
+        if not moving[n]:
+            continue
+        y0, x0, h, w = boxes[n]
+        lo = offsets[n]
+        new = np.empty((h, w), np.float32)
+        for i in range(h):
+            for j in range(w):
+                g = np.float32(0)
+                for c in range(gradient.shape[0]):
+                    g += spectra[n, c] * gradient[c, y0 + i, x0 + j]
+                p = lo + i * w + j
+                new[i, j] = max(ahead[p] - steps[p] * g, np.float32(0))
+        monotonic(new, peaks[n, 0] - y0, peaks[n, 1] - x0)
+        against = 0.0
+        for i in range(h):
+            for j in range(w):
+                p = lo + i * w + j
+                if steps[p] > 0:
+                    against += (ahead[p] - new[i, j]) * (new[i, j] - now[p]) / steps[p]
+        t = momentum[n]
+        t_next = 0.5 * (1 + np.sqrt(1 + 4 * t * t))
+        beta = np.float32((t - 1) / t_next)
+        if against > 0:
+            t_next, beta = 1.0, np.float32(0)
+        momentum[n] = t_next
+        for i in range(h):
+            for j in range(w):
+                p = lo + i * w + j
+                ahead[p] = new[i, j] + beta * (new[i, j] - now[p])
+                now[p] = new[i, j]
+
+
+@numba.njit(cache=True, nogil=True)
+def draw_point(out: Array, y: float, x: float, sigma: float, flux: float) -> None:
+    """Write a Gaussian of total `flux`, centred at (y, x) of `out` (h, w)."""
+    norm = flux / (2 * np.pi * sigma * sigma)
+    for i in range(out.shape[0]):
+        gy = norm * np.exp(-0.5 * ((i - y) / sigma) ** 2)
+        for j in range(out.shape[1]):
+            out[i, j] = gy * np.exp(-0.5 * ((j - x) / sigma) ** 2)
+
+
+@numba.njit(cache=True, nogil=True)
+def move_points(
+    now: Array,
+    ahead: Array,
+    offsets: Array,
+    boxes: Array,
+    peaks: Array,
+    centres: Array,
+    stiffness: Array,
+    spectra: Array,
+    points: Array,
+    gradient: Array,
+    sigma: float,
+    max_offset: float,
+) -> None:
+    """One Newton step in the position of every point source, then draw it anew.
+
+    Parameters
+    ----------
+    centres : (N, 2) float64, (y, x) in the cutout; changed.
+    stiffness : (N,) float64, curvature of chi2/2 with position for a unit flux.
+    max_offset : farthest a centre may go from its peak's pixel, pixels.
+    """
+    for n in range(boxes.shape[0]):
+        if not points[n]:
+            continue
+        y0, x0, h, w = boxes[n]
+        lo = offsets[n]
+        gy, gx, flux = 0.0, 0.0, 0.0
+        for i in range(h):
+            for j in range(w):
+                g = 0.0
+                for c in range(gradient.shape[0]):
+                    g += spectra[n, c] * gradient[c, y0 + i, x0 + j]
+                s = now[lo + i * w + j]
+                flux += s
+                gy += g * s * (y0 + i - centres[n, 0])
+                gx += g * s * (x0 + j - centres[n, 1])
+        k = stiffness[n] * flux * flux * sigma * sigma
+        if flux <= 0 or k <= 0:
+            continue
+        # A third of a pixel at a time: the quadratic model holds no farther.
+        dy = min(max(-gy / k, -0.33), 0.33)
+        dx = min(max(-gx / k, -0.33), 0.33)
+        limit = max_offset
+        centres[n, 0] = min(max(centres[n, 0] + dy, peaks[n, 0] - limit), peaks[n, 0] + limit)
+        centres[n, 1] = min(max(centres[n, 1] + dx, peaks[n, 1] - limit), peaks[n, 1] + limit)
+        s2 = np.empty((h, w), np.float32)
+        draw_point(s2, centres[n, 0] - y0, centres[n, 1] - x0, sigma, flux)
+        for i in range(h):
+            for j in range(w):
+                now[lo + i * w + j] = s2[i, j]
+                ahead[lo + i * w + j] = s2[i, j]
+
+
+@numba.njit(cache=True, nogil=True)
+def gram(
+    templates: Array, starts: Array, boxes: Array, image: Array, weights: Array
+) -> tuple[Array, Array]:
+    """Normal equations of all sources' fluxes, band by band.
+
+    Parameters
+    ----------
+    templates : flat float32; source n's (C, h, w) begin at ``starts[n]``.
+    boxes : (N, 4) int64, inside the cutout.
+
+    Returns
+    -------
+    (C, N, N) and (C, N) float64.
+    """
+    bands, count = image.shape[0], boxes.shape[0]
+    matrix = np.zeros((bands, count, count))
+    vector = np.zeros((bands, count))
+    for n in range(count):
+        y0, x0, h, w = boxes[n]
+        for c in range(bands):
+            weighted = np.empty((h, w), np.float32)
+            total = 0.0
+            for i in range(h):
+                row = starts[n] + (c * h + i) * w
+                part = np.float32(0)
+                for j in range(w):
+                    weighted[i, j] = templates[row + j] * weights[c, y0 + i, x0 + j]
+                    part += weighted[i, j] * image[c, y0 + i, x0 + j]
+                total += float(part)
+            vector[c, n] = total
+            for m in range(n, count):
+                v0, u0, g, f = boxes[m]
+                ya, yb = max(y0, v0), min(y0 + h, v0 + g)
+                xa, xb = max(x0, u0), min(x0 + w, u0 + f)
+                total = 0.0
+                for y in range(ya, yb):
+                    row = starts[m] + (c * g + y - v0) * f - u0
+                    part = np.float32(0)
+                    for x in range(xa, xb):
+                        part += weighted[y - y0, x - x0] * templates[row + x]
+                    total += float(part)
+                matrix[c, n, m] = total
+                matrix[c, m, n] = total
+    return matrix, vector
+
+
+@numba.njit(cache=True, nogil=True)
+def non_negative_least_squares(matrix: Array, vector: Array, start: Array) -> Array:
+    """Minimise ``x.M.x/2 - v.x`` over x >= 0 by cyclic coordinate descent.
+
+    Parameters
+    ----------
+    matrix, vector, start : (N, N), (N,) and (N,) float64; M positive semi-definite.
+    """
+    x = start.copy()
+    count = x.size
+    # Cycles converge linearly; two hundred settle pairs correlated at 0.98 to 1e-4.
+    for _ in range(200):
+        change, scale = 0.0, 0.0
+        for n in range(count):
+            if matrix[n, n] <= 0:
+                x[n] = 0.0
+                continue
+            pull = vector[n]
+            for m in range(count):
+                pull -= matrix[n, m] * x[m]
+            new = max(x[n] + pull / matrix[n, n], 0.0)
+            change = max(change, abs(new - x[n]) * np.sqrt(matrix[n, n]))
+            scale = max(scale, new * np.sqrt(matrix[n, n]))
+            x[n] = new
+        if change <= 1e-5 * scale:
+            break
+    return x
+
+
+@numba.njit(cache=True, nogil=True)
+def symmetric_profile(
+    image: Array, known: Array, cy: int, cx: int, floor: float, max_radius: int
+) -> tuple[Array, int]:
+    """The part of an image that is symmetric about, and falls away from, a peak.
+
+    Each pixel is lowered to its mirror image in the peak, then made monotonic; a pixel
+    not `known` takes its mirror's value, or the limit of its ray. It ends at the first
+    ring that lies below `floor` throughout.
+
+    Returns
+    -------
+    (2R+1, 2R+1) float32 centred on the peak, and R.
+    """
+    h, w = image.shape
+    size = 2 * max_radius + 1
+    out = np.zeros((size, size), np.float32)
+    top = image[cy, cx] if known[cy, cx] else np.float32(0)
+    if not known[cy, cx]:
+        for y in range(max(cy - 1, 0), min(cy + 2, h)):
+            for x in range(max(cx - 1, 0), min(cx + 2, w)):
+                if known[y, x]:
+                    top = max(top, image[y, x])
+    out[max_radius, max_radius] = max(top, np.float32(0))
+    radius = max_radius
+    for k in range(1, max_radius + 1):
+        shrink = (k - 1.0) / k
+        highest = np.float32(0)
+        for q in range(8 * k):
+            along, side = q % (2 * k) - k, q // (2 * k)
+            if side == 0:
+                dy, dx = -k, along
+            elif side == 1:
+                dy, dx = along, k
+            elif side == 2:
+                dy, dx = k, -along
+            else:
+                dy, dx = -along, -k
+            value = np.float32(np.inf)
+            for sign in (-1, 1):
+                y, x = cy + sign * dy, cx + sign * dx
+                if 0 <= y < h and 0 <= x < w and known[y, x]:
+                    value = min(value, image[y, x])
+            ay, ax = max_radius + dy * shrink, max_radius + dx * shrink
+            ly, lx = int(np.floor(ay)), int(np.floor(ax))
+            fy, fx = np.float32(ay - ly), np.float32(ax - lx)
+            limit = (1 - fy) * (1 - fx) * out[ly, lx]
+            if fy > 0:
+                limit += fy * (1 - fx) * out[ly + 1, lx]
+            if fx > 0:
+                limit += (1 - fy) * fx * out[ly, lx + 1]
+            value = max(min(value, limit), np.float32(0))
+            out[max_radius + dy, max_radius + dx] = value
+            highest = max(highest, value)
+        if highest < floor:
+            radius = k
+            break
+    lo, hi = max_radius - radius, max_radius + radius + 1
+    return out[lo:hi, lo:hi].copy(), radius

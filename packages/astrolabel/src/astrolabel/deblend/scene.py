@@ -1,0 +1,92 @@
+"""One blend's data, and the way from the model frame to it and back."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+from astrolabel.box import Box
+from astrolabel.deblend.convolve import Kernels, fft_length
+from astrolabel.deblend.morphology import weighted_residual
+
+TRIM_SIGMA = 0.05
+"""Rows and columns of a rendered source fainter than this many sigma of a pixel in every
+band are cut off: a hundredth of the mask threshold."""
+
+Image = NDArray[np.float32]
+
+
+class Scene:
+    """Image, weights and convolution of one blend.
+
+    Attributes
+    ----------
+    image, weights : (C, H, W) float32.
+    reach : radius in pixels to which the kernels matter for light this bright.
+    fft_shape : transforms' shape: the cutout and one reach, which keeps what wraps
+        around out of the cutout.
+    curvature : (C, H, W) float32 ``|K|^T W``, the row sums of ``K^T W K`` for K >= 0.
+    noise : (C,) float64 typical sigma of a pixel.
+    """
+
+    def __init__(self, image: Image, weights: Image, kernels: Kernels) -> None:
+        self.image = image
+        self.weights = weights
+        self.kernels = kernels
+        highest = weights.reshape(len(weights), -1).max(axis=1)
+        self.noise = 1 / np.sqrt(np.where(highest > 0, highest, np.inf).astype(float))
+        self.noise[highest <= 0] = np.inf
+        bright = np.maximum(image, 0).sum(axis=(1, 2)) / self.noise
+        self.reach = kernels.reach(float(bright.max()))
+        height, width = image.shape[1:]
+        self.fft_shape = (fft_length(height + self.reach), fft_length(width + self.reach))
+        self._transfer = kernels.transform(self.fft_shape, self.reach)
+        self._conjugate = np.conj(self._transfer)
+        self.canvas = np.zeros((len(image), *self.fft_shape), np.float32)
+        self._residual = np.zeros_like(self.canvas)
+        absolute = np.conj(kernels.transform(self.fft_shape, self.reach, absolute=True))
+        self.canvas[:, :height, :width] = weights
+        self.curvature = np.ascontiguousarray(
+            self._convolve(self.canvas, absolute)[:, :height, :width]
+        )
+        # Where no weight lies within reach the FFT leaves rounding errors of either sign.
+        floor = 1e-4 * highest[:, None, None]
+        np.maximum(self.curvature, floor, out=self.curvature)
+
+    def _convolve(self, scene: Image, transfer: NDArray[np.complex64]) -> Image:
+        spectrum = scipy.fft.rfft2(scene)
+        spectrum *= transfer
+        out: Image = scipy.fft.irfft2(spectrum, s=self.fft_shape, overwrite_x=True)
+        return out
+
+    def forward(self, scene: Image) -> Image:
+        """(C, F, G) model frame to observed bands; what lies beyond (H, W) is padding."""
+        return self._convolve(scene, self._transfer)
+
+    def backward(self, residual: Image) -> Image:
+        """The transpose of `forward`."""
+        return self._convolve(residual, self._conjugate)
+
+    def gradient(self, scene: Image) -> tuple[Image, float]:
+        """Gradient of chi2/2 with respect to the model frame (C, F, G), and chi2."""
+        model = self.forward(scene)
+        chi2 = weighted_residual(model, self.image, self.weights, self._residual)
+        return self.backward(self._residual), chi2
+
+    def chi2(self, model: Image) -> float:
+        """chi2 of a model (C, H, W) of the observed bands."""
+        return float((self.weights * (self.image - model) ** 2).sum(dtype=float))
+
+    def chi2_per_pixel(self, chi2: float) -> float:
+        return chi2 / max(int(np.count_nonzero(self.weights)), 1)
+
+    def trimmed(self, box: Box, model: Image) -> tuple[Box, Image]:
+        """A rendered source without the rows and columns that hold nothing."""
+        bright = (np.abs(model) > TRIM_SIGMA * self.noise[:, None, None]).any(axis=0)
+        rows, columns = np.flatnonzero(bright.any(axis=1)), np.flatnonzero(bright.any(axis=0))
+        if rows.size == 0:
+            rows, columns = np.array([box.height // 2]), np.array([box.width // 2])
+        y0, y1, x0, x1 = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+        inner = Box.from_corners(box.y0 + y0, box.x0 + x0, box.y0 + y1, box.x0 + x1)
+        return inner, np.ascontiguousarray(model[:, y0:y1, x0:x1])
