@@ -1,0 +1,1 @@
+"""The networks, named and sized in `spec`, built from torchvision's operators in the rest."""

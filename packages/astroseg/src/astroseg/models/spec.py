@@ -1,0 +1,363 @@
+"""What a network is: its name, size and limits, as one frozen dataclass that imports no torch.
+
+`model_spec` makes a `ModelSpec` by name. The spec travels in the header of every
+checkpoint, so a model can be rebuilt from its file alone.
+
+"D2" in the comments is Detectron2's default configuration, whose conventions and parameter
+names the networks follow so that weights can cross. "Paper" is the published recipe for
+crowded HSC fields.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal
+
+from astroseg.errors import InputError
+
+Norm = Literal["FrozenBN", "BN", "GN"]
+HeadNorm = Literal["", "GN"]
+
+# Means and deviations of the model zoo's 8-bit images, blue first (D2's PIXEL_MEAN).
+ZOO_MEAN_BGR = (103.530, 116.280, 123.675)
+# MSRA's weights have the deviation folded into the first convolution; X-101-32x8d's do not.
+ZOO_STD_MSRA = (1.0, 1.0, 1.0)
+ZOO_STD_X101_BGR = (57.375, 57.120, 58.395)
+
+# Fields that may differ between a checkpoint and the model it is loaded into: they change
+# what is learned or kept, never what a stored weight means.
+NOT_STRUCTURE = frozenset(
+    {
+        "name",
+        "classes",
+        "channels",
+        "rpn_iou",
+        "rpn_batch",
+        "rpn_positive",
+        "rpn_pre_nms_top_n",
+        "rpn_post_nms_top_n",
+        "rpn_nms",
+        "roi_iou",
+        "roi_batch",
+        "roi_positive",
+        "smooth_l1_beta",
+        "score_threshold",
+        "nms_threshold",
+        "nms_any_class",
+        "detections_per_image",
+    }
+)
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One Mask R-CNN on a feature pyramid.
+
+    Attributes
+    ----------
+    name : of `MODELS`, for people; the fields below say what is built.
+    channels : of the input image.
+    classes : their names, in the order of the labels.
+    backbone : "resnet" (stem at stride 4, bottleneck stages) or "small" (3x3 stem at
+        stride 1, basic stages that each halve the resolution).
+    blocks : residual blocks of each stage, res2 first.
+    stem_channels, stage_channels : of the stem and of each stage's output.
+    groups, group_width : of the bottlenecks' 3x3 convolutions in res2 (32 and 8 for X101).
+    stride_in_1x1 : whether a bottleneck halves the resolution in its first 1x1 convolution
+        (MSRA's R50 and R101) or in its 3x3 (X101).
+    norm : "FrozenBN" (statistics and scales of pre-trained weights, never updated; without
+        such weights it diverges, use `for_scratch`), "BN" or "GN".
+    norm_groups : of GN.
+    head_norm : of the pyramid's and the mask head's convolutions.
+    fpn_channels : of the pyramid.
+    fpn_extra_level : whether one more level is subsampled from the coarsest (D2's P6).
+    anchor_sizes : px, one tuple of sizes per pyramid level.
+    aspect_ratios : height / width of the anchors.
+    rpn_iou : an anchor is background below the first, an object from the second.
+    rpn_batch, rpn_positive : anchors sampled per image for the loss, and the largest
+        fraction of objects among them.
+    rpn_pre_nms_top_n, rpn_post_nms_top_n : proposals kept per level before and per image
+        after suppression, each (training, prediction).
+    rpn_nms : IoU above which the weaker of two proposals goes.
+    roi_iou : a proposal is an object from this IoU.
+    roi_batch, roi_positive : as of the RPN, for proposals.
+    box_pool, mask_pool : pooled size of a region for each head; a mask has twice mask_pool.
+    sampling_ratio : samples per pooled bin and axis; 0 takes as many as the bin has pixels.
+    canonical_size, canonical_level : a region of this size in px pools from this level
+        (log2 of its stride), others from levels above or below by log2 of their size.
+    box_head_dim, box_head_layers : fully connected layers.
+    mask_head_dim, mask_head_layers : 3x3 convolutions.
+    box_weights : factors of (dx, dy, log dw, log dh) in the second stage; the first has 1.
+    smooth_l1_beta : where the box losses turn from squares to absolute values; 0: L1.
+    score_threshold : detections below are dropped. Changeable after training.
+    nms_threshold : IoU above which the weaker of two boxes of one class goes. Changeable.
+    nms_any_class : a second suppression among all classes, or None. Changeable.
+    detections_per_image : most detections kept. Changeable.
+    reverse_channels : whether the network sees the channels last to first: images come red
+        first, the model zoo's weights want blue first.
+    pixel_mean, pixel_std : per channel as the network sees them, in the input's unit.
+    """
+
+    name: str
+    channels: int
+    classes: tuple[str, ...]
+    backbone: Literal["resnet", "small"] = "resnet"
+    blocks: tuple[int, ...] = (3, 4, 6, 3)
+    stem_channels: int = 64
+    stage_channels: tuple[int, ...] = (256, 512, 1024, 2048)
+    groups: int = 1
+    group_width: int = 64
+    stride_in_1x1: bool = True
+    norm: Norm = "FrozenBN"
+    norm_groups: int = 32
+    head_norm: HeadNorm = ""
+    fpn_channels: int = 256
+    fpn_extra_level: bool = True
+    anchor_sizes: tuple[tuple[float, ...], ...] = ((8,), (16,), (32,), (64,), (128,))  # paper
+    aspect_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # D2
+    rpn_iou: tuple[float, float] = (0.3, 0.7)  # D2
+    rpn_batch: int = 512  # paper; D2: 256
+    rpn_positive: float = 0.5  # D2
+    rpn_pre_nms_top_n: tuple[int, int] = (6000, 6000)  # paper
+    rpn_post_nms_top_n: tuple[int, int] = (6000, 6000)  # paper: nothing lost in crowds
+    rpn_nms: float = 0.7  # D2
+    roi_iou: float = 0.5  # D2
+    roi_batch: int = 512  # paper and D2
+    roi_positive: float = 0.33  # paper; D2: 0.25
+    box_pool: int = 7  # D2
+    mask_pool: int = 14  # D2
+    sampling_ratio: int = 0  # D2
+    canonical_size: float = 224.0  # D2: ImageNet's
+    canonical_level: int = 4  # D2
+    box_head_dim: int = 1024  # D2
+    box_head_layers: int = 2  # D2
+    mask_head_dim: int = 256  # D2
+    mask_head_layers: int = 4  # D2
+    box_weights: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0)  # D2
+    smooth_l1_beta: float = 0.0  # D2
+    score_threshold: float = 0.5  # paper
+    nms_threshold: float = 0.3  # paper
+    nms_any_class: float | None = None
+    detections_per_image: int = 1000  # paper
+    reverse_channels: bool = False
+    pixel_mean: tuple[float, ...] = ()
+    pixel_std: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @property
+    def first_level(self) -> int:
+        """log2 of the stride of the finest pyramid level."""
+        return 2 if self.backbone == "resnet" else 1
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Of the pyramid's levels, px, finest first."""
+        levels = len(self.blocks) + int(self.fpn_extra_level)
+        return tuple(2 ** (self.first_level + i) for i in range(levels))
+
+    @property
+    def divisor(self) -> int:
+        """Images are padded to a multiple of this, px: the coarsest stage's stride."""
+        return int(2 ** (self.first_level + len(self.blocks) - 1))
+
+    def for_scratch(self) -> ModelSpec:
+        """The same network able to train without pre-trained weights.
+
+        Frozen batch norm without statistics diverges, and batch norm is noisy at the one
+        or two images that fit a step: group norm, in the pyramid and mask head too, needs
+        neither.
+        """
+        if self.norm == "GN":
+            return self
+        return dataclasses.replace(self, norm="GN", head_norm="GN")
+
+
+def _check(spec: ModelSpec) -> None:
+    """Raise InputError where fields contradict each other."""
+    if spec.channels < 1:
+        raise InputError(
+            f"model {spec.name} with {spec.channels} channels", remedy="give at least one"
+        )
+    if not spec.classes or len(set(spec.classes)) != len(spec.classes):
+        raise InputError(
+            f"model {spec.name} with classes {list(spec.classes)}",
+            remedy="give at least one class, each once",
+        )
+    for field in ("pixel_mean", "pixel_std"):
+        if len(getattr(spec, field)) != spec.channels:
+            raise InputError(
+                f"{field} has {len(getattr(spec, field))} values for {spec.channels} channels",
+                remedy="give one number, or one per channel",
+            )
+    if min(spec.pixel_std) <= 0:
+        raise InputError(f"pixel_std {spec.pixel_std}", remedy="give positive numbers")
+    if len(spec.anchor_sizes) != len(spec.strides):
+        raise InputError(
+            f"{len(spec.anchor_sizes)} levels of anchor sizes for {len(spec.strides)} levels",
+            remedy=f"give one tuple of sizes for each of the strides {spec.strides}",
+        )
+    if len({len(sizes) for sizes in spec.anchor_sizes}) != 1:
+        raise InputError(
+            "levels differ in their number of anchor sizes", remedy="give each the same number"
+        )
+    if len(spec.blocks) != len(spec.stage_channels):
+        raise InputError(
+            f"{len(spec.blocks)} stages of blocks, {len(spec.stage_channels)} of channels",
+            remedy="give one number of each per stage",
+        )
+    for field in ("score_threshold", "nms_threshold"):
+        if not 0 <= getattr(spec, field) <= 1:
+            raise InputError(
+                f"{field} {getattr(spec, field)}", remedy="give a number between 0 and 1"
+            )
+    if spec.detections_per_image < 1:
+        raise InputError(
+            f"detections_per_image {spec.detections_per_image}", remedy="give at least 1"
+        )
+
+
+# Sizes by name. What is not given is ModelSpec's default.
+_R101 = {"blocks": (3, 4, 23, 3)}
+_X101 = {"blocks": (3, 4, 23, 3), "groups": 32, "group_width": 8, "stride_in_1x1": False}
+# The median source of a deep ground-based tile is 6 to 7 px wide, so resolution beats size:
+# this quarter of a million parameters at strides 2, 4, 8 learns in minutes on a CPU what an
+# 18-layer network at stride 4 does not.
+_TINY = {
+    "backbone": "small",
+    "blocks": (1, 1, 1),
+    "stem_channels": 16,
+    "stage_channels": (24, 32, 48),
+    "norm": "GN",
+    "norm_groups": 8,
+    "fpn_channels": 32,
+    "fpn_extra_level": False,
+    "anchor_sizes": ((5.0,), (10.0,), (24.0,)),
+    "aspect_ratios": (1.0,),
+    "rpn_iou": (0.3, 0.5),  # few anchors reach 0.7 with a box of 5 px
+    "rpn_batch": 128,
+    "rpn_pre_nms_top_n": (500, 3000),
+    "rpn_post_nms_top_n": (300, 2000),
+    "roi_batch": 128,
+    "roi_positive": 0.5,
+    "box_pool": 5,
+    "mask_pool": 7,
+    "sampling_ratio": 1,
+    "canonical_size": 16.0,
+    "canonical_level": 2,
+    "box_head_dim": 128,
+    "box_head_layers": 1,
+    "mask_head_dim": 32,
+    "mask_head_layers": 2,
+    "nms_threshold": 0.5,
+    "nms_any_class": 0.7,  # one source is one class
+}
+
+MODELS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {"tiny": _TINY, "r50-fpn": {}, "r101-fpn": _R101, "x101-fpn": _X101}
+)
+"""Models this version builds."""
+
+PLANNED: tuple[str, ...] = (
+    "r101-c4",
+    "r101-dc5",
+    "r50-fpn-deform",
+    "r50-fpn-cascade",
+    "mvitv2-b",
+    "swin-b",
+)
+"""Models of the paper that no engine of this version builds."""
+
+
+def model_spec(
+    name: str, *, channels: int, classes: tuple[str, ...], **overrides: Any
+) -> ModelSpec:
+    """The model of that name for images of that many channels and those classes.
+
+    Parameters
+    ----------
+    overrides : fields of ModelSpec. ``pixel_mean`` and ``pixel_std`` may be one number for
+        all channels; they depend on the contrast: the defaults are, for tiny, those of
+        asinh(flux / sigma), and for the others those of 8-bit images.
+
+    Raises
+    ------
+    InputError : unknown name, unknown field, or fields that contradict each other.
+    """
+    if name in PLANNED:
+        raise InputError(
+            f"model {name} is not available in this version",
+            remedy=f"use one of {', '.join(MODELS)}",
+        )
+    if name not in MODELS:
+        raise InputError(f"unknown model {name!r}", remedy=f"use one of {', '.join(MODELS)}")
+    known = {field.name for field in dataclasses.fields(ModelSpec)}
+    if unknown := sorted(set(overrides) - known):
+        raise InputError(
+            f"model {name} has no setting {', '.join(unknown)}",
+            remedy=f"use one of {', '.join(sorted(known))}",
+        )
+    values = {**_pixels(name, channels), **MODELS[name], **overrides}
+    for field in ("pixel_mean", "pixel_std"):
+        if isinstance(values[field], int | float):
+            values[field] = (float(values[field]),) * channels
+    return _make({**values, "name": name, "channels": channels, "classes": tuple(classes)})
+
+
+def _pixels(name: str, channels: int) -> dict[str, Any]:
+    """Default scaling of the pixels: of the contrast the model is meant for."""
+    if name == "tiny":
+        # Of asinh(flux / sigma) over simulated deep tiles: sky near 0, sources up to 8.
+        return {"pixel_mean": 0.5, "pixel_std": 1.5}
+    std = ZOO_STD_X101_BGR if name.startswith("x101") else ZOO_STD_MSRA
+    if channels == 3:
+        return {"reverse_channels": True, "pixel_mean": ZOO_MEAN_BGR, "pixel_std": std}
+    return {"pixel_mean": sum(ZOO_MEAN_BGR) / 3, "pixel_std": sum(std) / 3}
+
+
+def _tuples(value: Any) -> Any:
+    """Lists, as JSON gives them, to tuples."""
+    return tuple(_tuples(v) for v in value) if isinstance(value, list | tuple) else value
+
+
+def _make(values: Mapping[str, Any]) -> ModelSpec:
+    return ModelSpec(**{key: _tuples(value) for key, value in values.items()})
+
+
+def to_dict(spec: ModelSpec) -> dict[str, Any]:
+    """Every field, ready for JSON."""
+    return dataclasses.asdict(spec)
+
+
+def from_dict(values: Mapping[str, Any], *, file: str | None = None) -> ModelSpec:
+    """The spec that `to_dict` wrote, also after a journey through JSON.
+
+    Raises
+    ------
+    InputError : fields are missing or of another version of this program.
+    """
+    known = {field.name for field in dataclasses.fields(ModelSpec)}
+    unknown = sorted(set(values) - known)
+    missing = sorted({"name", "channels", "classes"} - set(values))
+    if unknown or missing:
+        raise InputError(
+            f"the model's description has unknown fields {unknown} and lacks {missing}",
+            file=file,
+            remedy="use the version of astroseg that wrote it",
+        )
+    return _make(values)
+
+
+def structure_differences(stored: ModelSpec, wanted: ModelSpec) -> list[str]:
+    """What differs in the meaning of weights, one clause per field; empty if nothing does."""
+    found = []
+    for field in dataclasses.fields(ModelSpec):
+        a, b = getattr(stored, field.name), getattr(wanted, field.name)
+        pixels = field.name in ("pixel_mean", "pixel_std") and stored.channels != wanted.channels
+        if field.name not in NOT_STRUCTURE and not pixels and a != b:
+            found.append(f"{field.name} is {a} in the file, {b} in the model")
+    return found
