@@ -63,13 +63,19 @@ def detection_image(coadd: Coadd, config: DetectConfig) -> DetectionImage:
     if config.noise == "sep":
         sky = noise.sep_sky(image, valid)
         image = noise.fill_invalid(image - sky.level, valid)
-        return DetectionImage(weights, image, sky.rms, sky.rms, valid)
+        rms = _positive(sky.rms)
+        return DetectionImage(weights, image, rms, rms, valid)
     variance = np.tensordot(weights**2, _filled(coadd.variance, coadd), 1).astype(np.float32)
     sigma = np.sqrt(variance)
     bright = valid & (image > 3 * sigma)  # rough: only to keep photon noise out of the sky
     sources = ndimage.binary_dilation(bright, iterations=2)
-    sky_sigma = np.sqrt(noise.sky_variance(variance, valid, sources))
+    sky_sigma = _positive(np.sqrt(noise.sky_variance(variance, valid, sources)))
     return DetectionImage(weights, image, sky_sigma, np.where(valid, sigma, sky_sigma), valid)
+
+
+def _positive(sigma: NDArray[np.float32]) -> NDArray[np.float32]:
+    """An image without any noise (a constant) must not divide by zero."""
+    return np.maximum(sigma, np.finfo(np.float32).tiny)
 
 
 def _filled(array: NDArray[np.float32], coadd: Coadd) -> NDArray[np.float32]:

@@ -1,0 +1,293 @@
+"""The command line: arguments to config, config to pipeline, errors to one line.
+
+Exit codes: 0 done; 2 something the user can mend (bad input, unwritable output, a tile
+that failed); 130 stopped from the keyboard.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from astrolabel import __version__, coco
+from astrolabel.config import LabelConfig, preset
+from astrolabel.errors import AstrolabelError, InputError
+from astrolabel.validate import validate
+
+EXAMPLES = {
+    "simulate": """
+examples:
+  astrolabel simulate sky                          a 1050x1050 HSC-Deep-like patch in g,r,i
+  astrolabel simulate sky --size 2100 --seed 7     four tiles of another sky
+  astrolabel simulate sky --survey decam --size 512
+""",
+    "make-coco": """
+examples:
+  HSC coadds (a folder of calexp-HSC-I-9813-4,5.fits, flat or as deepCoadd-results):
+    astrolabel make-coco coadds/ --bands g,r,i --catalog forced.fits --scheme hsc --out labels
+  any other survey, one file per band:
+    astrolabel make-coco --band g=g.fits r=r.fits z=z.fits --out labels
+  a cube, using three of its five planes:
+    astrolabel make-coco --band g,r,i,z,y=cube.fits --bands g,r,i --out labels
+  a dataset described in a file:
+    astrolabel make-coco --manifest data_manifests/demo.yaml --root sky --out labels
+
+The run can be stopped and started again with the same words: finished tiles are kept.
+""",
+    "validate": """
+example:
+  astrolabel validate labels/coco.json
+""",
+    "preview": """
+example:
+  astrolabel preview labels/coco.json --out labels/preview
+""",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.run(options)
+        return code
+    except AstrolabelError as error:
+        print(f"astrolabel: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nastrolabel: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="astrolabel",
+        description="Survey coadds in, COCO instance labels out.",
+        epilog="`astrolabel COMMAND --help` explains each command, with examples.",
+    )
+    parser.add_argument("--version", action="version", version=f"astrolabel {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, help_: str) -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name,
+            help=help_,
+            description=help_[0].upper() + help_[1:] + ".",
+            epilog=EXAMPLES[name],
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    _add_simulate(command("simulate", "simulate coadds, catalogs and their true labels"))
+    _add_make_coco(command("make-coco", "label coadds: detect, deblend, mask, classify"))
+    one = command("validate", "check a COCO file: ids, boxes, masks, areas, images")
+    one.add_argument("coco", type=Path, metavar="COCO.json")
+    one.set_defaults(run=_validate)
+    one = command("preview", "draw the labels on the images, and a page of them all")
+    one.add_argument("coco", type=Path, metavar="COCO.json")
+    one.add_argument("--out", type=Path, help="folder (default: preview beside the file)")
+    one.set_defaults(run=_preview)
+    return parser
+
+
+def _add_simulate(one: argparse.ArgumentParser) -> None:
+    one.add_argument("out", type=Path, metavar="OUT", help="folder for the files")
+    one.add_argument(
+        "--survey",
+        choices=("hsc-deep", "decam"),
+        default="hsc-deep",
+        help='hsc-deep: g,r,i at 0.168"/px, MaskedImage files; decam: g,r,z at 0.262"/px',
+    )
+    one.add_argument("--size", type=int, help="side in pixels (default 1050; decam 512)")
+    one.add_argument("--seed", type=int, default=0, help="another seed, another sky")
+    one.add_argument(
+        "--density",
+        type=float,
+        metavar="PER_ARCMIN2",
+        help="sources with a 5 sigma mask per square arcminute (default: the survey's)",
+    )
+    one.set_defaults(run=_simulate)
+
+
+def _add_make_coco(one: argparse.ArgumentParser) -> None:
+    group = one.add_argument_group("what to label")
+    group.add_argument(
+        "inputs", nargs="*", type=Path, metavar="INPUT", help="HSC coadds or folders of them"
+    )
+    group.add_argument(
+        "--band", nargs="+", action="extend", default=[], metavar="NAME=FILE",
+        help="a plain FITS file of one band; NAME,NAME=FILE for the planes of a cube",
+    )  # fmt: skip
+    group.add_argument("--bands", help="bands to use, blue to red (default: all there are)")
+    group.add_argument("--manifest", type=Path, help="a dataset file instead of all this")
+    group.add_argument("--root", type=Path, help="folder of the manifest's files")
+    for name, what in (
+        ("variance", "variance image, where it is not in the same file"),
+        ("mask", "mask image: MP_ cards, or non-zero means bad"),
+        ("psf", "PSF stamp(s): an image, a cube or one HDU per band"),
+        ("zeropoint", "AB magnitude of one count, where the header does not tell"),
+    ):
+        value = "VALUE" if name == "zeropoint" else "FILE"
+        group.add_argument(
+            f"--{name}", nargs="+", action="extend", default=[], metavar=f"[BAND=]{value}",
+            help=what,
+        )  # fmt: skip
+    group = one.add_argument_group("classes")
+    group.add_argument("--catalog", type=Path, help="FITS, CSV or Parquet table")
+    group.add_argument(
+        "--scheme",
+        choices=("hsc", "hst"),
+        help="hsc: extendedness; hst: mu_class of the ACS catalog (default: one class)",
+    )
+    group.add_argument(
+        "--keep-unmatched",
+        action="store_true",
+        help="keep sources without a class as ignore regions (iscrowd 1)",
+    )
+    group = one.add_argument_group("how")
+    group.add_argument(
+        "--preset", choices=("default", "paper"), help="paper: the published recipe to the letter"
+    )
+    group.add_argument("--deblender", metavar="NAME", help="engine (default: cmf, built in)")
+    group.add_argument(
+        "--detection-image",
+        choices=("sum", "weighted"),
+        help="sum of the bands (the paper's), or each divided by its sky noise first",
+    )
+    group.add_argument("--tile-size", type=int, metavar="PIXELS", help="default 1050")
+    group.add_argument("--halo", type=int, metavar="PIXELS", help="default 64")
+    group = one.add_argument_group("output")
+    group.add_argument("--out", type=Path, help="folder (needed without --manifest)")
+    group.add_argument("--jobs", type=int, default=1, help="worker processes; -1: all cores")
+    group.add_argument("--quiet", action="store_true", help="no progress bar")
+    one.set_defaults(run=_make_coco)
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    from astrolabel.simulate import SimulateConfig, simulate
+
+    given = {"size": options.size, "density_per_arcmin2": options.density}
+    config = SimulateConfig(
+        survey=options.survey,
+        seed=options.seed,
+        **{name: value for name, value in given.items() if value is not None},
+    )
+    scene = simulate(options.out, config)
+    print(scene.summary())
+    return 0
+
+
+def _make_coco(options: argparse.Namespace) -> int:
+    from astrolabel.catalogs import read_catalog
+    from astrolabel.manifest import read_manifest, request
+    from astrolabel.pipeline import make_coco
+    from astrolabel.readers.find import Inputs, find_coadds
+
+    if options.manifest is not None:
+        if options.inputs or options.band or options.catalog or options.scheme:
+            raise InputError(
+                "--manifest names the input already", remedy="leave out INPUT, --band, --catalog"
+            )
+        asked = request(read_manifest(options.manifest), options.root)
+        inputs, base, catalog_path = asked.inputs, asked.config, asked.catalog
+        out = options.out or Path(asked.name)
+        if options.preset:
+            base = replace(preset(options.preset), classify=base.classify)
+    else:
+        if options.out is None:
+            raise InputError("no --out", remedy="say where the labels go: --out FOLDER")
+        if (options.catalog is None) != (options.scheme is None):
+            raise InputError(
+                "--catalog and --scheme go together",
+                remedy="give both for classes, or neither for the one class `source`",
+            )
+        inputs = Inputs(
+            paths=tuple(options.inputs),
+            bands=tuple(options.bands.split(",")) if options.bands else (),
+            band_files=tuple(
+                (tuple(n.split(",")), Path(f)) for n, f in _pairs("--band", options.band, False)
+            ),
+            variance=_paths("--variance", options.variance),
+            mask=_paths("--mask", options.mask),
+            psf=_paths("--psf", options.psf),
+            zeropoints=_numbers("--zeropoint", options.zeropoint),
+        )
+        base = preset(options.preset or "default")
+        base = replace(base, classify=replace(base.classify, scheme=options.scheme or "none"))
+        out, catalog_path = options.out, options.catalog
+    config = _overridden(base, options)
+    coadds = find_coadds(inputs)
+    catalog = None
+    if catalog_path is not None:
+        band = config.classify.magnitude_band
+        read = read_catalog(catalog_path, config.classify.scheme, magnitude_band=band)
+        catalog = (read, catalog_path)
+    result = make_coco(coadds, config, out, catalog, options.jobs, progress=not options.quiet)
+    print(result.summary())
+    for problem in result.problems:
+        print(f"astrolabel: {problem}", file=sys.stderr)
+    return 2 if result.problems else 0
+
+
+def _overridden(config: LabelConfig, options: argparse.Namespace) -> LabelConfig:
+    """The recipe with what the user changed on the command line."""
+
+    def changed(part: Any, **values: Any) -> Any:
+        return replace(part, **{name: v for name, v in values.items() if v is not None})
+
+    return replace(
+        config,
+        tile=changed(config.tile, size=options.tile_size, halo=options.halo),
+        detect=changed(config.detect, combine=options.detection_image),
+        deblend=changed(config.deblend, engine=options.deblender),
+        classify=changed(config.classify, keep_unmatched=options.keep_unmatched or None),
+    )
+
+
+def _pairs(option: str, given: Sequence[str], for_all: bool = True) -> list[tuple[str, str]]:
+    """NAME=VALUE split; a bare VALUE holds for all bands (``*``) where that is allowed."""
+    pairs = []
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals and for_all:
+            name, value = "*", text
+        if not name or not value:
+            raise InputError(f"{option} {text!r}", remedy=f"write {option} g=...")
+        pairs.append((name, value))
+    return pairs
+
+
+def _paths(option: str, given: Sequence[str]) -> dict[str, Path]:
+    return {name: Path(value) for name, value in _pairs(option, given)}
+
+
+def _numbers(option: str, given: Sequence[str]) -> dict[str, float]:
+    try:
+        return {name: float(value) for name, value in _pairs(option, given)}
+    except ValueError as error:
+        raise InputError(f"{option}: {error}", remedy=f"write {option} g=27.0") from error
+
+
+def _validate(options: argparse.Namespace) -> int:
+    document = coco.read(options.coco)
+    problems = validate(document, options.coco.parent)
+    for problem in problems:
+        print(problem)
+    print(
+        f"{options.coco}: {len(document['images'])} images, "
+        f"{len(document['annotations'])} annotations, "
+        + (f"{len(problems)} problems" if problems else "no problems")
+    )
+    return 2 if problems else 0
+
+
+def _preview(options: argparse.Namespace) -> int:
+    from astrolabel.preview import preview
+
+    out = options.out or options.coco.parent / "preview"
+    pictures = preview(options.coco, out)
+    print(f"{len(pictures)} pictures; open {out / 'index.html'}")
+    return 0

@@ -1,0 +1,282 @@
+"""Label one tile: detect -> deblend -> mask -> classify. No files are touched here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from astrolabel import coco
+from astrolabel.box import Box
+from astrolabel.catalogs import Catalog
+from astrolabel.classify import Classes, classify
+from astrolabel.coadd import Coadd
+from astrolabel.config import LabelConfig
+from astrolabel.deblend import Deblender
+from astrolabel.deblend.base import SourceFit
+from astrolabel.deblend.footprints import cut_blend, group_footprints
+from astrolabel.detect import DetectionImage, detect, detection_image
+from astrolabel.masks import Mask, threshold_mask
+from astrolabel.tiles import Tile
+
+FLAGS: Mapping[str, str] = {
+    "edge": "the mask touches the tile's edge: the source may go on beyond it",
+    "peak_outside": "the source's peak lies in a neighbouring tile, which labels it too",
+    "saturated": "the mask holds saturated pixels in at least one band",
+    "no_data": "the mask holds pixels without data in at least one band",
+}
+"""What a flag in ``attributes.flags`` means; written into the file's ``info``."""
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """One detection and what became of it.
+
+    Attributes
+    ----------
+    y, x : peak in the pixels of the tile with its halo.
+    n_blended : peaks in its connected footprint, itself included.
+    state : ``ok``, ``skipped:<reason>`` or ``failed:<reason>``.
+    mask : in the same pixels; None unless it has one.
+    centre : (y, x) of the light inside the mask.
+    flux : (C,) counts.
+    snr : light inside the mask over its noise.
+    kind : of the deblender's model.
+    """
+
+    y: float
+    x: float
+    n_blended: int
+    state: str
+    mask: Mask | None = None
+    centre: tuple[float, float] = (np.nan, np.nan)
+    flux: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    snr: float = np.nan
+    kind: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class TileLabels:
+    """What a tile's shard holds.
+
+    Attributes
+    ----------
+    annotations : of COCO, without ids.
+    sources : every detection, ``{"y", "x", "state"}`` in the tile's pixels.
+    sky_sigma : (C,) counts: typical noise of a pixel of empty sky in each band.
+    chi2_per_pixel : of the blends, weighted by their pixels; NaN without sources.
+    """
+
+    annotations: list[dict[str, Any]]
+    sources: list[dict[str, Any]]
+    sky_sigma: tuple[float, ...]
+    chi2_per_pixel: float
+
+
+def label_tile(
+    coadd: Coadd, tile: Tile, config: LabelConfig, deblender: Deblender, catalog: Catalog | None
+) -> TileLabels:
+    """Label the sources of one tile.
+
+    Parameters
+    ----------
+    coadd : the pixels of ``tile.outer``.
+    catalog : objects around the tile, or None for the scheme ``none``.
+
+    Returns
+    -------
+    TileLabels
+        An annotation for every source with a class and a mask in ``tile.core``; every
+        detection is listed with its state.
+    """
+    core = tile.core_in_outer
+    detection = detection_image(coadd, config.detect)
+    sources, chi2 = deblend(coadd, detection, core, config, deblender)
+    classes = _classes(coadd, sources, config, catalog)
+    annotations, listed = [], []
+    for k, source in enumerate(sources):
+        state = source.state
+        clipped = source.mask.clipped(core) if source.mask is not None else None
+        if state == "ok" and clipped is None:
+            state = "skipped:outside the tile"
+        elif state == "ok":
+            state = classes.state[k]
+        keep = state == "ok" or (
+            config.classify.keep_unmatched and clipped is not None and source.state == "ok"
+        )
+        if keep and clipped is not None and clipped.area >= config.mask.min_area:
+            annotations.append(
+                coco.annotation(
+                    mask=clipped.pixels,
+                    box=clipped.box,
+                    image_shape=core.shape,
+                    # An ignore region needs a category too: COCO has none for "unknown".
+                    category_id=max(int(classes.category_id[k]), 1),
+                    iscrowd=0 if state == "ok" else 1,
+                    attributes=_attributes(coadd, source, core, classes, k, config),
+                )
+            )
+        listed.append(
+            {"y": round(source.y - core.y0, 2), "x": round(source.x - core.x0, 2), "state": state}
+        )
+    sky = tuple(
+        float(np.sqrt(np.median(v[ok]))) if ok.any() else float("nan")
+        for v, ok in zip(coadd.variance, coadd.valid, strict=True)
+    )
+    return TileLabels(annotations, listed, sky, chi2)
+
+
+def deblend(
+    coadd: Coadd,
+    detection: DetectionImage,
+    core: Box,
+    config: LabelConfig,
+    deblender: Deblender,
+) -> tuple[list[Source], float]:
+    """Detect, fit group by group, and mask; (sources, chi2 per pixel of all fits).
+
+    Groups whose footprint does not reach `core` are left out: they are another tile's.
+    """
+    found = detect(coadd, detection, config.detect)
+    grouping = group_footprints(
+        found.footprint,
+        (detection.image / detection.sky_sigma).astype(np.float32),
+        found.peaks,
+        config.deblend,
+    )
+    usable = coadd.valid
+    weights = np.where(usable, 1 / np.where(usable, coadd.variance, 1), 0).astype(np.float32)
+    image = np.where(usable, coadd.image, 0).astype(np.float32)
+    threshold = config.mask.threshold_sigma * detection.sky_sigma
+    sources: list[Source] = []
+    chi2, pixels = 0.0, 0
+    for index, group in enumerate(grouping.groups):
+        if (group.box & core).area == 0:
+            continue
+        peaks = found.peaks[group.peaks]
+        blended = grouping.n_blended[group.peaks]
+        if group.state != "ok":
+            sources += [
+                Source(float(p[0]), float(p[1]), int(n), group.state)
+                for p, n in zip(peaks, blended, strict=True)
+            ]
+            continue
+        blend = cut_blend(image, weights, coadd.psfs, found.peaks, grouping, index)
+        fit = deblender.fit(blend)
+        n = int((blend.weights > 0).sum())
+        chi2, pixels = chi2 + fit.chi2_per_pixel * n, pixels + n
+        for peak, n_blended, one in zip(peaks, blended, fit.sources, strict=True):
+            sources.append(_source(peak, int(n_blended), one, group.box, detection, threshold))
+    return sources, chi2 / pixels if pixels else float("nan")
+
+
+def _source(
+    peak: NDArray[np.float64],
+    n_blended: int,
+    fit: SourceFit,
+    cutout: Box,
+    detection: DetectionImage,
+    threshold: NDArray[np.float32],
+) -> Source:
+    y, x = float(peak[0]), float(peak[1])
+    if fit.state != "ok":
+        return Source(y, x, n_blended, fit.state)
+    box = fit.box.shifted(cutout.y0, cutout.x0)
+    light = np.tensordot(detection.band_weights, fit.model, 1).astype(np.float32)
+    mask = threshold_mask(light, box, threshold, (y, x))
+    if mask is None:
+        return Source(y, x, n_blended, "skipped:its own light is below the mask's threshold")
+    inside = np.where(mask.pixels, light[mask.box.slices_in(box)], 0).astype(np.float64)
+    total = inside.sum()
+    rows, columns = np.indices(mask.box.shape)
+    noise = np.sqrt((detection.sigma[mask.box.slices][mask.pixels] ** 2).sum())
+    return Source(
+        y,
+        x,
+        n_blended,
+        "ok",
+        mask,
+        (
+            mask.box.y0 + float((rows * inside).sum() / total),
+            mask.box.x0 + float((columns * inside).sum() / total),
+        ),
+        fit.flux,
+        float(total / noise) if noise > 0 else float("nan"),
+        fit.kind,
+    )
+
+
+def magnitudes(flux: NDArray[np.float64], zeropoints: tuple[float, ...]) -> NDArray[np.float64]:
+    """AB magnitudes of (..., C) counts; NaN where the flux is not positive."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(flux > 0, np.asarray(zeropoints) - 2.5 * np.log10(flux), np.nan)
+
+
+def _classes(
+    coadd: Coadd, sources: list[Source], config: LabelConfig, catalog: Catalog | None
+) -> Classes:
+    """The class of every source; those without a mask take no part in the match."""
+    ok = np.flatnonzero([s.state == "ok" for s in sources])
+    chosen = [sources[k] for k in ok]
+    ra, dec = coadd.world([s.centre[0] for s in chosen], [s.centre[1] for s in chosen])
+    band = config.classify.magnitude_band
+    magnitude = None
+    if band in coadd.bands:
+        flux = np.array([s.flux for s in chosen]).reshape(-1, len(coadd.bands))
+        magnitude = magnitudes(flux, coadd.zeropoints)[:, coadd.bands.index(band)]
+    found = classify(ra, dec, magnitude, catalog, config.classify)
+    place = {int(k): i for i, k in enumerate(ok)}
+    rows = [place.get(k, -1) for k in range(len(sources))]
+    return Classes(
+        category_id=np.array([found.category_id[i] if i >= 0 else 0 for i in rows], np.int64),
+        catalog_index=np.array([found.catalog_index[i] if i >= 0 else -1 for i in rows], np.int64),
+        object_id=np.array([found.object_id[i] if i >= 0 else "" for i in rows], np.str_),
+        separation_arcsec=np.array(
+            [found.separation_arcsec[i] if i >= 0 else np.nan for i in rows], float
+        ),
+        state=tuple(
+            found.state[i] if i >= 0 else s.state for i, s in zip(rows, sources, strict=True)
+        ),
+    )
+
+
+def _attributes(
+    coadd: Coadd,
+    source: Source,
+    core: Box,
+    classes: Classes,
+    k: int,
+    config: LabelConfig,
+) -> dict[str, Any]:
+    assert source.mask is not None
+    ra, dec = coadd.world(*source.centre)
+    values = magnitudes(source.flux, coadd.zeropoints)
+    matched = classes.catalog_index[k] >= 0
+    return {
+        "ra": round(float(ra[0]), 7),  # 1e-7 deg is 0.4 mas
+        "dec": round(float(dec[0]), 7),
+        **{f"mag_{band}": round(float(m), 4) for band, m in zip(coadd.bands, values, strict=True)},
+        "snr": round(source.snr, 2),
+        "object_id": str(classes.object_id[k]) if matched else None,
+        "class_source": config.classify.scheme if matched else None,
+        "n_blended": source.n_blended,
+        "flags": _flags(coadd, source, core),
+    }
+
+
+def _flags(coadd: Coadd, source: Source, core: Box) -> list[str]:
+    """Names from `FLAGS`, in its order."""
+    assert source.mask is not None
+    box, pixels = source.mask.box, source.mask.pixels
+    at_edge = box.y0 <= core.y0 or box.x0 <= core.x0 or box.y1 >= core.y1 or box.x1 >= core.x1
+    part = (slice(None), *box.slices)
+    is_set = {
+        "edge": at_edge,
+        "peak_outside": not core.contains(source.y, source.x),
+        "saturated": bool((coadd.plane("SAT")[part] & pixels).any()),
+        "no_data": bool((~coadd.valid[part] & pixels).any()),
+    }
+    return [name for name in FLAGS if is_set[name]]

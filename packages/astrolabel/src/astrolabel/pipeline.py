@@ -1,0 +1,392 @@
+"""`make-coco`: plan the tiles, label each on a worker, merge; stop and go on at will.
+
+Every tile leaves one shard, ``OUT/tiles/<tile>.json``, written whole or not at all after
+its image and cube. A shard carries the hash of all that it came from; a later run with
+the same hash takes it as it is, so a run that was stopped ends in the same file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import traceback
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+from astropy.io import fits
+from tqdm import tqdm
+
+import astrolabel
+from astrolabel import coco, preview, psf, readers
+from astrolabel.catalogs import Catalog
+from astrolabel.classify import categories
+from astrolabel.coadd import Coadd
+from astrolabel.config import LabelConfig
+from astrolabel.deblend import make_deblender
+from astrolabel.errors import AstrolabelError, InputError, OutputError
+from astrolabel.files import atomic_path
+from astrolabel.label import FLAGS, TileLabels, label_tile
+from astrolabel.readers import Characteristics, CoaddFiles
+from astrolabel.readers.layers import read_wcs
+from astrolabel.tiles import Tile, no_data_fraction, split
+from astrolabel.validate import validate
+
+LIBRARIES = ("numpy", "scipy", "astropy", "sep", "numba", "pycocotools")
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """All that a worker needs for one tile; small, and picklable.
+
+    `key` is the hash of everything the tile's labels depend on; `hashes` are the sha256
+    of the files among that, by name.
+    """
+
+    name: str
+    key: str
+    hashes: Mapping[str, str]
+    files: CoaddFiles
+    known: Characteristics
+    tile: Tile
+    config: LabelConfig
+    catalog: Catalog | None
+    out: Path
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run ended in.
+
+    Attributes
+    ----------
+    coco : the file written.
+    tiles : (name, state) of every tile, in the file's order.
+    sources : number of detections by state.
+    problems : one line per coadd or tile that failed.
+    """
+
+    coco: Path
+    tiles: tuple[tuple[str, str], ...]
+    sources: dict[str, int]
+    problems: tuple[str, ...]
+
+    def summary(self) -> str:
+        """A few lines for people: tiles and sources by state."""
+        tiles = Counter(state.partition(":")[0] for _, state in self.tiles)
+        lines = [
+            f"{self.coco}: {tiles['ok']} tiles labelled"
+            + "".join(f", {tiles[s]} {s}" for s in ("skipped", "failed") if tiles[s])
+        ]
+        width = max((len(str(n)) for n in self.sources.values()), default=1)
+        return "\n".join(lines + [f"  {n:{width}d} {state}" for state, n in self.sources.items()])
+
+
+def make_coco(
+    coadds: Sequence[CoaddFiles],
+    config: LabelConfig,
+    out: Path,
+    catalog: tuple[Catalog, Path] | None = None,
+    jobs: int = 1,
+    progress: bool = True,
+) -> Result:
+    """Label coadds into ``out/coco.json``, ``out/images`` and ``out/cubes``.
+
+    Parameters
+    ----------
+    coadds : what to label; see `astrolabel.readers.find.find_coadds`.
+    catalog : the objects that give the classes, and the file they are from.
+    jobs : worker processes (joblib; -1 for all cores). A joblib backend chosen with
+        ``joblib.parallel_config`` (dask, ray) is used instead of processes.
+
+    Raises
+    ------
+    OutputError
+        When `out` cannot be written.
+    InputError
+        When not one coadd could be read. A coadd or tile that fails beside others is
+        recorded in the result and in the file, and harms nothing else.
+    """
+    make_deblender(config.deblend)  # an unknown name is an error before the work starts
+    _prepare(out)
+    planned, problems = _plan(coadds, config, out, catalog, jobs)
+    if not planned:
+        raise InputError(problems[0] if problems else "no coadds to label")
+    tasks = [t for t in planned if not _is_done(t)]
+    finished = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(
+        joblib.delayed(_work)(t) for t in tasks
+    )
+    with tqdm(
+        total=len(planned),
+        initial=len(planned) - len(tasks),
+        desc="tiles",
+        unit="tile",
+        disable=not progress,
+    ) as bar:
+        for name, n_labels in finished:
+            bar.set_postfix_str(f"{name}: {n_labels} labels")
+            bar.update()
+    return _merge(planned, config, out, problems)
+
+
+def _prepare(out: Path) -> None:
+    try:
+        for folder in (out, out / "tiles", out / "images", out / "cubes"):
+            folder.mkdir(parents=True, exist_ok=True)
+        with atomic_path(out / "tiles" / ".writable") as probe:
+            probe.write_bytes(b"")
+        (out / "tiles" / ".writable").unlink()
+    except OSError as error:
+        raise OutputError(
+            f"cannot be written ({error.strerror or error})",
+            file=out,
+            remedy="choose another place with --out",
+        ) from error
+
+
+def _plan(
+    coadds: Sequence[CoaddFiles],
+    config: LabelConfig,
+    out: Path,
+    catalog: tuple[Catalog, Path] | None,
+    jobs: int,
+) -> tuple[list[Task], list[str]]:
+    """The tiles of all coadds that can be read, and a line for each that cannot."""
+    tasks: list[Task] = []
+    problems: list[str] = []
+    looked_at = joblib.Parallel(n_jobs=min(jobs, len(coadds)) if jobs > 0 else jobs)(
+        joblib.delayed(_look)(files) for files in coadds
+    )
+    of_catalog = {} if catalog is None else {catalog[1].name: file_hash(catalog[1])}
+    for files, found in zip(coadds, looked_at, strict=True):
+        if isinstance(found, AstrolabelError):
+            problems.append(str(found))
+            continue
+        known, hashes = found[0], {**found[1], **of_catalog}
+        wcs = read_wcs(files.layers[0])
+        if catalog is not None and wcs is None:
+            problems.append(f"{files.name}: no WCS, so its sources cannot be matched to a catalog")
+            continue
+        for tile in split(files.shape, config.tile):
+            near = None
+            if catalog is not None and wcs is not None:
+                near = _around(catalog[0], wcs, tile, config.classify.radius_arcsec)
+            name = f"{files.name}-r{tile.row}c{tile.column}"
+            basis = {
+                "program": astrolabel.__version__,
+                "config": config.to_dict(),
+                "files": hashes,
+                "bands": files.bands,
+                "zeropoints": dict(files.zeropoints),
+                "tile": repr(tile),
+            }
+            text = json.dumps(basis, sort_keys=True)
+            key = hashlib.sha256(text.encode()).hexdigest()
+            tasks.append(Task(name, key, hashes, files, known, tile, config, near, out))
+    return tasks, problems
+
+
+def _look(files: CoaddFiles) -> tuple[Characteristics, dict[str, str]] | AstrolabelError:
+    """Check a coadd and find its PSFs and hashes; the error itself where that fails."""
+    try:
+        readers.check(files)
+        hashes = {p.name: file_hash(p) for p in files.paths}
+        return readers.characterise(files), hashes
+    except AstrolabelError as error:
+        return error
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of a file's bytes, in hex."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", file=path) from error
+
+
+def _around(catalog: Catalog, wcs: Any, tile: Tile, radius_arcsec: float) -> Catalog:
+    """The part of a catalog that a tile's sources can match."""
+    box = tile.outer
+    y = np.array([box.y0, box.y0, box.y1, box.y1]) - 0.5
+    x = np.array([box.x0, box.x1, box.x0, box.x1]) - 0.5
+    ra, dec = wcs.all_pix2world(x, y, 0)
+    return catalog.take(catalog.rows_around(ra, dec, 2 * radius_arcsec))
+
+
+def _is_done(task: Task) -> bool:
+    """Whether the tile's shard is there, from the same input, with what it points to."""
+    shard = _read_shard(task)
+    if shard is None or shard["key"] != task.key or shard["state"].startswith("failed"):
+        return False
+    if shard["image"] is None:
+        return True
+    image = shard["image"]
+    return (task.out / image["file_name"]).exists() and (task.out / image["astro"]["cube"]).exists()
+
+
+def _read_shard(task: Task) -> dict[str, Any] | None:
+    path = _shard_path(task)
+    try:
+        shard = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return shard if isinstance(shard, dict) and "key" in shard else None
+
+
+def _shard_path(task: Task) -> Path:
+    return task.out / "tiles" / f"{task.name}.json"
+
+
+def _work(task: Task) -> tuple[str, int]:
+    """Label one tile and write its shard; (name, number of labels).
+
+    Nothing that goes wrong in a tile may stop the others: it is recorded in the shard.
+    """
+    try:
+        shard = _shard(task)
+    except AstrolabelError as error:
+        shard = _failed(task, str(error))
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        shard = {**_failed(task, reason), "traceback": traceback.format_exc()}
+    coco.write_json(_shard_path(task), shard)
+    return task.name, len(shard["annotations"])
+
+
+def _failed(task: Task, reason: str) -> dict[str, Any]:
+    state = f"failed:{reason}"
+    return {**_shard_head(task, state), "image": None, "annotations": [], "sources": []}
+
+
+def _shard_head(task: Task, state: str) -> dict[str, Any]:
+    return {"key": task.key, "name": task.name, "state": state, "notes": dict(task.known.notes)}
+
+
+def _shard(task: Task) -> dict[str, Any]:
+    coadd = readers.read(task.files, task.known, task.tile.outer)
+    core = task.tile.core_in_outer
+    missing = no_data_fraction(coadd, core)
+    if missing > task.config.tile.max_no_data:
+        state = f"skipped:{100 * missing:.0f} % of the pixels have no data"
+        return {**_shard_head(task, state), "image": None, "annotations": [], "sources": []}
+    deblender = make_deblender(task.config.deblend)
+    labels = label_tile(coadd, task.tile, task.config, deblender, task.catalog)
+    shown = coadd.cutout(core)
+    image = _image_entry(task, shown, labels)
+    sigma = np.array(labels.sky_sigma)
+    preview.write_png(task.out / image["file_name"], preview.rgb(shown.image, sigma))
+    _write_cube(task.out / image["astro"]["cube"], shown)
+    return {
+        **_shard_head(task, "ok"),
+        "notes": dict(coadd.notes),
+        "image": image,
+        "annotations": labels.annotations,
+        "sources": labels.sources,
+    }
+
+
+def _image_entry(task: Task, shown: Coadd, labels: TileLabels) -> dict[str, Any]:
+    scale = shown.pixel_scale_arcsec
+    widths = [psf.fwhm_px(stamp) for stamp in shown.psfs]
+    return {
+        "file_name": f"images/{task.name}.png",
+        "height": shown.shape[0],
+        "width": shown.shape[1],
+        "astro": {
+            "cube": f"cubes/{task.name}.fits",
+            "bands": list(shown.bands),
+            "zeropoint": list(shown.zeropoints),
+            "wcs": _wcs_cards(shown),
+            "origin": list(shown.origin),
+            "tract": shown.tract,
+            "patch": shown.patch,
+            "psf_fwhm_arcsec": [None if scale is None else round(w * scale, 4) for w in widths],
+            "sky_sigma": list(labels.sky_sigma),
+            "chi2_per_pixel": labels.chi2_per_pixel,
+            "state": "ok",
+        },
+    }
+
+
+def _wcs_cards(coadd: Coadd) -> dict[str, Any] | None:
+    if coadd.wcs is None:
+        return None
+    header = coadd.wcs.to_header(relax=True)
+    return {key: header[key] for key in header if key not in ("COMMENT", "HISTORY", "")}
+
+
+def _write_cube(path: Path, shown: Coadd) -> None:
+    """The tile's pixels: one float32 FITS cube, the bands in order along the first axis."""
+    header = fits.Header() if shown.wcs is None else shown.wcs.to_header(relax=True)
+    header["BANDS"] = (",".join(shown.bands), "planes of the cube in order")
+    for k, (band, zeropoint) in enumerate(zip(shown.bands, shown.zeropoints, strict=True)):
+        header[f"BAND{k}"] = (band, f"plane {k}")
+        if np.isfinite(zeropoint):
+            header[f"ZP{k}"] = (zeropoint, "AB magnitude of one count")
+    header["ORIGINY"] = (shown.origin[0], "first row in the survey's frame")
+    header["ORIGINX"] = (shown.origin[1], "first column in the survey's frame")
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        fits.PrimaryHDU(shown.image, header).writeto(stream)
+
+
+def _merge(
+    tasks: Sequence[Task],
+    config: LabelConfig,
+    out: Path,
+    problems: list[str],
+) -> Result:
+    shards = []
+    for task in tasks:
+        shard = _read_shard(task)
+        if shard is None:
+            raise OutputError("the tile's shard has gone", file=_shard_path(task))
+        shards.append(shard)
+    states = tuple((shard["name"], shard["state"]) for shard in shards)
+    problems = problems + [
+        f"tile {name}: {state.removeprefix('failed:')}"
+        for name, state in states
+        if state.startswith("failed")
+    ]
+    counts: dict[str, int] = {}
+    for state in (s["state"] for shard in shards for s in shard["sources"]):
+        counts[state] = counts.get(state, 0) + 1
+    counts = dict(sorted(counts.items()))
+    info = _info(tasks, shards, config, counts)
+    document = coco.merge(info, categories(config.classify.scheme), shards)
+    found = validate(document, out)
+    if found:
+        raise OutputError(
+            f"the merged file would be faulty: {found[0]}",
+            file=out / "coco.json",
+            remedy="remove the folder's tiles/ and run again; if it stays, report it",
+        )
+    coco.write(out / "coco.json", document)
+    return Result(out / "coco.json", states, counts, tuple(problems))
+
+
+def _info(
+    tasks: Sequence[Task],
+    shards: Sequence[dict[str, Any]],
+    config: LabelConfig,
+    counts: dict[str, int],
+) -> dict[str, Any]:
+    """Provenance. No date and no absolute path: equal input gives equal bytes."""
+    inputs = {name: digest for task in tasks for name, digest in task.hashes.items()}
+    return {
+        "description": "Instance labels of survey coadds",
+        "version": astrolabel.__version__,
+        "program": f"astrolabel {astrolabel.__version__}",
+        "config": config.to_dict(),
+        "config_hash": config.digest(),
+        "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        "inputs": [{"file": n, "sha256": digest} for n, digest in sorted(inputs.items())],
+        "flags": dict(FLAGS),
+        "tiles": [{"name": s["name"], "state": s["state"], "notes": s["notes"]} for s in shards],
+        "sources": counts,
+    }
