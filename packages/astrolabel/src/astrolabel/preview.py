@@ -1,0 +1,322 @@
+"""Colour pictures of coadds, and of their labels as outlines."""
+
+from __future__ import annotations
+
+import html
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.stats import sigma_clipped_stats
+from astropy.visualization import make_lupton_rgb
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from pycocotools import mask as coco_mask
+from scipy import ndimage
+
+from astrolabel.box import Box
+from astrolabel.coco import read
+from astrolabel.errors import InputError
+from astrolabel.files import atomic_path, write_bytes
+from astrolabel.rle import decode_inside, measure
+
+STRETCH_SIGMA = 25.0
+"""Lupton's stretch in sky sigma: linear up to about here, so that a 5-sigma source is
+plain to see and the noise still shows."""
+SOFTENING = 10.0
+"""Lupton's Q (paper, 3.2): how slowly what is brighter turns white."""
+BLACK_SIGMA = -1.0
+"""What is black, in sky sigma: a little below the sky, so that the sky is dark grey with
+its noise in it and a hole in the data is not taken for sky."""
+
+PALETTE = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#d55e00")
+"""Okabe and Ito's colours, which the colour-blind tell apart, less the ones that are too
+dark on sky: the first categories (galaxy, star) get blue and orange, the safest pair."""
+IGNORED = "#c8c8c8"
+"""Ignore regions are grey and dotted: no class, so no colour."""
+
+PICTURE_SIDE = 2100
+"""Pictures with outlines are enlarged a whole number of times up to this side in pixels:
+twice for tiles of 1050. The median source is 6.5 px wide, no more than its outline."""
+LARGEST_SCALE = 8
+THUMBNAIL_SIDE = 360
+
+
+def rgb(
+    image: NDArray[np.float32],
+    sigma: Sequence[float] | NDArray[np.floating[Any]] | None = None,
+    *,
+    stretch_sigma: float = STRETCH_SIGMA,
+    softening: float = SOFTENING,
+    black_sigma: float = BLACK_SIGMA,
+) -> NDArray[np.uint8]:
+    """Lupton et al. (2004) colour picture, scaled from the sky noise.
+
+    Each band is counted from its own sky in units of its own noise, which makes pictures
+    of any survey, depth and zero point look alike, with a grey sky.
+
+    Parameters
+    ----------
+    image : (C, H, W) counts, bands from blue to red; NaN or infinity where there are none.
+        One band is grey; of two, the mean is green; more than three are averaged into
+        three groups of neighbours.
+    sigma : (C,) sky noise of each band in counts; measured where it is None.
+    stretch_sigma, softening, black_sigma : Lupton's stretch, Q and minimum.
+
+    Returns
+    -------
+    (H, W, 3) uint8; black where no band has data.
+    """
+    bands = []
+    for n, band in enumerate(image):
+        finite = np.isfinite(band)
+        values = np.where(finite, band, np.nan).astype(np.float32)
+        sky, noise = _sky(values[finite], None if sigma is None else float(sigma[n]))
+        bands.append((values - sky) / noise)
+    holes = np.isnan(bands).all(axis=0)
+    filled = np.nan_to_num(np.stack(bands), nan=0.0)  # sky, in a band that has no data
+    blue, green, red = _three(filled)
+    picture = make_lupton_rgb(
+        red, green, blue, minimum=black_sigma, stretch=stretch_sigma, Q=softening
+    )
+    picture[holes] = 0
+    return np.asarray(picture, np.uint8)
+
+
+def _sky(values: NDArray[np.float32], sigma: float | None) -> tuple[float, float]:
+    """Sky level and noise of one band's pixels in counts; the noise is never zero."""
+    if values.size == 0:
+        return 0.0, 1.0
+    # Every few pixels are enough for a picture: 1e5 give the noise to 0.3 %.
+    sample = values[:: max(1, values.size // 100_000)]
+    _, level, noise = sigma_clipped_stats(sample, sigma=3.0, maxiters=10)
+    if sigma is not None and np.isfinite(sigma) and sigma > 0:
+        noise = sigma
+    return float(level), float(noise) if noise > 0 else 1.0
+
+
+def _three(bands: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+    """Blue, green and red of any number of bands."""
+    if len(bands) == 1:
+        return bands[0], bands[0], bands[0]
+    if len(bands) == 2:
+        return bands[0], bands.mean(0), bands[1]
+    return tuple(group.mean(0) for group in np.array_split(bands, 3))
+
+
+def write_png(path: str | Path, picture: NDArray[np.uint8]) -> None:
+    """Write an (H, W, 3) uint8 picture as PNG, whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        When the file cannot be written.
+    """
+    with atomic_path(path) as temporary:
+        Image.fromarray(picture).save(temporary, format="PNG")
+
+
+def colours(categories: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+    """Outline colour (``#rrggbb``) by category id, in the order of the categories."""
+    return {item["id"]: PALETTE[n % len(PALETTE)] for n, item in enumerate(categories)}
+
+
+def draw_outlines(
+    picture: NDArray[np.uint8],
+    annotations: Sequence[Mapping[str, Any]],
+    categories: Sequence[Mapping[str, Any]],
+    scale: int = 1,
+) -> NDArray[np.uint8]:
+    """A picture with the innermost pixels of each mask's edge coloured by class.
+
+    Parameters
+    ----------
+    picture : (H, W, 3) uint8, left unchanged.
+    annotations : COCO annotations of this image; ``iscrowd`` ones are dotted in grey.
+    categories : COCO categories.
+    scale : how many times the result is enlarged; the outlines stay one pixel wide.
+
+    Returns
+    -------
+    (scale*H, scale*W, 3) uint8.
+
+    Raises
+    ------
+    ValueError
+        When a mask cannot be decoded.
+    """
+    height, width = picture.shape[:2]
+    result = picture.repeat(scale, axis=0).repeat(scale, axis=1)
+    by_category = {key: _channels(colour) for key, colour in colours(categories).items()}
+    # Labels last, so that they are on top of ignore regions.
+    for item in sorted(annotations, key=lambda item: -int(item.get("iscrowd", 0))):
+        mask, box = _mask(item["segmentation"], (height, width))
+        if not mask.size:
+            continue
+        mask = np.pad(mask.repeat(scale, axis=0).repeat(scale, axis=1), 1)
+        edge = (mask & ~ndimage.binary_erosion(mask))[1:-1, 1:-1]
+        part = result[
+            scale * box.y0 : scale * box.y1, scale * box.x0 : scale * box.x1
+        ]  # a view: drawing on it draws on the result
+        if item.get("iscrowd", 0):
+            y, x = np.indices(edge.shape)
+            part[edge & ((x + y) % 4 < 2)] = _channels(IGNORED)
+        else:
+            part[edge] = by_category.get(item["category_id"], _channels(IGNORED))
+    return result
+
+
+def _channels(colour: str) -> tuple[int, int, int]:
+    return (int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16))
+
+
+def _mask(segmentation: Any, shape: tuple[int, int]) -> tuple[NDArray[np.bool_], Box]:
+    """The pixels of a mask in its tight box, and the box."""
+    if isinstance(segmentation, list):
+        merged = coco_mask.merge(coco_mask.frPyObjects(segmentation, *shape))
+        segmentation = {"size": list(shape), "counts": merged["counts"].decode("ascii")}
+    if tuple(segmentation["size"]) != shape:
+        raise ValueError(f"RLE of size {segmentation['size']} in an image of {list(shape)}")
+    _, (x, y, width, height) = measure(segmentation)
+    box = Box(y, x, height, width)
+    return decode_inside(segmentation, box), box
+
+
+def preview(coco_path: str | Path, out: str | Path | None = None) -> list[Path]:
+    """Draw the labels of a COCO document on its images.
+
+    Parameters
+    ----------
+    coco_path : the document; its images are found beside it.
+    out : folder of the pictures; ``preview`` beside the document where it is None.
+
+    Returns
+    -------
+    list of Path : ``<image>_labels.png`` for each image in the document's order, then
+        ``index.html``, the page that shows them all.
+
+    Raises
+    ------
+    InputError
+        When the document or one of its images cannot be read; nothing is written then
+        if an image is missing.
+    OutputError
+        When the pictures cannot be written.
+    """
+    coco_path = Path(coco_path)
+    out = coco_path.parent / "preview" if out is None else Path(out)
+    doc = read(coco_path)
+    for image in doc["images"]:
+        if not (coco_path.parent / image["file_name"]).is_file():
+            raise InputError(
+                "the image is missing",
+                file=coco_path.parent / image["file_name"],
+                remedy="keep the document's PNG files beside it",
+            )
+    by_image: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in doc["images"]}
+    for item in doc["annotations"]:
+        by_image.setdefault(item["image_id"], []).append(item)
+    written, cards = [], []
+    for image in doc["images"]:
+        items = by_image[image["id"]]
+        picture = _labelled(coco_path, image, items, doc["categories"])
+        # Names in folders of the same name end differ by the folder.
+        stem = str(Path(image["file_name"]).with_suffix("")).replace("/", "_")
+        path, thumbnail = out / f"{stem}_labels.png", out / "thumbnails" / f"{stem}.png"
+        write_png(path, picture)
+        write_png(thumbnail, _small(picture))
+        written.append(path)
+        cards.append(_card(image, path.name, thumbnail.name, items, doc["categories"]))
+    page = out / "index.html"
+    write_bytes(page, _page(coco_path.name, doc, cards).encode("utf-8"))
+    return [*written, page]
+
+
+def _labelled(
+    coco_path: Path,
+    image: Mapping[str, Any],
+    annotations: Sequence[Mapping[str, Any]],
+    categories: Sequence[Mapping[str, Any]],
+) -> NDArray[np.uint8]:
+    path = coco_path.parent / image["file_name"]
+    try:
+        with Image.open(path) as file:
+            picture = np.asarray(file.convert("RGB"))
+    except (OSError, UnidentifiedImageError) as error:
+        raise InputError(
+            f"the image cannot be opened ({error})", file=path, remedy="make it again"
+        ) from error
+    scale = min(max(PICTURE_SIDE // max(picture.shape[:2]), 1), LARGEST_SCALE)
+    try:
+        return draw_outlines(picture, annotations, categories, scale)
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"the labels of {image['file_name']} cannot be drawn ({error})",
+            file=coco_path,
+            remedy=f"see what `astrolabel validate {coco_path}` finds",
+        ) from error
+
+
+def _small(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    small = Image.fromarray(picture)
+    small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+    return np.asarray(small)
+
+
+def _counts(
+    annotations: Sequence[Mapping[str, Any]], categories: Sequence[Mapping[str, Any]]
+) -> list[tuple[str, str, int]]:
+    """Name, colour and number of labels of each category, then of ignore regions."""
+    number = Counter(a["category_id"] for a in annotations if not a.get("iscrowd", 0))
+    colour = colours(categories)
+    result = [(str(c["name"]), colour[c["id"]], number[c["id"]]) for c in categories]
+    if ignored := sum(1 for a in annotations if a.get("iscrowd", 0)):
+        result.append(("ignored", IGNORED, ignored))
+    return result
+
+
+def _legend(counts: Sequence[tuple[str, str, int]]) -> str:
+    return " ".join(
+        f'<span class="key"><i style="border-color:{colour}"></i>{number} '
+        f"{html.escape(name)}</span>"
+        for name, colour, number in counts
+    )
+
+
+def _card(
+    image: Mapping[str, Any],
+    picture: str,
+    thumbnail: str,
+    annotations: Sequence[Mapping[str, Any]],
+    categories: Sequence[Mapping[str, Any]],
+) -> str:
+    name = html.escape(str(image["file_name"]))
+    return (
+        f'<figure><a href="{html.escape(picture)}">'
+        f'<img loading="lazy" alt="{name}" src="thumbnails/{html.escape(thumbnail)}"></a>'
+        f"<figcaption><b>{name}</b> {image['width']}&times;{image['height']} px<br>"
+        f"{_legend(_counts(annotations, categories))}</figcaption></figure>"
+    )
+
+
+def _page(name: str, doc: Mapping[str, Any], cards: Sequence[str]) -> str:
+    title = html.escape(name)
+    images = f"{len(cards)} image" + ("" if len(cards) == 1 else "s")
+    total = _legend(_counts(doc["annotations"], doc["categories"]))
+    return (
+        f'<!DOCTYPE html>\n<html lang="en"><meta charset="utf-8"><title>{title}</title>\n'
+        f"<style>{_STYLE}</style>\n<h1>{title}</h1>\n<p>{images}, {total}</p>\n<main>\n"
+        + "\n".join(cards)
+        + "\n</main></html>\n"
+    )
+
+
+_STYLE = (
+    "body{background:#14161a;color:#ddd;font:15px/1.5 system-ui,sans-serif;margin:2em}"
+    "main{display:flex;flex-wrap:wrap;gap:1.2em}figure{margin:0;width:360px}"
+    "img{width:100%;display:block;background:#000}h1{font-size:1.3em}"
+    ".key{white-space:nowrap;margin-right:.8em}"
+    ".key i{display:inline-block;width:.6em;height:.6em;border:2px solid;margin-right:.35em}"
+)
