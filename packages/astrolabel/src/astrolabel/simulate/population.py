@@ -1,0 +1,225 @@
+"""What is on the sky: positions, magnitudes, colours, sizes and shapes.
+
+The numbers are those of deep fields in round figures: they make scenes that look and
+count like COSMOS to a detector, a deblender and a classifier, and are no model of
+galaxy evolution.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.special import gammainc, gammaincinv
+
+from astrolabel.simulate.survey import SurveySpec
+
+GALAXY_COUNT_SLOPE = 0.30
+"""d log N / d mag of galaxies; 0.4 at i = 20, 0.3 from 22 to 25 and less beyond, in every
+deep field."""
+STAR_COUNT_SLOPE = 0.16
+"""The same of stars at high galactic latitude, which thin out beyond the disc."""
+MARGIN_ARCSEC = 4.0
+"""Sources are drawn this far beyond the image's edge, so that some are cut by it."""
+BULGE_MAG = 23.0
+"""Galaxies brighter than this in i are drawn as disc and bulge; fainter ones are hardly
+resolved from the ground, and one Sersic profile does."""
+SPHEROID_INDICES = (2.0, 2.5, 3.0, 4.0)
+"""Few values, because GalSim tabulates every Sersic index anew."""
+MIN_SEPARATION_ARCSEC = 0.35
+"""Closest pair drawn: two galaxies nearer than half a seeing disc are one to any survey."""
+
+
+@dataclass(frozen=True, eq=False)
+class Component:
+    """One Sersic profile.
+
+    Attributes
+    ----------
+    index : Sersic n; radius_arcsec : half-light radius, circularised.
+    axis_ratio : minor over major; angle_rad : of the major axis, from +x to +y.
+    flux : (C,) float64 counts.
+    """
+
+    index: float
+    radius_arcsec: float
+    axis_ratio: float
+    angle_rad: float
+    flux: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Body:
+    """A star or galaxy before it is drawn.
+
+    Attributes
+    ----------
+    y, x : centre in the image's pixels, perhaps outside.
+    mags : (C,) float64 total AB magnitudes; i_mag : in i, whatever the bands.
+    components : a galaxy's profiles; none for a star.
+    flux : (C,) float64 total counts.
+    """
+
+    y: float
+    x: float
+    i_mag: float
+    mags: NDArray[np.float64]
+    flux: NDArray[np.float64]
+    components: tuple[Component, ...] = ()
+
+    @property
+    def is_star(self) -> bool:
+        return not self.components
+
+    @property
+    def half_light_arcsec(self) -> float:
+        """Circularised radius of half the light, in the reddest band, before the PSF."""
+        if self.is_star:
+            return 0.0
+        radii = [c.radius_arcsec for c in self.components]
+
+        def excess(radius: float) -> float:
+            light = sum(
+                c.flux[-1]
+                * gammainc(
+                    2 * c.index, sersic_b(c.index) * (radius / c.radius_arcsec) ** (1 / c.index)
+                )
+                for c in self.components
+            )
+            return float(light / self.flux[-1] - 0.5)
+
+        if len(radii) == 1 or max(radii) == min(radii):
+            return radii[0]
+        return float(brentq(excess, min(radii), max(radii)))
+
+
+def sersic_b(index: float) -> float:
+    """The constant that makes the Sersic radius the half-light radius."""
+    return float(gammaincinv(2 * index, 0.5))
+
+
+def draw_system(rng: Generator, spec: SurveySpec, side: int) -> list[Body]:
+    """A star, or a galaxy with the companions that cluster about it."""
+    margin = MARGIN_ARCSEC / spec.pixel_scale_arcsec
+    y, x = rng.uniform(-0.5 - margin, side - 0.5 + margin, 2)
+    if rng.random() < spec.star_fraction:
+        # Stars end brighter than galaxies do: the faintest dwarfs are rare even in the halo.
+        mag = _magnitude(rng, spec.bright_mag, spec.faint_mag - 0.7, STAR_COUNT_SLOPE)
+        return [_star(rng, spec, y, x, mag)]
+    mag = _magnitude(rng, spec.bright_mag + 0.5, spec.faint_mag, GALAXY_COUNT_SLOPE)
+    bodies = [_galaxy(rng, spec, y, x, mag, red=None)]
+    red = bool(bodies[0].mags[0] - bodies[0].mags[-1] > 1.3)
+    for distance_arcsec, fainter in _companions(rng, spec, mag):
+        angle = rng.uniform(0, 2 * np.pi)
+        step = distance_arcsec / spec.pixel_scale_arcsec
+        # Group members share their host's colour more often than not.
+        bodies.append(
+            _galaxy(
+                rng,
+                spec,
+                y + step * np.sin(angle),
+                x + step * np.cos(angle),
+                fainter,
+                red=red if rng.random() < 0.5 else None,
+            )
+        )
+    return bodies
+
+
+def _companions(rng: Generator, spec: SurveySpec, mag: float) -> list[tuple[float, float]]:
+    """(distance in arcseconds, i magnitude) of a galaxy's companions."""
+    found = []
+    # A quarter have a neighbour within three seeing discs: pairs, mergers, and chance.
+    if rng.random() < 0.25:
+        found.append((rng.uniform(0.5, 2.0), mag + rng.uniform(-0.5, 1.5)))
+    # Satellites: none for the faint, some five to a bright host, one host in 25 a group.
+    above = spec.faint_mag - 2.5 - mag
+    if above > 0:
+        expected = 1.0 + 1.2 * above
+        if rng.random() < 0.04:
+            expected += 12
+        for _ in range(rng.poisson(expected)):
+            # Surface density about as 1/r^1.5, to 10 arcsec: 70 kpc at a redshift of 0.6.
+            distance = 0.7 + 9.5 * rng.random() ** 2
+            faintest = spec.faint_mag
+            found.append(
+                (distance, _magnitude(rng, min(mag + 0.7, faintest), faintest, GALAXY_COUNT_SLOPE))
+            )
+    return [(max(d, MIN_SEPARATION_ARCSEC), min(m, spec.faint_mag)) for d, m in found]
+
+
+def _magnitude(rng: Generator, bright: float, faint: float, slope: float) -> float:
+    """One magnitude of counts that rise as 10^(slope m) between two limits."""
+    low, high = 10 ** (slope * np.array([bright, faint]))
+    return float(np.log10(rng.uniform(low, high)) / slope)
+
+
+def _star(rng: Generator, spec: SurveySpec, y: float, x: float, mag: float) -> Body:
+    """A star on the stellar locus."""
+    # Bright stars at high latitude are turn-off stars of the disc and halo; the fainter,
+    # the more of them are M dwarfs, which run up in r-i at constant g-r.
+    dwarf = rng.random() < np.clip((mag - 16) / 8, 0.1, 0.75)
+    if dwarf:
+        r_i = rng.uniform(0.5, 1.7)
+        g_r = 1.33 + 0.12 * r_i
+    else:
+        g_r = rng.uniform(0.2, 1.2)
+        r_i = 0.02 + 0.36 * g_r
+    g_r, r_i = rng.normal((g_r, r_i), 0.03)
+    mags, flux = _photometry(spec, mag, g_r, r_i, 0.05 + 0.55 * r_i)
+    return Body(y, x, mag, mags, flux)
+
+
+def _galaxy(
+    rng: Generator, spec: SurveySpec, y: float, x: float, mag: float, red: bool | None
+) -> Body:
+    """A galaxy; red ones are rounder, smaller and more concentrated."""
+    if red is None:
+        # From a half at i = 19 to a twelfth at 26: the blue population outnumbers.
+        red = bool(rng.random() < np.clip(0.5 - 0.06 * (mag - 19), 0.08, 0.5))
+    g_r, r_i, i_z = _galaxy_colours(rng, mag, red)
+    mags, flux = _photometry(spec, mag, g_r, r_i, i_z)
+    # 0.32 arcsec at i = 25, growing by a tenth of a decade a magnitude, 0.18 dex of scatter:
+    # the relation of half-light radii that HST sees in COSMOS.
+    log_radius = -0.5 - 0.1 * (mag - 25) + rng.normal(0, 0.18) - (0.1 if red else 0.0)
+    # Brighter ones do not go on growing on an image of a few arcminutes.
+    radius = float(np.clip(10**log_radius, 0.05, 4.0))
+    angle = rng.uniform(0, np.pi)
+    # A disc of intrinsic thickness 0.2 seen at a random inclination; spheroids are rounder.
+    disc_ratio = float(np.sqrt(0.04 + 0.96 * rng.random() ** 2))
+    round_ratio = float(rng.uniform(0.55, 1.0))
+    bulge_index = float(rng.choice(SPHEROID_INDICES))
+    bulge_share = float(rng.beta(4, 2) if red else rng.beta(1.2, 5))
+    if mag > BULGE_MAG:
+        index, ratio = (bulge_index, round_ratio) if red else (1.0, disc_ratio)
+        return Body(y, x, mag, mags, flux, (Component(index, radius, ratio, angle, flux),))
+    # Bulges are redder than their discs: their share grows by a third over the bands.
+    shares = np.clip(bulge_share * np.linspace(0.75, 1.05, len(flux)), 0, 1)
+    bulge = Component(bulge_index, 0.45 * radius, round_ratio, angle, flux * shares)
+    disc = Component(1.0, 1.25 * radius, disc_ratio, angle, flux * (1 - shares))
+    return Body(y, x, mag, mags, flux, (bulge, disc))
+
+
+def _galaxy_colours(rng: Generator, mag: float, red: bool) -> NDArray[np.float64]:
+    """(g-r, r-i, i-z) of a passive or a star-forming galaxy."""
+    if red:
+        # Redshift moves the break through g and r: g-r saturates while r-i still grows.
+        z = np.clip(rng.normal(0.25 + 0.07 * (mag - 19), 0.15), 0.08, 1.0)
+        middle = [min(0.7 + 1.8 * z, 1.55), 0.32 + 0.75 * max(z - 0.15, 0) ** 1.1, 0.22 + 0.2 * z]
+        return rng.normal(middle, (0.08, 0.06, 0.06))
+    # Blue ones grow bluer as they grow fainter.
+    g_r = rng.normal(0.62 - 0.05 * (np.clip(mag, 19, 26) - 19), 0.2)
+    r_i = 0.12 + 0.3 * g_r + rng.normal(0, 0.12)
+    return np.array([g_r, r_i, rng.normal(0.6 * r_i + 0.05, 0.1)])
+
+
+def _photometry(
+    spec: SurveySpec, mag: float, g_r: float, r_i: float, i_z: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Magnitudes and counts in the survey's bands."""
+    by_band = {"g": mag + r_i + g_r, "r": mag + r_i, "i": mag, "z": mag - i_z}
+    mags = np.array([by_band[name] for name in spec.band_names])
+    return mags, np.array([spec.counts(m) for m in mags])
