@@ -1,0 +1,161 @@
+"""COCO run-length masks of small objects in large images, handled box by box.
+
+COCO counts pixels down the columns of the whole image: lengths of unset and set runs in
+turn, unset first. Everything here works on the runs, so its cost goes with the objects'
+sizes and never with objects times image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+Rle = dict[str, Any]
+Bitmap = NDArray[np.bool_]
+
+_BITS = 5  # payload of one character of compressed counts
+_MAX_CHARACTERS = 7  # 35 bits: more pixels than any image has
+
+
+def decode_tight(rle: Mapping[str, Any]) -> tuple[Bitmap, tuple[int, int]]:
+    """The mask inside its tight box.
+
+    Returns
+    -------
+    bitmap : (h, w) bool, set on all four edges; (0, 0) when the mask is empty.
+    corner : (y0, x0) of the bitmap in the image.
+
+    Raises
+    ------
+    ValueError
+        When the counts are broken or do not fill the size.
+    """
+    lengths = run_lengths(rle)
+    height = int(rle["size"][0])
+    stops = np.cumsum(lengths)
+    set_runs = np.flatnonzero(lengths[1::2]) * 2 + 1
+    if not len(set_runs):
+        return np.zeros((0, 0), np.bool_), (0, 0)
+    first, last = stops[set_runs] - lengths[set_runs], stops[set_runs] - 1
+    x0, x1 = int(first[0]) // height, int(last[-1]) // height + 1
+    # Only the columns between the first and the last set pixel are laid out.
+    stops = np.clip(stops - x0 * height, 0, (x1 - x0) * height)
+    columns = np.repeat(np.arange(len(stops)) % 2 == 1, np.diff(stops, prepend=0))
+    columns = columns.reshape(x1 - x0, height)
+    if (first // height == last // height).all():
+        y0, y1 = int((first % height).min()), int((last % height).max()) + 1
+    else:  # a run over a column's end holds the last row of one and the first of the next
+        y0, y1 = 0, height
+    return np.ascontiguousarray(columns[:, y0:y1].T), (y0, x0)
+
+
+def encode_at(bitmap: Bitmap, corner: tuple[int, int], shape: tuple[int, int]) -> Rle:
+    """Compressed RLE of a mask that lies at `corner` of an image; what is outside is cut.
+
+    Parameters
+    ----------
+    bitmap : (h, w) bool.
+    corner : (y0, x0), may be negative.
+    shape : (H, W) of the image.
+
+    Returns
+    -------
+    dict : what pycocotools gives for the whole frame, with counts as text.
+    """
+    height, width = int(shape[0]), int(shape[1])
+    y0, x0 = corner
+    part = bitmap[max(0, -y0) : max(0, height - y0), max(0, -x0) : max(0, width - x0)]
+    y0, x0 = max(y0, 0), max(x0, 0)
+    counts = [height * width]
+    if part.size:
+        counts = _counts(part, (y0, x0), (height, width))
+    rle = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+    return {"size": [height, width], "counts": rle["counts"].decode("ascii")}
+
+
+def _counts(bitmap: Bitmap, corner: tuple[int, int], shape: tuple[int, int]) -> list[int]:
+    """Run lengths of a bitmap that lies inside the image."""
+    height, width = shape
+    # Unset pixels above and below make each run of a column begin and end in it.
+    columns = np.zeros((bitmap.shape[1], bitmap.shape[0] + 2), np.int8)
+    columns[:, 1:-1] = bitmap.T
+    column, row = np.nonzero(np.diff(columns, axis=1))
+    edges = (column + corner[1]) * height + row + corner[0]
+    # A run down to the last row continues where the next column begins with one.
+    joined = np.flatnonzero(edges[1:-1:2] == edges[2::2])
+    edges = np.delete(edges, np.concatenate([2 * joined + 1, 2 * joined + 2]))
+    lengths: list[int] = np.diff(edges, prepend=0).tolist()
+    rest = height * width - (int(edges[-1]) if len(edges) else 0)
+    # pycocotools ends with the last run that holds a pixel.
+    return [*lengths, rest] if rest or not lengths else lengths
+
+
+def run_lengths(rle: Mapping[str, Any]) -> NDArray[np.int64]:
+    """Lengths of the runs, of compressed counts or a plain list, checked to fill the size.
+
+    pycocotools reads beyond its buffers when fed counts that do not, so whatever comes
+    from a file goes through here first.
+
+    Raises
+    ------
+    ValueError
+        With what is wrong: size, type, characters, negative runs or their sum.
+    """
+    size, counts = rle.get("size"), rle.get("counts")
+    if not (isinstance(size, Sequence) and len(size) == 2 and all(int(n) > 0 for n in size)):
+        raise ValueError(f"RLE size {size!r} is not [height, width]")
+    if isinstance(counts, bytes):
+        counts = counts.decode("ascii", "replace")
+    if isinstance(counts, str):
+        lengths = _decompress(counts)
+    elif isinstance(counts, Sequence):
+        lengths = np.asarray(counts, np.int64)
+    else:
+        raise ValueError(f"RLE counts of type {type(counts).__name__} are not text or a list")
+    if (lengths < 0).any():
+        raise ValueError("RLE counts hold a negative run")
+    pixels = int(size[0]) * int(size[1])
+    if int(lengths.sum()) != pixels:
+        raise ValueError(
+            f"RLE counts cover {int(lengths.sum())} pixels, its size {size[0]}x{size[1]} "
+            f"has {pixels}"
+        )
+    return lengths
+
+
+def _decompress(counts: str) -> NDArray[np.int64]:
+    """Run lengths from COCO's text.
+
+    Each character less 48 holds five bits, low ones first, and a sixth that says whether
+    the number goes on; bit 5 of a number's last character is its sign. From the fourth
+    number on, the run before the last is to be added.
+    """
+    try:
+        code = np.frombuffer(counts.encode("ascii"), np.uint8).astype(np.int64) - 48
+    except UnicodeEncodeError as error:
+        raise ValueError("RLE counts are not ASCII text") from error
+    if not len(code) or code.min() < 0 or code.max() > 63 or code[-1] & 32:
+        raise ValueError("RLE counts are empty, cut off or hold characters COCO does not use")
+    ends = np.flatnonzero((code & 32) == 0)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    digits = ends - starts + 1
+    if digits.max() > _MAX_CHARACTERS:
+        raise ValueError("RLE counts hold a number that no image has pixels for")
+    shift = _BITS * (np.arange(len(code)) - np.repeat(starts, digits))
+    values = np.add.reduceat((code & 31) << shift, starts)
+    values -= np.where(code[ends] & 16, np.int64(1) << (_BITS * digits), 0)
+    values[1::2] = np.cumsum(values[1::2])
+    values[2::2] = np.cumsum(values[2::2])
+    return values
+
+
+def from_polygons(polygons: Sequence[Sequence[float]], shape: tuple[int, int]) -> Rle:
+    """RLE of the union of polygons [x1, y1, x2, y2, ...], as pycocotools rasterises them."""
+    height, width = int(shape[0]), int(shape[1])
+    parts = coco_mask.frPyObjects([list(map(float, p)) for p in polygons], height, width)
+    rle = coco_mask.merge(parts)
+    return {"size": [height, width], "counts": rle["counts"].decode("ascii")}
