@@ -27,6 +27,9 @@ from astrolabel.deblend.scene import Image, Scene
 STEPS_BETWEEN_SPECTRA = 6
 """Morphology steps between two least-squares solutions of the spectra: fewer pay more
 for the rendering of the templates than they gain, more follow outdated colours."""
+CENTRING_STEPS = 2
+"""Newton steps of the points' positions before shapes are measured: an offset of a tenth
+of a pixel in a bright star looks like a disc."""
 MIN_CORE = 0.5
 """A source needs data on this fraction of the pixels within its PSF's core."""
 
@@ -117,6 +120,12 @@ def _initial(scene: Scene, blend: Blend, kernels: Kernels, measured: NDArray[np.
 def _iterate(factors: Factors, scene: Scene, config: DeblendConfig) -> tuple[Solution, int, bool]:
     """Alternate morphology steps and spectra until chi2 stands still."""
     solution = factors.solve_spectra(scene)
+    factors.set_steps(scene)
+    for _ in range(CENTRING_STEPS):
+        factors.centre(scene)
+    solution = factors.solve_spectra(scene)
+    if factors.reshape(scene, solution, config.extended_gain):
+        solution = factors.solve_spectra(scene)
     iterations, converged = 0, False
     while iterations < config.max_iterations and not converged:
         factors.set_steps(scene)
@@ -126,7 +135,7 @@ def _iterate(factors: Factors, scene: Scene, config: DeblendConfig) -> tuple[Sol
         before = solution.chi2
         changed = factors.grow(scene)
         solution = factors.solve_spectra(scene)
-        changed |= factors.extend_points(scene, solution, config.extended_gain)
+        changed |= factors.reshape(scene, solution, config.extended_gain, points_only=True)
         gain = before - solution.chi2
         converged = not changed and gain < config.tolerance * before
     if changed:

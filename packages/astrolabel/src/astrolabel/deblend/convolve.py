@@ -100,6 +100,7 @@ class Kernels:
         self.kernels = difference_kernels(psfs, self.sigma)
         dy, dx = np.gradient(psfs, axis=(1, 2))
         self.slope = (0.5 * (dy**2 + dx**2).sum(axis=(1, 2))).astype(np.float32)
+        self.power = (self.kernels.astype(float) ** 2).sum(axis=(1, 2))
         half = psfs.shape[-1] // 2
         ring = np.maximum(*np.abs(np.mgrid[-half : half + 1, -half : half + 1]))
         peak = np.abs(self.kernels).max(axis=0)

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from astrolabel.box import Box
 from astrolabel.deblend import morphology as loops
-from astrolabel.deblend.convolve import gaussian, render_alone
 from astrolabel.deblend.scene import Image, Scene
-from astrolabel.deblend.start import Start
+from astrolabel.deblend.shapes import WIDTHS, best_shape, rendered
+from astrolabel.deblend.start import Start, point_start
 
 SHARE_FLOOR = 0.5
 """Light, in sigma of a pixel, that a source is credited with where it has none yet when
 a correction is divided among the sources of a pixel; without it a zero would stay."""
+SPARSITY_SIGMA = 0.2
+"""Price of light, in sigma of the noise of a morphology's gradient. Where there is no source,
+non-negativity keeps the positive half of the noise; this price balances it (median flux
+bias of exponential and de Vaucouleurs galaxies at S/N 50: +3 % without, 0 with 0.2, -2 %
+with 0.4) and is small beside any real light."""
 MAX_OFFSET_PX = 1.5
 """Farthest a point source moves from its peak; detection is never wrong by more."""
 BORDER_SIGMA = 0.1
 """A box grows while its border is brighter than this many sigma of a pixel."""
-WIDE_SIGMA = 0.7
-"""Width, in PSF sigmas, of the disc whose addition tests whether a point is extended."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +62,8 @@ class Factors:
     def __init__(self, guesses: list[Start], peaks: NDArray[np.float64], scene: Scene) -> None:
         limit = np.array(scene.image.shape[1:]) - 1
         self.peaks = np.clip(np.rint(peaks), 0, limit).astype(np.int64)
-        self.centres = peaks.astype(np.float64).copy()
+        self.centres = np.array([g.centre for g in guesses], np.float64)
+        self._ellipses = [g.ellipse for g in guesses]
         self.points = np.array([g.point for g in guesses])
         self.spectra = np.full((len(peaks), len(scene.image)), 1 / len(scene.image), np.float32)
         self._pack([g.box for g in guesses], [g.morphology for g in guesses])
@@ -89,9 +92,12 @@ class Factors:
         """Step sizes of the morphologies and stiffness of the points' positions."""
         share = np.maximum(self._now, 0)
         self._stiffness = np.zeros(len(self._boxes))
+        self._penalty = np.zeros(len(self._boxes), np.float32)
         for n, (y, x) in enumerate(self.peaks):
             squared = self.spectra[n].astype(float) ** 2 * scene.curvature[:, y, x]
             self._stiffness[n] = float((squared * scene.kernels.slope).sum())
+            noise = np.sqrt(float((squared * scene.kernels.power).sum()))
+            self._penalty[n] = SPARSITY_SIGMA * noise
             if squared.sum() > 0:
                 share[self._offsets[n] : self._offsets[n + 1]] += SHARE_FLOOR / np.sqrt(
                     squared.sum()
@@ -103,29 +109,38 @@ class Factors:
 
     def step(self, scene: Scene) -> float:
         """One step of all morphologies and positions; chi2 before it."""
-        gradient, chi2 = scene.gradient(self.assemble(self._ahead, scene))
-        layout = (self._offsets, self._box_rows, self.peaks)
-        loops.move_points(
-            self._now,
-            self._ahead,
-            *layout,
-            self.centres,
-            self._stiffness,
-            self.spectra,
-            self.points,
-            gradient,
-            scene.kernels.sigma,
-            MAX_OFFSET_PX,
-        )
+        chi2 = self.centre(scene)
         loops.proximal_step(
             self._now,
             self._ahead,
             self._momentum,
             self._steps,
-            *layout,
+            self._offsets,
+            self._box_rows,
+            self.peaks,
             self.spectra,
             ~self.points,
-            gradient,
+            self._penalty,
+            self._gradient,
+        )
+        return chi2
+
+    def centre(self, scene: Scene) -> float:
+        """One Newton step of the points' positions; chi2 before it."""
+        self._gradient, chi2 = scene.gradient(self.assemble(self._ahead, scene))
+        loops.move_points(
+            self._now,
+            self._ahead,
+            self._offsets,
+            self._box_rows,
+            self.peaks,
+            self.centres,
+            self._stiffness,
+            self.spectra,
+            self.points,
+            self._gradient,
+            scene.kernels.sigma,
+            MAX_OFFSET_PX,
         )
         return chi2
 
@@ -136,7 +151,7 @@ class Factors:
             m / np.float32(s) if s > 0 else np.zeros_like(m)
             for m, s in zip(self.morphologies, sums, strict=True)
         ]
-        boxes, templates = _rendered(self._boxes, units, scene)
+        boxes, templates = rendered(self._boxes, units, scene)
         rows = np.array([(b.y0, b.x0, b.height, b.width) for b in boxes], np.int64)
         starts = np.concatenate([[0], np.cumsum([t.size for t in templates])]).astype(np.int64)
         flat = np.concatenate([t.ravel() for t in templates])
@@ -181,82 +196,58 @@ class Factors:
             self._pack(boxes, [m.copy() for m in grown])
         return changed
 
-    def extend_points(self, scene: Scene, solution: Solution, gain: float) -> bool:
-        """Make extended those points to which a disc adds at least `gain` of chi2."""
-        members = np.flatnonzero(self.points & (self.spectra.sum(axis=1) > 0))
-        if members.size == 0:
-            return False
-        width = WIDE_SIGMA * float(scene.kernels.psf_sigma.mean())
-        radius = int(np.ceil(3 * width)) + 2
-        frame = Box.of_shape(scene.image.shape)
-        boxes = [
-            Box.around(self.centres[n, 0], self.centres[n, 1], radius) & frame for n in members
-        ]
-        wide = np.hypot(width, scene.kernels.sigma)
-        discs = [
-            gaussian(b.shape, self.centres[n][0] - b.y0, self.centres[n][1] - b.x0, float(wide))
-            for n, b in zip(members, boxes, strict=True)
-        ]
-        rendered = _rendered(boxes, discs, scene)
-        all_boxes, all_morphologies = list(self._boxes), self.morphologies
+    def reshape(
+        self, scene: Scene, solution: Solution, gain: float, *, points_only: bool = False
+    ) -> bool:
+        """Start sources anew as sums of Gaussians, the brightest first.
+
+        A source to which the Gaussians give less than `gain` of chi2 over a point is a
+        point from then on.
+
+        Returns
+        -------
+        Whether any morphology changed.
+        """
+        boxes, morphologies = list(self._boxes), [m.copy() for m in self.morphologies]
+        residual = scene.image - solution.model
         changed = False
-        for k, n in enumerate(members):
-            part = _disc_flux(scene, solution, int(n), rendered[0][k], rendered[1][k], gain)
-            if part <= 0:
+        totals = solution.flux.sum(axis=1)
+        for n in np.argsort(-totals, kind="stable").tolist():
+            if totals[n] <= 0 or (points_only and not self.points[n]):
                 continue
-            merged = boxes[k] | self._boxes[n]
-            all_morphologies[n] = _placed(self._boxes[n], all_morphologies[n], merged) + (
-                np.float32(part) * _placed(boxes[k], discs[k], merged)
-            )
-            all_boxes[n], changed, self.points[n] = merged, True, False
-            self.peaks[n] = np.clip(np.rint(self.centres[n]), 0, np.array(frame.shape) - 1)
+            outer = solution.boxes[n]
+            colour = (solution.flux[n] / totals[n]).astype(np.float32)
+            own = solution.templates[n] * solution.flux[n, :, None, None].astype(np.float32)
+            residual[(slice(None), *outer.slices)] += own
+            box = self._shape_box(n, scene)
+            shape = best_shape(scene, residual, box, self.centres[n], self._ellipses[n], colour)
+            extended = shape.gain >= gain and bool(shape.morphology.any())
+            if extended:
+                boxes[n], morphologies[n] = shape.box, shape.morphology
+                outer, own = shape.outer, shape.model
+                changed, self.points[n] = True, False
+            elif not self.points[n]:
+                guess = point_start(scene.image.shape, *self.centres[n], scene.kernels.sigma)
+                boxes[n], changed, self.points[n] = guess.box, True, True
+                morphologies[n] = guess.morphology * np.float32(max(shape.point_flux, 1e-6))
+                own = np.zeros_like(own)
+            residual[(slice(None), *outer.slices)] -= own
         if changed:
-            self._pack(all_boxes, [m.copy() for m in all_morphologies])
+            limit = np.array(scene.image.shape[1:]) - 1
+            moved = np.clip(np.rint(self.centres), 0, limit).astype(np.int64)
+            self.peaks = np.where(self.points[:, None], self.peaks, moved)
+            self._pack(boxes, morphologies)
         return changed
+
+    def _shape_box(self, n: int, scene: Scene) -> Box:
+        """Box that holds three widths of the second-widest Gaussian, and the present one."""
+        y, x = self.centres[n]
+        width = np.sqrt(float(np.linalg.eigvalsh(self._ellipses[n])[-1]))
+        radius = int(np.ceil(3 * WIDTHS[-2] * width)) + 2
+        return (self._boxes[n] | Box.around(y, x, radius)) & Box.of_shape(scene.image.shape)
 
 
 def _placed(box: Box, values: Image, larger: Box) -> Image:
     out = np.zeros(larger.shape, np.float32)
     out[box.slices_in(larger)] = values
     return out
-
-
-def _rendered(
-    boxes: list[Box], morphologies: list[Image], scene: Scene
-) -> tuple[list[Box], list[Image]]:
-    """Each morphology alone in all bands, on its reach inside the cutout."""
-    frame = Box.of_shape(scene.image.shape)
-    reach = scene.reach
-    images = render_alone(scene.kernels, morphologies, reach)
-    inside = [box.expanded(reach) & frame for box in boxes]
-    cut = [
-        np.ascontiguousarray(image[(slice(None), *i.slices_in(b.expanded(reach)))])
-        for image, i, b in zip(images, inside, boxes, strict=True)
-    ]
-    return inside, cut
-
-
-def _disc_flux(
-    scene: Scene, solution: Solution, n: int, box: Box, disc: Image, gain: float
-) -> float:
-    """Flux, summed over bands, of a disc added to point n; zero if chi2 gains too little.
-
-    The point's own flux is free in the comparison, its colours are not.
-    """
-    flux = solution.flux[n]
-    colour = (flux / flux.sum()).astype(np.float32)[:, None, None]
-    common = box & solution.boxes[n]
-    s: Any = (slice(None), *common.slices)
-    w = scene.weights[s]
-    p = colour * solution.templates[n][(slice(None), *common.slices_in(solution.boxes[n]))]
-    q = colour * disc[(slice(None), *common.slices_in(box))]
-    r = scene.image[s] - solution.model[s]
-    pp, pq, qq, pr, qr = (
-        float((w * a * b).sum(dtype=float)) for a, b in ((p, p), (p, q), (q, q), (p, r), (q, r))
-    )
-    rest = qq - pq * pq / pp if pp > 0 else 0.0
-    # Below a thousandth the disc cannot be told from the point.
-    if rest <= 1e-3 * qq:
-        return 0.0
-    pull = qr - pq * pr / pp
-    return pull / rest if pull > 0 and pull * pull / rest >= gain else 0.0

@@ -139,6 +139,7 @@ def proximal_step(
     peaks: Array,
     spectra: Array,
     moving: Array,
+    penalty: Array,
     gradient: Array,
 ) -> None:
     """One accelerated proximal step of every moving morphology, in place.
@@ -153,6 +154,7 @@ def proximal_step(
     momentum : (N,) float64, the t of FISTA.
     peaks : (N, 2) int64, centre pixels in the cutout.
     moving : (N,) bool.
+    penalty : (N,) float32 added to the gradient: the price of a count of light.
     gradient : (C, F, G) float32 of chi2/2 with respect to the scene in the model frame.
     """
     for n in range(boxes.shape[0]):
@@ -163,7 +165,7 @@ def proximal_step(
         new = np.empty((h, w), np.float32)
         for i in range(h):
             for j in range(w):
-                g = np.float32(0)
+                g = penalty[n]
                 for c in range(gradient.shape[0]):
                     g += spectra[n, c] * gradient[c, y0 + i, x0 + j]
                 p = lo + i * w + j

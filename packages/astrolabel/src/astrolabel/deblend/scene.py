@@ -40,7 +40,10 @@ class Scene:
         bright = np.maximum(image, 0).sum(axis=(1, 2)) / self.noise
         self.reach = kernels.reach(float(bright.max()))
         height, width = image.shape[1:]
-        self.fft_shape = (fft_length(height + self.reach), fft_length(width + self.reach))
+        self.fft_shape = (
+            fft_length(max(height, self.reach + 1) + self.reach),
+            fft_length(max(width, self.reach + 1) + self.reach),
+        )
         self._transfer = kernels.transform(self.fft_shape, self.reach)
         self._conjugate = np.conj(self._transfer)
         self.canvas = np.zeros((len(image), *self.fft_shape), np.float32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from astrolabel.box import Box
 from astrolabel.deblend.convolve import Kernels, gaussian
 from astrolabel.deblend.morphology import symmetric_profile
+from astrolabel.deblend.shapes import draw
 
 FLOOR_SIGMA = 0.5
 """A source's box ends where its symmetric, monotonic part is below half the noise of a
@@ -38,11 +39,22 @@ Image = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """A source before the fit: its box in the cutout and its (h, w) morphology there."""
+    """A source before the fit.
+
+    Attributes
+    ----------
+    box, morphology : in the cutout, (h, w) float32.
+    point : whether it starts as a point.
+    centre : (y, x) to a fraction of a pixel.
+    ellipse : (2, 2) intrinsic covariance of its core, axes y, x, pixels squared; for a
+        point the width at which it would be noticed.
+    """
 
     box: Box
     morphology: Image
     point: bool
+    centre: tuple[float, float]
+    ellipse: NDArray[np.float64]
 
 
 def significance(image: Image, weights: Image) -> Image:
@@ -58,8 +70,9 @@ def significance(image: Image, weights: Image) -> Image:
 def smooth(image: Image) -> Image:
     """1-2-1 smoothing along both axes."""
     kernel = np.array([0.25, 0.5, 0.25])
-    rows = scipy.ndimage.convolve1d(image, kernel, axis=0, mode="nearest")
-    return np.asarray(scipy.ndimage.convolve1d(rows, kernel, axis=1, mode="nearest"), np.float32)
+    rows: Image = scipy.ndimage.convolve1d(image, kernel, axis=0, mode="nearest")
+    out: Image = scipy.ndimage.convolve1d(rows, kernel, axis=1, mode="nearest")
+    return out
 
 
 def detection_psf(psfs: Image, weights: Image) -> Image:
@@ -93,19 +106,30 @@ def _ellipse(core: NDArray[Any], area: int, psf_area: int, peak: float, level: f
     return vectors @ np.diag(intrinsic) @ vectors.T
 
 
-def _draw(box: Box, y: float, x: float, covariance: Any) -> Image:
-    inverse = np.linalg.inv(covariance)
-    dy = np.arange(box.y0, box.y1)[:, None] - y
-    dx = np.arange(box.x0, box.x1)[None, :] - x
-    q = inverse[0, 0] * dy * dy + 2 * inverse[0, 1] * dy * dx + inverse[1, 1] * dx * dx
-    return np.exp(-0.5 * q).astype(np.float32)
-
-
 def point_start(shape: tuple[int, ...], y: float, x: float, sigma: float) -> Start:
-    """A point source at (y, x), of unit flux."""
+    """A point source at (y, x), of unit flux; `sigma` is the model PSF's, in pixels."""
     radius = int(np.ceil(POINT_RADIUS_SIGMA * sigma))
     box = Box.around(y, x, radius) & Box.of_shape(shape)
-    return Start(box, gaussian(box.shape, y - box.y0, x - box.x0, sigma), True)
+    drawn = gaussian(box.shape, y - box.y0, x - box.x0, sigma)
+    return Start(box, drawn, True, (float(y), float(x)), np.eye(2))
+
+
+def _vertex(detection: Image, cy: int, cx: int) -> tuple[float, float]:
+    """Summit of the parabolas through a pixel and its neighbours, within half a pixel.
+
+    A peak that is no maximum (a shoulder) stays where it is.
+    """
+    out = []
+    for axis, at in ((0, cy), (1, cx)):
+        line = detection[:, cx] if axis == 0 else detection[cy]
+        if not 0 < at < len(line) - 1:
+            out.append(float(at))
+            continue
+        low, mid, high = (float(v) for v in line[at - 1 : at + 2])
+        bend = 2 * mid - low - high
+        shift = 0.5 * (high - low) / bend if mid >= max(low, high) and bend > 0 else 0.0
+        out.append(at + min(max(shift, -0.5), 0.5))
+    return out[0], out[1]
 
 
 def first_guess(
@@ -119,16 +143,21 @@ def first_guess(
     known : (H, W) bool, pixels measured in any band.
     psf : of `detection_psf`.
     """
-    cy, cx = round(y), round(x)
+    limit = np.array(detection.shape) - 1
+    cy, cx = (int(v) for v in np.clip(np.rint([y, x]), 0, limit))
+    centre = _vertex(detection, cy, cx)
     profile, radius = symmetric_profile(detection, known, cy, cx, FLOOR_SIGMA, MAX_RADIUS)
     peak = float(profile[radius, radius])
     level = max(CORE_FRACTION * peak, CORE_SIGMA)
+    half_psf = (0.5 * float(kernels.psf_sigma.mean())) ** 2 * np.eye(2)
+    point = replace(point_start(detection.shape, *centre, kernels.sigma), ellipse=half_psf)
     if peak < 2 * level:
-        return point_start(detection.shape, y, x, kernels.sigma)
+        return point
     area, core = _core(profile, level)
     psf_area = int(np.count_nonzero(psf > level / peak))
     if area < EXTENDED_AREA * psf_area:
-        return point_start(detection.shape, y, x, kernels.sigma)
-    covariance = _ellipse(core, area, psf_area, peak, level) + kernels.sigma**2 * np.eye(2)
+        return point
+    ellipse = _ellipse(core, area, psf_area, peak, level)
     box = Box.around(cy, cx, max(radius, MIN_RADIUS)) & Box.of_shape(detection.shape)
-    return Start(box, _draw(box, cy, cx, covariance), False)
+    drawn = draw(box, np.array(centre), ellipse + kernels.sigma**2 * np.eye(2))
+    return Start(box, drawn, False, centre, ellipse)
