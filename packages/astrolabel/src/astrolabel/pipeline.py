@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 import astrolabel
 from astrolabel import coco, preview, psf, readers
+from astrolabel.box import Box
 from astrolabel.catalogs import Catalog
 from astrolabel.classify import categories
 from astrolabel.coadd import Coadd
@@ -37,6 +38,9 @@ from astrolabel.readers.layers import read_wcs
 from astrolabel.tiles import Tile, no_data_fraction, split
 from astrolabel.validate import validate
 
+BALANCE_PX = 1024
+"""Side of the middle part of a coadd that its pictures' colours are balanced on."""
+
 LIBRARIES = ("numpy", "scipy", "astropy", "sep", "numba", "pycocotools")
 
 
@@ -45,7 +49,8 @@ class Task:
     """All that a worker needs for one tile; small, and picklable.
 
     `key` is the hash of everything the tile's labels depend on; `hashes` are the sha256
-    of the files among that, by name.
+    of the files among that, by name; `gains` balance the colours of the pictures, the
+    same for all tiles of a coadd.
     """
 
     name: str
@@ -53,6 +58,7 @@ class Task:
     hashes: Mapping[str, str]
     files: CoaddFiles
     known: Characteristics
+    gains: tuple[float, ...]
     tile: Tile
     config: LabelConfig
     catalog: Catalog | None
@@ -167,7 +173,7 @@ def _plan(
         if isinstance(found, AstrolabelError):
             problems.append(str(found))
             continue
-        known, hashes = found[0], {**found[1], **of_catalog}
+        known, gains, hashes = found[0], found[1], {**found[2], **of_catalog}
         wcs = read_wcs(files.layers[0])
         if catalog is not None and wcs is None:
             problems.append(f"{files.name}: no WCS, so its sources cannot be matched to a catalog")
@@ -187,16 +193,22 @@ def _plan(
             }
             text = json.dumps(basis, sort_keys=True)
             key = hashlib.sha256(text.encode()).hexdigest()
-            tasks.append(Task(name, key, hashes, files, known, tile, config, near, out))
+            tasks.append(Task(name, key, hashes, files, known, gains, tile, config, near, out))
     return tasks, problems
 
 
-def _look(files: CoaddFiles) -> tuple[Characteristics, dict[str, str]] | AstrolabelError:
-    """Check a coadd and find its PSFs and hashes; the error itself where that fails."""
+def _look(
+    files: CoaddFiles,
+) -> tuple[Characteristics, tuple[float, ...], dict[str, str]] | AstrolabelError:
+    """Check a coadd, find its PSFs, colour balance and hashes; the error where that fails."""
     try:
         readers.check(files)
         hashes = {p.name: file_hash(p) for p in files.paths}
-        return readers.characterise(files), hashes
+        known = readers.characterise(files)
+        height, width = files.shape
+        middle = Box.around(height // 2, width // 2, BALANCE_PX // 2)
+        gains = preview.white_balance(readers.read(files, known, middle).image)
+        return known, tuple(float(g) for g in gains), hashes
     except AstrolabelError as error:
         return error
 
@@ -280,7 +292,7 @@ def _shard(task: Task) -> dict[str, Any]:
     shown = coadd.cutout(core)
     image = _image_entry(task, shown, labels)
     sigma = np.array(labels.sky_sigma)
-    preview.write_png(task.out / image["file_name"], preview.rgb(shown.image, sigma))
+    preview.write_png(task.out / image["file_name"], preview.rgb(shown.image, sigma, task.gains))
     _write_cube(task.out / image["astro"]["cube"], shown)
     return {
         **_shard_head(task, "ok"),

@@ -7,7 +7,7 @@ a worker, which then reads only its own tile (and halo) from disk.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -224,8 +224,7 @@ def _band_arrays(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, NDArray[np.bool_]]:
     """(image, variance or None, valid) of one band."""
     image = fits_layers.read_image(layer, box)
-    own = files.variance.get(band)
-    variance = fits_layers.read_variance(replace(own, variance=own.image) if own else layer, box)
+    variance = fits_layers.read_variance(files.variance.get(band, layer), box)
     valid = np.isfinite(image)
     found = fits_layers.read_mask(files.mask.get(band, layer), box)
     if found is not None:

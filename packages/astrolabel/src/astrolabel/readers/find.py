@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from astrolabel.errors import InputError
 from astrolabel.readers import CoaddFiles
-from astrolabel.readers.layers import Layers, find_layers
+from astrolabel.readers.layers import Layers, find_extra, find_layers
 
 CALEXP = re.compile(
     r"^calexp-HSC-(?P<filter>[A-Z0-9]+)-(?P<tract>\d+)-(?P<patch>\d+,\d+)\.fits(\.fz|\.gz)?$"
@@ -179,14 +179,14 @@ def _from_bands(inputs: Inputs, named: Mapping[str, Layers], name: str) -> Coadd
         bands=bands,
         layers=layers,
         psf=_per_band(inputs.psf, bands),
-        variance=_extra(inputs.variance, bands),
-        mask=_extra(inputs.mask, bands),
+        variance=_extra(inputs.variance, bands, "variance"),
+        mask=_extra(inputs.mask, bands, "mask"),
         zeropoints=_per_band(inputs.zeropoints, bands),
     )
 
 
-def _extra(files: Mapping[str, Path], bands: Sequence[str]) -> dict[str, Layers]:
-    return {b: _only(find_layers(p), p) for b, p in _per_band(files, bands).items()}
+def _extra(files: Mapping[str, Path], bands: Sequence[str], role: str) -> dict[str, Layers]:
+    return {b: find_extra(p, role) for b, p in _per_band(files, bands).items()}
 
 
 def _per_band(given: Mapping[str, T], bands: Sequence[str]) -> dict[str, T]:

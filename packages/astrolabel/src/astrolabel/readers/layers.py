@@ -122,6 +122,29 @@ def find_layers(path: Path) -> tuple[Layers, ...]:
     )
 
 
+def find_extra(path: Path, role: str) -> Layers:
+    """A file that holds only the ``mask`` or ``variance`` of a band.
+
+    The HDU that says so, else an inverse variance for the variance, else the first image.
+    """
+    with open_fits(path) as hdus:
+        arrays = [i for i, hdu in enumerate(hdus) if hdu.is_image and len(hdu.shape) == 2]
+        if not arrays:
+            raise InputError(f"no 2-D image to be the {role}", file=path)
+        roles = {_role(hdus[i].header): i for i in reversed(arrays)}
+        inverse = role == "variance" and role not in roles and "inverse" in roles
+        chosen = roles.get("inverse" if inverse else role, arrays[0])
+        height, width = hdus[chosen].shape
+    return Layers(
+        path,
+        chosen,
+        (int(height), int(width)),
+        mask=chosen if role == "mask" else None,
+        variance=chosen if role == "variance" else None,
+        inverse=inverse,
+    )
+
+
 def _role(header: fits.Header) -> str | None:
     for key in ("EXTTYPE", "EXTNAME"):
         name = str(header.get(key, "")).strip().upper()

@@ -1,0 +1,22 @@
+"""What the tests of all packages share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# Machines that run tests are busy; a slow example is not a wrong one.
+settings.register_profile("astro", deadline=None, max_examples=50, print_blob=True)
+settings.load_profile("astro")
+
+REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Real survey pixels, kept beside the checkout and not in it."""
+    if not REAL_DATA.is_dir():
+        pytest.skip(f"real survey data are not at {REAL_DATA}")
+    return REAL_DATA
