@@ -17,19 +17,26 @@ from pycocotools import mask as coco_mask
 from scipy import ndimage
 
 from astrolabel.box import Box
-from astrolabel.coco import read
+from astrolabel.coco import read, validate
 from astrolabel.errors import InputError
 from astrolabel.files import atomic_path, write_bytes
 from astrolabel.rle import decode_inside, measure
 
-STRETCH_SIGMA = 25.0
-"""Lupton's stretch in sky sigma: linear up to about here, so that a 5-sigma source is
-plain to see and the noise still shows."""
+STRETCH_SIGMA = 12.0
+"""Lupton's stretch in sky sigma, chosen by eye on HSC, DECaLS and HST cutouts: a pixel of
+5 sigma is plain to see, the noise just shows, and the cores of galaxies keep their colour."""
 SOFTENING = 10.0
 """Lupton's Q (paper, 3.2): how slowly what is brighter turns white."""
-BLACK_SIGMA = -1.0
+BLACK_SIGMA = -0.5
 """What is black, in sky sigma: a little below the sky, so that the sky is dark grey with
 its noise in it and a hole in the data is not taken for sky."""
+
+BALANCE_SIGMA = (3.0, 30.0)
+"""Pixels that tell the usual colour of sources, by their mean height in sky sigma: above
+the noise, and below what a few bright objects would fill with their own colour."""
+BALANCE_PIXELS = 300
+"""Fewer of them are a source or two (a 5-sigma mask has some 40 pixels at the median),
+whose own colour would become the picture's white."""
 
 PALETTE = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#d55e00")
 """Okabe and Ito's colours, which the colour-blind tell apart, less the ones that are too
@@ -47,6 +54,7 @@ THUMBNAIL_SIDE = 360
 def rgb(
     image: NDArray[np.float32],
     sigma: Sequence[float] | NDArray[np.floating[Any]] | None = None,
+    gains: Sequence[float] | NDArray[np.floating[Any]] | None = None,
     *,
     stretch_sigma: float = STRETCH_SIGMA,
     softening: float = SOFTENING,
@@ -54,8 +62,9 @@ def rgb(
 ) -> NDArray[np.uint8]:
     """Lupton et al. (2004) colour picture, scaled from the sky noise.
 
-    Each band is counted from its own sky in units of its own noise, which makes pictures
-    of any survey, depth and zero point look alike, with a grey sky.
+    Each band is counted from its own sky in units of its own noise, then balanced so
+    that the usual source is white: pictures of any survey, depth and zero point look
+    alike.
 
     Parameters
     ----------
@@ -63,26 +72,61 @@ def rgb(
         One band is grey; of two, the mean is green; more than three are averaged into
         three groups of neighbours.
     sigma : (C,) sky noise of each band in counts; measured where it is None.
+    gains : (C,) factors of the bands after that (see `white_balance`); measured where it
+        is None. Give the tiles of one coadd the same, or their colours will differ.
     stretch_sigma, softening, black_sigma : Lupton's stretch, Q and minimum.
 
     Returns
     -------
     (H, W, 3) uint8; black where no band has data.
     """
-    bands = []
-    for n, band in enumerate(image):
-        finite = np.isfinite(band)
-        values = np.where(finite, band, np.nan).astype(np.float32)
-        sky, noise = _sky(values[finite], None if sigma is None else float(sigma[n]))
-        bands.append((values - sky) / noise)
+    bands = _in_sigma(image, sigma)
     holes = np.isnan(bands).all(axis=0)
-    filled = np.nan_to_num(np.stack(bands), nan=0.0)  # sky, in a band that has no data
-    blue, green, red = _three(filled)
-    picture = make_lupton_rgb(
-        red, green, blue, minimum=black_sigma, stretch=stretch_sigma, Q=softening
-    )
+    factors = _balance(bands) if gains is None else np.asarray(gains, np.float64)
+    bands = np.nan_to_num(bands, nan=0.0)  # sky, in a band that has no data
+    bands *= factors.astype(np.float32)[:, None, None]
+    blue, green, red = _three(bands)
+    with np.errstate(invalid="ignore", divide="ignore"):  # 0/0 where a pixel is just black
+        picture = make_lupton_rgb(
+            red, green, blue, minimum=black_sigma, stretch=stretch_sigma, Q=softening
+        )
     picture[holes] = 0
     return np.asarray(picture, np.uint8)
+
+
+def white_balance(
+    image: NDArray[np.float32],
+    sigma: Sequence[float] | NDArray[np.floating[Any]] | None = None,
+) -> NDArray[np.float64]:
+    """(C,) factors that make the usual source of an image equally bright in all bands.
+
+    Without them the band with the best signal-to-noise tints everything, usually green.
+    All one where an image has too few pixels with sources in it to tell.
+    """
+    return _balance(_in_sigma(image, sigma))
+
+
+def _balance(bands: NDArray[np.float32]) -> NDArray[np.float64]:
+    mean = bands.mean(0)  # NaN where any band has no data, so left out
+    low, high = BALANCE_SIGMA
+    with np.errstate(invalid="ignore"):
+        sources = bands[:, (mean > low) & (mean < high) & (bands > 0).all(0)]
+    if sources.shape[1] < BALANCE_PIXELS:
+        return np.ones(len(bands))
+    ratio = np.median(sources / sources.mean(0), axis=1).astype(np.float64)
+    return np.asarray(1.0 / np.clip(ratio, 0.2, 5.0))  # no band may drown or vanish
+
+
+def _in_sigma(
+    image: NDArray[np.float32], sigma: Sequence[float] | NDArray[np.floating[Any]] | None
+) -> NDArray[np.float32]:
+    """(C, H, W) height above the sky in units of its noise; NaN where there is no data."""
+    bands = np.where(np.isfinite(image), image, np.nan).astype(np.float32)
+    for n, band in enumerate(bands):
+        level, noise = _sky(band[np.isfinite(band)], None if sigma is None else float(sigma[n]))
+        band -= level
+        band /= noise
+    return bands
 
 
 def _sky(values: NDArray[np.float32], sigma: float | None) -> tuple[float, float]:
@@ -136,7 +180,7 @@ def draw_outlines(
     picture : (H, W, 3) uint8, left unchanged.
     annotations : COCO annotations of this image; ``iscrowd`` ones are dotted in grey.
     categories : COCO categories.
-    scale : how many times the result is enlarged; the outlines stay one pixel wide.
+    scale : how many times the result is enlarged; the outlines stay one or two pixels wide.
 
     Returns
     -------
@@ -156,7 +200,9 @@ def draw_outlines(
         if not mask.size:
             continue
         mask = np.pad(mask.repeat(scale, axis=0).repeat(scale, axis=1), 1)
-        edge = (mask & ~ndimage.binary_erosion(mask))[1:-1, 1:-1]
+        thickness = 2 if scale >= 4 else 1  # else too thin to see on a shrunken picture
+        inner = ndimage.binary_erosion(mask, iterations=thickness)
+        edge = (mask & ~inner)[1:-1, 1:-1]
         part = result[
             scale * box.y0 : scale * box.y1, scale * box.x0 : scale * box.x1
         ]  # a view: drawing on it draws on the result
@@ -164,7 +210,7 @@ def draw_outlines(
             y, x = np.indices(edge.shape)
             part[edge & ((x + y) % 4 < 2)] = _channels(IGNORED)
         else:
-            part[edge] = by_category.get(item["category_id"], _channels(IGNORED))
+            part[edge] = by_category.get(item.get("category_id", 0), _channels(IGNORED))
     return result
 
 
@@ -208,6 +254,8 @@ def preview(coco_path: str | Path, out: str | Path | None = None) -> list[Path]:
     coco_path = Path(coco_path)
     out = coco_path.parent / "preview" if out is None else Path(out)
     doc = read(coco_path)
+    if problems := validate({**doc, "annotations": []}):
+        raise InputError(str(problems[0]), file=coco_path, remedy=_validate_it(coco_path))
     for image in doc["images"]:
         if not (coco_path.parent / image["file_name"]).is_file():
             raise InputError(
@@ -217,7 +265,7 @@ def preview(coco_path: str | Path, out: str | Path | None = None) -> list[Path]:
             )
     by_image: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in doc["images"]}
     for item in doc["annotations"]:
-        by_image.setdefault(item["image_id"], []).append(item)
+        by_image.setdefault(item.get("image_id"), []).append(item)
     written, cards = [], []
     for image in doc["images"]:
         items = by_image[image["id"]]
@@ -255,8 +303,12 @@ def _labelled(
         raise InputError(
             f"the labels of {image['file_name']} cannot be drawn ({error})",
             file=coco_path,
-            remedy=f"see what `astrolabel validate {coco_path}` finds",
+            remedy=_validate_it(coco_path),
         ) from error
+
+
+def _validate_it(coco_path: Path) -> str:
+    return f"see what `astrolabel validate {coco_path}` finds"
 
 
 def _small(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -269,7 +321,7 @@ def _counts(
     annotations: Sequence[Mapping[str, Any]], categories: Sequence[Mapping[str, Any]]
 ) -> list[tuple[str, str, int]]:
     """Name, colour and number of labels of each category, then of ignore regions."""
-    number = Counter(a["category_id"] for a in annotations if not a.get("iscrowd", 0))
+    number = Counter(a.get("category_id") for a in annotations if not a.get("iscrowd", 0))
     colour = colours(categories)
     result = [(str(c["name"]), colour[c["id"]], number[c["id"]]) for c in categories]
     if ignored := sum(1 for a in annotations if a.get("iscrowd", 0)):
