@@ -1,0 +1,197 @@
+"""The engine that always installs: our own networks on torchvision's operators."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+from numpy.typing import NDArray
+
+from astroseg.engines.base import Freeze
+from astroseg.errors import InputError
+from astroseg.models.mask_rcnn import MaskRcnn
+from astroseg.models.mask_targets import TruthMasks
+from astroseg.models.pasting import paste_masks
+from astroseg.models.roi import Detections, Truth
+from astroseg.models.spec import ModelSpec
+from astroseg.samples import Prediction, Sample
+from astroseg.weights import Header, LoadReport, place, read_checkpoint, write_checkpoint
+
+
+class TorchvisionEngine:
+    """`astroseg.engines.base.Engine` without any library but torch and torchvision."""
+
+    name = "torchvision"
+
+    def available(self) -> str | None:
+        """Always."""
+        return None
+
+    def versions(self) -> dict[str, str]:
+        """Of torch and torchvision."""
+        return {"torch": str(torch.__version__), "torchvision": str(torchvision.__version__)}
+
+    def build(self, spec: ModelSpec, seed: int | None = None) -> torch.nn.Module:
+        """A model with fresh weights, on the CPU, in training mode."""
+        with torch.random.fork_rng(devices=[]):
+            if seed is not None:
+                torch.manual_seed(seed)
+            model = MaskRcnn(spec)
+        return model.to(memory_format=torch.channels_last).train()
+
+    def losses(self, model: torch.nn.Module, batch: Sequence[Sample]) -> dict[str, torch.Tensor]:
+        """Losses of RPN and heads by Detectron2's names; sum them.
+
+        Raises
+        ------
+        InputError : an image has another number of channels than the model.
+        """
+        device = _device(model)
+        spec = _plain(model).spec
+        images = [_image(sample.image, spec, device) for sample in batch]
+        truths = [
+            Truth(
+                torch.tensor(sample.boxes, dtype=torch.float32, device=device),
+                torch.tensor(sample.labels, dtype=torch.int64, device=device),
+                TruthMasks(sample.masks),
+            )
+            for sample in batch
+        ]
+        # Through the model's own call, so that a distributed wrapper sees it.
+        losses: dict[str, torch.Tensor] = model(images, truths)
+        return losses
+
+    def predict(
+        self, model: torch.nn.Module, batch: Sequence[NDArray[np.float32]]
+    ) -> list[Prediction]:
+        """Predictions of (C, H, W) images, one image at a time: no padding by its neighbours.
+
+        Raises
+        ------
+        InputError : an image has another number of channels than the model, or NaN pixels.
+        """
+        plain, device = _plain(model), _device(model)
+        training = plain.training
+        plain.eval()
+        try:
+            with torch.inference_mode():
+                return [
+                    _prediction(plain([_image(image, plain.spec, device)])[0], image.shape[-2:])
+                    for image in batch
+                ]
+        finally:
+            plain.train(training)
+
+    def set_thresholds(
+        self,
+        model: torch.nn.Module,
+        *,
+        score: float | None = None,
+        nms: float | None = None,
+        detections: int | None = None,
+    ) -> None:
+        """Change what `predict` keeps; None leaves a value as it is."""
+        given = {
+            "score_threshold": score,
+            "nms_threshold": nms,
+            "detections_per_image": detections,
+        }
+        plain = _plain(model)
+        changes: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
+        plain.spec = dataclasses.replace(plain.spec, **changes)
+
+    def param_groups(self, model: torch.nn.Module, freeze: Freeze) -> list[dict[str, Any]]:
+        """Weights with and norms and biases without weight decay; sets requires_grad.
+
+        "heads" freezes ``backbone.bottom_up`` (the network that came pre-trained); the
+        pyramid, RPN and heads train.
+        """
+        if freeze not in ("none", "heads"):
+            raise InputError(f"unknown freeze {freeze!r}", remedy='use "none" or "heads"')
+        plain = _plain(model)
+        frozen = "backbone.bottom_up." if freeze == "heads" else None
+        decayed, plainly = [], []
+        for name, parameter in plain.named_parameters():
+            trains = frozen is None or not name.startswith(frozen)
+            parameter.requires_grad_(trains)
+            if not trains:
+                parameter.grad = None
+            elif parameter.ndim > 1:
+                decayed.append(parameter)
+            else:
+                plainly.append(parameter)
+        # A frozen batch norm must stop counting: its mode follows its gradient.
+        model.train(model.training)
+        return [
+            {"name": "weights", "params": decayed},
+            {"name": "norms and biases", "params": plainly, "weight_decay": 0.0},
+        ]
+
+    def save(self, model: torch.nn.Module, path: str | Path, meta: Mapping[str, str]) -> None:
+        """Write a checkpoint, atomically."""
+        plain = _plain(model)
+        header = Header(plain.spec, self.name, self.versions(), meta)
+        write_checkpoint(path, plain.state_dict(), header)
+
+    def load(
+        self,
+        model: torch.nn.Module,
+        path: str | Path,
+        *,
+        allow_missing: Sequence[str] = (),
+        adapt_channels: bool = False,
+    ) -> LoadReport:
+        """Place a checkpoint's weights in the model; see `astroseg.weights.place`."""
+        tensors, header = read_checkpoint(path)
+        plain = _plain(model)
+        return place(
+            plain,
+            plain.spec,
+            tensors,
+            header,
+            file=path,
+            allow_missing=allow_missing,
+            adapt_channels=adapt_channels,
+        )
+
+
+def _plain(model: torch.nn.Module) -> MaskRcnn:
+    """The model itself, out of a distributed wrapper."""
+    while not isinstance(model, MaskRcnn):
+        inner = getattr(model, "module", None)
+        if not isinstance(inner, torch.nn.Module):
+            raise TypeError(f"{type(model).__name__} was not built by this engine")
+        model = inner
+    return model
+
+
+def _device(model: torch.nn.Module) -> torch.device:
+    return next(model.parameters()).device
+
+
+def _image(image: NDArray[np.float32], spec: ModelSpec, device: torch.device) -> torch.Tensor:
+    if image.ndim != 3 or image.shape[0] != spec.channels:
+        raise InputError(
+            f"an image of shape {image.shape} for a model of {spec.channels} channels",
+            remedy=f"give ({spec.channels}, height, width), the bands the model was trained with",
+        )
+    if not np.isfinite(image).all():
+        raise InputError(
+            "an image has NaN or infinite pixels", remedy="fill them before contrast is applied"
+        )
+    return torch.tensor(np.ascontiguousarray(image), dtype=torch.float32, device=device)
+
+
+def _prediction(found: Detections, shape: tuple[int, int]) -> Prediction:
+    boxes = found.boxes.float().cpu().numpy()
+    return Prediction(
+        boxes=boxes,
+        scores=found.scores.float().cpu().numpy(),
+        labels=found.labels.cpu().numpy(),
+        masks=paste_masks(found.masks.float().cpu().numpy(), boxes, shape),
+    )

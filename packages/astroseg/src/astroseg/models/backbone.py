@@ -1,0 +1,152 @@
+"""Feature pyramids: bottom-up networks, and the pyramid on their stages.
+
+Weights start as in Detectron2 (`layers.start_msra`, `layers.start_xavier`), with one
+addition: in the small network the last norm of each block starts at zero, so that every
+block starts as the identity and a hundred steps are enough to see something.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from astroseg.models.layers import Conv, backbone_norm, head_norm, start_msra, start_xavier
+from astroseg.models.spec import ModelSpec
+
+
+def _stage_names(spec: ModelSpec) -> list[str]:
+    return [f"res{i + 2}" for i in range(len(spec.blocks))]
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1 convolutions around a shortcut."""
+
+    def __init__(self, spec: ModelSpec, inputs: int, width: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        first, second = (stride, 1) if spec.stride_in_1x1 else (1, stride)
+        if inputs != outputs:
+            self.shortcut = Conv(
+                inputs, outputs, 1, stride=stride, norm=backbone_norm(spec, outputs)
+            )
+        self.projects = inputs != outputs
+        norm = backbone_norm(spec, width)
+        self.conv1 = Conv(inputs, width, 1, stride=first, norm=norm, relu=True)
+        norm = backbone_norm(spec, width)
+        self.conv2 = Conv(width, width, 3, stride=second, groups=spec.groups, norm=norm, relu=True)
+        self.conv3 = Conv(width, outputs, 1, norm=backbone_norm(spec, outputs))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        shortcut = self.shortcut(x) if self.projects else x
+        return functional.relu_(self.conv3(self.conv2(self.conv1(x))) + shortcut)
+
+
+class Basic(nn.Module):
+    """Two 3x3 convolutions around a shortcut."""
+
+    def __init__(self, spec: ModelSpec, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        if inputs != outputs:
+            self.shortcut = Conv(
+                inputs, outputs, 1, stride=stride, norm=backbone_norm(spec, outputs)
+            )
+        self.projects = inputs != outputs
+        norm = backbone_norm(spec, outputs)
+        self.conv1 = Conv(inputs, outputs, 3, stride=stride, norm=norm, relu=True)
+        self.conv2 = Conv(outputs, outputs, 3, norm=backbone_norm(spec, outputs))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        shortcut = self.shortcut(x) if self.projects else x
+        return functional.relu_(self.conv2(self.conv1(x)) + shortcut)
+
+
+class Stem(nn.Module):
+    """First convolution: 7x7 and pooling to stride 4, or 3x3 at full resolution."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.small = spec.backbone == "small"
+        size, stride = (3, 1) if self.small else (7, 2)
+        norm = backbone_norm(spec, spec.stem_channels)
+        self.conv1 = Conv(
+            spec.channels, spec.stem_channels, size, stride=stride, norm=norm, relu=True
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv1(x)
+        return x if self.small else functional.max_pool2d(x, 3, stride=2, padding=1)
+
+
+class BottomUp(nn.Module):
+    """Stem and residual stages res2, res3, ..., each at half the resolution of the last.
+
+    In a ResNet res2 keeps the stem's stride of 4; in the small network it halves the stem's
+    stride of 1.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.stem = Stem(spec)
+        self.names = _stage_names(spec)
+        inputs = spec.stem_channels
+        for i, (name, outputs) in enumerate(zip(self.names, spec.stage_channels, strict=True)):
+            stride = 1 if i == 0 and spec.backbone == "resnet" else 2
+            width = spec.groups * spec.group_width * 2**i
+            blocks: list[nn.Module] = []
+            for j in range(spec.blocks[i]):
+                step = stride if j == 0 else 1
+                if spec.backbone == "resnet":
+                    blocks.append(Bottleneck(spec, inputs, width, outputs, step))
+                else:
+                    blocks.append(Basic(spec, inputs, outputs, step))
+                inputs = outputs
+            self.add_module(name, nn.Sequential(*blocks))
+        for name, module in self.named_modules():
+            if isinstance(module, Conv):
+                start_msra(module)
+            if spec.backbone == "small" and name.endswith("conv2.norm"):
+                nn.init.zeros_(module.get_parameter("weight"))
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        x = self.stem(x)
+        features = []
+        for name in self.names:
+            x = getattr(self, name)(x)
+            features.append(x)
+        return features
+
+
+class Pyramid(nn.Module):
+    """FPN (Lin et al. 2017): every stage gets the sum of all coarser ones."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.bottom_up = BottomUp(spec)
+        self.extra_level = spec.fpn_extra_level
+        self.levels = [spec.first_level + i for i in range(len(spec.blocks))]
+        for level, inputs in zip(self.levels, spec.stage_channels, strict=True):
+            for name, channels, size in (("lateral", inputs, 1), ("output", spec.fpn_channels, 3)):
+                norm = head_norm(spec, spec.fpn_channels)
+                conv = Conv(channels, spec.fpn_channels, size, norm=norm)
+                start_xavier(conv)
+                self.add_module(f"fpn_{name}{level}", conv)
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Features of every level, finest first.
+
+        Parameters
+        ----------
+        x : (N, C, H, W), H and W multiples of the spec's divisor.
+        """
+        outputs: list[torch.Tensor] = []
+        above: torch.Tensor | None = None
+        pairs = list(zip(self.levels, self.bottom_up(x), strict=True))
+        for level, stage in reversed(pairs):
+            here = getattr(self, f"fpn_lateral{level}")(stage)
+            if above is not None:
+                here = here + functional.interpolate(above, scale_factor=2.0, mode="nearest")
+            above = here
+            outputs.insert(0, getattr(self, f"fpn_output{level}")(here))
+        if self.extra_level:
+            outputs.append(functional.max_pool2d(outputs[-1], 1, stride=2))
+        return outputs

@@ -1,0 +1,109 @@
+"""Convolutions with their norm inside, and how weights start.
+
+A convolution's norm is its child ``norm``, as in Detectron2, so the parameters are named
+``conv1.weight``, ``conv1.norm.weight`` and so on.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
+
+from astroseg.models.spec import ModelSpec
+
+
+class FreezableBatchNorm(nn.BatchNorm2d):
+    """Batch norm that stops updating its statistics while its scale takes no gradient."""
+
+    def train(self, mode: bool = True) -> FreezableBatchNorm:
+        super().train(mode and self.weight.requires_grad)
+        return self
+
+
+def norm_layer(kind: str, channels: int, groups: int) -> nn.Module | None:
+    """A norm by name; none for the empty name.
+
+    Parameters
+    ----------
+    kind : "FrozenBN", "BN", "GN" or "".
+    groups : of GN; must divide the channels.
+    """
+    if kind == "FrozenBN":
+        return FrozenBatchNorm2d(channels)
+    if kind == "BN":
+        return FreezableBatchNorm(channels)
+    return nn.GroupNorm(groups, channels) if kind == "GN" else None
+
+
+class Conv(nn.Conv2d):
+    """Convolution, then its norm and a ReLU if it has them. It has no bias if it has a norm."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        size: int,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        norm: nn.Module | None = None,
+        bias: bool | None = None,
+        relu: bool = False,
+    ) -> None:
+        super().__init__(
+            inputs,
+            outputs,
+            size,
+            stride=stride,
+            padding=size // 2,
+            groups=groups,
+            bias=norm is None if bias is None else bias,
+        )
+        if norm is not None:
+            self.norm = norm
+        self.has_norm = norm is not None
+        self.relu = relu
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = super().forward(x)
+        if self.has_norm:
+            x = self.norm(x)
+        return nn.functional.relu_(x) if self.relu else x
+
+
+def backbone_norm(spec: ModelSpec, channels: int) -> nn.Module | None:
+    """Of the bottom-up network."""
+    return norm_layer(spec.norm, channels, spec.norm_groups)
+
+
+def head_norm(spec: ModelSpec, channels: int) -> nn.Module | None:
+    """Of the pyramid and the mask head."""
+    return norm_layer(spec.head_norm, channels, spec.norm_groups)
+
+
+def start_msra(layer: nn.Conv2d | nn.ConvTranspose2d) -> None:
+    """Normal weights that keep the gradient's variance through ReLUs, zero biases.
+
+    He et al. (2015); what Detectron2 gives backbones and the mask head.
+    """
+    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
+def start_xavier(layer: nn.Conv2d | nn.Linear) -> None:
+    """Uniform weights of variance 1 / inputs, zero biases.
+
+    Caffe2's XavierFill; what Detectron2 gives the pyramid and the box head.
+    """
+    nn.init.kaiming_uniform_(layer.weight, a=1)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
+def start_normal(layer: nn.Conv2d | nn.Linear, deviation: float) -> None:
+    """Normal weights of that deviation, zero biases; for the layers that give the answers."""
+    nn.init.normal_(layer.weight, std=deviation)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
