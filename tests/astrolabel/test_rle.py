@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco_mask
@@ -22,6 +22,7 @@ def paste(mask, box, shape):
     return frame
 
 
+@settings(deadline=None)
 @given(masks, st.integers(-18, 16), st.integers(-18, 16), side, side)
 def test_boxed_encoding_equals_pycocotools_on_the_full_frame(mask, y0, x0, height, width):
     box = Box(y0, x0, *mask.shape)
@@ -31,6 +32,7 @@ def test_boxed_encoding_equals_pycocotools_on_the_full_frame(mask, y0, x0, heigh
     assert encoded == {"size": [height, width], "counts": expected["counts"].decode()}
 
 
+@settings(deadline=None)
 @given(hnp.arrays(bool, st.tuples(side, side)))
 def test_decoding_and_measuring_undo_encoding(mask):
     whole = Box.of_shape(mask.shape)
@@ -39,6 +41,7 @@ def test_decoding_and_measuring_undo_encoding(mask):
     assert rle.measure(encoded) == (mask.sum(), rle.tight_box(mask, whole))
 
 
+@settings(deadline=None)
 @given(hnp.arrays(bool, st.tuples(side, side)), st.data())
 def test_a_part_is_decoded_alone(mask, data):
     y0, x0 = (data.draw(st.integers(0, n)) for n in mask.shape)
@@ -99,6 +102,7 @@ def test_broken_counts_are_named_before_they_are_decoded(broken, why):
         rle.runs(broken)
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(min_codepoint=0, max_codepoint=200), max_size=30))
 def test_no_text_makes_runs_that_do_not_fill_the_image(counts):
     try:
