@@ -1,0 +1,142 @@
+import numpy as np
+import pytest
+from fits_files import SIGMA, gaussian, scene
+
+from astrolabel import psf
+from astrolabel.coadd import Coadd
+from astrolabel.config import DetectConfig, preset
+from astrolabel.detect import detect, detection_image, laplacian_peaks, sep_sources
+
+
+def coadd(image, variance=None, valid=None):
+    image = np.atleast_3d(image.T).T.astype(np.float32)  # (H, W) is one band
+    variance = np.full_like(image, SIGMA**2) if variance is None else variance
+    return Coadd(
+        name="test",
+        bands=tuple("gri"[: len(image)]),
+        image=image,
+        variance=variance,
+        valid=np.isfinite(image) if valid is None else valid,
+        psfs=np.stack([psf.moffat(4.0)] * len(image)),
+        zeropoints=(27.0,) * len(image),
+    )
+
+
+def found(c, config=None):
+    config = config or DetectConfig()
+    return detect(c, detection_image(c, config), config)
+
+
+def unmatched(positions, peaks, radius=2.0):
+    return [p for p in positions if np.hypot(*(peaks - p).T).min() > radius]
+
+
+def test_every_bright_isolated_star_is_found_once():
+    image, positions = scene((160, 160), n=20)
+    peaks = found(coadd(image)).peaks
+    assert len(peaks) == len(positions)
+    assert unmatched(positions, peaks) == []
+
+
+def test_the_noise_of_the_sum_is_the_root_of_the_summed_variances():
+    rng = np.random.default_rng(0)
+    sigmas = np.array([0.02, 0.03, 0.06], np.float32)
+    image = rng.normal(0, 1, (3, 200, 200)).astype(np.float32) * sigmas[:, None, None]
+    variance = np.broadcast_to(sigmas[:, None, None] ** 2, image.shape).astype(np.float32)
+    di = detection_image(coadd(image, variance), DetectConfig())
+    assert np.median(di.sky_sigma) == pytest.approx(np.hypot(np.hypot(0.02, 0.03), 0.06), rel=0.01)
+    assert di.image.std() == pytest.approx(np.median(di.sky_sigma), rel=0.02)
+
+
+def test_sky_noise_does_not_hold_the_photon_noise_of_sources():
+    image, _ = scene((160, 160), n=20)
+    variance = np.full(image.shape, SIGMA**2, np.float32)
+    variance += 0.05 * np.maximum(image, 0)  # Poisson term, as survey variance planes have it
+    di = detection_image(coadd(image, variance[None]), DetectConfig())
+    np.testing.assert_allclose(di.sky_sigma, SIGMA, rtol=0.05)
+    assert (di.sigma > 1.5 * SIGMA).any()
+
+
+def test_a_step_of_depth_is_kept_in_the_sky_noise():
+    rng = np.random.default_rng(2)
+    variance = np.full((1, 256, 256), SIGMA**2, np.float32)
+    variance[:, :, 128:] *= 4
+    image = (rng.normal(0, 1, variance.shape) * np.sqrt(variance)).astype(np.float32)
+    sky = detection_image(coadd(image, variance), DetectConfig()).sky_sigma
+    assert np.median(sky[:, :64]) == pytest.approx(SIGMA, rel=0.03)
+    assert np.median(sky[:, 192:]) == pytest.approx(2 * SIGMA, rel=0.03)
+
+
+def test_laplacian_peaks_part_what_multithresholding_cannot():
+    shape = (64, 64)
+    # 1.5 FWHM apart and 2.5 magnitudes fainter: a shoulder, not a second maximum.
+    image = gaussian(shape, 32, 29, SIGMA * 20000) + gaussian(shape, 32, 35, SIGMA * 2000)
+    image += np.random.default_rng(3).normal(0, SIGMA, shape)
+    c = coadd(image)
+    di = detection_image(c, preset("paper").detect)
+    only_sep, _ = sep_sources(di, preset("paper").detect)
+    assert len(only_sep) == 1
+    assert unmatched([(32, 29), (32, 35)], found(c).peaks) == []
+
+
+def test_a_hot_pixel_is_no_laplacian_peak():
+    image = np.random.default_rng(4).normal(0, SIGMA, (64, 64))
+    image[20, 30] += 12 * SIGMA
+    c = coadd(image)
+    assert len(laplacian_peaks(c, detection_image(c, DetectConfig()), DetectConfig())) == 0
+
+
+def test_pure_noise_has_no_sources():
+    image = np.random.default_rng(5).normal(0, SIGMA, (300, 300))
+    assert len(found(coadd(image)).peaks) == 0
+
+
+@pytest.mark.parametrize("name", ["default", "paper"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_pixels_that_are_not_finite_make_no_source_and_lose_none(name, bad):
+    image, positions = scene((160, 160), n=16)
+    image[3:6, 3:6] = bad
+    image[100, :] = np.where(np.arange(160) % 50 == 0, bad, image[100])
+    away = [p for p in positions if abs(p[0] - 100) > 8]
+    peaks = found(coadd(image), preset(name).detect).peaks
+    assert unmatched(away, peaks) == []
+    for y, x in peaks:
+        assert np.isfinite(image[int(y), int(x)])
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">f8", "<f8", "f2"])
+def test_any_byte_order_and_float_is_taken(dtype):
+    image, positions = scene((96, 96), n=5)
+    c = coadd(image.astype(dtype)[:, ::-1][:, ::-1])
+    assert unmatched(positions, found(c).peaks) == []
+
+
+def test_a_field_that_overflows_seps_limits_is_searched_all_the_same():
+    y, x = np.mgrid[:512, :512]
+    # 4096 peaks on one pedestal: one footprint of every pixel, more than sep's 1024
+    # sub-objects and, at 512x512, nearly its 300,000 pixels.
+    image = 10 * SIGMA + 40 * SIGMA * (np.sin(np.pi * y / 8) * np.sin(np.pi * x / 8)) ** 4
+    c = coadd(image + np.random.default_rng(6).normal(0, SIGMA / 10, image.shape))
+    config = DetectConfig(deblend_contrast=1e-6)  # each peak holds 1e-4 of the footprint
+    peaks, segments = sep_sources(detection_image(c, config), config)
+    assert len(peaks) > 3500
+    assert (segments > 0).mean() > 0.9
+
+
+def test_weighting_by_noise_finds_what_a_noisy_band_hides():
+    rng = np.random.default_rng(7)
+    sigmas = np.array([0.02, 0.02, 0.2])[:, None, None]
+    image = rng.normal(0, 1, (3, 96, 96)) * sigmas
+    source = gaussian((96, 96), 48, 48, 0.02 * 120)
+    image += source
+    variance = np.broadcast_to(sigmas**2, image.shape).astype(np.float32)
+    c = coadd(image.astype(np.float32), variance)
+    assert len(found(c, DetectConfig(combine="sum")).peaks) == 0
+    assert unmatched([(48, 48)], found(c, DetectConfig(combine="weighted")).peaks) == []
+
+
+def test_a_constant_image_has_no_sources_and_no_error():
+    for name in ("default", "paper"):
+        config = preset(name).detect
+        c = coadd(np.zeros((64, 64), np.float32))
+        assert len(found(c, config).peaks) == 0
