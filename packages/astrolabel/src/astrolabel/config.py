@@ -76,6 +76,11 @@ class DeblendConfig:
     max_pixels: int = 300 * 300
     """Area of a blend's cutout; what is larger is cut, and a single source that is
     larger is flagged."""
+    grouping_sigma: float = 2.0
+    """Footprints are joined where the lightly smoothed surface brightness between them is
+    above this many sigma of a pixel. Wings below it go unmodelled into the neighbour's
+    cutout; on simulated tiles 2 leaves isolated sources half the bias of 5 and doubles the
+    mean group, 1 gains no more."""
     padding_px: int = 8
     """Sky around a footprint that is fitted with it, about three HSC seeing radii."""
     max_iterations: int = 60

@@ -172,7 +172,8 @@ class Factors:
         totals = flux.sum(axis=1)
         for n, (total, old) in enumerate(zip(totals, sums, strict=True)):
             self.spectra[n] = flux[n] / total if total > 0 else 0
-            scale = np.float32(total / old if old > 0 else 0)
+            # A source without light keeps its shape: it may get some next time.
+            scale = np.float32(total / old if old > 0 and total > 0 else 1)
             self._now[self._offsets[n] : self._offsets[n + 1]] *= scale
             self._ahead[self._offsets[n] : self._offsets[n + 1]] *= scale
 
@@ -213,10 +214,17 @@ class Factors:
         changed = False
         totals = solution.flux.sum(axis=1)
         for n in np.argsort(-totals, kind="stable").tolist():
-            if totals[n] <= 0 or (points_only and not self.points[n]):
+            if points_only and not self.points[n]:
                 continue
             outer = solution.boxes[n]
-            colour = (solution.flux[n] / totals[n]).astype(np.float32)
+            flux = solution.flux[n]
+            if totals[n] <= 0:
+                # Its light went to a neighbour whose first guess was too wide.
+                flux = _fluxes_in(residual, outer, solution.templates[n], scene)
+                if flux.sum() <= 0:
+                    continue
+                self.spectra[n] = flux / flux.sum()
+            colour = (flux / flux.sum()).astype(np.float32)
             own = solution.templates[n] * solution.flux[n, :, None, None].astype(np.float32)
             residual[(slice(None), *outer.slices)] += own
             box = self._shape_box(n, scene)
@@ -227,7 +235,8 @@ class Factors:
                 outer, own = shape.outer, shape.model
                 changed, self.points[n] = True, False
             elif not self.points[n]:
-                guess = point_start(scene.image.shape, *self.centres[n], scene.kernels.sigma)
+                y, x = self.centres[n]
+                guess = point_start(scene.image.shape[1:], y, x, scene.kernels.sigma)
                 boxes[n], changed, self.points[n] = guess.box, True, True
                 morphologies[n] = guess.morphology * np.float32(max(shape.point_flux, 1e-6))
                 own = np.zeros_like(own)
@@ -251,3 +260,12 @@ def _placed(box: Box, values: Image, larger: Box) -> Image:
     out = np.zeros(larger.shape, np.float32)
     out[box.slices_in(larger)] = values
     return out
+
+
+def _fluxes_in(residual: Image, box: Box, template: Image, scene: Scene) -> NDArray[np.float64]:
+    """(C,) non-negative flux of a template that fits the residual best, band by band."""
+    s: Any = (slice(None), *box.slices)
+    weighted = scene.weights[s] * template
+    pull = (weighted * residual[s]).sum(axis=(1, 2), dtype=float)
+    norm = (weighted * template).sum(axis=(1, 2), dtype=float)
+    return np.maximum(pull, 0) / np.where(norm > 0, norm, np.inf)

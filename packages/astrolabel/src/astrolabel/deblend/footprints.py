@@ -1,6 +1,6 @@
 """Which sources are fitted together: footprints to groups, groups to cutouts.
 
-Connected footprints are groups. One that holds more peaks or pixels than the fit should
+Connected footprints, widened by the wings around them, are groups. One that holds more peaks or pixels than the fit should
 take is divided into the basins of its peaks (watershed of the significance), which are
 joined again over the highest passes first for as long as the bounds allow: what stays
 apart is parted at its weakest bridges.
@@ -23,6 +23,12 @@ from astrolabel.deblend.base import Blend
 PEAK_RADIUS_PX = 3
 """A peak outside every footprint gets a disc of this radius as its own: about the HWHM of
 HSC's seeing plus a pixel. Where discs touch footprints or each other they form one group."""
+
+WING_WIDTH_PX = 1.5
+"""Smoothing under which wings below the detection threshold are found; less than an HSC
+PSF, so that neighbours are not run together. It takes the noise of a pixel to 0.19."""
+EIGHT = np.ones((3, 3))
+"""Footprints that touch at a corner are one: they overlap in their wings."""
 
 NO_GROUP = -1
 UNCLAIMED = -2
@@ -57,7 +63,7 @@ class Grouping:
         cutout of one group the pixels of another's territory have no weight, for their
         light is not modelled there. `NO_GROUP` where there is no footprint at all.
     n_blended : (N,) int64, peaks in the connected footprint of each peak, itself
-        included, before any cut.
+        included: of the footprint as given (and the discs), before wings and cuts.
     """
 
     groups: tuple[Group, ...]
@@ -76,9 +82,10 @@ def group_footprints(
     Parameters
     ----------
     footprint : (H, W) bool, pixels above the detection threshold (or a lower one).
-    significance : (H, W) float32, sigma; decides where a group is cut. NaN counts as 0.
+    significance : (H, W) float32, in sigma of a pixel; says how far wings reach and where
+        a group is cut. What is not finite counts as zero.
     peaks : (N, 2) (y, x). Those outside every footprint get a disc of `PEAK_RADIUS_PX`.
-    config : `max_peaks`, `max_pixels` and `padding_px` are used.
+    config : `grouping_sigma`, `max_peaks`, `max_pixels` and `padding_px` are used.
 
     Returns
     -------
@@ -89,10 +96,11 @@ def group_footprints(
     peaks = np.asarray(peaks, float).reshape(-1, 2)
     pixels = np.clip(np.rint(peaks), 0, np.array(shape) - 1).astype(np.int64)
     covered = _with_discs(footprint, pixels)
-    # Eight-connected: two footprints that touch at a corner overlap in their wings.
-    labels, count = scipy.ndimage.label(covered, np.ones((3, 3)))
+    n_blended = _companions(covered, pixels)
+    known = np.nan_to_num(significance, posinf=0, neginf=0)
+    covered |= scipy.ndimage.gaussian_filter(known, WING_WIDTH_PX) > config.grouping_sigma
+    labels, count = scipy.ndimage.label(covered, EIGHT)
     of_peak = labels[pixels[:, 0], pixels[:, 1]]
-    sizes = np.bincount(of_peak, minlength=count + 1)
     owner = np.full(shape, NO_GROUP, np.int32)
     groups: list[Group] = []
     slices = scipy.ndimage.find_objects(labels)
@@ -107,7 +115,7 @@ def group_footprints(
             box = _padded(_tight(mask).shifted(*corner), shape, config)
             groups.append(Group(members[label][chosen], box, state))
     owner[covered & (owner == NO_GROUP)] = UNCLAIMED
-    return Grouping(tuple(groups), _nearest(owner), sizes[of_peak].astype(np.int64))
+    return Grouping(tuple(groups), _nearest(owner), n_blended)
 
 
 def cut_blend(
@@ -155,6 +163,13 @@ def _with_discs(footprint: NDArray[np.bool_], pixels: NDArray[np.int64]) -> NDAr
     return covered
 
 
+def _companions(covered: NDArray[np.bool_], pixels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(N,) number of peaks in each peak's connected footprint."""
+    labels, count = scipy.ndimage.label(covered, EIGHT)
+    of_peak = labels[pixels[:, 0], pixels[:, 1]]
+    return np.bincount(of_peak, minlength=count + 1)[of_peak].astype(np.int64)
+
+
 def _members(of_peak: NDArray[Any], count: int) -> list[NDArray[np.int64]]:
     """Indices of the peaks of each label, in order."""
     order = np.argsort(of_peak, kind="stable").astype(np.int64)
@@ -190,7 +205,7 @@ def _split(
     area = (inside.shape[0] + pad) * (inside.shape[1] + pad)
     if len(pixels) <= config.max_peaks and area <= config.max_pixels:
         return [(everything, inside, "ok")]
-    height = np.where(inside, np.nan_to_num(significance), 0).astype(np.float32)
+    height = np.where(inside, np.nan_to_num(significance, posinf=0, neginf=0), 0).astype(np.float32)
     basins = flood(height, inside, pixels)
     # A peak on another's pixel has no basin of its own and goes with that one.
     of_peak = basins[pixels[:, 0], pixels[:, 1]]

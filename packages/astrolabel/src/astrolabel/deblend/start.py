@@ -78,8 +78,8 @@ def smooth(image: Image) -> Image:
 def detection_psf(psfs: Image, weights: Image) -> Image:
     """PSF of `significance` for a source of equal flux in all bands, peak one."""
     mean = weights.mean(axis=(1, 2), dtype=float)
-    psf = np.tensordot(mean, psfs, 1) / max(float(mean.sum()), 1e-30)
-    psf = smooth(np.asarray(psf, np.float32))
+    total = np.tensordot(mean, psfs, 1) / max(float(mean.sum()), 1e-30)
+    psf = smooth(np.asarray(total, np.float32))
     return np.asarray(psf / psf.max(), np.float32)
 
 
