@@ -1,0 +1,260 @@
+"""Truth and predictions in, `metrics.json` and a page of plots out. Imports no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import secrets
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from astroseg import __version__
+from astroseg.errors import InputError, OutputError
+from astroseg.metrics import bins, bootstrap
+from astroseg.metrics.ap_report import ApReport, ap_report
+from astroseg.metrics.classification import Classification, Sweep, classify, sweep
+from astroseg.metrics.deblending import Deblending, deblend
+from astroseg.metrics.detection import Detection, detect
+from astroseg.metrics.matching import (
+    Candidates,
+    Pairs,
+    box_candidates,
+    mask_candidates,
+    pair,
+)
+from astroseg.metrics.objects import EvaluationSet
+from astroseg.metrics.read import read
+
+SCHEMA = 1
+"""Of metrics.json; raised when a field changes its meaning."""
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """How to evaluate.
+
+    Attributes
+    ----------
+    score_threshold : detections below it count in AP only; 0.5 as in the paper (4.3).
+    iou_threshold : box IoU above which a detection and a truth may pair; 0.5 as in the
+        paper (4.2). At least 0.5, or a detection may pair with a neighbour it hardly covers.
+    band : of the magnitudes to bin by; the paper's i. Another one there is where absent.
+    magnitude_step : width of the magnitude bins; 0.5 mag, a dozen bins over a survey's range.
+    resamples : bootstrap draws; 1000 leaves the ends of a 95 % interval uncertain by some
+        5 % of its width.
+    seed : of the bootstrap, so that a run repeated gives the same file.
+    tiles : example tiles on the page, worst first.
+    report : whether to write the page.
+    """
+
+    score_threshold: float = 0.5
+    iou_threshold: float = 0.5
+    band: str = "i"
+    magnitude_step: float = 0.5
+    resamples: int = 1000
+    seed: int = 1
+    tiles: int = 4
+    report: bool = True
+
+    def __post_init__(self) -> None:
+        checks = {
+            "score_threshold must be in 0..1": 0 <= self.score_threshold <= 1,
+            "iou_threshold must be in 0.5..1": 0.5 <= self.iou_threshold < 1,
+            "magnitude_step must be above 0": self.magnitude_step > 0,
+            "resamples must be at least 1": self.resamples >= 1,
+            "tiles must be at least 0": self.tiles >= 0,
+        }
+        for problem, good in checks.items():
+            if not good:
+                raise InputError(problem, remedy="change that option")
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Everything `metrics.json` holds.
+
+    Attributes
+    ----------
+    schema : version of this layout.
+    info : program, library versions, configuration, files and what the files say of
+        themselves (engine, checkpoint).
+    counts : what there was, and what was left out, by a name that says why.
+    box_ap, mask_ap : AP; mask_ap is None where a file has no masks.
+    detection, classification, deblending, sweep : see their modules.
+    """
+
+    schema: int
+    info: dict[str, Any]
+    counts: dict[str, int]
+    box_ap: ApReport
+    mask_ap: ApReport | None
+    detection: Detection
+    classification: Classification
+    deblending: Deblending
+    sweep: Sweep
+
+    def as_json(self) -> dict[str, Any]:
+        """As plain JSON values, NaN as null."""
+        return _plain(dataclasses.asdict(self))
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """A test set with its metrics and the pairs behind them, for the page's pictures.
+
+    Attributes
+    ----------
+    data : truth and detections.
+    pairs : those that matched.
+    box_iou : candidates' IoU of boxes.
+    mask_iou : of masks, None where there are none.
+    attributes : what metrics are binned by.
+    placed : where each detection falls, by attribute.
+    metrics : the numbers.
+    """
+
+    data: EvaluationSet
+    pairs: Pairs
+    box_iou: Candidates
+    mask_iou: Candidates | None
+    attributes: tuple[bins.Attribute, ...]
+    placed: dict[str, bins.Placed]
+    metrics: Metrics
+
+
+def evaluate(truth: Path, predictions: Path, out: Path, config: EvaluateConfig) -> Metrics:
+    """Evaluate predictions; write ``metrics.json`` and ``report.html`` into folder `out`.
+
+    Raises
+    ------
+    InputError
+        When a file is wrong or the two do not belong together (see `metrics.read.read`).
+    OutputError
+        When `out` cannot be written.
+    """
+    result = compute(read(truth, predictions), config, truth=truth, predictions=predictions)
+    text = json.dumps(result.metrics.as_json(), indent=1, allow_nan=False)
+    _write(out / "metrics.json", text)
+    if config.report:
+        from astroseg.report import page  # matplotlib: only where it is wanted
+
+        _write(out / "report.html", page(result, tiles=config.tiles))
+    return result.metrics
+
+
+def compute(
+    data: EvaluationSet,
+    config: EvaluateConfig,
+    *,
+    truth: Path | None = None,
+    predictions: Path | None = None,
+) -> Evaluated:
+    """All metrics of a test set. The paths are recorded, not read but for their hashes."""
+    weights = bootstrap.draw(len(data.images), config.resamples, config.seed)
+    boxes = box_candidates(data.truth, data.detections)
+    masks = mask_candidates(data.truth, data.detections) if data.has_masks else None
+    pairs = pair(data.truth, data.detections, boxes, config.score_threshold, config.iou_threshold)
+    attributes = bins.attributes(data.truth, config.band, config.magnitude_step)
+    placed = {
+        item.name: bins.place(item, data.truth, data.detections, boxes, pairs)
+        for item in attributes
+    }
+    thresholds = np.round(np.arange(0.05, 1.0, 0.05), 2)
+    metrics = Metrics(
+        schema=SCHEMA,
+        info=_info(data, config, truth, predictions),
+        counts=_counts(data, pairs, attributes),
+        box_ap=ap_report(data, "box", boxes, attributes, placed, weights),
+        mask_ap=None
+        if masks is None
+        else ap_report(data, "mask", masks, attributes, placed, weights),
+        detection=detect(data, pairs, attributes, placed, weights),
+        classification=classify(data, pairs, attributes, weights),
+        deblending=deblend(data, pairs, boxes, masks, weights),
+        sweep=sweep(data, boxes, thresholds, config.iou_threshold),
+    )
+    return Evaluated(data, pairs, boxes, masks, attributes, placed, metrics)
+
+
+def _counts(
+    data: EvaluationSet, pairs: Pairs, attributes: tuple[bins.Attribute, ...]
+) -> dict[str, int]:
+    """What there was and what was left out."""
+    with_detections = np.unique(data.detections.image)
+    counts = {
+        "images": len(data.images),
+        "images without detections": len(data.images) - len(with_detections),
+        "images not in the predictions file": len(data.without_predictions),
+        "truths": int((~data.truth.crowd).sum()),
+        "ignore regions": int(data.truth.crowd.sum()),
+        "detections": len(data.detections),
+        "detections below the score threshold": int(pairs.below.sum()),
+        "detections on ignore regions": int(pairs.ignored.sum()),
+        "matched pairs": len(pairs.truth),
+        "truths missed": int(pairs.missed.sum()),
+        "detections without a truth": int(pairs.spurious.sum()),
+    }
+    for item in attributes:
+        outside = item.bin(data.truth.attributes[item.name]) < 0
+        counts[f"truths without {item.name} or outside its bins"] = int(
+            (outside & ~data.truth.crowd).sum()
+        )
+    return counts
+
+
+def _info(
+    data: EvaluationSet, config: EvaluateConfig, truth: Path | None, predictions: Path | None
+) -> dict[str, Any]:
+    """What made these numbers."""
+    libraries = ("numpy", "scipy", "pycocotools", "faster-coco-eval", "matplotlib")
+    files = {"truth": truth, "predictions": predictions}
+    return {
+        "astroseg": __version__,
+        "libraries": {name: version(name) for name in libraries},
+        "config": dataclasses.asdict(config),
+        "files": {
+            role: {"path": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+            for role, path in files.items()
+            if path is not None
+        },
+        "classes": list(data.classes),
+        "truth": dict(data.truth_info),
+        "predictions": dict(data.prediction_info),
+        "interval": f"{bootstrap.COVERAGE:.0%} bootstrap over images, {config.resamples} "
+        f"resamples, seed {config.seed}",
+    }
+
+
+def _plain(value: Any) -> Any:
+    """JSON values only; NaN and infinities become null."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, np.integer):
+        return int(value)
+    return value
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(
+            f"cannot be written ({error.strerror or error})",
+            file=path,
+            remedy="choose a folder that exists, is writable and has room",
+        ) from error
