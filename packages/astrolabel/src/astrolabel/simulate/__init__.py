@@ -14,7 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from astrolabel.errors import OutputError
-from astrolabel.simulate.draw import Progress, Scene, Source, draw_scene
+from astrolabel.simulate.draw import Progress, Scene, Source, draw_bodies, draw_scene
 from astrolabel.simulate.survey import SURVEYS, SimulateConfig
 from astrolabel.simulate.write import truth_document, write_scene
 
@@ -24,6 +24,7 @@ __all__ = [
     "SimulateConfig",
     "Simulated",
     "Source",
+    "draw_bodies",
     "draw_scene",
     "simulate",
     "truth_document",

@@ -48,7 +48,7 @@ class Confusion:
 
 
 STAR_CONFUSION = Confusion(worst=0.55, middle_mag=24.2, width_mag=0.45)
-GALAXY_CONFUSION = Confusion(worst=0.16, middle_mag=24.8, width_mag=0.42)
+GALAXY_CONFUSION = Confusion(worst=0.15, middle_mag=24.9, width_mag=0.42)
 DEPTH_OF_RATES = 26.9
 """The i depth these rates are for; a shallower survey fails as much earlier."""
 

@@ -20,7 +20,7 @@ from astrolabel.simulate.survey import SurveySpec
 GALAXY_COUNT_SLOPE = 0.30
 """d log N / d mag of galaxies; 0.4 at i = 20, 0.3 from 22 to 25 and less beyond, in every
 deep field."""
-STAR_COUNT_SLOPE = 0.16
+STAR_COUNT_SLOPE = 0.20
 """The same of stars at high galactic latitude, which thin out beyond the disc."""
 MARGIN_ARCSEC = 4.0
 """Sources are drawn this far beyond the image's edge, so that some are cut by it."""
@@ -132,8 +132,8 @@ def draw_system(rng: Generator, spec: SurveySpec, side: int) -> list[Body]:
 def _companions(rng: Generator, spec: SurveySpec, mag: float) -> list[tuple[float, float]]:
     """(distance in arcseconds, i magnitude) of a galaxy's companions."""
     found = []
-    # A quarter have a neighbour within three seeing discs: pairs, mergers, and chance.
-    if rng.random() < 0.25:
+    # Two in five have a neighbour within three seeing discs: pairs, mergers, and chance.
+    if rng.random() < 0.4:
         found.append((rng.uniform(0.5, 2.0), mag + rng.uniform(-0.5, 1.5)))
     # Satellites: none for the faint, some five to a bright host, one host in 25 a group.
     above = spec.faint_mag - 2.5 - mag
@@ -196,8 +196,9 @@ def _galaxy(
     if mag > BULGE_MAG:
         index, ratio = (bulge_index, round_ratio) if red else (1.0, disc_ratio)
         return Body(y, x, mag, mags, flux, (Component(index, radius, ratio, angle, flux),))
-    # Bulges are redder than their discs: their share grows by a third over the bands.
-    shares = np.clip(bulge_share * np.linspace(0.75, 1.05, len(flux)), 0, 1)
+    # Bulges are redder than their discs: their share grows by a third over the bands. Both
+    # are always there, so that the half-light radius lies between theirs.
+    shares = np.clip(bulge_share * np.linspace(0.75, 1.05, len(flux)), 0.02, 0.95)
     bulge = Component(bulge_index, 0.45 * radius, round_ratio, angle, flux * shares)
     disc = Component(1.0, 1.25 * radius, disc_ratio, angle, flux * (1 - shares))
     return Body(y, x, mag, mags, flux, (bulge, disc))

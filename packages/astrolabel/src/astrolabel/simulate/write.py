@@ -17,8 +17,9 @@ import astrolabel
 from astrolabel import coco
 from astrolabel.files import write_bytes
 from astrolabel.simulate import planes
+from astrolabel.simulate.artist import MASK_SIGMA
 from astrolabel.simulate.catalogs import hsc_catalog, hst_catalog
-from astrolabel.simulate.draw import MASK_SIGMA, Scene, Source
+from astrolabel.simulate.draw import Scene, Source
 
 GALAXY_ID, STAR_ID = 1, 2
 CATEGORIES = (
