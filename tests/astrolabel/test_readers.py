@@ -112,9 +112,7 @@ def test_the_alternate_wcs_gives_the_tract_origin_without_ltv(tmp_path):
 def test_plain_images_get_what_they_lack_and_say_so(tmp_path):
     image, _ = scene((160, 200), n=20)
     wcs = tan_wcs(image.shape)
-    files = tuple(
-        ((b,), write_plain(tmp_path / f"{b}.fits", image + 3, wcs)) for b in "gz"
-    )
+    files = tuple(((b,), write_plain(tmp_path / f"{b}.fits", image + 3, wcs)) for b in "gz")
     coadd = read_one(Inputs(band_files=files))
     sigma = np.sqrt(np.median(coadd.variance))
     assert sigma == pytest.approx(SIGMA, rel=0.05)

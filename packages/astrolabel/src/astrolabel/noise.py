@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import sep
+from astropy.stats import sigma_clipped_stats
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -37,8 +38,7 @@ def sep_sky(image: NDArray[np.float32], valid: NDArray[np.bool_]) -> Sky:
 
     Sources that fill the mesh inflate the rms: see `source_free_sky`.
     """
-    background = _background(fill_invalid(image, valid), ~valid)
-    return Sky(background.back(dtype=np.float32), background.rms(dtype=np.float32))
+    return _measure(fill_invalid(image, valid), valid)
 
 
 def source_free_sky(image: NDArray[np.float32], valid: NDArray[np.bool_]) -> Sky:
@@ -50,16 +50,16 @@ def source_free_sky(image: NDArray[np.float32], valid: NDArray[np.bool_]) -> Sky
     is kept.
     """
     data = fill_invalid(image, valid)
-    background = _background(data, ~valid)
+    sky = _measure(data, valid)
     for _ in range(2):
-        sources = ndimage.gaussian_filter(data - background.back(dtype=np.float32), 1.0)
         # Smoothing by a Gaussian of 1 px lowers white noise to 0.28 of its rms.
-        masked = sources > 1.5 * 0.28 * background.globalrms
-        masked = ndimage.binary_dilation(ndimage.binary_opening(masked, iterations=1), iterations=5)
-        if (valid & ~masked).mean() < 0.1:
+        smooth = ndimage.gaussian_filter(data - sky.level, 1.0)
+        sources = ndimage.binary_opening(smooth > 1.5 * 0.28 * sky.rms)
+        free = valid & ~ndimage.binary_dilation(sources, iterations=5)
+        if free.mean() < 0.1:
             break
-        background = _background(data, masked | ~valid)
-    return Sky(background.back(dtype=np.float32), background.rms(dtype=np.float32))
+        sky = _measure(data, free)
+    return sky
 
 
 def sky_variance(
@@ -74,16 +74,23 @@ def sky_variance(
     if known.mean() < 0.05:  # nothing to carry over: the darkest tenth is the closest to sky
         level = np.percentile(variance[valid], 10) if valid.any() else 1.0
         return np.full(variance.shape, level, np.float32)
-    mesh = _background(fill_invalid(variance, valid), ~known)
+    mesh = _measure(fill_invalid(variance, valid), known)
     typical = float(np.median(variance[known]))
     # The mesh's spline may undershoot beside a step in depth.
-    return np.maximum(mesh.back(dtype=np.float32), 0.1 * typical)
+    return np.maximum(mesh.level, np.float32(0.1 * typical))
 
 
-def _background(data: NDArray[np.float32], mask: NDArray[np.bool_]) -> sep.Background:
+def _measure(data: NDArray[np.float32], free: NDArray[np.bool_]) -> Sky:
+    """Sky of the pixels in `free`, by sep's mesh where half a box or more is free somewhere
+    (sep leaves out other boxes), else one level and one rms for all."""
     box = min(BACKGROUND_BOX_PX, *data.shape)
-    background = sep.Background(data, mask=mask, bw=box, bh=box)
-    if not background.globalrms > 0 and (~mask).any():
-        # sep gives up on images with too few free pixels a box; one box then.
-        background = sep.Background(data, mask=mask, bw=data.shape[1], bh=data.shape[0])
-    return background
+    starts = [np.arange(0, n, box) for n in data.shape]
+    counts = np.add.reduceat(np.add.reduceat(free, starts[0], 0, int), starts[1], 1, int)
+    if 2 * counts.max() > box * box:
+        background = sep.Background(data, mask=~free, bw=box, bh=box)
+        return Sky(background.back(dtype=np.float32), background.rms(dtype=np.float32))
+    level, rms = 0.0, 0.0
+    if free.any():
+        _, level, rms = sigma_clipped_stats(data[free], sigma=3.0)
+    shape = data.shape
+    return Sky(np.full(shape, level, np.float32), np.full(shape, rms, np.float32))
