@@ -1,0 +1,285 @@
+"""All that a training run needs before its first step, checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from astroseg import __version__
+from astroseg.config import DataConfig, TrainConfig, to_dict
+from astroseg.contrast import CONTRASTS, PIXEL_STATISTICS
+from astroseg.dataset import Dataset, check_same_classes, read_dataset
+from astroseg.engines.base import Engine
+from astroseg.errors import InputError
+from astroseg.loader import (
+    Samples,
+    Stream,
+    band_names,
+    default_workers,
+    read_record,
+    resolve_contrast,
+    survey,
+)
+from astroseg.models.spec import ZOO_STD_X101_BGR, ModelSpec, model_spec
+from astroseg.schedule import Schedule, get_schedule, override, stage_steps
+from astroseg.validate import evenly_spread
+from astroseg.weights import CLASS_HEADS, read_header
+
+# Deviation of the pixels that the model zoo's networks were trained with, 8-bit units.
+ZOO_DEVIATION = sum(ZOO_STD_X101_BGR) / 3
+
+# What a resumed run may change: where it computes, not what.
+FREE_TO_CHANGE = frozenset({"device", "workers", "cache_mb", "save_every", "log_every"})
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A run, ready to go.
+
+    Attributes
+    ----------
+    config : with contrast and bands resolved.
+    spec : of the model.
+    schedule, lengths : stages and their steps.
+    samples, stream : of the training set.
+    validation, indices : of the validation set, None and () without one.
+    workers : loader processes.
+    fingerprint : what must not change when the run is resumed.
+    """
+
+    config: TrainConfig
+    engine: Engine
+    spec: ModelSpec
+    schedule: Schedule
+    lengths: tuple[int, ...]
+    samples: Samples
+    stream: Stream
+    validation: Samples | None
+    indices: tuple[int, ...]
+    workers: int
+    fingerprint: Mapping[str, Any]
+
+    @property
+    def steps(self) -> int:
+        """Of the whole run."""
+        return sum(self.lengths)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return max(1, round(len(self.samples) / self.schedule.batch))
+
+
+def prepare(
+    train: Path,
+    val: Path | None,
+    config: TrainConfig,
+    engine: Engine,
+    device: torch.device,
+    *,
+    rank: int = 0,
+    ranks: int = 1,
+    quiet: bool = False,
+) -> Plan:
+    """Read and check everything a run needs.
+
+    Raises
+    ------
+    InputError
+        For anything that would make the run fail later.
+    """
+    schedule = override(
+        get_schedule(config.schedule or ("tiny" if config.model == "tiny" else "paper")),
+        epochs=config.epochs,
+        steps=config.steps,
+        batch=config.batch,
+        crop=config.crop,
+        lr=config.lr,
+    )
+    data = config.data
+    if data.contrast not in (*CONTRASTS, "auto"):
+        raise InputError(
+            f"unknown contrast {data.contrast!r}", remedy=f"use one of {', '.join(CONTRASTS)}"
+        )
+    dataset = read_dataset(train, images=data.images or None, classes=data.classes)
+    if not dataset.objects:
+        raise InputError("labels no objects", file=train, remedy="give a labelled dataset")
+    validation = None
+    if val is not None:
+        validation = read_dataset(val, images=data.images or None, classes=data.classes)
+        check_same_classes(dataset, validation)
+    data = _resolved(data, dataset)
+    config = dataclasses.replace(config, data=data)
+    channels = _channels(data, dataset)
+    spec = training_spec(config, channels, dataset.classes)
+    workers = config.workers if config.workers >= 0 else default_workers(device.type == "cuda")
+    stream = Stream(
+        len(dataset),
+        schedule.batch,
+        sum(stage_steps(schedule, len(dataset))),
+        config.seed,
+        config.accumulate,
+        rank,
+        ranks,
+    )
+    # Each worker, and the main process for validation, holds a cache of its own.
+    cache = config.cache_mb * 2**20 // (workers + 1)
+    shared = {"seed": config.seed, "cache_bytes": cache}
+    return Plan(
+        config=config,
+        engine=engine,
+        spec=spec,
+        schedule=schedule,
+        lengths=stage_steps(schedule, len(dataset)),
+        samples=_samples(dataset, data, channels, quiet, schedule.crop, schedule.flips, shared),
+        stream=stream,
+        validation=None
+        if validation is None or rank
+        else _samples(validation, data, channels, quiet, 1.0, False, shared),
+        indices=()
+        if validation is None
+        else tuple(evenly_spread(len(validation), config.validation_images)),
+        workers=workers,
+        fingerprint=_fingerprint(config, schedule, spec, dataset, engine),
+    )
+
+
+def _samples(
+    dataset: Dataset,
+    data: DataConfig,
+    channels: int,
+    quiet: bool,
+    crop: float,
+    flips: bool,
+    shared: Mapping[str, Any],
+) -> Samples:
+    bar = tqdm(
+        total=len(dataset),
+        desc=f"checking {dataset.path.name}",
+        unit="image",
+        leave=False,
+        disable=quiet or not os.isatty(2),
+    )
+    with bar:
+        looks = survey(dataset, data.bands, channels, data, progress=bar.update)
+    return Samples(dataset, looks, data, crop=crop, flips=flips, **shared)
+
+
+def _resolved(data: DataConfig, dataset: Dataset) -> DataConfig:
+    """The configuration with the contrast chosen and the bands named, where they have names."""
+    first = dataset.images[0]
+    names = band_names(first, read_record(first))
+    return dataclasses.replace(
+        data, contrast=resolve_contrast(data, dataset), bands=data.bands or names
+    )
+
+
+def _channels(data: DataConfig, dataset: Dataset) -> int:
+    return len(data.bands) or len(read_record(dataset.images[0]).planes)
+
+
+def training_spec(config: TrainConfig, channels: int, classes: tuple[str, ...]) -> ModelSpec:
+    """The model to build: as its checkpoint has it, or able to train from scratch."""
+    pixels = pixel_overrides(config.model, config.data.contrast, channels)
+    spec = model_spec(config.model, channels=channels, classes=classes, **pixels)
+    if not config.weights:
+        return spec.for_scratch()
+    path = Path(config.weights)
+    if path.suffix != ".safetensors":
+        return spec
+    header = read_header(path)
+    if header.spec is None or header.spec.name != spec.name:
+        return spec
+    changes: dict[str, Any] = {"classes": classes, "channels": channels}
+    if header.spec.channels != channels or header.meta.get("contrast") != config.data.contrast:
+        changes |= {
+            name: getattr(spec, name) for name in ("pixel_mean", "pixel_std", "reverse_channels")
+        }
+    return dataclasses.replace(header.spec, **changes)
+
+
+def pixel_overrides(model: str, contrast: str, channels: int) -> dict[str, Any]:
+    """Fields of the spec that bring a contrast's values to what a network learns well from.
+
+    For tiny: mean 0 and deviation 1. For the others: the mean of the contrast, and the
+    amplitude of the 8-bit pictures whose weights they may start from; 8-bit scalings have
+    it already, as in the paper's code. The zoo's networks see blue first; asinh keeps the
+    bands' order, which has the bluest first already.
+    """
+    if contrast == "none":
+        if model != "tiny":
+            return {}
+        return {"pixel_mean": 127.5, "pixel_std": ZOO_DEVIATION}
+    mean, std = PIXEL_STATISTICS[contrast]
+    if model == "tiny":
+        return {"pixel_mean": mean, "pixel_std": std}
+    plain = model_spec(model, channels=channels, classes=("object",))
+    unit = sum(plain.pixel_std) / channels
+    if not contrast.startswith("lupton"):
+        unit *= std / ZOO_DEVIATION
+    fields: dict[str, Any] = {"pixel_mean": mean, "pixel_std": unit}
+    return fields | ({"reverse_channels": False} if contrast == "asinh" else {})
+
+
+def load_weights(plan: Plan, model: torch.nn.Module) -> str:
+    """Place the weights a run starts from; returns what became of them, "" without any.
+
+    Class heads may differ and the first convolution is adapted: that is transfer learning.
+    """
+    if not plan.config.weights:
+        return ""
+    report = plan.engine.load(
+        model, plan.config.weights, allow_missing=CLASS_HEADS, adapt_channels=True
+    )
+    return f"{plan.config.weights}: {report}"
+
+
+def checkpoint_meta(plan: Plan, step: int) -> dict[str, str]:
+    """What a checkpoint must know beside its model to be applied to other images."""
+    data, dataset = plan.config.data, plan.samples.dataset
+    return {
+        "program": f"astroseg {__version__}",
+        "contrast": data.contrast,
+        "stretch": repr(data.stretch),
+        "q": repr(data.q),
+        "bands": json.dumps(list(data.bands)),
+        "category_ids": json.dumps(list(dataset.category_ids)),
+        "training_data": dataset.path.name,
+        "training_data_sha256": dataset.digest,
+        "schedule": json.dumps(dataclasses.asdict(plan.schedule)),
+        "seed": str(plan.config.seed),
+        "step": str(step),
+    }
+
+
+def _fingerprint(
+    config: TrainConfig, schedule: Schedule, spec: ModelSpec, dataset: Dataset, engine: Engine
+) -> dict[str, Any]:
+    fixed = {k: v for k, v in to_dict(config).items() if k not in FREE_TO_CHANGE}
+    fixed |= {
+        "engine": engine.name,
+        "schedule": dataclasses.asdict(schedule),
+        "spec": dataclasses.asdict(spec),
+        "training_data_sha256": dataset.digest,
+    }
+    # Through JSON and back, to be compared with what a file gives.
+    return dict(json.loads(json.dumps(fixed)))
+
+
+def check_resumable(stored: Mapping[str, Any], now: Mapping[str, Any], file: Path) -> None:
+    """Raise InputError where a run would go on otherwise than it began."""
+    changed = sorted(k for k in {*stored, *now} if stored.get(k) != now.get(k))
+    if changed:
+        raise InputError(
+            f"belongs to a run with other settings: {', '.join(changed)}",
+            file=file,
+            remedy="resume with the settings it was started with, or start a new run with "
+            "--weights and another --out",
+        )
