@@ -224,7 +224,7 @@ def test_saturated_star_is_clipped_and_marked():
     assert scene.model[2, 121, 121] > 2 * scene.model[2, 100, 130]
 
 
-def test_missing_corner_has_no_data_and_no_labels():
+def test_missing_corner_has_no_data_and_no_labels(tmp_path):
     config = SimulateConfig(size=128, no_data_fraction=0.2)
     scene = draw_bodies(config, [star(120, 120, 21.0), star(20, 20, 21.0)])
     missing = (scene.mask & (1 << BITS["NO_DATA"])) != 0
@@ -233,6 +233,10 @@ def test_missing_corner_has_no_data_and_no_labels():
     np.testing.assert_array_equal(np.isnan(scene.image), missing)
     assert not np.isfinite(scene.variance[missing]).any()
     assert [s.body.y for s in scene.labelled] == [20]
+    files = write_scene(scene, tmp_path)
+    with Image.open(files["picture"]) as drawn:
+        assert np.asarray(drawn)[127, 127].max() == 0
+    assert len(Table.read(files["catalog_hsc"])) == 1
 
 
 # ---- truth -----------------------------------------------------------------------------
@@ -385,10 +389,10 @@ def test_extendedness_errs_as_the_survey_does():
     assert wrong[mag < 22].mean() < 0.005
     at = np.abs(mag - 25) < 0.25
     right = 1 - wrong
-    assert right[at & ~is_star].mean() == pytest.approx(0.91, abs=0.02)
+    assert right[at & ~is_star].mean() == pytest.approx(0.92, abs=0.02)
     assert 0.50 < right[at & is_star].mean() < 0.58
     called_star = right[at & is_star].sum() + wrong[at & ~is_star].sum()
-    assert right[at & is_star].sum() / called_star == pytest.approx(0.42, abs=0.04)
+    assert right[at & is_star].sum() / called_star == pytest.approx(0.42, abs=0.03)
 
 
 def _source_of(body):

@@ -83,10 +83,10 @@ class Artist:
             reach = max(reach, 1.5 * fwhm)
             reach = max(reach, _moffat_reach(body.flux[n], fwhm, self.spec.moffat_beta, edge))
             for c in body.components:
-                major = c.radius_arcsec / np.sqrt(c.axis_ratio) / scale
+                reach_round = _sersic_reach(c.flux[n], c.index, c.radius_arcsec / scale, edge)
+                major = reach_round / np.sqrt(c.axis_ratio)
                 # The PSF spreads the profile: by the width of its core, in quadrature.
-                spread = float(np.hypot(_sersic_reach(c.flux[n], c.index, major, edge), fwhm))
-                reach = max(reach, spread)
+                reach = max(reach, float(np.hypot(major, fwhm)))
         if self._has_spikes(body):
             reach *= 1.6  # the spikes reach beyond the disc of the wings
         return min(int(np.ceil(reach)), MAX_STAMP_RADIUS_PX)

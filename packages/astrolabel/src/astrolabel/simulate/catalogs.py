@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from astrolabel.simulate.draw import Scene, Source
+from astrolabel.simulate.population import typical_radius_arcsec
 
 HSC_ERRORS, HST_ERRORS = 3, 4
 """Streams of random numbers; the sky and its noise have 1 and 2."""
@@ -48,7 +49,7 @@ class Confusion:
 
 
 STAR_CONFUSION = Confusion(worst=0.55, middle_mag=24.2, width_mag=0.45)
-GALAXY_CONFUSION = Confusion(worst=0.15, middle_mag=24.9, width_mag=0.42)
+GALAXY_CONFUSION = Confusion(worst=0.14, middle_mag=24.9, width_mag=0.42)
 DEPTH_OF_RATES = 26.9
 """The i depth these rates are for; a shallower survey fails as much earlier."""
 
@@ -62,8 +63,7 @@ def wrong_class_rate(scene: Scene, sources: list[Source], band: int) -> NDArray[
     is_star = np.array([s.body.is_star for s in sources], bool)
     # Galaxies as small as the seeing fail, large ones do not; the mean stays the rate.
     size = np.array([s.body.half_light_arcsec for s in sources])
-    typical = 10 ** (-0.5 - 0.1 * (mag - 25))
-    compact = np.clip(2.0 - size / typical, 0.0, 2.0)
+    compact = np.clip(2.0 - size / typical_radius_arcsec(mag), 0.0, 2.0)
     galaxy = np.clip(GALAXY_CONFUSION.rate(mag) * compact, 0, 1)
     return np.where(is_star, STAR_CONFUSION.rate(mag), galaxy)
 

@@ -8,6 +8,7 @@ galaxy evolution.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.random import Generator
@@ -29,8 +30,9 @@ BULGE_MAG = 23.0
 resolved from the ground, and one Sersic profile does."""
 SPHEROID_INDICES = (2.0, 2.5, 3.0, 4.0)
 """Few values, because GalSim tabulates every Sersic index anew."""
-MIN_SEPARATION_ARCSEC = 0.35
-"""Closest pair drawn: two galaxies nearer than half a seeing disc are one to any survey."""
+
+
+FloatOrArray = TypeVar("FloatOrArray", float, NDArray[np.float64])
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +103,15 @@ def sersic_b(index: float) -> float:
     return float(gammaincinv(2 * index, 0.5))
 
 
+def typical_radius_arcsec(mag: FloatOrArray) -> FloatOrArray:
+    """Median half-light radius of galaxies of an i magnitude.
+
+    0.29 arcsec at i = 25, growing by a tenth of a decade a magnitude: about what HST sees
+    in COSMOS.
+    """
+    return 10 ** (-0.54 - 0.1 * (mag - 25))
+
+
 def draw_system(rng: Generator, spec: SurveySpec, side: int) -> list[Body]:
     """A star, or a galaxy with the companions that cluster about it."""
     margin = MARGIN_ARCSEC / spec.pixel_scale_arcsec
@@ -112,7 +123,7 @@ def draw_system(rng: Generator, spec: SurveySpec, side: int) -> list[Body]:
     mag = _magnitude(rng, spec.bright_mag + 0.5, spec.faint_mag, GALAXY_COUNT_SLOPE)
     bodies = [_galaxy(rng, spec, y, x, mag, red=None)]
     red = bool(bodies[0].mags[0] - bodies[0].mags[-1] > 1.3)
-    for distance_arcsec, fainter in _companions(rng, spec, mag):
+    for distance_arcsec, fainter in _companions(rng, spec, bodies[0]):
         angle = rng.uniform(0, 2 * np.pi)
         step = distance_arcsec / spec.pixel_scale_arcsec
         # Group members share their host's colour more often than not.
@@ -129,12 +140,17 @@ def draw_system(rng: Generator, spec: SurveySpec, side: int) -> list[Body]:
     return bodies
 
 
-def _companions(rng: Generator, spec: SurveySpec, mag: float) -> list[tuple[float, float]]:
+def _companions(rng: Generator, spec: SurveySpec, host: Body) -> list[tuple[float, float]]:
     """(distance in arcseconds, i magnitude) of a galaxy's companions."""
+    mag = host.i_mag
+    # Not in the heart of a large host, where no survey would tell them from its structure.
+    heart = host.half_light_arcsec
     found = []
-    # Two in five have a neighbour within three seeing discs: pairs, mergers, and chance.
-    if rng.random() < 0.4:
-        found.append((rng.uniform(0.5, 2.0), mag + rng.uniform(-0.5, 1.5)))
+    # Half have a neighbour within three seeing discs: pairs, mergers, and chance.
+    if rng.random() < 0.5:
+        # Near equals among the many faint; two large discs in one another are a rare sight.
+        step = rng.uniform(-0.5, 1.5) if mag > spec.faint_mag - 4.0 else rng.uniform(1.5, 4.0)
+        found.append((max(heart, 0.5) + 1.3 * rng.random(), mag + step))
     # Satellites: none for the faint, some five to a bright host, one host in 25 a group.
     above = spec.faint_mag - 2.5 - mag
     if above > 0:
@@ -143,12 +159,12 @@ def _companions(rng: Generator, spec: SurveySpec, mag: float) -> list[tuple[floa
             expected += 12
         for _ in range(rng.poisson(expected)):
             # Surface density about as 1/r^1.5, to 10 arcsec: 70 kpc at a redshift of 0.6.
-            distance = 0.7 + 9.5 * rng.random() ** 2
+            distance = max(heart, 0.7) + 9.5 * rng.random() ** 2
             faintest = spec.faint_mag
             found.append(
-                (distance, _magnitude(rng, min(mag + 0.7, faintest), faintest, GALAXY_COUNT_SLOPE))
+                (distance, _magnitude(rng, min(mag + 1.0, faintest), faintest, GALAXY_COUNT_SLOPE))
             )
-    return [(max(d, MIN_SEPARATION_ARCSEC), min(m, spec.faint_mag)) for d, m in found]
+    return [(distance, min(m, spec.faint_mag)) for distance, m in found]
 
 
 def _magnitude(rng: Generator, bright: float, faint: float, slope: float) -> float:
@@ -182,11 +198,10 @@ def _galaxy(
         red = bool(rng.random() < np.clip(0.5 - 0.06 * (mag - 19), 0.08, 0.5))
     g_r, r_i, i_z = _galaxy_colours(rng, mag, red)
     mags, flux = _photometry(spec, mag, g_r, r_i, i_z)
-    # 0.32 arcsec at i = 25, growing by a tenth of a decade a magnitude, 0.18 dex of scatter:
-    # the relation of half-light radii that HST sees in COSMOS.
-    log_radius = -0.5 - 0.1 * (mag - 25) + rng.normal(0, 0.18) - (0.1 if red else 0.0)
-    # Brighter ones do not go on growing on an image of a few arcminutes.
-    radius = float(np.clip(10**log_radius, 0.05, 4.0))
+    # Log-normal about the typical size with 0.18 dex of scatter; passive galaxies are a
+    # fifth smaller. Limits: the pixel of no survey, and what an image of minutes holds.
+    factor = 10 ** (rng.normal(0, 0.18) - (0.1 if red else 0.0))
+    radius = float(np.clip(typical_radius_arcsec(mag) * factor, 0.05, 4.0))
     angle = rng.uniform(0, np.pi)
     # A disc of intrinsic thickness 0.2 seen at a random inclination; spheroids are rounder.
     disc_ratio = float(np.sqrt(0.04 + 0.96 * rng.random() ** 2))

@@ -83,7 +83,8 @@ def picture(scene: Scene) -> NDArray[np.uint8]:
     Row 0 is the array's first row, so that the annotations' masks lie on the picture.
     """
     blue, green, red = (np.nan_to_num(plane, nan=0.0) for plane in scene.image)
-    rgb = make_lupton_rgb(red, green, blue, stretch=scene.spec.lupton_stretch, Q=LUPTON_Q)
+    with np.errstate(invalid="ignore"):  # 0/0 where all bands are zero, which it mends
+        rgb = make_lupton_rgb(red, green, blue, stretch=scene.spec.lupton_stretch, Q=LUPTON_Q)
     return np.asarray(rgb, np.uint8)
 
 
