@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -188,7 +189,10 @@ def _is_pickle(path: Path) -> bool:
 def _read_pickle(path: Path) -> dict[str, torch.Tensor]:
     """State dictionary of a torch file, read without running what is in it."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # Of pickle protocols torch may not know in full: then it fails, which is enough.
+            warnings.simplefilter("ignore", UserWarning)
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as problem:
         reason = str(problem).splitlines()[0]
         raise InputError(

@@ -24,12 +24,12 @@ class Bottleneck(nn.Module):
 
     def __init__(self, spec: ModelSpec, inputs: int, width: int, outputs: int, stride: int) -> None:
         super().__init__()
+        self.projects = inputs != outputs or stride > 1
         first, second = (stride, 1) if spec.stride_in_1x1 else (1, stride)
-        if inputs != outputs:
+        if self.projects:
             self.shortcut = Conv(
                 inputs, outputs, 1, stride=stride, norm=backbone_norm(spec, outputs)
             )
-        self.projects = inputs != outputs
         norm = backbone_norm(spec, width)
         self.conv1 = Conv(inputs, width, 1, stride=first, norm=norm, relu=True)
         norm = backbone_norm(spec, width)
@@ -46,11 +46,11 @@ class Basic(nn.Module):
 
     def __init__(self, spec: ModelSpec, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
-        if inputs != outputs:
+        self.projects = inputs != outputs or stride > 1
+        if self.projects:
             self.shortcut = Conv(
                 inputs, outputs, 1, stride=stride, norm=backbone_norm(spec, outputs)
             )
-        self.projects = inputs != outputs
         norm = backbone_norm(spec, outputs)
         self.conv1 = Conv(inputs, outputs, 3, stride=stride, norm=norm, relu=True)
         self.conv2 = Conv(outputs, outputs, 3, norm=backbone_norm(spec, outputs))
