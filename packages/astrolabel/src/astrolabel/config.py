@@ -53,15 +53,19 @@ class DetectConfig:
     0.005 (the paper's) loses a source 5.75 mag fainter than its blend partner; 1e-4 keeps
     down to 10 mag."""
     peaks: str = "log"
-    """`sep`: sep's sources only; `log`: local maxima of a Laplacian of Gaussian are added
-    to them, which finds the shoulders that multi-thresholding cannot separate."""
-    log_sigma_fwhm: float = 0.28
-    """Width of the Laplacian of Gaussian in units of the bands' mean seeing FWHM: 1.25 px
-    for HSC gri. Narrower amplifies the noise, wider merges sources 1.5 FWHM apart."""
-    log_contrast: float = 0.05
-    """A peak counts only when its Laplacian is at least this fraction of the strongest
-    within a few seeing discs: below it are the arms, knots and photon noise of one bright
-    object and the spikes of a saturated star, not neighbours."""
+    """`sep`: sep's sources; `log`: local maxima of Laplacians of Gaussians, which find the
+    shoulders that multi-thresholding cannot separate, and sep's source in every footprint
+    that has none (large and diffuse ones)."""
+    log_widths_fwhm: tuple[float, ...] = (0.43, 0.28, 0.24)
+    """Sigmas of the Gaussians in units of the bands' mean seeing FWHM, coarse to fine. The
+    first is a star's own, with the best signal to noise; the finer ones add peaks that it
+    merges (on simulated Deep scenes, blended sources found: 0.66 with the first alone,
+    0.74 with all)."""
+    log_separation_fwhm: float = 0.55
+    """A finer peak nearer than this to a coarser one is the same source."""
+    log_contrast: float = 0.15
+    """The point source that a peak's Laplacian stands for must be at least this fraction of
+    the light there. Below it are the knots and the photon noise of one bright object."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import sep
@@ -99,20 +100,24 @@ def _band_weights(coadd: Coadd, power: float) -> NDArray[np.float32]:
 
 
 def detect(coadd: Coadd, detection: DetectionImage, config: DetectConfig) -> Detections:
-    """Sources above ``config.threshold_sigma``, as `config` asks for.
-
-    sep's sources come first; Laplacian-of-Gaussian peaks are added where no source of
-    sep's lies within 1.5 pixels.
-    """
+    """Sources above ``config.threshold_sigma``, as ``config.peaks`` asks for."""
     peaks, segments = sep_sources(detection, config)
     if config.peaks == "log":
-        more = laplacian_peaks(coadd, detection, config)
-        if len(peaks) and len(more):
-            more = more[cKDTree(peaks).query(more)[0] > 1.5]
-        peaks = np.concatenate([peaks, more])
+        sharp = laplacian_peaks(coadd, detection, config)
+        peaks = np.concatenate([sharp, _in_empty_footprints(peaks, sharp, segments)])
     order = np.lexsort((peaks[:, 1], peaks[:, 0]))
     above = detection.valid & (detection.image > config.threshold_sigma * detection.sky_sigma)
     return Detections(peaks[order], (segments > 0) | above, segments)
+
+
+def _in_empty_footprints(
+    peaks: NDArray[np.float64], others: NDArray[np.float64], segments: NDArray[np.int32]
+) -> NDArray[np.float64]:
+    """Those of `peaks` whose connected footprint holds none of `others`."""
+    footprints, count = ndimage.label(segments > 0, np.ones((3, 3)))
+    taken = np.zeros(count + 1, bool)
+    taken[footprints[tuple(others.astype(int).T)]] = True
+    return peaks[~taken[footprints[tuple(peaks.astype(int).T)]]]
 
 
 def sep_sources(
@@ -154,13 +159,14 @@ _SEP_KERNEL = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], np.float32)
 def laplacian_peaks(
     coadd: Coadd, detection: DetectionImage, config: DetectConfig
 ) -> NDArray[np.float64]:
-    """Local maxima of the Laplacian of Gaussian of the inverse-variance-weighted sum.
+    """Local maxima of Laplacians of Gaussians of the inverse-variance-weighted sum.
 
-    A peak counts when it stands ``threshold_sigma`` above the noise of the filtered image
-    (propagated from the variance planes), and ``log_contrast`` of the strongest response
-    within four filter widths; when the image smoothed to the seeing stands as high, which
-    a hot pixel does not; and when a pixel beside it is above the detection threshold, since
-    it could have no mask otherwise.
+    At each width of ``config.log_widths_fwhm`` a peak counts when it stands
+    ``threshold_sigma`` above the noise of the filtered image (propagated from the variance
+    planes); when the point source with that Laplacian is ``log_contrast`` of the light
+    there; when the image smoothed to the seeing stands as high, which a hot pixel does not;
+    and when a pixel beside it is above the detection threshold, since it could have no mask
+    otherwise. Finer widths add peaks that are not near a coarser one's.
 
     Returns
     -------
@@ -170,39 +176,51 @@ def laplacian_peaks(
     image = np.tensordot(weights, _filled(coadd.image, coadd), 1)
     variance = np.tensordot(weights**2, _filled(coadd.variance, coadd), 1)
     fwhm = float(np.mean([psf.fwhm_px(stamp) for stamp in coadd.psfs]))
-    width = config.log_sigma_fwhm * fwhm
-    response = -ndimage.gaussian_laplace(image, width, mode="constant")
-    sharp = response / _filtered_sigma(variance, lambda a: -ndimage.gaussian_laplace(a, width))
-    seeing = fwhm / FWHM_PER_SIGMA
-    smooth = ndimage.gaussian_filter(image, seeing, mode="constant")
-    smooth /= _filtered_sigma(variance, lambda a: ndimage.gaussian_filter(a, seeing))
-    strongest = ndimage.maximum_filter(response, size=2 * int(np.ceil(4 * width)) + 1)
-    above = detection.image > config.threshold_sigma * detection.sky_sigma
-    found = (
-        (response == ndimage.maximum_filter(response, size=3))
-        & detection.valid
-        & (sharp > config.threshold_sigma)
-        & (smooth > config.threshold_sigma)
-        & (response > config.log_contrast * strongest)
-        & ndimage.binary_dilation(above, np.ones((3, 3), bool))
-    )
-    return np.argwhere(found).astype(np.float64)
 
+    def blur(array: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+        return ndimage.gaussian_filter(array, fwhm / FWHM_PER_SIGMA, mode="constant")
+
+    above = detection.image > config.threshold_sigma * detection.sky_sigma
+    possible = detection.valid & ndimage.binary_dilation(above, np.ones((3, 3), bool))
+    possible &= blur(image) > config.threshold_sigma * _filtered_sigma(variance, blur)
+    star = blur(np.pad([[1.0]], IMPULSE_PX))
+    peaks = np.zeros((0, 2))
+    for width in config.log_widths_fwhm:
+
+        def sharpen(array: NDArray[Any], sigma: float = width * fwhm) -> NDArray[Any]:
+            return -ndimage.gaussian_laplace(array, sigma, mode="constant")
+
+        response = sharpen(image)
+        of_a_star = sharpen(star)[IMPULSE_PX, IMPULSE_PX] / star.max()
+        found = np.argwhere(
+            possible
+            & (response == ndimage.maximum_filter(response, size=3))
+            & (response > config.threshold_sigma * _filtered_sigma(variance, sharpen))
+            & (response > config.log_contrast * of_a_star * image)
+        )
+        if len(peaks) and len(found):
+            apart = cKDTree(peaks).query(found)[0]
+            found = found[apart > config.log_separation_fwhm * fwhm]
+        peaks = np.concatenate([peaks, found])
+    return peaks
+
+
+IMPULSE_PX = 40
+"""Half-side of the image of one pixel that a filter's response is read off; more than
+eight sigmas of any filter here."""
 
 FWHM_PER_SIGMA = 2.3548
 """Of a Gaussian: 2 sqrt(2 ln 2)."""
 
 
 def _filtered_sigma(
-    variance: NDArray[np.float32], filter_: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    variance: NDArray[np.float32], filter_: Callable[[NDArray[Any]], NDArray[Any]]
 ) -> NDArray[np.float64]:
     """(H, W) noise of an image after a linear filter, from its variance.
 
     Var(sum k_i x_i) = sum k_i^2 var_i; the squared kernel is narrow and the variance
     smooth, so its sum times the variance averaged over its width will do.
     """
-    impulse = np.zeros((65, 65))
-    impulse[32, 32] = 1
-    power = float((filter_(impulse) ** 2).sum())
+    power = float((filter_(np.pad([[1.0]], IMPULSE_PX)) ** 2).sum())
     local = ndimage.uniform_filter(variance.astype(np.float64), 3, mode="nearest")
     return np.sqrt(np.maximum(power * local, np.finfo(np.float32).tiny))

@@ -1,0 +1,166 @@
+"""Labels against truth: how many sources have a label, how many labels have a source,
+how well their masks agree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from astropy.wcs import WCS
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from astrolabel import rle
+from astrolabel.box import Box
+
+MATCH_RADIUS_PX = 3.0
+"""A label this close to a source may be its label: about half the seeing's FWHM and half
+the pixel's diagonal, since blends pull centres."""
+
+
+@dataclass(frozen=True, eq=False)
+class Instances:
+    """Masks on one common pixel frame.
+
+    Attributes
+    ----------
+    centres : (N, 2) float64 of (y, x).
+    masks : N masks, each with its box in that frame.
+    blended : (N,) bool.
+    whole : (N,) bool: not cut by the edge of its image.
+    """
+
+    centres: NDArray[np.float64]
+    masks: Sequence[tuple[NDArray[np.bool_], Box]]
+    blended: NDArray[np.bool_]
+    whole: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Labels against truth.
+
+    Attributes
+    ----------
+    n_truth, n_blended, n_labels : sources with a mask, those of them whose mask touches
+        another's, labels; all without those that an image edge cuts.
+    completeness, completeness_blended : fraction of sources that have a label.
+    purity : fraction of labels that have a source, of any brightness.
+    iou_isolated, iou_blended : median mask IoU of the pairs, by the truth's blending.
+    """
+
+    n_truth: int
+    n_blended: int
+    n_labels: int
+    completeness: float
+    completeness_blended: float
+    purity: float
+    iou_isolated: float
+    iou_blended: float
+
+
+def instances(document: Mapping[str, Any], frame: WCS) -> Instances:
+    """The labels of a COCO document on the pixels of `frame`.
+
+    Centres are taken from ``ra`` and ``dec``, masks are moved by whole pixels to where
+    the tile's ``origin`` puts them relative to the frame's first image. Labels whose peak
+    is in another tile, and ignore regions, are left out: they are not this tile's own.
+    """
+    images = {image["id"]: image for image in document["images"]}
+    own = [
+        a
+        for a in document["annotations"]
+        if not a["iscrowd"] and "peak_outside" not in a["attributes"].get("flags", ())
+    ]
+    sky = np.array([[a["attributes"]["ra"], a["attributes"]["dec"]] for a in own], float)
+    x, y = frame.all_world2pix(sky.reshape(-1, 2), 0).T
+    masks = []
+    for a in own:
+        left, top, width, height = (int(v) for v in a["bbox"])
+        box = Box(top, left, height, width)
+        dy, dx = images[a["image_id"]]["astro"]["origin"]
+        masks.append((rle.decode_inside(a["segmentation"], box), box.shifted(dy, dx)))
+    return Instances(
+        np.stack([y, x], axis=1),
+        masks,
+        np.array([a["attributes"]["n_blended"] > 1 for a in own], bool),
+        np.array([_whole(a, images[a["image_id"]]) for a in own], bool),
+    )
+
+
+def _whole(annotation: Mapping[str, Any], image: Mapping[str, Any]) -> bool:
+    x, y, w, h = annotation["bbox"]
+    return bool(x > 0 and y > 0 and x + w < image["width"] and y + h < image["height"])
+
+
+def match(a: NDArray[np.float64], b: NDArray[np.float64], radius: float) -> NDArray[np.int64]:
+    """One-to-one matches of (N, 2) positions `a` with (M, 2) `b`: (P, 2) index pairs.
+
+    Nearest pairs first; a pair within the radius is taken when both are still free.
+    """
+    if len(a) == 0 or len(b) == 0:
+        return np.zeros((0, 2), np.int64)
+    near = cKDTree(a).sparse_distance_matrix(cKDTree(b), radius, output_type="coo_matrix")
+    order = np.lexsort((near.col, near.row, near.data))
+    free_a, free_b = np.ones(len(a), bool), np.ones(len(b), bool)
+    pairs = []
+    for i, j in zip(near.row[order], near.col[order], strict=True):
+        if free_a[i] and free_b[j]:
+            free_a[i] = free_b[j] = False
+            pairs.append((i, j))
+    return np.array(pairs, np.int64).reshape(-1, 2)
+
+
+def iou(a: tuple[NDArray[np.bool_], Box], b: tuple[NDArray[np.bool_], Box]) -> float:
+    """Intersection over union of two masks, each given with its box."""
+    common = a[1] & b[1]
+    shared = 0
+    if common.area:
+        shared = int((a[0][common.slices_in(a[1])] & b[0][common.slices_in(b[1])]).sum())
+    return shared / (int(a[0].sum()) + int(b[0].sum()) - shared)
+
+
+def compare(
+    labels: Instances, truth: Instances, injected: NDArray[np.float64] | None = None
+) -> Quality:
+    """How labels compare with the truth.
+
+    Parameters
+    ----------
+    injected : (K, 2) positions of every source there is, also of those too faint for a
+        mask: a label on one of these is not false. The truth's own where not given.
+
+    Notes
+    -----
+    What an image edge cuts may be matched, but is not counted: its centre is nowhere
+    known, and its cut mask agrees for free.
+    """
+    pairs = match(truth.centres, labels.centres, MATCH_RADIUS_PX)
+    found = np.zeros(len(truth.centres), bool)
+    found[pairs[:, 0]] = True
+    everything = truth.centres if injected is None else injected
+    real = np.zeros(len(labels.centres), bool)
+    real[match(everything, labels.centres, MATCH_RADIUS_PX)[:, 1]] = True
+    kept = [(i, j) for i, j in pairs if truth.whole[i] and labels.whole[j]]
+    values = np.array([iou(truth.masks[i], labels.masks[j]) for i, j in kept])
+    blended = np.array([truth.blended[i] for i, _ in kept], bool)
+    return Quality(
+        n_truth=int(truth.whole.sum()),
+        n_blended=int((truth.blended & truth.whole).sum()),
+        n_labels=int(labels.whole.sum()),
+        completeness=_mean(found[truth.whole]),
+        completeness_blended=_mean(found[truth.whole & truth.blended]),
+        purity=_mean(real[labels.whole]),
+        iou_isolated=_median(values[~blended]),
+        iou_blended=_median(values[blended]),
+    )
+
+
+def _mean(values: NDArray[np.bool_]) -> float:
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def _median(values: NDArray[np.float64]) -> float:
+    return float(np.median(values)) if len(values) else float("nan")
