@@ -1,0 +1,8 @@
+"""``python -m astrolabel``: the same as the command ``astrolabel``."""
+
+import sys
+
+from astrolabel.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
