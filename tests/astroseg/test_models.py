@@ -140,30 +140,55 @@ def brute_match(found, truth, low, high, best):
     label = np.where(iou.max(1) >= high, 1, np.where(iou.max(1) >= low, -1, 0))
     if best:
         for column in iou.T:
-            label[column == column.max()] = 1
+            label[(column == column.max()) & (column > 0)] = 1
     return iou.argmax(1), label
 
 
 @pytest.mark.parametrize("budget", [7, 64, 10**6])
-@pytest.mark.parametrize("best", [False, True])
-def test_matching_in_chunks_equals_matching_at_once(budget, best):
+def test_matching_in_chunks_equals_matching_at_once(budget):
     rng = np.random.default_rng(1)
     found, truth = random_boxes(rng, 300), random_boxes(rng, 12)
-    index, label = bx.match(found, truth, (0.3, 0.5), best_of_each=best, budget=budget)
-    wanted_index, wanted_label = brute_match(found, truth, 0.3, 0.5, best)
-    overlaps = box_iou(found, truth).max(1).values.numpy() > 0
-    assert np.array_equal(index.numpy()[overlaps], wanted_index[overlaps])
+    index, label = bx.match(found, truth, 0.5, budget=budget)
+    wanted_index, wanted_label = brute_match(found, truth, 0.5, 0.5, False)
+    assert np.array_equal(index.numpy(), wanted_index)
     assert np.array_equal(label.numpy(), wanted_label)
 
 
+def anchors_of(spec, height, width):
+    cells = [bx.cell_anchors(sizes, spec.aspect_ratios) for sizes in spec.anchor_sizes]
+    shapes = [(height // stride, width // stride) for stride in spec.strides]
+    levels = bx.grid_anchors(shapes, spec.strides, cells, torch.device("cpu"))
+    return bx.Anchors(levels, shapes, spec.strides, cells)
+
+
+@pytest.mark.parametrize("name", ["tiny", "r50-fpn"])
+@pytest.mark.parametrize("budget", [1, 3000, 10**7])
+def test_matching_anchors_by_windows_equals_matching_all_pairs(name, budget):
+    spec = spec_of(name)
+    anchors = anchors_of(spec, 64, 96)
+    rng = np.random.default_rng(2)
+    truth = bx.clip(random_boxes(rng, 30, 90.0), (64, 96))
+    truth = truth[(truth[:, 2:] > truth[:, :2]).all(dim=1)]
+    truth = torch.cat((truth, truth[:2], boxes([0, 0, 96, 64], [40, 40, 41, 41])))
+    index, label = bx.match_anchors(anchors, truth, spec.rpn_iou, budget=budget)
+    wanted_index, wanted_label = brute_match(torch.cat(anchors.levels), truth, *spec.rpn_iou, True)
+    assert np.array_equal(index.numpy(), wanted_index)
+    assert np.array_equal(label.numpy(), wanted_label)
+    assert set(label.tolist()) == {-1, 0, 1}
+
+
 def test_without_truth_everything_is_background():
-    index, label = bx.match(boxes([0, 0, 4, 4]), torch.zeros(0, 4), (0.3, 0.7), best_of_each=True)
-    assert (index.item(), label.item()) == (0, 0)
+    for index, label in (
+        bx.match(boxes([0, 0, 4, 4]), torch.zeros(0, 4), 0.5),
+        bx.match_anchors(anchors_of(spec_of(), 8, 8), torch.zeros(0, 4), (0.3, 0.7)),
+    ):
+        assert not index.any()
+        assert not label.any()
 
 
-def test_a_truth_that_no_box_overlaps_makes_no_objects():
-    label = bx.match(boxes([0, 0, 4, 4]), boxes([50, 50, 60, 60]), (0.3, 0.7), best_of_each=True)[1]
-    assert label.item() == 0
+def test_a_truth_that_no_anchor_overlaps_makes_no_objects():
+    anchors = anchors_of(spec_of(), 8, 8)
+    assert not bx.match_anchors(anchors, boxes([90, 90, 95, 95]), (0.3, 0.7))[1].any()
 
 
 def test_sampling_limits_the_objects_and_fills_with_backgrounds():

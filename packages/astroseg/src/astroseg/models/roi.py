@@ -233,8 +233,7 @@ class Sampled:
 def _sample(proposals: torch.Tensor, truth: Truth, spec: ModelSpec) -> Sampled:
     """Choose proposals, with the truth's own boxes among them so that the first steps have any."""
     proposals = torch.cat((proposals, truth.boxes))
-    limits = (spec.roi_iou, spec.roi_iou)
-    index, label = bx.match(proposals, truth.boxes, limits, best_of_each=False)
+    index, label = bx.match(proposals, truth.boxes, spec.roi_iou)
     objects, others = bx.sample(label, spec.roi_batch, spec.roi_positive)
     index = index[objects]
     background = torch.full_like(others, len(spec.classes))

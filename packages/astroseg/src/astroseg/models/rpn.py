@@ -62,7 +62,8 @@ class ProposalGenerator(nn.Module):
         truths : (M, 4) boxes of each image.
         """
         grids = [(f.shape[-2], f.shape[-1]) for f in features]
-        anchors = bx.grid_anchors(grids, spec.strides, self.cells, features[0].device)
+        levels = bx.grid_anchors(grids, spec.strides, self.cells, features[0].device)
+        anchors = bx.Anchors(levels, grids, spec.strides, self.cells)
         heads = [self.rpn_head(feature) for feature in features]
         logits = [head[0] for head in heads]
         deltas = [head[1] for head in heads]
@@ -70,7 +71,7 @@ class ProposalGenerator(nn.Module):
         with torch.no_grad():
             proposals = [
                 _propose(
-                    anchors,
+                    levels,
                     [level[i].detach().float() for level in logits],
                     [level[i].detach() for level in deltas],
                     shape,
@@ -109,19 +110,19 @@ def _propose(
 
 
 def _losses(
-    anchors: Sequence[torch.Tensor],
+    anchors: bx.Anchors,
     logits: Sequence[torch.Tensor],
     deltas: Sequence[torch.Tensor],
     truths: Sequence[torch.Tensor],
     spec: ModelSpec,
 ) -> dict[str, torch.Tensor]:
     """Objectness and box losses over sampled anchors, per anchor of a full sample."""
-    every = torch.cat(list(anchors))
+    every = torch.cat(list(anchors.levels))
     logit, delta = torch.cat(list(logits), dim=1), torch.cat(list(deltas), dim=1)
     objectness, location = [], []
     for i, truth in enumerate(truths):
         with torch.no_grad():
-            index, label = bx.match(every, truth, spec.rpn_iou, best_of_each=True)
+            index, label = bx.match_anchors(anchors, truth, spec.rpn_iou)
             objects, others = bx.sample(label, spec.rpn_batch, spec.rpn_positive)
             both = torch.cat((objects, others))
             wanted = torch.zeros(len(both), device=logit.device)
