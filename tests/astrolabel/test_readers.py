@@ -182,7 +182,7 @@ def test_stamps_beside_the_coadds_are_taken(tmp_path):
 
 def test_a_missing_band_is_named(tmp_path):
     hsc(tmp_path, "gr")
-    with pytest.raises(InputError, match="9813 patch 4,5 has no i band.*fetch it"):
+    with pytest.raises(InputError, match=r"9813 patch 4,5 has no i band.*fetch it"):
         find_coadds(Inputs((tmp_path,), bands=("g", "r", "i")))
 
 

@@ -219,7 +219,10 @@ def _make_coco(options: argparse.Namespace) -> int:
         base = replace(base, classify=replace(base.classify, scheme=options.scheme or "none"))
         out, catalog_path = options.out, options.catalog
     config = _overridden(base, options)
-    coadds = find_coadds(inputs)
+    problems: list[InputError] = []
+    coadds = find_coadds(inputs, problems)
+    if not coadds:
+        raise problems[0]
     catalog = None
     if catalog_path is not None:
         band = config.classify.magnitude_band
@@ -227,9 +230,10 @@ def _make_coco(options: argparse.Namespace) -> int:
         catalog = (read, catalog_path)
     result = make_coco(coadds, config, out, catalog, options.jobs, progress=not options.quiet)
     print(result.summary())
-    for problem in result.problems:
-        print(f"astrolabel: {problem}", file=sys.stderr)
-    return 2 if result.problems else 0
+    lines = [str(problem) for problem in problems] + list(result.problems)
+    for line in lines:
+        print(f"astrolabel: {line}", file=sys.stderr)
+    return 2 if lines else 0
 
 
 def _overridden(config: LabelConfig, options: argparse.Namespace) -> LabelConfig:

@@ -44,8 +44,13 @@ class Inputs:
     zeropoints: Mapping[str, float] = field(default_factory=dict)
 
 
-def find_coadds(inputs: Inputs) -> tuple[CoaddFiles, ...]:
+def find_coadds(inputs: Inputs, problems: list[InputError] | None = None) -> tuple[CoaddFiles, ...]:
     """Every coadd the user's words name, ordered by name.
+
+    Parameters
+    ----------
+    problems : takes what is wrong with one HSC coadd of several (a missing band, a file
+        that is not FITS), which is then left out. Without it such a coadd is raised.
 
     Raises
     ------
@@ -75,7 +80,7 @@ def find_coadds(inputs: Inputs) -> tuple[CoaddFiles, ...]:
                 file=path,
                 remedy="for another survey name the files with --band g=FILE",
             )
-    coadds = list(_hsc(calexps, inputs))
+    coadds = _hsc(calexps, inputs, problems)
     for path in others:
         planes = find_layers(path)
         if len(planes) != len(inputs.bands):
@@ -93,46 +98,57 @@ def find_coadds(inputs: Inputs) -> tuple[CoaddFiles, ...]:
     return tuple(sorted(coadds, key=lambda c: c.name))
 
 
-def _hsc(files: Sequence[Path], inputs: Inputs) -> list[CoaddFiles]:
-    """One coadd per tract and patch; one that lacks a band is an error of its own."""
-    groups: dict[tuple[str, str], dict[str, Path]] = {}
+def _hsc(
+    files: Sequence[Path], inputs: Inputs, problems: list[InputError] | None
+) -> list[CoaddFiles]:
+    """One coadd per tract and patch; what is wrong with one is no fault of the others."""
+    groups: dict[tuple[str, str], dict[str, list[Path]]] = {}
     for file in files:
         match = CALEXP.match(file.name)
         assert match is not None
         band = match["filter"][0].lower()  # HSC-I2 is i: the second filter of that band
         group = groups.setdefault((match["tract"], match["patch"]), {})
-        if band in group and group[band].resolve() != file.resolve():
-            raise InputError(
-                f"a second {band}-band file of one patch, besides {group[band]}",
-                file=file,
-                remedy="give one file per band and patch",
-            )
-        group[band] = file
+        group.setdefault(band, []).append(file)
     coadds = []
     for (tract, patch), by_band in sorted(groups.items()):
-        bands = inputs.bands or tuple(sorted(by_band, key=HSC_ORDER.find))
-        missing = [b for b in bands if b not in by_band]
-        if missing:
+        try:
+            coadds.append(_hsc_coadd(tract, patch, by_band, inputs))
+        except InputError as error:
+            if problems is None:
+                raise
+            problems.append(error)
+    return coadds
+
+
+def _hsc_coadd(
+    tract: str, patch: str, by_band: Mapping[str, Sequence[Path]], inputs: Inputs
+) -> CoaddFiles:
+    there = sorted(by_band, key=HSC_ORDER.find)
+    bands = inputs.bands or tuple(there)
+    for band in bands:
+        if band not in by_band:
             raise InputError(
-                f"tract {tract} patch {patch} has no {','.join(missing)} band "
-                f"(found {','.join(sorted(by_band, key=HSC_ORDER.find))})",
-                file=next(iter(by_band.values())).parent,
+                f"tract {tract} patch {patch} has no {band} band (found {','.join(there)})",
+                file=by_band[there[0]][0].parent,
                 remedy="fetch it, or choose others with --bands",
             )
-        layers = tuple(_only(find_layers(by_band[b]), by_band[b]) for b in bands)
-        stamps = {b: p for b in bands if (p := _stamp_beside(by_band[b])) is not None}
-        coadds.append(
-            CoaddFiles(
-                name=f"{tract}-{patch}",
-                bands=bands,
-                layers=layers,
-                tract=tract,
-                patch=patch,
-                psf={**stamps, **_per_band(inputs.psf, bands)},
-                zeropoints=_per_band(inputs.zeropoints, bands),
+        if len({file.resolve() for file in by_band[band]}) > 1:
+            raise InputError(
+                f"a second {band}-band file of one patch, besides {by_band[band][0]}",
+                file=by_band[band][1],
+                remedy="give one file per band and patch",
             )
-        )
-    return coadds
+    chosen = {b: by_band[b][0] for b in bands}
+    stamps = {b: p for b in bands if (p := _stamp_beside(chosen[b])) is not None}
+    return CoaddFiles(
+        name=f"{tract}-{patch}",
+        bands=bands,
+        layers=tuple(_only(find_layers(chosen[b]), chosen[b]) for b in bands),
+        tract=tract,
+        patch=patch,
+        psf={**stamps, **_per_band(inputs.psf, bands)},
+        zeropoints=_per_band(inputs.zeropoints, bands),
+    )
 
 
 def _stamp_beside(calexp: Path) -> Path | None:
