@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
-import math
-import secrets
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from astroseg import __version__
-from astroseg.errors import InputError, OutputError
+from astroseg.errors import InputError
+from astroseg.files import sha256, write_json, write_text
 from astroseg.metrics import bins, bootstrap
 from astroseg.metrics.ap_report import ApReport, ap_report
 from astroseg.metrics.classification import Classification, Sweep, classify, sweep
@@ -99,10 +96,6 @@ class Metrics:
     deblending: Deblending
     sweep: Sweep
 
-    def as_json(self) -> dict[str, Any]:
-        """As plain JSON values, NaN as null."""
-        return _plain(dataclasses.asdict(self))
-
 
 @dataclass(frozen=True, eq=False)
 class Evaluated:
@@ -139,12 +132,11 @@ def evaluate(truth: Path, predictions: Path, out: Path, config: EvaluateConfig) 
         When `out` cannot be written.
     """
     result = compute(read(truth, predictions), config, truth=truth, predictions=predictions)
-    text = json.dumps(result.metrics.as_json(), indent=1, allow_nan=False)
-    _write(out / "metrics.json", text)
+    write_json(out / "metrics.json", dataclasses.asdict(result.metrics), indent=1)
     if config.report:
         from astroseg.report import page  # matplotlib: only where it is wanted
 
-        _write(out / "report.html", page(result, tiles=config.tiles))
+        write_text(out / "report.html", page(result, tiles=config.tiles))
     return result.metrics
 
 
@@ -219,7 +211,7 @@ def _info(
         "libraries": {name: version(name) for name in libraries},
         "config": dataclasses.asdict(config),
         "files": {
-            role: {"path": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+            role: {"path": str(path), "sha256": sha256(path)}
             for role, path in files.items()
             if path is not None
         },
@@ -229,32 +221,3 @@ def _info(
         "interval": f"{bootstrap.COVERAGE:.0%} bootstrap over images, {config.resamples} "
         f"resamples, seed {config.seed}",
     }
-
-
-def _plain(value: Any) -> Any:
-    """JSON values only; NaN and infinities become null."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float | np.floating):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, np.integer):
-        return int(value)
-    return value
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(
-            f"cannot be written ({error.strerror or error})",
-            file=path,
-            remedy="choose a folder that exists, is writable and has room",
-        ) from error

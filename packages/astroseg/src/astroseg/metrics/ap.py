@@ -31,6 +31,9 @@ SIZES = ("all", "small", "medium", "large")
 
 Kind = Literal["box", "mask"]
 
+_ROWS = 8
+"""Bootstrap resamples computed at once: their columns stay in the processor's cache."""
+
 
 @dataclass(frozen=True, eq=False)
 class ApTable:
@@ -220,41 +223,52 @@ def average_precision(
     matched = matches.matched[:, order]
     true = is_wanted[matched]
     false = (matched == -1) & found[order]
-    image = detections.image[order]
+    counts = (true | false).any(axis=0)  # the others, of other classes say, cost nothing
+    true, false = true[:, counts], false[:, counts]
+    image = detections.image[order][counts]
     out = np.zeros((len(weights), len(matched)))
-    for t in range(len(matched)):
-        counted = true[t] | false[t]
-        # 8 rows at a time stay in the processor's cache.
-        for start in range(0, len(weights), 8):
-            rows = slice(start, start + 8)
-            out[rows, t] = _area_under(weights[rows], image[counted], true[t][counted], total[rows])
+    for start in range(0, len(weights), _ROWS):
+        rows = slice(start, start + _ROWS)
+        weight = weights[rows][:, image]
+        counted, claimed = None, weight
+        for t in range(len(matched)):
+            now = true[t] | false[t]
+            if counted is None or not np.array_equal(now, counted):
+                counted = now  # the same at every threshold unless there are ignore regions
+                claimed = np.cumsum(weight * now, axis=1)
+            hit = np.flatnonzero(true[t])
+            out[rows, t] = _area_under(weight[:, hit], claimed[:, hit], total[rows])
     out[total == 0] = np.nan
     return out
 
 
 def _area_under(
-    weights: NDArray[np.floating],
-    image: NDArray[np.int64],
-    true: NDArray[np.bool_],
+    weight: NDArray[np.floating],
+    claimed: NDArray[np.floating],
     total: NDArray[np.floating],
 ) -> NDArray[np.float64]:
     """(R,) mean of the precision envelope over `RECALLS`.
 
-    `image` and `true` are (D,), best score first; `total` the (R,) weight of the truths.
+    Parameters
+    ----------
+    weight : (R, H) of the true positives, best score first.
+    claimed : (R, H) weight of all positives up to each of them.
+    total : (R,) weight of the truths.
     """
-    if not true.any():
-        return np.zeros(len(weights))
-    weight = weights[:, image]
-    hit = np.flatnonzero(true)
-    positives = np.cumsum(weight[:, hit], axis=1)
+    out = np.zeros(len(weight))
+    if not weight.shape[1]:
+        return out
+    positives = np.cumsum(weight, axis=1)
     # np.spacing(1): pycocotools' guard against 0/0.
-    precision = positives / (np.cumsum(weight, axis=1)[:, hit] + np.spacing(1))
-    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    recalls = RECALLS.astype(weights.dtype)
-    out = np.zeros(len(weights))
-    for row in range(len(weights)):
-        if total[row] > 0:
-            at = np.searchsorted(positives[row] / total[row], recalls, side="left")
-            inside = at < len(hit)
-            out[row] = envelope[row, at[inside]].sum(dtype=np.float64) / len(recalls)
+    precision = positives / (claimed + np.spacing(1, dtype=weight.dtype))
+    recalls = RECALLS.astype(weight.dtype)
+    for row in np.flatnonzero(total > 0):
+        at = np.searchsorted(positives[row] / total[row], recalls, side="left")
+        at = at[at < weight.shape[1]]
+        # The envelope is the best precision from a point on; it is read at these only. A
+        # recall that falls on the same point as the last one takes its value.
+        first, repeat = np.unique(at, return_inverse=True)
+        best = np.maximum.reduceat(precision[row], first)
+        envelope = np.maximum.accumulate(best[::-1])[::-1]
+        out[row] = envelope[repeat].sum(dtype=np.float64) / len(recalls)
     return out

@@ -22,8 +22,9 @@ NEIGHBOURS = 15
 """Matched detections behind an estimate: enough for a stable median, few enough to stay
 local in area."""
 
-_SNR_EDGES = (5.0, 7.0, 10.0, 15.0, 20.0, 30.0, 50.0, 100.0, 200.0)
-"""From the paper's detection limit of 5 sigma; about equal steps in log S/N."""
+_SNR_EDGES = (5.0, 7.0, 10.0, 15.0, 20.0, 30.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 1e4)
+"""From the paper's detection limit of 5 sigma; about equal steps in log S/N, as far as the
+truths go."""
 
 _COUNT_EDGES = (1.0, 2.0, 3.0, 4.0, 6.0, 11.0)
 """Sources of a blend, itself included: alone, 2, 3, 4-5, 6-10, more."""
@@ -64,9 +65,7 @@ class Attribute:
 def bands(truth: Objects) -> tuple[str, ...]:
     """Bands that some truth has a magnitude in."""
     names = (name for name in truth.attributes if name.startswith("mag_"))
-    return tuple(
-        name.removeprefix("mag_") for name in names if np.isfinite(truth.attributes[name]).any()
-    )
+    return tuple(name.removeprefix("mag_") for name in names if len(_finite(truth, name)))
 
 
 def reference_band(truth: Objects, wanted: str) -> str | None:
@@ -81,16 +80,16 @@ def attributes(truth: Objects, band: str, magnitude_step: float) -> tuple[Attrib
     reference = reference_band(truth, band)
     if reference is not None:
         values = _finite(truth, f"mag_{reference}")
-        # The 0.1 % tails would stretch the axis by bins of one object.
-        low, high = np.quantile(values, [0.001, 0.999]) if len(values) > 1000 else (
-            values.min(), values.max()
-        )  # fmt: skip
+        # The tails would stretch the axis by bins of one object; they count as outside.
+        low, high = np.quantile(values, [0.005, 0.995] if len(values) >= 200 else [0, 1])
         first = np.floor(low / magnitude_step)
         last = max(np.ceil(high / magnitude_step), first + 1)
         edges = np.arange(first, last + 1) * magnitude_step
         out.append(Attribute(f"mag_{reference}", f"{reference} magnitude", edges))
     if len(values := _finite(truth, "snr")):
-        edges = np.append(_SNR_EDGES, max(values.max(), 2 * _SNR_EDGES[-1]))
+        wanted = next((k for k, e in enumerate(_SNR_EDGES) if e > values.max()), len(_SNR_EDGES))
+        edges = np.array(_SNR_EDGES[: max(wanted + 1, 2)])
+        edges[-1] = max(edges[-1], values.max())
         if values.min() < _SNR_EDGES[0]:
             # A logarithmic axis has no 0; 0.5 sigma is no detection at all.
             edges = np.insert(edges, 0, max(min(values.min(), 4.0), 0.5))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pycocotools import mask as rle
 
 from astroseg.samples import Rle
 
@@ -106,3 +107,13 @@ class EvaluationSet:
     def has_masks(self) -> bool:
         """Whether both sides have masks, so that mask metrics make sense."""
         return self.truth.masks is not None and self.detections.masks is not None
+
+
+def mask_areas(masks: Sequence[Rle]) -> NDArray[np.float64]:
+    """(N,) pixels of each compressed RLE.
+
+    255 at a time: pycocotools 2.0.11 puts their number into a uint8, which raises on more
+    under numpy 2.
+    """
+    parts = [rle.area(list(masks[k : k + 255])) for k in range(0, len(masks), 255)]
+    return np.concatenate([np.zeros(0), *parts])

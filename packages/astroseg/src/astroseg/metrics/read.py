@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
@@ -11,8 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as rle
 
+from astroseg.convert import from_records, is_records
 from astroseg.errors import InputError
-from astroseg.metrics.objects import EvaluationSet, Image, Objects
+from astroseg.files import read_json
+from astroseg.metrics.objects import EvaluationSet, Image, Objects, mask_areas
+from astroseg.rle import run_lengths
 from astroseg.samples import Rle
 
 _ATTRIBUTES = ("snr", "n_blended", "blendedness")
@@ -27,7 +29,7 @@ def read(truth: str | Path, predictions: str | Path) -> EvaluationSet:
     Parameters
     ----------
     truth : COCO detection JSON: polygons or RLE, any ids; ``iscrowd: 1`` marks a region to
-        ignore.
+        ignore. Or a list of Detectron2 records, images numbered from 1 in its order.
     predictions : COCO results, ``[{image_id, category_id, bbox, score, segmentation}]``,
         with the truth's category ids; or an object that holds such a list under
         ``predictions`` or ``annotations``, with ``info`` and, if it numbers them otherwise,
@@ -41,6 +43,8 @@ def read(truth: str | Path, predictions: str | Path) -> EvaluationSet:
     """
     truth, predictions = Path(truth), Path(predictions)
     doc = read_json(truth)
+    if is_records(doc):
+        doc = from_records(doc, truth)
     images = _images(doc, truth)
     class_of = _classes(doc, truth)
     index = {image.id: k for k, image in enumerate(images)}
@@ -61,22 +65,6 @@ def read(truth: str | Path, predictions: str | Path) -> EvaluationSet:
     )
 
 
-def read_json(path: Path) -> Any:
-    """What a JSON file holds; `InputError` when it cannot be read or is not JSON."""
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise InputError("there is no such file", file=path, remedy="check the name") from error
-    except OSError as error:
-        raise InputError(
-            f"cannot be read ({error.strerror or error})", file=path, remedy="give a JSON file"
-        ) from error
-    except ValueError as error:  # not JSON, or not text
-        raise InputError(
-            f"is not valid JSON ({error})", file=path, remedy="make or copy it again"
-        ) from error
-
-
 def _images(doc: Any, path: Path) -> tuple[Image, ...]:
     keys = ("images", "annotations", "categories")
     if not isinstance(doc, dict) or not all(isinstance(doc.get(key), list) for key in keys):
@@ -91,7 +79,7 @@ def _images(doc: Any, path: Path) -> tuple[Image, ...]:
         images = [
             Image(
                 id=int(item["id"]),
-                file_name=str(item.get("file_name", "")),
+                file_name=_first(item.get("file_name", "")),
                 height=int(item["height"]),
                 width=int(item["width"]),
                 astro=item.get("astro") or {},
@@ -111,6 +99,11 @@ def _images(doc: Any, path: Path) -> tuple[Image, ...]:
             f"uses image ids twice: {_some(twice)}", file=path, remedy="number images uniquely"
         )
     return tuple(sorted(images, key=lambda image: image.id))
+
+
+def _first(name: Any) -> str:
+    """The file of an image, or the first of its bands' files."""
+    return str(name[0] if isinstance(name, list) and name else name)
 
 
 def _classes(doc: Any, path: Path) -> dict[int, tuple[str, int]]:
@@ -184,7 +177,7 @@ def _check_images(
             remedy="predict on the images of the truth file, keeping their ids",
         )
     for item in head.get("images") or []:
-        ours, theirs = images[index[item["id"]]].file_name, str(item.get("file_name", ""))
+        ours, theirs = images[index[item["id"]]].file_name, _first(item.get("file_name", ""))
         # Stems only: the same tile may be predicted from its cube and shown as a PNG.
         if ours and theirs and PurePath(ours).stem != PurePath(theirs).stem:
             raise InputError(
@@ -220,7 +213,7 @@ def _objects(
     if masks is None:
         mask_area, tight = boxes[:, 2] * boxes[:, 3], boxes
     elif masks:
-        mask_area = _areas(masks)
+        mask_area = mask_areas(masks)
         tight = np.asarray(rle.toBbox(list(masks)), np.float64).reshape(-1, 4)
     else:
         mask_area, tight = np.zeros(0), np.zeros((0, 4))
@@ -237,13 +230,6 @@ def _objects(
     return Objects(
         image, label, boxes, area, masks, mask_area, tight, score, crowd, _attributes(entries)
     )
-
-
-def _areas(masks: Sequence[Rle]) -> NDArray[np.float64]:
-    """(N,) pixels of each mask; 255 at a time, since pycocotools 2.0.11 raises on more
-    under numpy 2 (it puts their number into a uint8)."""
-    parts = [rle.area(list(masks[k : k + 255])) for k in range(0, len(masks), 255)]
-    return np.concatenate(parts).astype(np.float64)
 
 
 def _column(
@@ -330,6 +316,8 @@ def _compressed(segmentation: Any, image: Image, path: Path) -> Rle:
                 file=path,
                 remedy="make masks in the pixels of their image, size being [height, width]",
             )
+        # pycocotools reads beyond its buffers where counts do not fill the image.
+        run_lengths(segmentation)
         if isinstance(segmentation["counts"], list):
             return rle.frPyObjects(segmentation, *size)
         return {"size": size, "counts": segmentation["counts"]}
