@@ -1,9 +1,9 @@
 """Which sources are fitted together: footprints to groups, groups to cutouts.
 
-Connected footprints, widened by the wings around them, are groups. One that holds more peaks or pixels than the fit should
-take is divided into the basins of its peaks (watershed of the significance), which are
-joined again over the highest passes first for as long as the bounds allow: what stays
-apart is parted at its weakest bridges.
+Connected footprints, widened by the wings around them, are groups. One that holds more
+peaks or pixels than the fit should take is divided into the basins of its peaks (watershed
+of the significance), which are joined again over the highest passes first for as long as
+the bounds allow: what stays apart is parted at its weakest bridges.
 """
 
 from __future__ import annotations
