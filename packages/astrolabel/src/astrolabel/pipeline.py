@@ -120,7 +120,7 @@ def make_coco(
     """
     make_deblender(config.deblend)  # an unknown name is an error before the work starts
     _prepare(out)
-    planned, problems = _plan(coadds, config, out, catalog, jobs)
+    planned, problems = _plan(coadds, config, out, catalog, jobs, progress)
     if not planned:
         raise InputError(problems[0] if problems else "no coadds to label")
     tasks = [t for t in planned if not _is_done(t)]
@@ -161,15 +161,17 @@ def _plan(
     out: Path,
     catalog: tuple[Catalog, Path] | None,
     jobs: int,
+    progress: bool,
 ) -> tuple[list[Task], list[str]]:
     """The tiles of all coadds that can be read, and a line for each that cannot."""
     tasks: list[Task] = []
     problems: list[str] = []
-    looked_at = joblib.Parallel(n_jobs=min(jobs, len(coadds)) if jobs > 0 else jobs)(
+    looked_at = joblib.Parallel(n_jobs=jobs, return_as="generator")(
         joblib.delayed(_look)(files) for files in coadds
     )
+    bar = tqdm(looked_at, total=len(coadds), desc="coadds", unit="coadd", disable=not progress)
     of_catalog = {} if catalog is None else {catalog[1].name: file_hash(catalog[1])}
-    for files, found in zip(coadds, looked_at, strict=True):
+    for files, found in zip(coadds, bar, strict=True):
         if isinstance(found, AstrolabelError):
             problems.append(str(found))
             continue
