@@ -190,7 +190,8 @@ def test_source_at_the_edge_of_the_cutout_is_fitted(deblender) -> None:
     star = light(shape, 0.2, 34.1, 4000)
     fit = deblender.fit(blend_of(star, peaks=[(0, 34)]))
     assert fit.sources[0].state == "ok"
-    assert fit.sources[0].flux.sum() == pytest.approx(4000 * COLOUR.sum(), rel=0.1)
+    found = full(fit, 0, shape).sum()
+    assert found == pytest.approx(star.sum(), rel=0.05)  # the part inside
 
 
 def test_masked_pixels_have_no_influence(deblender) -> None:
@@ -283,7 +284,7 @@ def test_noise_alone_never_beats_the_zero_model_by_raising_chi2(deblender) -> No
         blend = blend_of(np.zeros((3, 41, 43)), peaks=[(20, 20), (10, 30)], seed=seed)
         fit = deblender.fit(blend)
         zero = float((blend.weights * blend.image**2).mean())
-        assert fit.chi2_per_pixel <= zero
+        assert fit.chi2_per_pixel <= zero * (1 + 1e-6)  # rounding
         for n, source in enumerate(fit.sources):
             if source.state == "ok":
                 rest = sum(full(fit, m, (41, 43)) for m in range(2) if m != n)

@@ -62,7 +62,8 @@ class CMFDeblender:
         BlendFit
             One `SourceFit` per peak. States that are not ``ok``:
             ``failed:masked`` (no data on its core), ``failed:zero flux``,
-            ``failed:no better than nothing`` (removing it does not raise chi2).
+            ``failed:no better than nothing`` (removing it does not raise chi2, or the
+            whole fit is no better than the zero model).
         """
         image, weights = _sanitised(blend)
         kernels = self._cache.get(blend.psfs)
@@ -158,6 +159,7 @@ def _failed(peak: NDArray[Any], image: Image, reason: str) -> SourceFit:
 def _finished(factors: Factors, scene: Scene, solution: Solution) -> list[SourceFit]:
     """Every source alone, with its state."""
     residual = scene.image - solution.model
+    beaten = solution.chi2 < scene.chi2(np.zeros_like(scene.image))
     out = []
     for n, (box, template) in enumerate(zip(solution.boxes, solution.templates, strict=True)):
         flux = solution.flux[n]
@@ -167,7 +169,7 @@ def _finished(factors: Factors, scene: Scene, solution: Solution) -> list[Source
         rise = float((scene.weights[s] * model * (model + 2 * residual[s])).sum(dtype=float))
         if not np.isfinite(rise) or not np.all(np.isfinite(flux)) or flux.sum() <= 0:
             out.append(_failed(factors.peaks[n], scene.image, "zero flux"))
-        elif rise <= 0:
+        elif rise <= 0 or not beaten:
             out.append(_failed(factors.peaks[n], scene.image, "no better than nothing"))
         else:
             box, model = scene.trimmed(box, model)
