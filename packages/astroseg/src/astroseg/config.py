@@ -93,10 +93,12 @@ class TrainConfig:
 class PredictConfig:
     """One run of prediction."""
 
-    score: float = 0.5
-    """Detections below are dropped (paper, section 3.5)."""
-    nms: float = 0.3
-    """Box IoU above which the weaker of two detections of a class goes (paper)."""
+    score: float | None = None
+    """Detections below are dropped; None for the model's own limit, 0.5 as in the paper.
+    AP wants the whole list: 0.05 before measuring it."""
+    nms: float | None = None
+    """Box IoU above which the weaker of two detections of a class goes; None for the
+    model's own limit: the paper's 0.3, or 0.5 for tiny, which was trained for it."""
     detections: int = 0
     """Most detections per image or tile; 0 for the model's own limit."""
     engine: str = "auto"

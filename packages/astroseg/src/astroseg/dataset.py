@@ -107,7 +107,11 @@ class Dataset:
 
 
 def read_dataset(
-    path: str | Path, *, images: str | Path | None = None, classes: Sequence[str] = ()
+    path: str | Path,
+    *,
+    images: str | Path | None = None,
+    classes: Sequence[str] = (),
+    labelled: bool = True,
 ) -> Dataset:
     """Read a COCO document, or a list of Detectron2 records.
 
@@ -117,6 +121,8 @@ def read_dataset(
     images : folder the image names are relative to; by default that of the file.
     classes : names for a list of records, which has none; for a COCO document they must
         be its own.
+    labelled : False for images to predict: annotations are not read, and neither they nor
+        categories need be there.
 
     Raises
     ------
@@ -127,10 +133,12 @@ def read_dataset(
     document = read_json(path)
     if is_records(document):
         document = from_records(document, path, classes)
+    if not labelled and isinstance(document, dict):
+        document = {"categories": [], **document, "annotations": []}
     _check_document(document, path)
     if not document["images"]:
         raise InputError("lists no images", file=path, remedy="give a dataset with images")
-    ids, names = _categories(document["categories"], path)
+    ids, names = _categories(document["categories"], path, needed=labelled)
     if classes and tuple(classes) != names:
         raise InputError(
             f"has the classes {', '.join(names)}, not {', '.join(classes)}",
@@ -176,7 +184,9 @@ def _check_document(document: Any, path: Path) -> None:
     )
 
 
-def _categories(items: Sequence[Any], path: Path) -> tuple[tuple[int, ...], tuple[str, ...]]:
+def _categories(
+    items: Sequence[Any], path: Path, *, needed: bool
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
     try:
         pairs = sorted((int(item["id"]), str(item["name"])) for item in items)
     except (KeyError, TypeError, ValueError) as error:
@@ -186,7 +196,7 @@ def _categories(items: Sequence[Any], path: Path) -> tuple[tuple[int, ...], tupl
             remedy="give each category an id and a name",
         ) from error
     ids, names = tuple(p[0] for p in pairs), tuple(p[1] for p in pairs)
-    if not names or len(set(ids)) != len(ids) or len(set(names)) != len(names):
+    if (needed and not names) or len(set(ids)) != len(ids) or len(set(names)) != len(names):
         raise InputError(
             f"has the categories {list(pairs)}",
             file=path,
@@ -198,7 +208,7 @@ def _categories(items: Sequence[Any], path: Path) -> tuple[tuple[int, ...], tupl
 def _image(item: Any, root: Path, path: Path) -> ImageRecord:
     try:
         astro = item.get("astro") or {}
-        names = astro.get("cube") or item["file_name"]
+        names = astro.get("cube") or astro.get("files") or item["file_name"]
         names = [names] if isinstance(names, str) else [str(name) for name in names]
         return ImageRecord(
             id=int(item["id"]),

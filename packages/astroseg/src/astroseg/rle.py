@@ -44,8 +44,8 @@ def decode_tight(rle: Mapping[str, Any]) -> tuple[Bitmap, tuple[int, int]]:
     x0, x1 = int(first[0]) // height, int(last[-1]) // height + 1
     # Only the columns between the first and the last set pixel are laid out.
     stops = np.clip(stops - x0 * height, 0, (x1 - x0) * height)
-    columns = np.repeat(np.arange(len(stops)) % 2 == 1, np.diff(stops, prepend=0))
-    columns = columns.reshape(x1 - x0, height)
+    values = np.repeat(np.arange(len(stops)) % 2 == 1, np.diff(stops, prepend=0))
+    columns = values.reshape(x1 - x0, height)
     if (first // height == last // height).all():
         y0, y1 = int((first % height).min()), int((last % height).max()) + 1
     else:  # a run over a column's end holds the last row of one and the first of the next

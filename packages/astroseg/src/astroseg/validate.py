@@ -9,13 +9,12 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
 from astroseg.dataset import ImageRecord
 from astroseg.engines.base import Engine
 from astroseg.loader import Samples
 from astroseg.metrics.ap import coco_ap
-from astroseg.metrics.objects import Image, Objects
+from astroseg.metrics.objects import Image, Objects, mask_areas
 from astroseg.samples import Prediction, Rle, Sample
 
 SCORE_FLOOR = 0.05
@@ -122,8 +121,7 @@ def _columns(
     boxes = np.concatenate([row[0] for row in rows]).astype(np.float64).reshape(-1, 4)
     xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
     masks = tuple(mask for row in rows for mask in row[2])
-    area = coco_mask.area([_as_bytes(m) for m in masks]) if masks else []
-    areas = np.asarray(area, np.float64)
+    areas = mask_areas(masks)
     return Objects(
         image=np.repeat(np.arange(len(rows)), [len(row[1]) for row in rows]),
         label=np.concatenate([row[1] for row in rows]).astype(np.int64),
@@ -136,6 +134,3 @@ def _columns(
         crowd=np.zeros(len(boxes), np.bool_),
     )
 
-
-def _as_bytes(rle: Rle) -> dict[str, object]:
-    return {"size": rle["size"], "counts": rle["counts"].encode("ascii")}

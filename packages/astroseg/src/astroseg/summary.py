@@ -1,0 +1,54 @@
+"""Metrics as a few lines of text for the terminal."""
+
+from __future__ import annotations
+
+from astroseg.evaluate import Metrics
+from astroseg.metrics.ap_report import ApReport
+from astroseg.metrics.bootstrap import Interval
+
+
+def summarise(metrics: Metrics) -> str:
+    """The headline numbers with their 95 % intervals, and what was left out."""
+    lines = []
+    for name, report in (("mask", metrics.mask_ap), ("box", metrics.box_ap)):
+        if report is not None:
+            lines += _average_precision(name, report)
+    lines.append(f"completeness  {_text(metrics.detection.completeness)}")
+    lines.append(f"purity        {_text(metrics.detection.purity)}")
+    for name, scores in metrics.classification.classes.items():
+        lines.append(
+            f"{name}, matched only: F1 {_text(scores.f1)}, precision "
+            f"{_number(scores.precision.value)}, recall {_number(scores.recall.value)}"
+        )
+    found = metrics.deblending
+    if found.mask is not None:
+        lines.append(f"median mask IoU {_text(found.mask.median)}")
+    width, height = found.baseline_size
+    lines.append(
+        f"median box IoU  {_text(found.box.median)}; a constant box of {width:.0f}x{height:.0f} "
+        f"px has {_number(found.baseline.median.value)}"
+    )
+    lines += [f"{name.replace('_', ' ')}: {count}" for name, count in metrics.counts.items()]
+    return "\n".join(lines)
+
+
+def _average_precision(kind: str, report: ApReport) -> list[str]:
+    rows = [
+        f"{kind} AP {_text(report.mean.ap)}, AP50 {_number(report.mean.ap50.value)}, "
+        f"AP75 {_number(report.mean.ap75.value)}"
+    ]
+    for name, scores in report.classes.items():
+        rows.append(
+            f"  {name}: AP {_number(scores.ap.value)}, AP50 {_number(scores.ap50.value)} "
+            f"({scores.truths} objects)"
+        )
+    return rows
+
+
+def _text(interval: Interval) -> str:
+    low, high = _number(interval.low), _number(interval.high)
+    return f"{_number(interval.value)} [{low}, {high}]"
+
+
+def _number(value: float) -> str:
+    return "-" if value != value else f"{value:.3f}"
