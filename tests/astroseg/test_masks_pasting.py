@@ -83,6 +83,17 @@ def test_a_target_of_an_asymmetric_mask_is_neither_mirrored_nor_transposed():
     assert np.array_equal(target, mask[4:12, 10:26][:, ::2])
 
 
+@pytest.mark.parametrize("corner", [(0, 0), (0, 17), (27, 0), (27, 17)])
+def test_a_mask_in_the_corner_of_the_image_reaches_it_as_on_the_whole_image(corner):
+    y, x = corner
+    mask = np.zeros((30, 20), bool)
+    mask[y : y + 3, x : x + 3] = True
+    index, box = torch.tensor([0]), torch.tensor([[x, y, x + 3, y + 3]], dtype=torch.float32)
+    target = TruthMasks([rle_of(mask)]).targets(index, box, 28)
+    assert torch.equal(target, dense_targets([mask], index, box, 28))
+    assert target[0, -1 if y else 0, -1 if x else 0] == 1
+
+
 def test_an_empty_mask_gives_an_empty_target():
     masks = TruthMasks([rle_of(np.zeros((9, 9), bool))])
     assert masks.targets(torch.tensor([0]), torch.tensor([[1.0, 1, 5, 5]]), 14).sum() == 0

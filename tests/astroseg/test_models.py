@@ -11,7 +11,8 @@ from torchvision.ops import box_iou
 from astroseg.errors import InputError
 from astroseg.models import boxes as bx
 from astroseg.models.mask_rcnn import MaskRcnn
-from astroseg.models.roi import pool, region_levels, select
+from astroseg.models.mask_targets import TruthMasks
+from astroseg.models.roi import Truth, pool, region_levels, sample_proposals, select
 from astroseg.models.rpn import RpnHead
 from astroseg.models.spec import MODELS, PLANNED, ModelSpec, from_dict, model_spec, to_dict
 
@@ -189,6 +190,30 @@ def test_without_truth_everything_is_background():
 def test_a_truth_that_no_anchor_overlaps_makes_no_objects():
     anchors = anchors_of(spec_of(), 8, 8)
     assert not bx.match_anchors(anchors, boxes([90, 90, 95, 95]), (0.3, 0.7))[1].any()
+
+
+def test_sampled_proposals_carry_the_class_box_and_mask_of_their_truth():
+    rng = np.random.default_rng(5)
+    masks = TruthMasks([])
+    truth = Truth(random_boxes(rng, 20, 500.0), torch.arange(20) % 2, masks)
+    near = truth.boxes + torch.from_numpy(rng.uniform(-0.2, 0.2, (20, 4))).float()
+    spec = spec_of(roi_batch=64, roi_positive=0.5)
+    sampled = sample_proposals(torch.cat((near, random_boxes(rng, 200, 500.0))), truth, spec)
+    count = len(sampled.index)
+    assert count == 32
+    assert torch.equal(sampled.labels[:count], sampled.index % 2)
+    assert (sampled.labels[count:] == 2).all()
+    assert torch.equal(sampled.truth_boxes, truth.boxes[sampled.index])
+    overlap = box_iou(sampled.boxes, truth.boxes)
+    assert torch.equal(overlap[:count].argmax(1), sampled.index)
+    assert (overlap[:count].max(1).values >= 0.5).all()
+    assert (overlap[count:] < 0.5).all()
+
+
+def test_without_proposals_the_truth_itself_is_sampled():
+    truth = Truth(boxes([0, 0, 8, 8], [20, 20, 30, 30]), torch.tensor([1, 0]), TruthMasks([]))
+    sampled = sample_proposals(torch.zeros(0, 4), truth, spec_of())
+    assert sorted(sampled.labels.tolist()) == [0, 1]
 
 
 def test_sampling_limits_the_objects_and_fills_with_backgrounds():

@@ -144,7 +144,7 @@ class RoiHeads(nn.Module):
         spec: ModelSpec,
     ) -> dict[str, torch.Tensor]:
         """Class, box and mask losses over sampled proposals."""
-        samples = [_sample(p, t, spec) for p, t in zip(proposals, truths, strict=True)]
+        samples = [sample_proposals(p, t, spec) for p, t in zip(proposals, truths, strict=True)]
         boxes = [s.boxes for s in samples]
         scores, deltas = self.box_predictor(
             self.box_head(pool(features, boxes, spec.box_pool, spec))
@@ -230,7 +230,7 @@ class Sampled:
 
 
 @torch.no_grad()
-def _sample(proposals: torch.Tensor, truth: Truth, spec: ModelSpec) -> Sampled:
+def sample_proposals(proposals: torch.Tensor, truth: Truth, spec: ModelSpec) -> Sampled:
     """Choose proposals, with the truth's own boxes among them so that the first steps have any."""
     proposals = torch.cat((proposals, truth.boxes))
     index, label = bx.match(proposals, truth.boxes, spec.roi_iou)
