@@ -11,6 +11,7 @@ there are.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from astrolabel.box import Box
 from astrolabel.config import DeblendConfig
 from astrolabel.deblend import start as starting
 from astrolabel.deblend.base import Blend, BlendFit, SourceFit
-from astrolabel.deblend.convolve import KernelCache, Kernels, fwhm_sigma
+from astrolabel.deblend.convolve import KernelCache, fwhm_sigma
 from astrolabel.deblend.factors import Factors, Solution
 from astrolabel.deblend.scene import Image, Scene
 
@@ -33,6 +34,9 @@ A third gains nothing."""
 CENTRING_STEPS = 2
 """Newton steps of the points' positions before shapes are measured: an offset of a tenth
 of a pixel in a bright star looks like a disc."""
+EDGE_MARGIN_PX = 6
+"""A source whose peak is nearer to the cutout's edge than a model PSF's box is modelled
+beyond the edge too, where there is no data: the light inside needs it."""
 MIN_CORE = 0.5
 """A source needs data on this fraction of the pixels within its PSF's core."""
 
@@ -71,10 +75,12 @@ class CMFDeblender:
         if not measured.any():
             sources = tuple(_failed(p, image, "masked") for p in blend.peaks)
             return BlendFit(sources, _zero_chi2(image, weights), 0, False)
-        scene = Scene(image, weights, kernels)
-        factors = _initial(scene, blend, kernels, measured)
+        margin = _margin(blend.peaks, image.shape)
+        around = ((0, 0), (margin, margin), (margin, margin))
+        scene = Scene(np.pad(image, around), np.pad(weights, around), kernels)
+        factors = _initial(scene, blend.psfs, blend.peaks[measured] + margin)
         solution, iterations, converged = _iterate(factors, scene, self.config)
-        alive = iter(_finished(factors, scene, solution))
+        alive = (_inside(s, margin, image.shape) for s in _finished(factors, scene, solution))
         sources = tuple(
             next(alive) if ok else _failed(p, image, "masked")
             for ok, p in zip(measured, blend.peaks, strict=True)
@@ -112,11 +118,31 @@ def _has_core(weights: Image, psfs: Image, peaks: NDArray[np.float64]) -> NDArra
     return out
 
 
-def _initial(scene: Scene, blend: Blend, kernels: Kernels, measured: NDArray[np.bool_]) -> Factors:
+def _margin(peaks: NDArray[np.float64], shape: tuple[int, ...]) -> int:
+    """Pixels without data to add around the cutout; none unless a peak is near its edge."""
+    distance = np.minimum(peaks, np.array(shape[-2:]) - 1 - peaks).min()
+    return EDGE_MARGIN_PX if distance < EDGE_MARGIN_PX else 0
+
+
+def _inside(source: SourceFit, margin: int, shape: tuple[int, ...]) -> SourceFit:
+    """A source of the widened cutout, in the frame of the cutout and cut to it."""
+    if margin == 0:
+        return source
+    frame = Box.of_shape(shape).shifted(margin, margin)
+    box = source.box & frame
+    if box.area == 0:
+        y, x = np.clip([source.box.y0, source.box.x0], margin, np.array(frame.shape) + margin - 1)
+        box, model = Box(int(y), int(x), 1, 1), np.zeros((shape[0], 1, 1), np.float32)
+    else:
+        model = np.ascontiguousarray(source.model[(slice(None), *box.slices_in(source.box))])
+    return replace(source, box=box.shifted(-margin, -margin), model=model)
+
+
+def _initial(scene: Scene, psfs: Image, peaks: NDArray[np.float64]) -> Factors:
     detection = starting.significance(scene.image, scene.weights)
-    psf = starting.detection_psf(blend.psfs, scene.weights)
+    psf = starting.detection_psf(psfs, scene.weights)
     known = _known(scene.weights)
-    peaks = blend.peaks[measured]
+    kernels = scene.kernels
     guesses = [starting.first_guess(detection, known, psf, y, x, kernels) for y, x in peaks]
     return Factors(guesses, peaks, scene)
 

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-SUMS = {"reassoc", "contract", "nsz"}
-"""Lets the compiler add up several lanes at a time; nothing about NaN or infinity is assumed."""
+SUMS = {"reassoc", "nsz"}
+"""Lets the compiler add up several lanes at a time. A loop that sums must not also write:
+the compiler then keeps a second version for arrays that might overlap, and which one runs,
+so the last digit, would depend on where the arrays lie in memory."""
 
 
 @numba.njit(cache=True, nogil=True)
@@ -61,7 +63,7 @@ def monotonic(s: Array, cy: int, cx: int) -> None:
                         s[cy + d, x] = limit
 
 
-@numba.njit(cache=True, nogil=True, fastmath=SUMS)
+@numba.njit(cache=True, nogil=True)
 def assemble(s: Array, offsets: Array, boxes: Array, spectra: Array, scene: Array) -> None:
     """Sum of all sources in the model frame, written over `scene` (C, F, G).
 
@@ -89,10 +91,9 @@ def weighted_residual(model: Array, image: Array, weights: Array, out: Array) ->
         for y in range(image.shape[1]):
             part = np.float32(0)
             for x in range(image.shape[2]):
-                d = model[c, y, x] - image[c, y, x]
-                r = weights[c, y, x] * d
-                out[c, y, x] = r
-                part += r * d
+                out[c, y, x] = weights[c, y, x] * (model[c, y, x] - image[c, y, x])
+            for x in range(image.shape[2]):
+                part += out[c, y, x] * (model[c, y, x] - image[c, y, x])
             chi2 += float(part)
     return chi2
 
@@ -322,6 +323,7 @@ def gram(
                 part = np.float32(0)
                 for j in range(w):
                     weighted[i, j] = templates[row + j] * weights[c, y0 + i, x0 + j]
+                for j in range(w):
                     part += weighted[i, j] * image[c, y0 + i, x0 + j]
                 total += float(part)
             vector[c, n] = total
