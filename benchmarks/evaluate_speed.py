@@ -98,7 +98,7 @@ def run_astroseg(truth: Path, predictions: Path, out: Path) -> dict[str, float]:
     """Our evaluation, page and all."""
     from astroseg.evaluate import EvaluateConfig, evaluate
 
-    metrics = evaluate(truth, predictions, out, EvaluateConfig(report=False))
+    metrics = evaluate(truth, predictions, out, EvaluateConfig())
     assert metrics.mask_ap is not None
     return {"box": metrics.box_ap.mean.ap.value, "mask": metrics.mask_ap.mean.ap.value}
 

@@ -91,6 +91,7 @@ def scene(
     confused: float = 0.1,
     spread: float = 0.12,
     crowds: int = 0,
+    scale: float = 1.0,
     image_ids: Sequence[int] | None = None,
     category_ids: Sequence[int] = (1, 2),
 ) -> Scene:
@@ -105,7 +106,7 @@ def scene(
     annotations: list[Entry] = []
     predictions: list[Entry] = []
     for image_id in ids:
-        sources = [_source(rng, shape) for _ in range(truths)]
+        sources = [_source(rng, shape, scale) for _ in range(truths)]
         for source, magnitude in sources:
             kind = int(rng.random() < 0.3)
             annotations.append(_annotation(source, magnitude, kind, shape, image_id, rng))
@@ -118,10 +119,10 @@ def scene(
                     found = source.moved(rng, spread)
                     predictions.append(_result(found, shape, image_id, category_ids[given], rng))
         for _ in range(round(false * truths)):
-            source, _ = _source(rng, shape)
+            source, _ = _source(rng, shape, scale)
             kind = int(rng.random() < 0.3)
             predictions.append(_result(source, shape, image_id, category_ids[kind], rng))
-        for source, magnitude in (_source(rng, shape) for _ in range(crowds)):
+        for source, magnitude in (_source(rng, shape, scale) for _ in range(crowds)):
             big = Ellipse(source.x, source.y, 15, 12)
             annotations.append(_annotation(big, magnitude, 0, shape, image_id, rng))
             annotations[-1] |= {
@@ -141,9 +142,11 @@ def scene(
     return Scene(truth, predictions)
 
 
-def _source(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[Ellipse, float]:
+def _source(
+    rng: np.random.Generator, shape: tuple[int, int], scale: float
+) -> tuple[Ellipse, float]:
     magnitude = 25.5 - rng.exponential(1.5)
-    a = 2.5 + 1.2 * (25.5 - magnitude) + rng.random()
+    a = scale * (2.5 + 1.2 * (25.5 - magnitude) + rng.random())
     h, w = shape
     return (
         Ellipse(

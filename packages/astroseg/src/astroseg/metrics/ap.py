@@ -9,6 +9,7 @@ hold both to pycocotools.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -16,8 +17,17 @@ from typing import Any, Literal
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-from astroseg.metrics.matching import IGNORED, Candidates, by_score, match_greedy
+from astroseg.metrics.matching import (
+    IGNORED,
+    Candidates,
+    box_candidates,
+    by_score,
+    mask_candidates,
+    match_greedy,
+)
 from astroseg.metrics.objects import Image, Objects
 
 IOU_THRESHOLDS: NDArray[np.float64] = np.linspace(0.5, 0.95, 10)
@@ -53,21 +63,41 @@ class ApTable:
 
 
 def coco_ap(
-    images: tuple[Image, ...], n_classes: int, truth: Objects, detections: Objects, kind: Kind
+    images: tuple[Image, ...],
+    n_classes: int,
+    truth: Objects,
+    detections: Objects,
+    kind: Kind,
+    candidates: Candidates | None = None,
 ) -> ApTable:
     """AP of every class and size by faster-coco-eval, all detections counted.
+
+    The engine compares every truth of an image with every detection, which takes gigabytes
+    for an image of 10,000 objects. As only pairs of IoU 0.5 and more can match, it is given
+    each image in blocks that no such pair straddles; and, for scores, their rank, so that
+    ties keep their order across blocks. AP is the same to the last digit.
 
     A detection's size is its box's in box AP and its mask's in mask AP (as Detectron2 has
     it; pycocotools takes the box's for both when results carry boxes); a truth's is the
     ``area`` of its annotation.
+
+    Parameters
+    ----------
+    candidates : overlapping pairs with their IoU of that kind, if at hand.
     """
     most = int(np.bincount(detections.image, minlength=1).max())
     if not len(truth) or not len(detections):
         table = _ap_without_matches(truth, n_classes)
         return ApTable(table, table.copy(), table.copy(), most)
-    gt = _as_coco(images, n_classes, truth, truth.area, kind)
-    size = detections.area if kind == "box" else detections.mask_area
-    dt = _as_coco(images, n_classes, detections, size, kind)
+    if candidates is None:
+        make = box_candidates if kind == "box" else mask_candidates
+        candidates = make(truth, detections)
+    block_t, block_d, image = _blocks(truth, detections, candidates)
+    sizes = [(images[k].height, images[k].width) for k in image.tolist()]
+    score = (len(detections) - by_score(detections.score)).astype(np.float64)
+    area = detections.area if kind == "box" else detections.mask_area
+    gt = _as_coco(sizes, n_classes, truth, block_t, truth.area, truth.score, kind)
+    dt = _as_coco(sizes, n_classes, detections, block_d, area, score, kind)
     engine = COCOeval_faster(
         gt,
         dt,
@@ -111,20 +141,49 @@ def _quiet(*_: Any) -> None:
     """Takes the engine's messages."""
 
 
+def _blocks(
+    truth: Objects, detections: Objects, candidates: Candidates
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Cut images into blocks of some 64 objects that no pair of IoU 0.5 straddles.
+
+    Returns
+    -------
+    (N,) and (D,) block of each truth and detection, and (B,) image of each block.
+    """
+    # A hair below 0.5: the engine's IoU may differ from ours in the last digit.
+    close = candidates.where(candidates.iou >= 0.5 - 1e-9)
+    n = len(truth) + len(detections)
+    graph = coo_array(
+        (np.ones(len(close.iou), np.int8), (close.truth, close.detection + len(truth))),
+        shape=(n, n),
+    )
+    count, group = connected_components(graph, directed=False)
+    image = np.empty(count, np.int64)
+    image[group] = np.concatenate([truth.image, detections.image])
+    order = np.argsort(image, kind="stable")
+    filled = np.cumsum(np.bincount(group, minlength=count)[order]) // 64
+    new = (np.diff(filled, prepend=-1) > 0) | (np.diff(image[order], prepend=-1) > 0)
+    block = np.empty(count, np.int64)
+    block[order] = np.cumsum(new) - 1
+    return block[group[: len(truth)]], block[group[len(truth) :]], image[order][new]
+
+
 def _as_coco(
-    images: tuple[Image, ...],
+    sizes: Sequence[tuple[int, int]],
     n_classes: int,
     objects: Objects,
+    block: NDArray[np.int64],
     area: NDArray[np.float64],
+    score: NDArray[np.float64],
     kind: Kind,
 ) -> COCO:
-    """The engine's own container; images and classes go by their index."""
+    """The engine's own container, a block in the place of an image."""
     columns = zip(
-        objects.image.tolist(),
+        block.tolist(),
         objects.label.tolist(),
         objects.boxes.tolist(),
         area.tolist(),
-        objects.score.tolist(),
+        score.tolist(),
         objects.crowd.astype(int).tolist(),
         strict=True,
     )
@@ -139,8 +198,8 @@ def _as_coco(
     return COCO(
         {
             "images": [
-                {"id": i, "height": image.height, "width": image.width}
-                for i, image in enumerate(images)
+                {"id": i, "height": height, "width": width}
+                for i, (height, width) in enumerate(sizes)
             ],
             "categories": [{"id": k, "name": str(k)} for k in range(n_classes)],
             "annotations": annotations,
@@ -261,14 +320,15 @@ def _area_under(
     positives = np.cumsum(weight, axis=1)
     # np.spacing(1): pycocotools' guard against 0/0.
     precision = positives / (claimed + np.spacing(1, dtype=weight.dtype))
-    recalls = RECALLS.astype(weight.dtype)
     for row in np.flatnonzero(total > 0):
-        at = np.searchsorted(positives[row] / total[row], recalls, side="left")
+        # float64: in float32 a recall that is exactly one of the points may fall short of it.
+        recall = np.divide(positives[row], total[row], dtype=np.float64)
+        at = np.searchsorted(recall, RECALLS, side="left")
         at = at[at < weight.shape[1]]
         # The envelope is the best precision from a point on; it is read at these only. A
         # recall that falls on the same point as the last one takes its value.
         first, repeat = np.unique(at, return_inverse=True)
         best = np.maximum.reduceat(precision[row], first)
         envelope = np.maximum.accumulate(best[::-1])[::-1]
-        out[row] = envelope[repeat].sum(dtype=np.float64) / len(recalls)
+        out[row] = envelope[repeat].sum(dtype=np.float64) / len(RECALLS)
     return out

@@ -60,7 +60,7 @@ def ap_report(
     """AP tables, their intervals and their bins."""
     truth, detections = data.truth, data.detections
     n, n_images = len(data.classes), len(data.images)
-    table = ap.coco_ap(data.images, n, truth, detections, kind)
+    table = ap.coco_ap(data.images, n, truth, detections, kind, candidates)
     matches = ap.match_all(truth, detections, candidates, by_class=True)
     free = ap.match_all(truth, detections, candidates, by_class=False)
     every_t, every_d = np.ones(len(truth), bool), np.ones(len(detections), bool)

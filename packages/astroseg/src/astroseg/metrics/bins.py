@@ -95,7 +95,7 @@ def attributes(truth: Objects, band: str, magnitude_step: float) -> tuple[Attrib
             edges = np.insert(edges, 0, max(min(values.min(), 4.0), 0.5))
         out.append(Attribute("snr", "signal-to-noise", edges, log=True))
     if len(values := _finite(truth, "n_blended")):
-        edges = np.append(_COUNT_EDGES, max(values.max() + 1, _COUNT_EDGES[-1] + 1))
+        edges = np.array([*(e for e in _COUNT_EDGES if e <= values.max()), values.max() + 1])
         out.append(Attribute("n_blended", "sources in the blend", edges))
     if len(_finite(truth, "blendedness")):
         out.append(Attribute("blendedness", "blendedness", np.array(_FRACTION_EDGES)))
