@@ -45,7 +45,7 @@ def test_an_image_without_a_valid_pixel_gives_no_error():
 
 def test_psf_of_stars_is_that_of_the_image():
     image, _ = scene((256, 256), n=40)
-    found = psf.from_stars(image, np.isfinite(image))
+    (found,) = psf.from_stars(image[None], np.isfinite(image)[None])
     assert found is not None
     stamp, note = found
     assert psf.fwhm_px(stamp) == pytest.approx(FWHM_PX, rel=0.05)
@@ -53,9 +53,23 @@ def test_psf_of_stars_is_that_of_the_image():
     assert stamp.sum() == pytest.approx(1, abs=1e-6)
 
 
+def test_bands_have_their_own_psf_of_the_same_stars():
+    rng = np.random.default_rng(3)
+    images = rng.normal(0, SIGMA, (2, 256, 256)).astype(np.float32)
+    for y in range(20, 240, 40):
+        for x in range(20, 240, 40):
+            dy, dx = rng.uniform(-0.5, 0.5, 2)
+            flux = SIGMA * 10 ** rng.uniform(3, 4)
+            for image, fwhm in zip(images, (3.5, 5.0), strict=True):
+                image += gaussian(image.shape, y + dy, x + dx, flux, fwhm)
+    narrow, wide = psf.from_stars(images, np.isfinite(images))
+    assert psf.fwhm_px(narrow[0]) == pytest.approx(3.5, rel=0.05)
+    assert psf.fwhm_px(wide[0]) == pytest.approx(5.0, rel=0.05)
+
+
 def test_too_few_stars_give_none():
     image = np.random.default_rng(0).normal(0, SIGMA, (100, 100)).astype(np.float32)
-    assert psf.from_stars(image, np.isfinite(image)) is None
+    assert psf.from_stars(image[None], np.isfinite(image)[None]) == (None,)
 
 
 @pytest.mark.parametrize("fwhm", [2.5, 4.0, 7.0])

@@ -82,59 +82,81 @@ def fwhm_px(stamp: NDArray[np.float32]) -> float:
 
 
 def from_stars(
-    image: NDArray[np.float32], valid: NDArray[np.bool_], min_stars: int = 5
-) -> tuple[NDArray[np.float32], str] | None:
-    """A Moffat fitted to the stars of an image.
+    images: NDArray[np.float32], valid: NDArray[np.bool_], min_stars: int = 3
+) -> tuple[tuple[NDArray[np.float32], str] | None, ...]:
+    """A Moffat fitted to the stars of each band.
 
-    Stars are the bright (S/N > 50), round, isolated sources whose half-light radius lies
-    in the narrow ridge at the small end of all radii; saturated ones are shut out by
-    leaving the brightest twentieth. Each is fitted on its own; the median of the fits
-    does not care for a galaxy or two among them.
+    Stars are found once, on the sum of the bands in units of their noise: bright (S/N >
+    40), round, isolated sources whose half-light radius lies in the narrow ridge at the
+    small end of all radii; saturated ones are shut out by leaving the brightest twentieth.
+    In each band every star is fitted on its own; the median of the fits does not care for
+    a galaxy or two among them.
+
+    Parameters
+    ----------
+    images, valid : (C, H, W).
 
     Returns
     -------
-    (stamp, note), or None when fewer than `min_stars` could be fitted.
+    (stamp, note) by band; None for a band with fewer than `min_stars` good fits.
     """
-    sky = noise.source_free_sky(image, valid)
-    data = noise.fill_invalid(image - sky.level, valid)
+    data = np.empty_like(images)
+    for k, (image, good) in enumerate(zip(images, valid, strict=True)):
+        sky = noise.source_free_sky(image, good)
+        rms = float(np.median(sky.rms))
+        data[k] = noise.fill_invalid(image - sky.level, good) / (rms if rms > 0 else 1.0)
+    stars = _stars(noise.native(data.mean(axis=0)), np.all(valid, axis=0))
+    found: list[tuple[NDArray[np.float32], str] | None] = []
+    for band in data:
+        fits_ = [f for y, x in stars if (f := _fit_moffat(band, y, x)) is not None]
+        if len(fits_) < min_stars:
+            found.append(None)
+            continue
+        fwhm, beta, e1, e2 = np.median(np.array(fits_), axis=0)
+        e = min(float(np.hypot(e1, e2)), 0.5)
+        q, theta = (1 - e) / (1 + e), float(np.arctan2(e2, e1)) / 2
+        note = f"Moffat of FWHM {fwhm:.2f} px, beta {beta:.1f}, fitted to {len(fits_)} stars"
+        found.append((moffat(float(fwhm), float(beta), q=q, theta=theta), note))
+    return tuple(found)
+
+
+def _stars(data: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(N, 2) positions of likely stars, brightest first, at most 50."""
+    rms = float(np.median(noise.source_free_sky(data, valid).rms))
     sep.set_extract_pixstack(max(data.size, 300_000))
-    table = sep.extract(data, 10.0, err=sky.rms, mask=~valid, minarea=5)
-    if len(table) < min_stars:
-        return None
+    nothing = np.zeros((0, 2))
+    if not rms > 0:
+        return nothing
+    table = sep.extract(data, 10.0, err=rms, mask=~valid, minarea=5)
+    if len(table) == 0:
+        return nothing
     radius, flags = sep.flux_radius(
         data, table["x"], table["y"], np.full(len(table), 12.0), 0.5, subpix=5
     )
-    rms = float(np.median(sky.rms))
     snr = table["flux"] / (rms * np.sqrt(np.maximum(table["npix"], 1)))
-    good = (table["flag"] == 0) & (flags == 0) & (snr > 50) & (table["b"] > 0.8 * table["a"])
+    good = (table["flag"] == 0) & (flags == 0) & (snr > 40) & (table["b"] > 0.8 * table["a"])
     good &= table["peak"] <= np.quantile(table["peak"], 0.95)
-    if good.sum() < min_stars:
-        return None
-    # The stellar ridge: the narrowest window of radii, 10 % wide, that holds most of the
-    # smaller half of the sources.
-    small = np.sort(radius[good])[: max(int(good.sum()) // 2, min_stars)]
+    if not good.any():
+        return nothing
+    # The stellar ridge: nothing is smaller than a star, so it is the first window of radii,
+    # 10 % wide, that is nearly as full as the fullest. A lone smaller source is a cosmic ray.
+    small = np.sort(radius[good])
     counts = np.searchsorted(small, small * 1.1, side="right") - np.arange(len(small))
-    low = small[int(counts.argmax())]
+    low = small[int(np.argmax(counts >= max(3, 0.4 * counts.max())))]
     stars = table[good & (radius >= low) & (radius <= 1.1 * low)]
     stars = stars[np.argsort(stars["flux"])[::-1]][:50]
-    fits_ = [f for s in stars if (f := _fit_moffat(data, rms, s["y"], s["x"])) is not None]
-    if len(fits_) < min_stars:
-        return None
-    fwhm, beta, e1, e2 = np.median(np.array(fits_), axis=0)
-    e = min(float(np.hypot(e1, e2)), 0.5)
-    q, theta = (1 - e) / (1 + e), float(np.arctan2(e2, e1)) / 2
-    note = f"Moffat of FWHM {fwhm:.2f} px, beta {beta:.1f}, fitted to {len(fits_)} stars"
-    return moffat(float(fwhm), float(beta), q=q, theta=theta), note
+    return np.stack([stars["y"], stars["x"]], axis=1).astype(np.float64)
 
 
 def _fit_moffat(
-    data: NDArray[np.float32], rms: float, y: float, x: float
+    data: NDArray[np.float32], y: float, x: float
 ) -> tuple[float, float, float, float] | None:
-    """(fwhm, beta, e1, e2) of one star; None at the image's edge or without a good fit."""
+    """(fwhm, beta, e1, e2) of one star in units of the noise; None at the image's edge,
+    below S/N 20 or without a good fit."""
     r = 8
     cy, cx = round(y), round(x)
     cut = data[cy - r : cy + r + 1, cx - r : cx + r + 1] if min(cy, cx) >= r else data[:0]
-    if cut.shape != (2 * r + 1, 2 * r + 1):
+    if cut.shape != (2 * r + 1, 2 * r + 1) or cut.sum() < 20 * (2 * r + 1):
         return None
     gy, gx = np.mgrid[-r : r + 1, -r : r + 1].astype(float)
 
@@ -149,7 +171,7 @@ def _fit_moffat(
 
     start = np.array([cut.max(), y - cy, x - cx, 4.0, MOFFAT_BETA, 0.01, 0.01])
     result = optimize.least_squares(
-        lambda p: ((model(p) - cut) / rms).ravel(),
+        lambda p: (model(p) - cut).ravel(),
         start,
         bounds=([0, -2, -2, 1.2, 1.5, -0.4, -0.4], [np.inf, 2, 2, 16, 8, 0.4, 0.4]),
         loss="soft_l1",  # a neighbour in the stamp must not widen the star

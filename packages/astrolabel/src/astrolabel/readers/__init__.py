@@ -121,26 +121,37 @@ class Characteristics:
 
 def characterise(files: CoaddFiles) -> Characteristics:
     """PSFs of a coadd: read, else fitted to its stars, else a Moffat of the seeing."""
-    stamps, notes = [], {}
-    wcs = fits_layers.read_wcs(files.layers[0])
-    scale = None if wcs is None else float(np.sqrt(wcs.proj_plane_pixel_area().to_value("arcsec2")))
-    for band, layer in zip(files.bands, files.layers, strict=True):
-        if band in files.psf:
-            stamps.append(read_psf(files.psf[band], band, files.bands))
-            notes[f"psf_{band}"] = f"read from {files.psf[band].name}"
-            continue
-        pixels, _, valid = _band_arrays(files, band, layer, Box.of_shape(files.shape))
-        found = psf.from_stars(pixels, valid)
-        if found is None:
-            seeing = fits_layers.read_seeing_arcsec(layer)
-            if seeing is not None and scale is not None:
-                width, why = seeing / scale, f"the header's seeing of {seeing:.2f}\""
-            else:
-                width, why = psf.DEFAULT_FWHM_PX, "no stars and no seeing in the header: a guess"
-            found = psf.moffat(width), f"Moffat of FWHM {width:.2f} px, {why}"
-        stamps.append(found[0])
-        notes[f"psf_{band}"] = found[1]
-    return Characteristics(psf.common_size(stamps), notes)
+    stamps: dict[str, NDArray[np.float32]] = {}
+    notes: dict[str, str] = {}
+    for band, path in files.psf.items():
+        stamps[band] = read_psf(path, band, files.bands)
+        notes[f"psf_{band}"] = f"read from {path.name}"
+    missing = [b for b in files.bands if b not in stamps]
+    if missing:
+        frame = Box.of_shape(files.shape)
+        pixels = [
+            _band_arrays(files, b, files.layers[files.bands.index(b)], frame) for b in missing
+        ]
+        fitted = psf.from_stars(np.stack([p[0] for p in pixels]), np.stack([p[2] for p in pixels]))
+        widths = [psf.fwhm_px(found[0]) for found in fitted if found is not None]
+        for band, found in zip(missing, fitted, strict=True):
+            if found is None:
+                width, why = _seeing(files, band, widths)
+                found = psf.moffat(width), f"Moffat of FWHM {width:.2f} px, {why}"
+            stamps[band], notes[f"psf_{band}"] = found
+    return Characteristics(psf.common_size([stamps[b] for b in files.bands]), notes)
+
+
+def _seeing(files: CoaddFiles, band: str, others: Sequence[float]) -> tuple[float, str]:
+    """(FWHM in pixels, where it is from) of a band without stars to measure it on."""
+    layer = files.layers[files.bands.index(band)]
+    seeing, wcs = fits_layers.read_seeing_arcsec(layer), fits_layers.read_wcs(layer)
+    if seeing is not None and wcs is not None:
+        scale = float(np.sqrt(wcs.proj_plane_pixel_area().to_value("arcsec2")))
+        return seeing / scale, f"the header's seeing of {seeing:.2f}\""
+    if others:
+        return float(np.mean(others)), "too few stars: the mean of the other bands"
+    return psf.DEFAULT_FWHM_PX, "no stars and no seeing in the header: a guess"
 
 
 def read_psf(path: Path, band: str, bands: Sequence[str]) -> NDArray[np.float32]:
