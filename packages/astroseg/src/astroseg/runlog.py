@@ -32,6 +32,7 @@ class RunLog:
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / LOG_NAME
         self._rewind(start)
+        self._quiet = quiet
         self._file = self._path.open("a", encoding="utf-8")
         self._board: Any = SummaryWriter(
             str(folder / TENSORBOARD_NAME), purge_step=start if start else None
@@ -66,8 +67,9 @@ class RunLog:
 
     def say(self, text: str) -> None:
         """A sentence for the person who watches."""
-        if not self._bar.disable:
-            self._bar.clear()
+        if self._quiet:
+            return
+        self._bar.clear()
         print(text, file=sys.stderr, flush=True)
 
     def __enter__(self) -> RunLog:

@@ -120,7 +120,7 @@ def _doubles(
 ) -> NDArray[np.bool_]:
     """(N,) bool: detections that a better one of another tile makes superfluous."""
     dropped = np.zeros(len(boxes), np.bool_)
-    for i in order:
+    for i in order.tolist():
         if dropped[i]:
             continue
         near = (
@@ -132,7 +132,7 @@ def _doubles(
             & (boxes[:, 3] > boxes[i, 1])
         )
         near[i] = False
-        for j in np.flatnonzero(near):
+        for j in np.flatnonzero(near).tolist():
             if _same_object(masks[i], masks[j], seam_iou):
                 dropped[j] = True
     return dropped

@@ -322,8 +322,7 @@ class _Log:
             yield cls(None, 1)
             return
         with RunLog(run.out, start=run.step, steps=plan.steps, quiet=quiet) as log:
-            if not quiet:
-                log.say(_introduction(run))
+            log.say(_introduction(run))
             yield cls(log, plan.config.log_every)
 
     def step(self, run: _Run, losses: Mapping[str, float], waited: float) -> None:
