@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from astrolabel.deblend import morphology as loops
+from astrolabel.deblend.spectra import non_negative_least_squares
 
 SHAPES = st.tuples(st.integers(1, 12), st.integers(1, 12))
 
@@ -75,13 +76,13 @@ def test_least_squares_agrees_with_scipy(count: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     design, data = rng.normal(size=(30, count)), rng.normal(size=30)
     expected, _ = scipy.optimize.nnls(design, data)
-    found = loops.non_negative_least_squares(design.T @ design, design.T @ data, np.zeros(count))
+    found = non_negative_least_squares(design.T @ design, design.T @ data, np.zeros(count))
     np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
 def test_least_squares_gives_nothing_to_a_source_that_is_nowhere() -> None:
     matrix, vector = np.diag([2.0, 0.0]), np.array([4.0, 0.0])
-    found = loops.non_negative_least_squares(matrix, vector, np.ones(2))
+    found = non_negative_least_squares(matrix, vector, np.ones(2))
     np.testing.assert_allclose(found, [2.0, 0.0])
 
 

@@ -25,12 +25,9 @@ from astrolabel.deblend.convolve import KernelCache, fwhm_sigma
 from astrolabel.deblend.factors import Factors, Solution
 from astrolabel.deblend.scene import Image, Scene
 
-STEPS_BETWEEN_SPECTRA = 6
+STEPS_BETWEEN_SPECTRA = 5
 """Morphology steps between two least-squares solutions of the spectra: fewer pay more
 for the rendering of the templates than they gain, more follow outdated colours."""
-SHAPE_PASSES = 2
-"""Rounds of shapes in a blend: the first is drawn beside neighbours that are still rough.
-A third gains nothing."""
 CENTRING_STEPS = 2
 """Newton steps of the points' positions before shapes are measured: an offset of a tenth
 of a pixel in a bright star looks like a disc."""
@@ -154,9 +151,8 @@ def _iterate(factors: Factors, scene: Scene, config: DeblendConfig) -> tuple[Sol
     for _ in range(CENTRING_STEPS):
         factors.centre(scene)
     solution = factors.solve_spectra(scene)
-    for _ in range(SHAPE_PASSES if len(factors.points) > 1 else 1):
-        if factors.reshape(scene, solution, config.extended_gain):
-            solution = factors.solve_spectra(scene)
+    if factors.reshape(scene, solution, config.extended_gain):
+        solution = factors.solve_spectra(scene)
     iterations, converged = 0, False
     while iterations < config.max_iterations and not converged:
         factors.set_steps(scene)

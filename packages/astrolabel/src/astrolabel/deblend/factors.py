@@ -12,17 +12,22 @@ from astrolabel.box import Box
 from astrolabel.deblend import morphology as loops
 from astrolabel.deblend.scene import Image, Scene
 from astrolabel.deblend.shapes import WIDTHS, best_shape, rendered
+from astrolabel.deblend.spectra import gram, non_negative_least_squares
 from astrolabel.deblend.start import Start, point_start
 
 SHARE_FLOOR = 0.5
 """Light, in sigma of a pixel, that a source is credited with where it has none yet when
 a correction is divided among the sources of a pixel; without it a zero would stay."""
 SPARSITY_SIGMA = 0.2
-"""Price of light, in sigma of the noise of a morphology's gradient. Where there is no source,
-non-negativity keeps the positive half of the noise; this price balances it (median flux
-bias of exponential and de Vaucouleurs galaxies at S/N 50: +3 % without, 0 with 0.2, -2 %
-with 0.4) and is small beside any real light."""
+"""Price of light, in sigma of the noise of a morphology's gradient. Where there is no
+source, non-negativity keeps the positive half of the noise; this price balances it. Median
+flux bias at S/N 50 of exponential and de Vaucouleurs galaxies of half an arcsecond, HSC
+seeing: +3.3 and +0.1 % without, +1.7 and -1.6 % with 0.2, +0.2 and -3.4 % with 0.4."""
 SYMMETRY = 0.05
+"""Stiffness, relative to the data's, that draws a pixel in a blend to its mirror image in
+the source's centre where the source is faint or contested. Without it wings take the
+neighbours' light along their rays: on a simulated tile the median mask IoU of blended
+sources is 0.765 without, 0.79 with 0.02 to 0.05; from 0.3 on faint masks suffer."""
 MAX_OFFSET_PX = 1.5
 """Farthest a point source moves from its peak; detection is never wrong by more."""
 BORDER_SIGMA = 0.1
@@ -81,12 +86,14 @@ class Factors:
 
     @property
     def morphologies(self) -> list[Image]:
+        """(h, w) views, one per source."""
         return [
             self._now[lo:hi].reshape(b.shape)
             for lo, hi, b in zip(self._offsets[:-1], self._offsets[1:], self._boxes, strict=True)
         ]
 
     def assemble(self, flat: Image, scene: Scene) -> Image:
+        """Sum of all sources in the model frame, on the scene's canvas."""
         loops.assemble(flat, self._offsets, self._box_rows, self.spectra, scene.canvas)
         return scene.canvas
 
@@ -159,11 +166,11 @@ class Factors:
         rows = np.array([(b.y0, b.x0, b.height, b.width) for b in boxes], np.int64)
         starts = np.concatenate([[0], np.cumsum([t.size for t in templates])]).astype(np.int64)
         flat = np.concatenate([t.ravel() for t in templates])
-        matrix, vector = loops.gram(flat, starts, rows, scene.image, scene.weights)
+        matrix, vector = gram(flat, starts, rows, scene.image, scene.weights)
         flux = np.empty((len(boxes), len(scene.image)))
         for c in range(len(scene.image)):
             begin = self.spectra[:, c].astype(float) * sums
-            flux[:, c] = loops.non_negative_least_squares(matrix[c], vector[c], begin)
+            flux[:, c] = non_negative_least_squares(matrix[c], vector[c], begin)
         model = np.zeros_like(scene.image)
         for n, (box, template) in enumerate(zip(boxes, templates, strict=True)):
             model[(slice(None), *box.slices)] += template * flux[n, :, None, None].astype(

@@ -159,6 +159,30 @@ def balance(s: Array, sy: int, sx: int, steps: Array, weight: float) -> None:
 
 
 @numba.njit(cache=True, nogil=True)
+def extrapolate(
+    now: Array, ahead: Array, steps: Array, lo: int, new: Array, momentum: float
+) -> float:
+    """Move one source, which begins at `lo`, to `new`, and `ahead` beyond it.
+
+    Returns
+    -------
+    The t of the next step; one where this step ran against the momentum.
+    """
+    against = 0.0
+    for k in range(new.size):
+        if steps[lo + k] > 0:
+            against += (ahead[lo + k] - new[k]) * (new[k] - now[lo + k]) / steps[lo + k]
+    t_next = 0.5 * (1 + np.sqrt(1 + 4 * momentum * momentum))
+    beta = np.float32((momentum - 1) / t_next)
+    if against > 0:
+        t_next, beta = 1.0, np.float32(0)
+    for k in range(new.size):
+        ahead[lo + k] = new[k] + beta * (new[k] - now[lo + k])
+        now[lo + k] = new[k]
+    return t_next
+
+
+@numba.njit(cache=True, nogil=True)
 def proximal_step(
     now: Array,
     ahead: Array,
@@ -211,23 +235,7 @@ def proximal_step(
         sx = int(np.rint(2 * (centres[n, 1] - x0)))
         balance(new, sy, sx, steps[lo : lo + h * w].reshape(h, w), symmetry)
         monotonic(new, cy, cx)
-        against = 0.0
-        for i in range(h):
-            for j in range(w):
-                p = lo + i * w + j
-                if steps[p] > 0:
-                    against += (ahead[p] - new[i, j]) * (new[i, j] - now[p]) / steps[p]
-        t = momentum[n]
-        t_next = 0.5 * (1 + np.sqrt(1 + 4 * t * t))
-        beta = np.float32((t - 1) / t_next)
-        if against > 0:
-            t_next, beta = 1.0, np.float32(0)
-        momentum[n] = t_next
-        for i in range(h):
-            for j in range(w):
-                p = lo + i * w + j
-                ahead[p] = new[i, j] + beta * (new[i, j] - now[p])
-                now[p] = new[i, j]
+        momentum[n] = extrapolate(now, ahead, steps, lo, new.ravel(), momentum[n])
 
 
 @numba.njit(cache=True, nogil=True)
@@ -293,83 +301,6 @@ def move_points(
             for j in range(w):
                 now[lo + i * w + j] = s2[i, j]
                 ahead[lo + i * w + j] = s2[i, j]
-
-
-@numba.njit(cache=True, nogil=True, fastmath=SUMS)
-def gram(
-    templates: Array, starts: Array, boxes: Array, image: Array, weights: Array
-) -> tuple[Array, Array]:
-    """Normal equations of all sources' fluxes, band by band.
-
-    Parameters
-    ----------
-    templates : flat float32; source n's (C, h, w) begin at ``starts[n]``.
-    boxes : (N, 4) int64, inside the cutout.
-
-    Returns
-    -------
-    (C, N, N) and (C, N) float64.
-    """
-    bands, count = image.shape[0], boxes.shape[0]
-    matrix = np.zeros((bands, count, count))
-    vector = np.zeros((bands, count))
-    for n in range(count):
-        y0, x0, h, w = boxes[n]
-        for c in range(bands):
-            weighted = np.empty((h, w), np.float32)
-            total = 0.0
-            for i in range(h):
-                row = starts[n] + (c * h + i) * w
-                part = np.float32(0)
-                for j in range(w):
-                    weighted[i, j] = templates[row + j] * weights[c, y0 + i, x0 + j]
-                for j in range(w):
-                    part += weighted[i, j] * image[c, y0 + i, x0 + j]
-                total += float(part)
-            vector[c, n] = total
-            for m in range(n, count):
-                v0, u0, g, f = boxes[m]
-                ya, yb = max(y0, v0), min(y0 + h, v0 + g)
-                xa, xb = max(x0, u0), min(x0 + w, u0 + f)
-                total = 0.0
-                for y in range(ya, yb):
-                    row = starts[m] + (c * g + y - v0) * f - u0
-                    part = np.float32(0)
-                    for x in range(xa, xb):
-                        part += weighted[y - y0, x - x0] * templates[row + x]
-                    total += float(part)
-                matrix[c, n, m] = total
-                matrix[c, m, n] = total
-    return matrix, vector
-
-
-@numba.njit(cache=True, nogil=True)
-def non_negative_least_squares(matrix: Array, vector: Array, start: Array) -> Array:
-    """Minimise ``x.M.x/2 - v.x`` over x >= 0 by cyclic coordinate descent.
-
-    Parameters
-    ----------
-    matrix, vector, start : (N, N), (N,) and (N,) float64; M positive semi-definite.
-    """
-    x = start.copy()
-    count = x.size
-    # Cycles converge linearly; two hundred settle pairs correlated at 0.98 to 1e-4.
-    for _ in range(200):
-        change, scale = 0.0, 0.0
-        for n in range(count):
-            if matrix[n, n] <= 0:
-                x[n] = 0.0
-                continue
-            pull = vector[n]
-            for m in range(count):
-                pull -= matrix[n, m] * x[m]
-            new = max(x[n] + pull / matrix[n, n], 0.0)
-            change = max(change, abs(new - x[n]) * np.sqrt(matrix[n, n]))
-            scale = max(scale, new * np.sqrt(matrix[n, n]))
-            x[n] = new
-        if change <= 1e-5 * scale:
-            break
-    return x
 
 
 @numba.njit(cache=True, nogil=True)

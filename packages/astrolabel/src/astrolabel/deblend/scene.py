@@ -82,6 +82,7 @@ class Scene:
         return float((self.weights * (self.image - model) ** 2).sum(dtype=float))
 
     def chi2_per_pixel(self, chi2: float) -> float:
+        """Over the (band, pixel) values that have weight."""
         return chi2 / max(int(np.count_nonzero(self.weights)), 1)
 
     def trimmed(self, box: Box, model: Image) -> tuple[Box, Image]:

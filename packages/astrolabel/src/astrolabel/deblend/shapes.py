@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from astrolabel.box import Box
 from astrolabel.deblend.convolve import render_alone
-from astrolabel.deblend.morphology import non_negative_least_squares
 from astrolabel.deblend.scene import Image, Scene
+from astrolabel.deblend.spectra import non_negative_least_squares
 
 WIDTHS = (0.4, 0.8, 1.6, 3.2)
 """Widths of the Gaussians beside the point, in units of the ellipse measured on the core.

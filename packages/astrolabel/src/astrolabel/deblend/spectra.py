@@ -1,0 +1,85 @@
+"""Least-squares fluxes of all sources of a blend, given their shapes; compiled."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from astrolabel.deblend.morphology import SUMS, Array
+
+
+@numba.njit(cache=True, nogil=True, fastmath=SUMS)
+def gram(
+    templates: Array, starts: Array, boxes: Array, image: Array, weights: Array
+) -> tuple[Array, Array]:
+    """Normal equations of all sources' fluxes, band by band.
+
+    Parameters
+    ----------
+    templates : flat float32; source n's (C, h, w) begin at ``starts[n]``.
+    boxes : (N, 4) int64, inside the cutout.
+
+    Returns
+    -------
+    (C, N, N) and (C, N) float64.
+    """
+    bands, count = image.shape[0], boxes.shape[0]
+    matrix = np.zeros((bands, count, count))
+    vector = np.zeros((bands, count))
+    for n in range(count):
+        y0, x0, h, w = boxes[n]
+        for c in range(bands):
+            weighted = np.empty((h, w), np.float32)
+            total = 0.0
+            for i in range(h):
+                row = starts[n] + (c * h + i) * w
+                part = np.float32(0)
+                for j in range(w):
+                    weighted[i, j] = templates[row + j] * weights[c, y0 + i, x0 + j]
+                for j in range(w):
+                    part += weighted[i, j] * image[c, y0 + i, x0 + j]
+                total += float(part)
+            vector[c, n] = total
+            for m in range(n, count):
+                v0, u0, g, f = boxes[m]
+                ya, yb = max(y0, v0), min(y0 + h, v0 + g)
+                xa, xb = max(x0, u0), min(x0 + w, u0 + f)
+                total = 0.0
+                for y in range(ya, yb):
+                    row = starts[m] + (c * g + y - v0) * f - u0
+                    part = np.float32(0)
+                    for x in range(xa, xb):
+                        part += weighted[y - y0, x - x0] * templates[row + x]
+                    total += float(part)
+                matrix[c, n, m] = total
+                matrix[c, m, n] = total
+    return matrix, vector
+
+
+@numba.njit(cache=True, nogil=True)
+def non_negative_least_squares(matrix: Array, vector: Array, start: Array) -> Array:
+    """Minimise ``x.M.x/2 - v.x`` over x >= 0 by cyclic coordinate descent.
+
+    Parameters
+    ----------
+    matrix, vector, start : (N, N), (N,) and (N,) float64; M positive semi-definite.
+    """
+    x = start.copy()
+    count = x.size
+    # Cycles converge linearly; two hundred settle pairs correlated at 0.98 to 1e-4.
+    for _ in range(200):
+        change, scale = 0.0, 0.0
+        for n in range(count):
+            if matrix[n, n] <= 0:
+                x[n] = 0.0
+                continue
+            pull = vector[n]
+            for m in range(count):
+                pull -= matrix[n, m] * x[m]
+            new = max(x[n] + pull / matrix[n, n], 0.0)
+            change = max(change, abs(new - x[n]) * np.sqrt(matrix[n, n]))
+            scale = max(scale, new * np.sqrt(matrix[n, n]))
+            x[n] = new
+        if change <= 1e-5 * scale:
+            break
+    return x
