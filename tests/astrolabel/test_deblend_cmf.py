@@ -341,3 +341,27 @@ def test_real_hsc_cutout_is_fitted_to_its_noise(deblender) -> None:
     assert [s.state for s in fit.sources] == ["ok"] * 7
     # scarlet itself reaches 1.24 on these pixels.
     assert fit.chi2_per_pixel <= 1.3
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_pixels_end_in_states_and_finite_models_inside_the_cutout(deblender, seed) -> None:
+    rng = np.random.default_rng(seed)
+    shape = tuple(int(n) for n in rng.integers(1, 40, 2))
+    peaks = rng.random((int(rng.integers(1, 6)), 2)) * (np.array(shape) - 1)
+    image = rng.normal(0, 10 ** rng.uniform(-3, 8), (3, *shape))
+    for y, x in peaks:
+        image += light(shape, y, x, 10 ** rng.uniform(0, 7), size=rng.uniform(0, 4))
+    image[rng.random(image.shape) < 0.02] = np.nan
+    kept = rng.random(image.shape) >= rng.choice([0, 0.3, 0.9])
+    weights = np.where(kept, 10 ** rng.uniform(-10, 10), 0).astype(np.float32)
+    fit = deblender.fit(Blend(image.astype(np.float32), weights, psfs(), peaks))
+    assert len(fit.sources) == len(peaks)
+    assert np.isfinite(fit.chi2_per_pixel)
+    for source in fit.sources:
+        assert source.state == "ok" or source.state.startswith("failed:")
+        assert np.isfinite(source.model).all()
+        assert np.isfinite(source.flux).all()
+        assert source.model.shape == (3, *source.box.shape)
+        assert min(source.box.y0, source.box.x0) >= 0
+        assert source.box.y1 <= shape[0]
+        assert source.box.x1 <= shape[1]
