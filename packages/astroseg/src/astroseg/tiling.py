@@ -39,6 +39,17 @@ class Tile:
         return inside
 
 
+    def cuts(self, boxes: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """(N,) bool: which boxes end at an edge of the tile, within a pixel of it, beyond
+        which the core goes no further but the image may."""
+        y0, x0, y1, x1 = self.core
+        edges = (self.x0, self.y0, self.x1, self.y1)
+        inner = (self.x0 < x0, self.y0 < y0, self.x1 > x1, self.y1 > y1)
+        near = np.abs(boxes - np.array(edges, np.float32)) < 1
+        cut: NDArray[np.bool_] = (near & np.array(inner)).any(axis=1)
+        return cut
+
+
 def split(shape: tuple[int, int], size: int, overlap: int) -> tuple[Tile, ...]:
     """Tiles of at most `size` px a side that overlap by at least `overlap` px.
 
@@ -91,7 +102,8 @@ def join(tiles: Sequence[Tile], predictions: Sequence[Prediction], seam_iou: flo
     A detection is kept from the tile whose core holds its box's centre. Two tiles may
     still both own an object whose centre they place on either side of a seam: of
     detections of different tiles whose masks have an IoU above `seam_iou`, or of which
-    the smaller is covered by half, the one with the better score stays.
+    the smaller is covered by half, one stays: that which its tile's edge does not cut,
+    then that with the better score.
 
     Parameters
     ----------
@@ -104,8 +116,9 @@ def join(tiles: Sequence[Tile], predictions: Sequence[Prediction], seam_iou: flo
     labels = np.concatenate([p.labels[i] for p, i in pairs])
     masks = [p.masks[k] for p, i in pairs for k in i]
     owner = np.repeat(np.arange(len(tiles)), [len(i) for i in kept])
+    cut = np.concatenate([t.cuts(p.boxes[i]) for t, (p, i) in zip(tiles, pairs, strict=True)])
+    dropped = _doubles(boxes, masks, owner, np.lexsort((-scores, cut)), seam_iou)
     order = np.argsort(-scores, kind="stable")
-    dropped = _doubles(boxes, masks, owner, order, seam_iou)
     order = order[~dropped[order]]
     chosen = tuple(masks[int(i)] for i in order)
     return Prediction(boxes[order], scores[order], labels[order], chosen)
@@ -118,7 +131,7 @@ def _doubles(
     order: NDArray[np.int64],
     seam_iou: float,
 ) -> NDArray[np.bool_]:
-    """(N,) bool: detections that a better one of another tile makes superfluous."""
+    """(N,) bool: detections that one of another tile, earlier in `order`, makes superfluous."""
     dropped = np.zeros(len(boxes), np.bool_)
     for i in order.tolist():
         if dropped[i]:
