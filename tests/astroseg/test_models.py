@@ -102,11 +102,15 @@ def test_anchors_are_unrounded_and_ratios_are_height_by_width():
 
 
 def test_anchors_sit_at_the_centres_of_feature_pixels_row_by_row():
-    [grid] = bx.grid_anchors([(2, 3)], [4], [boxes([-1, -2, 1, 2])], torch.device("cpu"))
+    cell = boxes([-1, -2, 1, 2])
+    [grid] = bx.grid_anchors([(2, 3)], [4], [cell], torch.device("cpu"), 0.5)
     expected = boxes(
         [1, 0, 3, 4], [5, 0, 7, 4], [9, 0, 11, 4], [1, 4, 3, 8], [5, 4, 7, 8], [9, 4, 11, 8]
     )
     assert torch.equal(grid, expected)
+    [corner] = bx.grid_anchors([(2, 3)], [4], [cell], torch.device("cpu"), 0.0)
+    assert torch.equal(corner, expected - 2)
+    assert spec_of("r50-fpn").anchor_offset == 0  # what the model zoo was trained with
 
 
 def test_deltas_move_and_scale_each_axis_by_the_reference():
@@ -158,8 +162,9 @@ def test_matching_in_chunks_equals_matching_at_once(budget):
 def anchors_of(spec, height, width):
     cells = [bx.cell_anchors(sizes, spec.aspect_ratios) for sizes in spec.anchor_sizes]
     shapes = [(height // stride, width // stride) for stride in spec.strides]
-    levels = bx.grid_anchors(shapes, spec.strides, cells, torch.device("cpu"))
-    return bx.Anchors(levels, shapes, spec.strides, cells)
+    offset = spec.anchor_offset
+    levels = bx.grid_anchors(shapes, spec.strides, cells, torch.device("cpu"), offset)
+    return bx.Anchors(levels, shapes, spec.strides, cells, offset)
 
 
 @pytest.mark.parametrize("name", ["tiny", "r50-fpn"])

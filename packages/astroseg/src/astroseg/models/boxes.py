@@ -44,12 +44,14 @@ def grid_anchors(
     strides: Sequence[int],
     cells: Sequence[torch.Tensor],
     device: torch.device,
+    offset: float,
 ) -> list[torch.Tensor]:
-    """Anchors of every level: the cell's anchors around the centre of each feature pixel.
+    """Anchors of every level: the cell's anchors at (i + offset) * stride of either axis.
 
     Parameters
     ----------
     shapes : (rows, columns) of each level's features.
+    offset : 0.5 is the centre of the feature's square of pixels, 0 its corner.
 
     Returns
     -------
@@ -57,8 +59,8 @@ def grid_anchors(
     """
     levels = []
     for (rows, columns), stride, cell in zip(shapes, strides, cells, strict=True):
-        x = (torch.arange(columns, device=device, dtype=torch.float32) + 0.5) * stride
-        y = (torch.arange(rows, device=device, dtype=torch.float32) + 0.5) * stride
+        x = (torch.arange(columns, device=device, dtype=torch.float32) + offset) * stride
+        y = (torch.arange(rows, device=device, dtype=torch.float32) + offset) * stride
         grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
         centres = torch.stack((grid_x, grid_y, grid_x, grid_y), dim=-1).reshape(-1, 1, 4)
         levels.append((centres + cell.to(device)).reshape(-1, 4))
@@ -156,12 +158,14 @@ class Anchors:
     shapes : (rows, columns) of each level.
     strides : of each level, px.
     cells : (A, 4) anchors around the origin, of each level.
+    offset : as of `grid_anchors`.
     """
 
     levels: Sequence[torch.Tensor]
     shapes: Sequence[tuple[int, int]]
     strides: Sequence[int]
     cells: Sequence[torch.Tensor]
+    offset: float
 
     def windows(self, truth: torch.Tensor) -> Windows:
         """The part of each grid whose anchors can overlap each truth."""
@@ -171,10 +175,9 @@ class Anchors:
             self.shapes, self.strides, self.cells, strict=True
         ):
             cell = cell.to(truth.device)
-            # Anchor i of an axis has its centre at (i + 0.5) * stride. One to spare on
-            # either side for rounding: an IoU of 0 does no harm.
-            low = torch.floor((truth[None, :, :2] - cell[:, None, 2:]) / stride - 0.5)
-            high = torch.ceil((truth[None, :, 2:] - cell[:, None, :2]) / stride - 0.5)
+            # One anchor to spare on either side for rounding: an IoU of 0 does no harm.
+            low = torch.floor((truth[None, :, :2] - cell[:, None, 2:]) / stride - self.offset)
+            high = torch.ceil((truth[None, :, 2:] - cell[:, None, :2]) / stride - self.offset)
             last = low.new_tensor([columns - 1, rows - 1])
             low, high = low.clamp(min=0).long(), torch.minimum(high, last).long()
             kind = torch.arange(len(cell), device=truth.device)[:, None].expand(low.shape[:2])

@@ -62,8 +62,10 @@ class ProposalGenerator(nn.Module):
         truths : (M, 4) boxes of each image.
         """
         grids = [(f.shape[-2], f.shape[-1]) for f in features]
-        levels = bx.grid_anchors(grids, spec.strides, self.cells, features[0].device)
-        anchors = bx.Anchors(levels, grids, spec.strides, self.cells)
+        levels = bx.grid_anchors(
+            grids, spec.strides, self.cells, features[0].device, spec.anchor_offset
+        )
+        anchors = bx.Anchors(levels, grids, spec.strides, self.cells, spec.anchor_offset)
         heads = [self.rpn_head(feature) for feature in features]
         logits = [head[0] for head in heads]
         deltas = [head[1] for head in heads]

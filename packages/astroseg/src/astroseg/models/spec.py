@@ -76,6 +76,8 @@ class ModelSpec:
     fpn_extra_level : whether one more level is subsampled from the coarsest (D2's P6).
     anchor_sizes : px, one tuple of sizes per pyramid level.
     aspect_ratios : height / width of the anchors.
+    anchor_offset : strides from the image's corner to the first anchor's centre; 0 in
+        Detectron2 and its model zoo, though 0.5 is the middle of the first feature.
     rpn_iou : an anchor is background below the first, an object from the second.
     rpn_batch, rpn_positive : anchors sampled per image for the loss, and the largest
         fraction of objects among them.
@@ -118,6 +120,7 @@ class ModelSpec:
     fpn_extra_level: bool = True
     anchor_sizes: tuple[tuple[float, ...], ...] = ((8,), (16,), (32,), (64,), (128,))  # paper
     aspect_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # D2
+    anchor_offset: float = 0.0  # D2
     rpn_iou: tuple[float, float] = (0.3, 0.7)  # D2
     rpn_batch: int = 512  # paper; D2: 256
     rpn_positive: float = 0.5  # D2
