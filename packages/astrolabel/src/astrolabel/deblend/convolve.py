@@ -26,7 +26,7 @@ REACHES = (8, 12, 16, 24, 32)
 WING_SIGMA = 0.1
 """A kernel is cut where the light beyond is fainter than this many sigma a pixel."""
 CACHE_BYTES = 64 * 2**20
-"""Transforms kept at most; a tile of gri uses about 20 MB."""
+"""Transforms kept at most, per set of PSFs; what was used longest ago goes first."""
 
 Image = NDArray[np.float32]
 

@@ -15,7 +15,7 @@ from astrolabel.deblend.spectra import non_negative_least_squares
 
 WIDTHS = (0.4, 0.8, 1.6, 3.2)
 """Widths of the Gaussians beside the point, in units of the ellipse measured on the core.
-Five in steps of two follow Sersic profiles of index 0.5 to 4 to a few per cent."""
+Steps of two: a galaxy's core and wings each find a Gaussian near their own width."""
 
 
 @dataclass(frozen=True, eq=False)
