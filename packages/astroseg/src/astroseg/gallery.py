@@ -166,8 +166,9 @@ def _stamps(
 ) -> str:
     """A row of cutouts, all truths and detections outlined, the one in question thicker."""
     data = result.data
-    made = plots.figure(1.42 * STAMPS, 1.75)
-    panels = made.subplots(1, STAMPS)
+    made = plots.figure(1.42 * STAMPS, 1.62, fitted=False)
+    room = {"left": 0.003, "right": 0.997, "bottom": 0.01, "top": 0.87, "wspace": 0.06}
+    panels = made.subplots(1, STAMPS, gridspec_kw=room)
     rgb: dict[int, NDArray[np.uint8] | None] = {}
     solid: pictures.LineStyle = "-"
     dashed: pictures.LineStyle = (0, (2, 1.5))

@@ -29,9 +29,12 @@ CLASS_COLOURS = ("#1c7ed6", "#e8890c", "#7048e8", "#0ca678", "#d6336c", "#868e96
 _INK, _GRID = "#343a40", "#e9ecef"
 
 
-def figure(width: float, height: float) -> Figure:
-    """An empty figure of inches; 110 dots each, twice what a page shows at 5 inches."""
-    made = Figure(figsize=(width, height), dpi=110, layout="constrained")
+def figure(width: float, height: float, *, fitted: bool = True) -> Figure:
+    """An empty figure of inches, 110 dots each: sharp at the width a page shows it.
+
+    `fitted` makes room for labels, at the cost of drawing everything twice.
+    """
+    made = Figure(figsize=(width, height), dpi=110, layout="constrained" if fitted else "none")
     FigureCanvasAgg(made)
     return made
 

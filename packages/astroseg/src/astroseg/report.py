@@ -381,7 +381,7 @@ def _pictures_section(result: Evaluated, tiles: int) -> str:
     out = "<h2>Worst cases</h2>"
     for title, uri in worst_objects(result):
         out += f"<h3>{_text(title)}</h3>" + _image(uri, title)
-    out += '<p class="dim">White: truth. Magenta, dashed: detection.</p>'
+    out += '<p class="dim">White: truth. Magenta: detection. Thick: the one in question.</p>'
     out += "<h2>Tiles, worst first</h2>" + _colour_key(result.data.classes)
     for title, uri in tile_rows(result, tiles):
         out += f"<h3>{_text(title)}</h3>" + _image(uri, title)

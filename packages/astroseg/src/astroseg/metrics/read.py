@@ -167,7 +167,7 @@ def _check_images(
     listed = None
     used = {item.get("image_id") for item in entries}
     if isinstance(head.get("images"), list):
-        listed = {item["id"] for item in head["images"]}
+        listed = {item.get("id") for item in head["images"]}
         used |= listed
     unknown = sorted(used - set(index), key=str)
     if unknown:
@@ -223,12 +223,11 @@ def _objects(
     else:
         score = np.ones(len(entries))
         given = [item.get("area") for item in entries]
-        area = np.array(
-            [m if a is None else a for a, m in zip(given, mask_area, strict=True)], np.float64
-        )
+        filled = [m if a is None else a for a, m in zip(given, mask_area, strict=True)]
+        area = _numbers(filled, "area", path)
         crowd = np.array([bool(item.get("iscrowd", 0)) for item in entries], bool)
     return Objects(
-        image, label, boxes, area, masks, mask_area, tight, score, crowd, _attributes(entries)
+        image, label, boxes, area, masks, mask_area, tight, score, crowd, _attributes(entries, path)
     )
 
 
@@ -264,7 +263,15 @@ def _boxes(
             box if box is not None and len(box) == 4 else own
             for box, own in zip(given, tight, strict=True)
         ]
-    return _numbers(given, "bbox", path).reshape(-1, 4)
+    boxes = _numbers(given, "bbox", path).reshape(-1, 4)
+    wrong = np.flatnonzero((boxes[:, 2:] < 0).any(axis=1))
+    if len(wrong):
+        raise InputError(
+            f"has a bbox of negative width or height: {given[int(wrong[0])]}",
+            file=path,
+            remedy="write boxes as [x, y, width, height], not as corners",
+        )
+    return boxes
 
 
 def _numbers(values: list[Any], what: str, path: Path) -> NDArray[np.float64]:
@@ -329,13 +336,21 @@ def _compressed(segmentation: Any, image: Image, path: Path) -> Rle:
         ) from error
 
 
-def _attributes(entries: Sequence[_Entry]) -> dict[str, NDArray[np.float64]]:
+def _attributes(entries: Sequence[_Entry], path: Path) -> dict[str, NDArray[np.float64]]:
     """Columns of the numbers metrics are binned by, NaN where an entry lacks one."""
     rows = [item.get("attributes") or {} for item in entries]
     names = sorted(
         {key for row in rows for key in row if key in _ATTRIBUTES or key.startswith("mag_")}
     )
-    return {
-        name: np.array([np.nan if row.get(name) is None else row[name] for row in rows], np.float64)
-        for name in names
-    }
+    out = {}
+    for name in names:
+        values = [np.nan if row.get(name) is None else row[name] for row in rows]
+        try:
+            out[name] = np.array(values, np.float64)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"has an attribute {name} that is no number ({error})",
+                file=path,
+                remedy="write numbers, or null where unknown",
+            ) from error
+    return out
