@@ -34,7 +34,7 @@ def figure(width: float, height: float, *, fitted: bool = True) -> Figure:
 
     `fitted` makes room for labels, at the cost of drawing everything twice.
     """
-    made = Figure(figsize=(width, height), dpi=110, layout="constrained" if fitted else "none")
+    made = Figure(figsize=(width, height), dpi=110, layout="constrained" if fitted else None)
     FigureCanvasAgg(made)
     return made
 
