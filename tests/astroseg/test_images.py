@@ -25,9 +25,7 @@ def whole(path: Path, shape: tuple[int, int] | None = SHAPE) -> NDArray[np.float
     return read_pixels([path], shape).whole()
 
 
-def test_fits_cube_is_mapped_and_names_its_bands(
-    tmp_path: Path, cube: NDArray[np.float32]
-) -> None:
+def test_fits_cube_is_mapped_and_names_its_bands(tmp_path: Path, cube: NDArray[np.float32]) -> None:
     header = fits.Header({"BANDS": "g,r,i,z"})
     fits.PrimaryHDU(cube, header).writeto(tmp_path / "a.fits")
     pixels = read_pixels([tmp_path / "a.fits"])
@@ -100,9 +98,7 @@ def test_float_pages_of_a_tiff_are_bands(tmp_path: Path, cube: NDArray[np.float3
     assert (whole(tmp_path / "a.tif") == cube).all()
 
 
-def test_wrong_size_and_missing_file_are_named(
-    tmp_path: Path, cube: NDArray[np.float32]
-) -> None:
+def test_wrong_size_and_missing_file_are_named(tmp_path: Path, cube: NDArray[np.float32]) -> None:
     np.save(tmp_path / "a.npy", cube)
     with pytest.raises(InputError, match=r"a\.npy: is 6x9 pixels .* dataset says 9x6"):
         whole(tmp_path / "a.npy", (9, 6))

@@ -187,9 +187,7 @@ def test_interrupt_saves_the_step_and_the_run_goes_on_from_it(
     before = losses(out)
     resumed = SmallEngine(stop_at=2)
     with pytest.raises(Killed):
-        train(
-            skies[0], out, config, val_file=skies[1], resume=True, engine=resumed, quiet=True
-        )
+        train(skies[0], out, config, val_file=skies[1], resume=True, engine=resumed, quiet=True)
     assert max(losses(out)) == done + 1  # nothing was lost: the next step came first
     assert {k: v for k, v in losses(out).items() if k <= done} == before
 

@@ -113,9 +113,7 @@ class SmallEngine:
 
     name = "small"
 
-    def __init__(
-        self, stop_at: int = -1, for_real: bool = False, nan_at: int = -1
-    ) -> None:
+    def __init__(self, stop_at: int = -1, for_real: bool = False, nan_at: int = -1) -> None:
         self.calls = 0
         self.stop_at, self.for_real, self.nan_at = stop_at, for_real, nan_at
         self.seen: list[list[Sample]] = []
