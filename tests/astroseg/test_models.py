@@ -91,6 +91,14 @@ def test_the_large_models_have_the_papers_limits():
     assert (spec.score_threshold, spec.nms_threshold, spec.detections_per_image) == (0.5, 0.3, 1000)
 
 
+def test_the_small_model_searches_every_area_of_sky_alike():
+    spec = spec_of("tiny")
+    assert spec.top_n((256, 256), prediction=True) == (500, 300)
+    assert spec.top_n((512, 1024), prediction=True) == (4000, 2400)
+    assert spec.top_n((8, 8), prediction=False) == (100, 100)
+    assert spec_of("r50-fpn").top_n((2000, 2000), prediction=True) == (6000, 6000)
+
+
 # --- boxes
 
 

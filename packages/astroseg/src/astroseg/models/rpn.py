@@ -96,9 +96,9 @@ def _propose(
 ) -> torch.Tensor:
     """Best boxes of one image: top of each level, clipped, suppressed per level, top of all."""
     found, scores, levels = [], [], []
+    before, after = spec.top_n(shape, prediction=prediction)
     for level, (anchor, logit, delta) in enumerate(zip(anchors, logits, deltas, strict=True)):
-        count = min(len(logit), spec.rpn_pre_nms_top_n[prediction])
-        top, order = logit.topk(count)
+        top, order = logit.topk(min(len(logit), before))
         found.append(bx.decode(anchor[order], delta[order], _UNIT)[:, 0])
         scores.append(top)
         levels.append(torch.full_like(order, level))
@@ -108,7 +108,7 @@ def _propose(
     kept = finite & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     boxes, score, owner = boxes[kept], score[kept], owner[kept]
     order = batched_nms(boxes, score, owner, spec.rpn_nms)
-    return boxes[order[: spec.rpn_post_nms_top_n[prediction]]]
+    return boxes[order[:after]]
 
 
 def _losses(
