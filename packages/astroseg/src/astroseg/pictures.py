@@ -24,8 +24,8 @@ LineStyle = str | tuple[float, tuple[float, ...]]
 CLASS_COLOURS = ("#35c9ff", "#ffd43b", "#b197fc", "#63e6be", "#ffa94d", "#f783ac")
 """Of outlines on dark images, by class; reused from the start beyond six."""
 
-WRONG = "#ff4d4d"
-"""Of missed truths and false detections."""
+WRONG = "#ff2bd6"
+"""Of missed truths and false detections: magenta, for many sources are red and none is this."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ def edges(objects: Objects, row: int) -> NDArray[np.float64]:
 def draw_truth(
     axes: Axes, data: EvaluationSet, pairs: Pairs, image: int, window: Window, width: float = 1.0
 ) -> None:
-    """Outline an image's truths in their class's colour, those nothing found in red."""
+    """Outline an image's truths in their class's colour, those nothing found in magenta."""
     _draw(axes, data.truth, ~data.truth.crowd, pairs.missed, image, window, width)
     crowd = data.truth.crowd & (data.truth.image == image) & window.holds(data.truth.boxes)
     rows = np.flatnonzero(crowd)
@@ -197,7 +197,7 @@ def draw_truth(
 def draw_detections(
     axes: Axes, data: EvaluationSet, pairs: Pairs, image: int, window: Window, width: float = 1.0
 ) -> None:
-    """Outline an image's detections in the class given, those of nothing in red."""
+    """Outline an image's detections in the class given, those of nothing in magenta."""
     _draw(axes, data.detections, ~pairs.below, pairs.spurious, image, window, width)
 
 

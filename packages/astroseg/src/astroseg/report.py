@@ -118,7 +118,8 @@ def _head(metrics: Metrics) -> str:
         "<h1>Can I trust this model?</h1>"
         f'<p class="dim">{" · ".join(named)}</p>'
         f"<p>{c['detections']:,} detections against {c['truths']:,} truths in "
-        f"{c['images']:,} images. In brackets: {_text(metrics.info['interval'])}.</p>"
+        f"{c['images']:,} image{'s' * (c['images'] != 1)}. In brackets: "
+        f"{_text(metrics.info['interval'])}.</p>"
     )
 
 
@@ -192,11 +193,10 @@ def _notes(result: Evaluated) -> str:
     m = result.metrics
     c, d = m.counts, m.deblending
     notes = []
-    if c["images"] < 10:
-        notes.append(
-            f"Only {c['images']} images: intervals over images are themselves uncertain"
-            + (", and there are none." if c["images"] < 2 else ".")
-        )
+    if c["images"] == 1:
+        notes.append("There is only one image, so there are no intervals.")
+    elif c["images"] < 10:
+        notes.append(f"With {c['images']} images the intervals are themselves uncertain.")
     if d.pairs and d.box.median.value <= d.baseline.median.value:
         notes.append(
             "A constant box does as well as the model's: in this truth boxes hardly vary, so "
