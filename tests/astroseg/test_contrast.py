@@ -90,7 +90,7 @@ def test_window_of_an_image_is_scaled_as_in_the_whole(name: str, gri: np.ndarray
 
 @pytest.mark.parametrize("name", ["lupton", "lupton-hc", "zscale"])
 def test_three_band_contrast_of_five_bands_names_the_one_that_can(name: str) -> None:
-    with pytest.raises(InputError, match="not 5; .*asinh"):
+    with pytest.raises(InputError, match=r"not 5; .*asinh"):
         measure(name, np.zeros((5, 8, 8), np.float32))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def test_warmup_rises_to_the_full_rate_and_cosine_falls_to_nothing() -> None:
     assert rates[0] == pytest.approx(4e-3 / 50)
     assert max(rates) == pytest.approx(4e-3)
     assert rates.index(max(rates)) in (49, 50)
-    assert all(a > b for a, b in zip(rates[50:], rates[51:], strict=False))
+    assert all(a > b for a, b in pairwise(rates[50:]))
     assert rates[-1] < 1e-6 * 4
 
 
