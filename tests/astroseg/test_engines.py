@@ -111,6 +111,17 @@ def test_a_batch_without_any_object_still_reaches_every_head():
     assert all(p.grad is not None for p in model.parameters())
 
 
+def test_mixed_precision_trains_with_losses_in_full_precision():
+    model = ENGINE.build(tiny(score_threshold=0.0), seed=0)
+    full = ENGINE.losses(model, [sample(corners=())])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = ENGINE.losses(model, [sample(corners=())])
+        sum(losses.values()).backward()
+        assert len(ENGINE.predict(model, [sample().image])[0].scores)
+    assert all(v.dtype == torch.float32 for v in losses.values())
+    assert losses["loss_cls"].item() == pytest.approx(full["loss_cls"].item(), rel=0.02)
+
+
 def test_losses_go_through_a_wrapper_of_the_model():
     class Wrapper(torch.nn.Module):
         def __init__(self, module):

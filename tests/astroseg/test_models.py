@@ -273,6 +273,18 @@ def test_pooling_a_ramp_gives_the_coordinates_of_the_cells(name, axis):
     assert torch.allclose(pooled, wanted.expand_as(pooled), atol=2e-3)
 
 
+def test_pooling_keeps_the_regions_whole_pixels_under_mixed_precision():
+    spec = spec_of("tiny")
+    features = [torch.zeros(1, 1, 1024 // stride, 1024 // stride) for stride in spec.strides]
+    features[0][..., 501] = 1
+    region = [boxes([1001, 1001, 1005, 1005])]
+    exact = pool(features, region, 4, spec)
+    half = pool([f.bfloat16() for f in features], region, 4, spec)
+    assert exact.any()
+    assert half.dtype == torch.bfloat16
+    assert torch.allclose(exact, half.float(), atol=0.01)
+
+
 def test_pooling_keeps_the_order_of_boxes_and_images():
     spec = spec_of("tiny")
     features = [torch.full((2, 1, 64, 64), 10.0 * level) for level in range(3)]

@@ -60,20 +60,21 @@ def pool(
     """Features of every box of every image, (sum of boxes, C, size, size)."""
     image = torch.cat([torch.full_like(b[:, :1], i) for i, b in enumerate(boxes)])
     every = torch.cat(list(boxes))
-    regions = torch.cat((image, every), dim=1)
+    regions = torch.cat((image, every), dim=1).float()
     levels = region_levels(every, spec)
     output = features[0].new_zeros(len(every), features[0].shape[1], size, size)
     for level in range(len(spec.blocks)):
         here = torch.nonzero(levels == level).flatten()
         feature = features[level]
+        # In float32 also under mixed precision: a bfloat16 coordinate of 1001 is 1000.
         pooled = roi_align(
-            feature,
-            regions[here].to(feature.dtype),
+            feature.float(),
+            regions[here],
             output_size=size,
             spatial_scale=1.0 / spec.strides[level],
             sampling_ratio=spec.sampling_ratio,
             aligned=True,
-        )
+        ).to(feature.dtype)
         output = output.index_put((here,), pooled)
     return output
 
@@ -175,7 +176,7 @@ class RoiHeads(nn.Module):
         labels = torch.cat([s.labels[: len(s.index)] for s in samples])
         logits = self.mask_head(pool(features, regions, spec.mask_pool, spec))
         if not len(labels):
-            return logits.sum() * 0  # keeps the head in the graph for distributed training
+            return logits.float().sum() * 0  # keeps the head in the graph for distributed training
         logits = logits[torch.arange(len(labels), device=labels.device), labels].float()
         targets = torch.cat(
             [
@@ -247,7 +248,7 @@ def sample_proposals(proposals: torch.Tensor, truth: Truth, spec: ModelSpec) -> 
 
 def _class_loss(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     if not len(labels):
-        return scores.sum() * 0
+        return scores.float().sum() * 0
     return functional.cross_entropy(scores.float(), labels)
 
 
