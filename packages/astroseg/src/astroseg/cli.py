@@ -132,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_train(one: argparse.ArgumentParser) -> None:
-    d, data = TrainConfig(), DataConfig()
+    d = TrainConfig()
     one.add_argument("train", type=Path, metavar="TRAIN.json", help="COCO file to learn from")
     one.add_argument("--val", type=Path, metavar="VAL.json", help="COCO file to choose by")
     one.add_argument("--model", required=True, help="name from `astroseg models`")
@@ -142,7 +142,14 @@ def _add_train(one: argparse.ArgumentParser) -> None:
     )
     one.add_argument("--weights", default=d.weights, metavar="FILE", help="start from a checkpoint")
     one.add_argument("--engine", default=d.engine, choices=("auto", "torchvision", "detectron2"))
-    group = one.add_argument_group("data")
+    _add_pixels(one.add_argument_group("data"))
+    _add_length(one.add_argument_group("how long and how fast"))
+    _add_machine(one.add_argument_group("machine and records"))
+    one.set_defaults(run=_train)
+
+
+def _add_pixels(group: Any) -> None:
+    d, data = TrainConfig(), DataConfig()
     _add_data(group)
     group.add_argument(
         "--contrast",
@@ -168,7 +175,10 @@ def _add_train(one: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--cache-mb", type=_count, default=d.cache_mb, help="decoded images and masks kept, MiB"
     )
-    group = one.add_argument_group("how long and how fast")
+
+
+def _add_length(group: Any) -> None:
+    d = TrainConfig()
     group.add_argument(
         "--schedule",
         default=d.schedule,
@@ -183,7 +193,10 @@ def _add_train(one: argparse.ArgumentParser) -> None:
         "--accumulate", type=_count, default=d.accumulate, help="parts of a batch, to save memory"
     )
     group.add_argument("--seed", type=int, default=d.seed, help="equal seeds give equal runs")
-    group = one.add_argument_group("machine and records")
+
+
+def _add_machine(group: Any) -> None:
+    d = TrainConfig()
     group.add_argument("--device", default=d.device, help="auto, cpu, cuda or cuda:N")
     group.add_argument("--amp", default=d.amp, choices=("auto", "off", "bf16", "fp16"))
     group.add_argument("--save-every", type=_count, default=d.save_every, metavar="STEPS")
@@ -196,7 +209,6 @@ def _add_train(one: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--log-every", type=_count, default=d.log_every, metavar="STEPS")
     group.add_argument("--quiet", action="store_true", help="no progress, errors only")
-    one.set_defaults(run=_train)
 
 
 def _add_data(group: Any) -> None:

@@ -17,6 +17,8 @@ from datetime import timedelta
 import torch
 from torch import distributed
 
+from astroseg.errors import InputError
+
 # Rank 0 validates while the others wait.
 TIMEOUT = timedelta(hours=2)
 
@@ -85,12 +87,43 @@ def joined(device: torch.device) -> Iterator[Group]:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name; "auto" takes this process's GPU where there is one."""
+    """The device of that name; "auto" takes this process's GPU where there is one.
+
+    Raises
+    ------
+    InputError
+        For a name that is none, or a GPU that is not there.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda":
         name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-    device = torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(
+            f"unknown device {name!r}", remedy="use auto, cpu, cuda or cuda:N"
+        ) from error
     if device.type == "cuda":
+        if (device.index or 0) >= torch.cuda.device_count():
+            raise InputError(
+                f"there is no device {name} (torch sees {torch.cuda.device_count()} GPUs)",
+                remedy="use --device cpu, or install torch for your GPU and its driver",
+            )
         torch.cuda.set_device(device)
     return device
+
+
+def amp_dtype(name: str, device: torch.device) -> torch.dtype | None:
+    """Type of mixed precision by name, None for none.
+
+    "auto" is bf16 on GPUs that have it, whose range needs no scaling of the loss, else
+    fp16, and nothing on CPUs.
+    """
+    if name == "auto":
+        if device.type != "cuda":
+            return None
+        name = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    if name == "fp16" and device.type != "cuda":
+        raise InputError("fp16 needs a GPU", remedy="use --amp off or bf16")
+    return {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[name]

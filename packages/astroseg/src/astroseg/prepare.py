@@ -95,40 +95,23 @@ def prepare(
     InputError
         For anything that would make the run fail later.
     """
-    schedule = override(
-        get_schedule(config.schedule or ("tiny" if config.model == "tiny" else "paper")),
-        epochs=config.epochs,
-        steps=config.steps,
-        batch=config.batch,
-        crop=config.crop,
-        lr=config.lr,
-    )
+    schedule = _schedule(config)
+    dataset, validation = _datasets(train, val, config.data)
+    config = dataclasses.replace(config, data=_resolved(config.data, dataset))
     data = config.data
-    if data.contrast not in (*CONTRASTS, "auto"):
-        raise InputError(
-            f"unknown contrast {data.contrast!r}", remedy=f"use one of {', '.join(CONTRASTS)}"
-        )
-    dataset = read_dataset(train, images=data.images or None, classes=data.classes)
-    if not dataset.objects:
-        raise InputError("labels no objects", file=train, remedy="give a labelled dataset")
-    validation = None
-    if val is not None:
-        validation = read_dataset(val, images=data.images or None, classes=data.classes)
-        check_same_classes(dataset, validation)
-    data = _resolved(data, dataset)
-    config = dataclasses.replace(config, data=data)
     channels = _channels(data, dataset)
     spec = training_spec(config, channels, dataset.classes)
-    workers = config.workers if config.workers >= 0 else default_workers(device.type == "cuda")
+    lengths = stage_steps(schedule, len(dataset))
     stream = Stream(
         len(dataset),
         schedule.batch,
-        sum(stage_steps(schedule, len(dataset))),
+        sum(lengths),
         config.seed,
         config.accumulate,
         rank,
         ranks,
     )
+    workers = config.workers if config.workers >= 0 else default_workers(device.type == "cuda")
     # Each worker, and the main process for validation, holds a cache of its own.
     cache = config.cache_mb * 2**20 // (workers + 1)
     shared = {"seed": config.seed, "cache_bytes": cache}
@@ -137,18 +120,44 @@ def prepare(
         engine=engine,
         spec=spec,
         schedule=schedule,
-        lengths=stage_steps(schedule, len(dataset)),
+        lengths=lengths,
         samples=_samples(dataset, data, channels, quiet, schedule.crop, schedule.flips, shared),
         stream=stream,
-        validation=None
-        if validation is None or rank
-        else _samples(validation, data, channels, quiet, 1.0, False, shared),
+        validation=_samples(validation, data, channels, quiet, 1.0, False, shared)
+        if validation is not None and rank == 0
+        else None,
         indices=()
         if validation is None
         else tuple(evenly_spread(len(validation), config.validation_images)),
         workers=workers,
         fingerprint=_fingerprint(config, schedule, spec, dataset, engine),
     )
+
+
+def _schedule(config: TrainConfig) -> Schedule:
+    return override(
+        get_schedule(config.schedule or ("tiny" if config.model == "tiny" else "paper")),
+        epochs=config.epochs,
+        steps=config.steps,
+        batch=config.batch,
+        crop=config.crop,
+        lr=config.lr,
+    )
+
+
+def _datasets(train: Path, val: Path | None, data: DataConfig) -> tuple[Dataset, Dataset | None]:
+    if data.contrast not in (*CONTRASTS, "auto"):
+        raise InputError(
+            f"unknown contrast {data.contrast!r}", remedy=f"use one of {', '.join(CONTRASTS)}"
+        )
+    dataset = read_dataset(train, images=data.images or None, classes=data.classes)
+    if not dataset.objects:
+        raise InputError("labels no objects", file=train, remedy="give a labelled dataset")
+    if val is None:
+        return dataset, None
+    validation = read_dataset(val, images=data.images or None, classes=data.classes)
+    check_same_classes(dataset, validation)
+    return dataset, validation
 
 
 def _samples(
@@ -239,6 +248,22 @@ def load_weights(plan: Plan, model: torch.nn.Module) -> str:
         model, plan.config.weights, allow_missing=CLASS_HEADS, adapt_channels=True
     )
     return f"{plan.config.weights}: {report}"
+
+
+def describe(plan: Plan, model: torch.nn.Module, device: torch.device) -> str:
+    """What is about to be trained, in a few lines."""
+    dataset = plan.samples.dataset
+    count = sum(p.numel() for p in model.parameters())
+    bands = ", ".join(plan.config.data.bands) or f"{plan.spec.channels} bands"
+    lines = [
+        f"{dataset.path.name}: {len(dataset)} images, {dataset.objects} objects of "
+        f"{', '.join(dataset.classes)}",
+        *(f"  left out: {n} annotations, {reason}" for reason, n in dataset.left_out.items()),
+        f"{plan.spec.name}: {count / 1e6:.2f} million parameters, {bands} as "
+        f"{plan.config.data.contrast}, engine {plan.engine.name} on {device}",
+        f"schedule {plan.schedule.name}: {plan.steps} steps of {plan.schedule.batch} images",
+    ]
+    return "\n".join(lines)
 
 
 def checkpoint_meta(plan: Plan, step: int) -> dict[str, str]:

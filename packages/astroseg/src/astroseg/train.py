@@ -21,13 +21,20 @@ import torch
 
 from astroseg.checkpoint import RunState, read_state, write_state
 from astroseg.config import TrainConfig, to_dict
-from astroseg.distributed import Group, choose_device, joined
+from astroseg.distributed import Group, amp_dtype, choose_device, joined
 from astroseg.engines import get_engine
 from astroseg.engines.base import Engine
-from astroseg.errors import AstrosegError, InputError, OutputError
+from astroseg.errors import AstrosegError, OutputError
 from astroseg.files import write_json
 from astroseg.loader import open_stream
-from astroseg.prepare import Plan, check_resumable, checkpoint_meta, load_weights, prepare
+from astroseg.prepare import (
+    Plan,
+    check_resumable,
+    checkpoint_meta,
+    describe,
+    load_weights,
+    prepare,
+)
 from astroseg.runlog import RunLog
 from astroseg.samples import Sample
 from astroseg.schedule import Stage, learning_rate, locate
@@ -123,7 +130,7 @@ class _Run:
         self.placed = "" if state else load_weights(plan, self.model)
         self.step = 0
         self.best: tuple[float, int] | None = None
-        self.amp = _amp_dtype(plan.config.amp, device)
+        self.amp = amp_dtype(plan.config.amp, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.amp == torch.float16)
         self.optimizer: torch.optim.Optimizer | None = None
         self._stored_optimizer: Mapping[str, Any] | None = None
@@ -322,7 +329,11 @@ class _Log:
             yield cls(None, 1)
             return
         with RunLog(run.out, start=run.step, steps=plan.steps, quiet=quiet) as log:
-            log.say(_introduction(run))
+            log.say(describe(plan, run.model, run.device))
+            if run.placed:
+                log.say(run.placed)
+            if run.step:
+                log.say(f"resumed after step {run.step}")
             yield cls(log, plan.config.log_every)
 
     def step(self, run: _Run, losses: Mapping[str, float], waited: float) -> None:
@@ -355,36 +366,6 @@ class _Log:
             f"{scores['box_ap']:.3f}"
         )
         self._since, self._waited, self._steps = time.perf_counter(), 0.0, 0
-
-
-def _introduction(run: _Run) -> str:
-    plan, dataset = run.plan, run.plan.samples.dataset
-    parameters = sum(p.numel() for p in run.model.parameters())
-    lines = [
-        f"{dataset.path.name}: {len(dataset)} images, {dataset.objects} objects of "
-        f"{', '.join(dataset.classes)}",
-        *(f"  left out: {n} of {reason}" for reason, n in dataset.left_out.items()),
-        f"{plan.spec.name}: {parameters / 1e6:.2f} million parameters, "
-        f"{', '.join(plan.config.data.bands) or plan.spec.channels} as "
-        f"{plan.config.data.contrast}, engine {plan.engine.name} on {run.device}",
-        f"schedule {plan.schedule.name}: {plan.steps} steps of {plan.schedule.batch} images",
-    ]
-    if run.placed:
-        lines.append(run.placed)
-    if run.step:
-        lines.append(f"resumed after step {run.step}")
-    return "\n".join(lines)
-
-
-def _amp_dtype(name: str, device: torch.device) -> torch.dtype | None:
-    """Type of mixed precision, None for none."""
-    if name == "auto":
-        if device.type != "cuda":
-            return None
-        name = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    if name == "fp16" and device.type != "cuda":
-        raise InputError("fp16 needs a GPU", remedy="use --amp off or bf16")
-    return {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
 
 
 def _seed(seed: int, step: int, rank: int) -> int:
