@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from fits_files import SIGMA, gaussian, scene
@@ -140,3 +142,24 @@ def test_a_constant_image_has_no_sources_and_no_error():
         config = preset(name).detect
         c = coadd(np.zeros((64, 64), np.float32))
         assert len(found(c, config).peaks) == 0
+
+
+def test_the_broken_top_of_a_saturated_star_is_one_source():
+    rng = np.random.default_rng(8)
+    shape = (96, 96)
+    star = gaussian(shape, 48, 40, SIGMA * 3e5, fwhm=6)
+    image = np.minimum(star, SIGMA * 2000) + gaussian(shape, 20, 70, SIGMA * 2000)
+    saturated = star > SIGMA * 2000
+    image[saturated] *= rng.uniform(0.2, 1.5, saturated.sum())  # what bleeding leaves
+    c = coadd(image + rng.normal(0, SIGMA, shape))
+    c = replace(c, mask=saturated[None].astype(np.int32) << 1, planes={"BAD": 0, "SAT": 1})
+    peaks = found(c).peaks
+    assert len(peaks) == 2
+    assert unmatched([(48, 40), (20, 70)], peaks) == []
+    assert len(found(c, DetectConfig(join_saturated=False)).peaks) > 4
+
+
+def test_a_source_that_the_edge_cuts_has_one_peak():
+    image = gaussian((64, 64), 32, 3, SIGMA * 1e5, fwhm=12)
+    image += np.random.default_rng(9).normal(0, SIGMA, image.shape)
+    assert len(found(coadd(image)).peaks) == 1

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from astropy.io import fits
-from fits_files import SIGMA, scene, tan_wcs, write_calexp, write_plain
+from fits_files import SIGMA, gaussian, scene, tan_wcs, write_calexp, write_plain
 
 from astrolabel import psf, readers
 from astrolabel.box import Box
@@ -118,7 +118,19 @@ def test_plain_images_get_what_they_lack_and_say_so(tmp_path):
     assert sigma == pytest.approx(SIGMA, rel=0.05)
     assert abs(np.median(coadd.image)) < SIGMA  # the pedestal of 3 counts has gone
     assert np.isnan(coadd.zeropoints).all()
-    assert {"psf_g", "variance_g", "zeropoint_g", "mask"} <= set(coadd.notes)
+    assert {"psf_g", "variance_g", "zeropoint_g", "mask_g"} <= set(coadd.notes)
+
+
+def test_flat_tops_of_images_without_a_mask_are_saturated(tmp_path):
+    image, _ = scene((160, 200), n=12)
+    image[80:90, 100:110] += gaussian((10, 10), 4.6, 5.2, SIGMA * 2e4).astype(np.float32)
+    level = 200 * SIGMA
+    path = write_plain(tmp_path / "g.fits", np.minimum(image, level))
+    coadd = read_one(Inputs(band_files=((("g",), path),)))
+    saturated = coadd.plane("SAT")[0]
+    assert saturated[85, 105]
+    assert not saturated[image < 0.5 * level].any()
+    assert coadd.valid[0, 85, 105]
 
 
 def test_a_cube_gives_the_planes_that_are_asked_for(tmp_path):

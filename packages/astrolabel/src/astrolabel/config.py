@@ -56,6 +56,10 @@ class DetectConfig:
     """`sep`: sep's sources; `log`: local maxima of Laplacians of Gaussians, which find the
     shoulders that multi-thresholding cannot separate, and sep's source in every footprint
     that has none (large and diffuse ones)."""
+    join_saturated: bool = True
+    """Peaks on one connected saturated region, or within two seeing FWHM of it, are one
+    source at the region's middle: its broken top is no blend, and what is nearer cannot be
+    told from it."""
     log_widths_fwhm: tuple[float, ...] = (0.43, 0.28, 0.24)
     """Sigmas of the Gaussians in units of the bands' mean seeing FWHM, coarse to fine. The
     first is a star's own, with the best signal to noise; the finer ones add peaks that it
@@ -160,6 +164,8 @@ def preset(name: str) -> LabelConfig:
         return LabelConfig(
             preset="paper",
             tile=TileConfig(halo=0),
-            detect=DetectConfig(noise="sep", deblend_contrast=0.005, peaks="sep"),
+            detect=DetectConfig(
+                noise="sep", deblend_contrast=0.005, peaks="sep", join_saturated=False
+            ),
         )
     raise InputError(f"unknown preset {name!r}", remedy="choose default or paper")

@@ -105,9 +105,34 @@ def detect(coadd: Coadd, detection: DetectionImage, config: DetectConfig) -> Det
     if config.peaks == "log":
         sharp = laplacian_peaks(coadd, detection, config)
         peaks = np.concatenate([sharp, _in_empty_footprints(peaks, sharp, segments)])
+    if config.join_saturated:
+        peaks = _one_per_saturated_region(peaks, coadd)
     order = np.lexsort((peaks[:, 1], peaks[:, 0]))
     above = detection.valid & (detection.image > config.threshold_sigma * detection.sky_sigma)
     return Detections(peaks[order], (segments > 0) | above, segments)
+
+
+def _one_per_saturated_region(peaks: NDArray[np.float64], coadd: Coadd) -> NDArray[np.float64]:
+    """Peaks on or around one saturated region replaced by the middle of the region.
+
+    Regions are those saturated in any band, grown by two seeing FWHM; one that no peak is
+    on (a bleed trail, a masked ghost) makes no source.
+    """
+    saturated = coadd.plane("SAT").any(axis=0)
+    if not saturated.any() or len(peaks) == 0:
+        return peaks
+    fwhm = _mean_fwhm(coadd)
+    grown = ndimage.distance_transform_edt(~saturated) <= 2 * fwhm
+    regions, _ = ndimage.label(grown, np.ones((3, 3)))
+    of_peak = regions[tuple(peaks.astype(int).T)]
+    hit = np.unique(of_peak[of_peak > 0])
+    middles = ndimage.center_of_mass(saturated, regions, hit)
+    return np.concatenate([peaks[of_peak == 0], np.array(middles, float).reshape(-1, 2)])
+
+
+def _mean_fwhm(coadd: Coadd) -> float:
+    """Seeing FWHM in pixels, the mean of the bands."""
+    return float(np.mean([psf.fwhm_px(stamp) for stamp in coadd.psfs]))
 
 
 def _in_empty_footprints(
@@ -175,10 +200,10 @@ def laplacian_peaks(
     weights = _band_weights(coadd, 1.0)
     image = np.tensordot(weights, _filled(coadd.image, coadd), 1)
     variance = np.tensordot(weights**2, _filled(coadd.variance, coadd), 1)
-    fwhm = float(np.mean([psf.fwhm_px(stamp) for stamp in coadd.psfs]))
+    fwhm = _mean_fwhm(coadd)
 
     def blur(array: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-        return ndimage.gaussian_filter(array, fwhm / FWHM_PER_SIGMA, mode="constant")
+        return ndimage.gaussian_filter(array, fwhm / FWHM_PER_SIGMA, mode="nearest")
 
     above = detection.image > config.threshold_sigma * detection.sky_sigma
     possible = detection.valid & ndimage.binary_dilation(above, np.ones((3, 3), bool))
@@ -188,7 +213,8 @@ def laplacian_peaks(
     for width in config.log_widths_fwhm:
 
         def sharpen(array: NDArray[Any], sigma: float = width * fwhm) -> NDArray[Any]:
-            return -ndimage.gaussian_laplace(array, sigma, mode="constant")
+            # Zeros beyond the edge would make a peak of every source that it cuts.
+            return -ndimage.gaussian_laplace(array, sigma, mode="nearest")
 
         response = sharpen(image)
         of_a_star = sharpen(star)[IMPULSE_PX, IMPULSE_PX] / star.max()

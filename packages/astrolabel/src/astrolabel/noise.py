@@ -62,6 +62,23 @@ def source_free_sky(image: NDArray[np.float32], valid: NDArray[np.bool_]) -> Sky
     return sky
 
 
+def flat_tops(
+    image: NDArray[np.float32], variance: NDArray[np.float32], valid: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """(H, W) bool: pixels that look saturated, for images that come without a mask.
+
+    A pixel and its eight neighbours within 0.1 % of each other, 50 sigma above the sky: no
+    source seen through the atmosphere is that flat.
+    """
+    data = fill_invalid(image, valid)
+    highest, lowest = (f(data, 3, mode="nearest") for f in (_highest, _lowest))
+    flat = (highest - lowest < 1e-3 * highest) & (data > 50 * np.sqrt(np.maximum(variance, 0)))
+    return np.asarray(ndimage.binary_dilation(flat & valid, np.ones((3, 3), bool)))
+
+
+_highest, _lowest = ndimage.maximum_filter, ndimage.minimum_filter
+
+
 def sky_variance(
     variance: NDArray[np.float32], valid: NDArray[np.bool_], sources: NDArray[np.bool_]
 ) -> NDArray[np.float32]:

@@ -185,21 +185,23 @@ def read(files: CoaddFiles, known: Characteristics, box: Box | None = None) -> C
     box = frame if box is None else box & frame
     notes = dict(known.notes)
     images, variances, valids = [], [], []
-    masks: list[tuple[NDArray[np.int32], dict[str, int]] | None] = []
+    masks: list[tuple[NDArray[np.int32], dict[str, int]]] = []
     for band, layer in zip(files.bands, files.layers, strict=True):
         image, variance, valid = _band_arrays(files, band, layer, box)
-        masks.append(fits_layers.read_mask(files.mask.get(band, layer), box))
         if variance is None:
             sky = noise.source_free_sky(image, valid)
             image, variance = image - sky.level, sky.rms**2
             valid = valid & (variance > 0)
             notes[f"variance_{band}"] = "rms of the source-free sky, squared; its level subtracted"
+        mask = fits_layers.read_mask(files.mask.get(band, layer), box)
+        if mask is None:
+            mask = noise.flat_tops(image, variance, valid).astype(np.int32), {"SAT": 0}
+            notes[f"mask_{band}"] = "not finite: no data; flat tops: saturated"
+        masks.append(mask)
         images.append(image)
         variances.append(variance)
         valids.append(valid)
-    if all(m is None for m in masks):
-        notes["mask"] = "none given: pixels that are not finite have no data"
-    mask, planes = _one_mask(masks, box.shape)
+    bits, planes = _one_mask(masks, box.shape)
     zeropoints = []
     for band, layer in zip(files.bands, files.layers, strict=True):
         zeropoint = files.zeropoints.get(band, fits_layers.read_zeropoint(layer))
@@ -221,7 +223,7 @@ def read(files: CoaddFiles, known: Characteristics, box: Box | None = None) -> C
         psfs=known.psfs,
         zeropoints=tuple(zeropoints),
         planes=planes,
-        mask=mask,
+        mask=bits,
         wcs=None if wcs is None else wcs.slice(box.slices),
         origin=(origin[0] + box.y0, origin[1] + box.x0),
         tract=files.tract,
@@ -249,20 +251,15 @@ def _band_arrays(
 
 
 def _one_mask(
-    masks: list[tuple[NDArray[np.int32], dict[str, int]] | None], shape: tuple[int, int]
-) -> tuple[NDArray[np.int32] | None, dict[str, int]]:
+    masks: list[tuple[NDArray[np.int32], dict[str, int]]], shape: tuple[int, int]
+) -> tuple[NDArray[np.int32], dict[str, int]]:
     """The bands' masks on one set of bits: files number the same plane differently."""
     planes: dict[str, int] = {}
-    for found in masks:
-        for plane in sorted(found[1], key=found[1].__getitem__) if found else ():
+    for _, own in masks:
+        for plane in sorted(own, key=own.__getitem__):
             planes.setdefault(plane, len(planes))
-    if not planes:
-        return None, {}
     out = np.zeros((len(masks), *shape), np.int32)
-    for k, found in enumerate(masks):
-        if found is None:
-            continue
-        bits, own = found
+    for k, (bits, own) in enumerate(masks):
         for plane, bit in own.items():
             out[k] |= ((bits >> bit) & 1) << planes[plane]
     return out, planes
