@@ -105,6 +105,15 @@ def test_images_of_other_sizes_and_without_objects_train_together():
     assert all(torch.isfinite(v) for v in losses.values())
 
 
+def test_a_box_without_area_does_no_harm():
+    whole = sample()
+    boxes = whole.boxes.copy()
+    boxes[1, 2] = boxes[1, 0]
+    broken = Sample(whole.image, boxes, whole.labels, whole.masks)
+    losses = ENGINE.losses(ENGINE.build(tiny(), seed=0), [broken])
+    assert all(torch.isfinite(v) for v in losses.values())
+
+
 def test_a_batch_without_any_object_still_reaches_every_head():
     model = ENGINE.build(tiny(), seed=0)
     sum(ENGINE.losses(model, [sample(32, 32, ())]).values()).backward()
