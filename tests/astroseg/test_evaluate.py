@@ -153,6 +153,31 @@ def test_a_document_brings_its_info_and_its_own_category_ids(tmp_path: Path) -> 
     assert second.info["predictions"]["engine"] == "torchvision"
 
 
+def test_the_file_beside_a_bare_list_says_what_made_it(tmp_path: Path) -> None:
+    made = scene(seed=1, images=3)
+    truth, plain = made.save(tmp_path)
+    beside = {"info": {"engine": "torchvision"}, "images": made.truth["images"][:2]}
+    beside["categories"] = made.truth["categories"]
+    plain.write_text(json.dumps([p for p in made.predictions if p["image_id"] < 3]))
+    plain.with_suffix(".info.json").write_text(json.dumps(beside))
+    data = read(truth, plain)
+    assert data.prediction_info == {"engine": "torchvision"}
+    assert data.without_predictions == (3,)
+    beside["categories"] = [{"id": 1, "name": "galaxy"}, {"id": 2, "name": "quasar"}]
+    plain.with_suffix(".info.json").write_text(json.dumps(beside))
+    with pytest.raises(InputError, match="quasar"):
+        read(truth, plain)
+
+
+def test_a_tile_predicted_from_its_cube_is_the_tile(tmp_path: Path) -> None:
+    made = scene(images=1)
+    made.truth["images"][0]["astro"] = {"cube": "cubes/deep_1.fits"}
+    truth, path = made.save(tmp_path)
+    images = [{**made.truth["images"][0], "file_name": "elsewhere/deep_1.fits"}]
+    path.write_text(json.dumps({"images": images, "annotations": made.predictions}))
+    assert len(read(truth, path).detections) == len(made.predictions)
+
+
 def test_images_not_in_the_document_are_counted(tmp_path: Path) -> None:
     made = scene(images=3)
     truth, _ = made.save(tmp_path)

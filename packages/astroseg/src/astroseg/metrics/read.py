@@ -32,8 +32,9 @@ def read(truth: str | Path, predictions: str | Path) -> EvaluationSet:
         ignore. Or a list of Detectron2 records, images numbered from 1 in its order.
     predictions : COCO results, ``[{image_id, category_id, bbox, score, segmentation}]``,
         with the truth's category ids; or an object that holds such a list under
-        ``predictions`` or ``annotations``, with ``info`` and, if it numbers them otherwise,
-        ``categories``, which are matched to the truth's by name.
+        ``predictions`` or ``annotations``, with ``info``, ``images`` and ``categories``
+        (matched to the truth's by name). Beside a bare list ``NAME.json``, a file
+        ``NAME.info.json`` may hold these three; `astroseg.predict` writes it.
 
     Raises
     ------
@@ -49,6 +50,9 @@ def read(truth: str | Path, predictions: str | Path) -> EvaluationSet:
     class_of = _classes(doc, truth)
     index = {image.id: k for k, image in enumerate(images)}
     entries, head = _results(read_json(predictions), predictions)
+    beside = predictions.with_suffix(".info.json")
+    if not head and beside.is_file():
+        head = _side_file(beside)
     names = tuple(doc_name for doc_name, _ in class_of.values())
     label_of_truth = {key: label for key, (_, label) in class_of.items()}
     label_of_prediction = _match_classes(head, names, label_of_truth, predictions)
@@ -139,6 +143,18 @@ def _results(doc: Any, path: Path) -> tuple[list[_Entry], dict[str, Any]]:
     return entries, head
 
 
+def _side_file(path: Path) -> dict[str, Any]:
+    """What lies beside a bare list of predictions."""
+    head = read_json(path)
+    if not isinstance(head, dict):
+        raise InputError(
+            "is no JSON object with info, images and categories",
+            file=path,
+            remedy="predict again, or remove it",
+        )
+    return head
+
+
 def _match_classes(
     head: _Entry, names: tuple[str, ...], label_of: Mapping[int, int], path: Path
 ) -> dict[int, int]:
@@ -177,11 +193,12 @@ def _check_images(
             remedy="predict on the images of the truth file, keeping their ids",
         )
     for item in head.get("images") or []:
-        ours, theirs = images[index[item["id"]]].file_name, _first(item.get("file_name", ""))
+        image, theirs = images[index[item["id"]]], _first(item.get("file_name", ""))
+        ours = [_first(name) for name in (image.file_name, image.astro.get("cube")) if name]
         # Stems only: the same tile may be predicted from its cube and shown as a PNG.
-        if ours and theirs and PurePath(ours).stem != PurePath(theirs).stem:
+        if ours and theirs and PurePath(theirs).stem not in {PurePath(o).stem for o in ours}:
             raise InputError(
-                f"image {item['id']} is {theirs} here and {ours} in the truth",
+                f"image {item['id']} is {theirs} here and {ours[0]} in the truth",
                 file=path,
                 remedy="predict on the images of the truth file, keeping their ids",
             )
