@@ -194,7 +194,8 @@ def _check_images(
         )
     for item in head.get("images") or []:
         image, theirs = images[index[item["id"]]], _first(item.get("file_name", ""))
-        ours = [_first(name) for name in (image.file_name, image.astro.get("cube")) if name]
+        names = (image.file_name, image.astro.get("cube"), image.astro.get("files"))
+        ours = [_first(name) for name in names if name]
         # Stems only: the same tile may be predicted from its cube and shown as a PNG.
         if ours and theirs and PurePath(theirs).stem not in {PurePath(o).stem for o in ours}:
             raise InputError(
