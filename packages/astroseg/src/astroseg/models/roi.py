@@ -62,21 +62,21 @@ def pool(
     every = torch.cat(list(boxes))
     regions = torch.cat((image, every), dim=1).float()
     levels = region_levels(every, spec)
-    output = features[0].new_zeros(len(every), features[0].shape[1], size, size)
-    for level in range(len(spec.blocks)):
-        here = torch.nonzero(levels == level).flatten()
+    members = [torch.nonzero(levels == level).flatten() for level in range(len(spec.blocks))]
+    parts = []
+    for level, here in enumerate(members):
         feature = features[level]
         # In float32 also under mixed precision: a bfloat16 coordinate of 1001 is 1000.
-        pooled = roi_align(
+        part = roi_align(
             feature.float(),
             regions[here],
             output_size=size,
             spatial_scale=1.0 / spec.strides[level],
             sampling_ratio=spec.sampling_ratio,
             aligned=True,
-        ).to(feature.dtype)
-        output = output.index_put((here,), pooled)
-    return output
+        )
+        parts.append(part.to(feature.dtype))
+    return torch.cat(parts).index_select(0, torch.argsort(torch.cat(members)))
 
 
 class BoxHead(nn.Sequential):
