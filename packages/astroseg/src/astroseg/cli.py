@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -332,6 +333,8 @@ def _train(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return EXIT_INTERRUPTED
+    if os.environ.get("RANK", "0") != "0":  # torchrun's first process speaks for all
+        return 0
     best = "" if result.best is None else f" (mask AP {result.best[0]:.3f})"
     print(f"{result.checkpoint}{best}")
     return 0
