@@ -14,12 +14,11 @@ from astroseg import __version__
 from astroseg.errors import InputError
 from astroseg.files import sha256, write_json, write_text
 from astroseg.metrics import bins, bootstrap
-from astroseg.metrics.ap_report import ApReport, ap_report
-from astroseg.metrics.classification import Classification, Sweep, classify, sweep
-from astroseg.metrics.deblending import Deblending, deblend
-from astroseg.metrics.detection import Detection, detect
+from astroseg.metrics.ap_report import ap_report
+from astroseg.metrics.classification import classify, sweep
+from astroseg.metrics.deblending import deblend
+from astroseg.metrics.detection import detect
 from astroseg.metrics.matching import (
-    Candidates,
     Pairs,
     box_candidates,
     mask_candidates,
@@ -27,6 +26,7 @@ from astroseg.metrics.matching import (
 )
 from astroseg.metrics.objects import EvaluationSet
 from astroseg.metrics.read import read
+from astroseg.metrics.results import Evaluated, Metrics
 
 SCHEMA = 1
 """Of metrics.json; raised when a field changes its meaning."""
@@ -70,55 +70,6 @@ class EvaluateConfig:
         for problem, good in checks.items():
             if not good:
                 raise InputError(problem, remedy="change that option")
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """Everything `metrics.json` holds.
-
-    Attributes
-    ----------
-    schema : version of this layout.
-    info : program, library versions, configuration, files and what the files say of
-        themselves (engine, checkpoint).
-    counts : what there was, and what was left out, by a name that says why.
-    box_ap, mask_ap : AP; mask_ap is None where a file has no masks.
-    detection, classification, deblending, sweep : see their modules.
-    """
-
-    schema: int
-    info: dict[str, Any]
-    counts: dict[str, int]
-    box_ap: ApReport
-    mask_ap: ApReport | None
-    detection: Detection
-    classification: Classification
-    deblending: Deblending
-    sweep: Sweep
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluated:
-    """A test set with its metrics and the pairs behind them, for the page's pictures.
-
-    Attributes
-    ----------
-    data : truth and detections.
-    pairs : those that matched.
-    box_iou : candidates' IoU of boxes.
-    mask_iou : of masks, None where there are none.
-    attributes : what metrics are binned by.
-    placed : where each detection falls, by attribute.
-    metrics : the numbers.
-    """
-
-    data: EvaluationSet
-    pairs: Pairs
-    box_iou: Candidates
-    mask_iou: Candidates | None
-    attributes: tuple[bins.Attribute, ...]
-    placed: dict[str, bins.Placed]
-    metrics: Metrics
 
 
 def evaluate(truth: Path, predictions: Path, out: Path, config: EvaluateConfig) -> Metrics:

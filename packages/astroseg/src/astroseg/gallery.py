@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,9 +9,7 @@ from astroseg import pictures, plots
 from astroseg.metrics.bootstrap import per_image
 from astroseg.metrics.matching import iou_of_pairs
 from astroseg.metrics.objects import Objects
-
-if TYPE_CHECKING:
-    from astroseg.evaluate import Evaluated
+from astroseg.metrics.results import Evaluated
 
 STAMPS = 8
 """Objects of each kind: one row of a page."""

@@ -10,17 +10,14 @@ import html
 import json
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from astroseg import plots
 from astroseg.gallery import example_iou, tile_rows, typical_tile, worst_objects
 from astroseg.metrics.ap import SIZES
 from astroseg.metrics.ap_report import ApReport, ApScores
+from astroseg.metrics.bins import Attribute
 from astroseg.metrics.bootstrap import Interval
-
-if TYPE_CHECKING:
-    from astroseg.evaluate import Evaluated, Metrics
-    from astroseg.metrics.bins import Attribute
+from astroseg.metrics.results import Evaluated, Metrics
 
 DEPTH = 0.8
 """Completeness that defines the depth: the paper judges its star samples near it (4.2)."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from astroseg.evaluate import Metrics
 from astroseg.metrics.ap_report import ApReport
 from astroseg.metrics.bootstrap import Interval
+from astroseg.metrics.results import Metrics
 
 
 def summarise(metrics: Metrics) -> str:
