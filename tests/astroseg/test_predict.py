@@ -98,10 +98,12 @@ def test_image_given_by_name_gives_what_the_dataset_gives(
     planes = fits.getdata(cube)
     names = []
     for number, plane in enumerate(planes):
-        names.append(str(tmp_path / f"{number}.fits"))
+        names.append(str(tmp_path / f"calexp-{number}-9813-4,5.fits"))
         fits.PrimaryHDU(plane).writeto(names[-1])
     split = json.loads(run(checkpoint, [",".join(names)], tmp_path / "c").results.read_text())
     assert split == alone
+    with pytest.raises(InputError, match=r"none\.fits: there is no such image"):
+        run(checkpoint, [f"{names[0]},{tmp_path}/none.fits"], tmp_path / "d")
 
 
 def test_tiles_find_what_the_whole_image_finds(tmp_path: Path, checkpoint: Path) -> None:

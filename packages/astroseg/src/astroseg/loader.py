@@ -81,7 +81,7 @@ def band_order(
             raise InputError(
                 f"has the bands {', '.join(names)}, not {', '.join(missing)}",
                 file=record.files[0],
-                remedy="give bands it has with --bands, or images of those bands",
+                remedy="use images of those bands, or train with others (--bands)",
             )
         order = tuple(names.index(band) for band in bands)
     else:
@@ -90,7 +90,7 @@ def band_order(
         raise InputError(
             f"has {len(order)} bands, not {channels}",
             file=record.files[0],
-            remedy="use images of the same bands, or choose bands with --bands",
+            remedy="use images of the same bands, or train with others (--bands)",
         )
     return order
 

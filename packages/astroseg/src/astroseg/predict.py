@@ -212,7 +212,7 @@ def _matching_ids(
 
 def _record(text: str, number: int) -> ImageRecord:
     """An image given by name alone: what else is known comes from its header."""
-    files = tuple(Path(name) for name in text.split(","))
+    files = _files(text)
     pixels = read_pixels(files)
     header = pixels.header
     zeropoint = [header.get(f"ZP{i}", header.get("MAGZERO")) for i in range(len(pixels.planes))]
@@ -226,6 +226,19 @@ def _record(text: str, number: int) -> ImageRecord:
         zeropoint=tuple(float("nan") if z is None else float(z) for z in zeropoint),
         wcs=header if "CTYPE1" in header else None,
     )
+
+
+def _files(text: str) -> tuple[Path, ...]:
+    """Files joined by commas, which may be part of their names, too, as of HSC's patches."""
+    files: list[Path] = []
+    name = ""
+    for piece in text.split(","):
+        name = f"{name},{piece}" if name else piece
+        if Path(name).is_file():
+            files.append(Path(name))
+            name = ""
+    # What is no file is named by the error of reading it.
+    return (*files, Path(name)) if name else tuple(files)
 
 
 def _finished(job: _Job, record: ImageRecord, out: Path, overlay: bool) -> dict[str, Any]:
