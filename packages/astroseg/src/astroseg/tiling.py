@@ -38,7 +38,6 @@ class Tile:
         inside: NDArray[np.bool_] = (x >= x0) & (x < x1) & (y >= y0) & (y < y1)
         return inside
 
-
     def cuts(self, boxes: NDArray[np.float32]) -> NDArray[np.bool_]:
         """(N,) bool: which boxes end at an edge of the tile, within a pixel of it, beyond
         which the core goes no further but the image may."""

@@ -133,4 +133,3 @@ def _columns(
         score=np.concatenate([row[3] for row in rows]).astype(np.float64),
         crowd=np.zeros(len(boxes), np.bool_),
     )
-
