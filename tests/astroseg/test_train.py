@@ -150,7 +150,16 @@ def start(
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT, *map(str, skies), str(out), config.schedule, str(stop_at)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
     )
+
+
+def has_processes(session: int) -> bool:
+    try:
+        os.killpg(session, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @pytest.mark.slow
@@ -161,10 +170,28 @@ def test_process_killed_for_good_and_started_again_gives_the_same_losses(
     reference: tuple[Path, TrainResult],
 ) -> None:
     out = tmp_path / "run"
-    assert start(skies, out, config, stop_at=2 * 7 + 1).wait() == -signal.SIGKILL
+    process = start(skies, out, config, stop_at=2 * 7 + 1)
+    assert process.wait() == -signal.SIGKILL
     assert sorted(losses(out)) == list(range(1, 8))
     assert start(skies, out, config, stop_at=-1).wait() == 0
     assert losses(out) == pytest.approx(losses(reference[0]), rel=0, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_loader_does_not_outlive_a_trainer_that_is_killed(
+    tmp_path: Path, config: TrainConfig
+) -> None:
+    # Samples larger than a pipe holds: a worker that is left alone waits on it for ever.
+    path = write_sky_set(tmp_path, 3, size=128)
+    process = start((path, path), tmp_path / "run", config, stop_at=5)
+    assert process.wait() == -signal.SIGKILL
+    until = time.monotonic() + 20
+    while has_processes(process.pid) and time.monotonic() < until:
+        time.sleep(0.1)
+    left = has_processes(process.pid)
+    if left:
+        os.killpg(process.pid, signal.SIGKILL)
+    assert not left
 
 
 @pytest.mark.slow

@@ -7,8 +7,10 @@ where a run was interrupted.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -364,6 +366,16 @@ def _quiet_worker(_: int) -> None:
     # Ctrl-C reaches the whole process group; the trainer alone answers it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this worker when the trainer is killed: else it would wait forever, with its
+    memory, for somebody to read the samples it has ready."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def default_workers(on_gpu: bool) -> int:
