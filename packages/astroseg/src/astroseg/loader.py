@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as MapDataset
 
 from astroseg.augment import Objects, View, decode, random_view, turn, view_objects, whole
 from astroseg.config import DataConfig
@@ -210,7 +211,7 @@ class Ticket:
     index: int
 
 
-class Samples:
+class Samples(MapDataset[Any]):
     """Samples of a dataset by ticket.
 
     Errors the user can mend are returned, not raised: a worker's traceback would bury

@@ -212,11 +212,11 @@ class _Run:
     def _start_stage(self, stage: Stage) -> None:
         groups = self.plan.engine.param_groups(self.model, stage.freeze)
         groups = [values for values in groups if values["params"]]
-        common = {"lr": stage.lr, "weight_decay": stage.weight_decay}
+        rate, decay = stage.lr, stage.weight_decay
         if stage.optimizer == "sgd":
-            self.optimizer = torch.optim.SGD(groups, momentum=stage.momentum, **common)
+            self.optimizer = torch.optim.SGD(groups, rate, stage.momentum, weight_decay=decay)
         else:
-            self.optimizer = torch.optim.AdamW(groups, **common)
+            self.optimizer = torch.optim.AdamW(groups, rate, weight_decay=decay)
         if self._stored_optimizer is not None:
             self.optimizer.load_state_dict(dict(self._stored_optimizer))
             self._stored_optimizer = None
