@@ -96,14 +96,19 @@ def test_run_writes_models_state_and_every_step_of_the_log(
     assert header.meta["bands"] == '["g", "r", "i"]'
 
 
-@pytest.mark.parametrize("step", [1, 3, 5, 6, 11])
+# The first stage ends with step 5.
+@pytest.mark.parametrize(
+    ("step", "save_every"), [(1, 2), (3, 2), (4, 1), (5, 1), (5, 2), (5, 5), (6, 1), (11, 5)]
+)
 def test_run_stopped_at_a_step_and_resumed_gives_the_same_losses_and_weights(
     tmp_path: Path,
     step: int,
+    save_every: int,
     skies: tuple[Path, Path],
     config: TrainConfig,
     reference: tuple[Path, TrainResult],
 ) -> None:
+    config = dataclasses.replace(config, save_every=save_every)
     # Two parts a step: odd calls die between the parts of one.
     broken = SmallEngine(stop_at=2 * step + 1)
     with pytest.raises(Killed):

@@ -187,7 +187,7 @@ class _Run:
         plan, place = self.plan, locate(self.plan.lengths, self.step)
         stage = plan.schedule.stages[place.stage]
         if self.optimizer is None or place.step == 0:
-            self._start_stage(stage)
+            self._start_stage(stage, begun=place.step > 0)
         assert self.optimizer is not None
         rate = learning_rate(stage, place.step, plan.lengths[place.stage])
         for values in self.optimizer.param_groups:
@@ -209,7 +209,7 @@ class _Run:
         self._average_weights()
         return losses | {"lr": rate, "gradient_norm": float(norm)}
 
-    def _start_stage(self, stage: Stage) -> None:
+    def _start_stage(self, stage: Stage, *, begun: bool) -> None:
         groups = self.plan.engine.param_groups(self.model, stage.freeze)
         groups = [values for values in groups if values["params"]]
         rate, decay = stage.lr, stage.weight_decay
@@ -217,9 +217,10 @@ class _Run:
             self.optimizer = torch.optim.SGD(groups, rate, stage.momentum, weight_decay=decay)
         else:
             self.optimizer = torch.optim.AdamW(groups, rate, weight_decay=decay)
-        if self._stored_optimizer is not None:
+        # A state saved on the last step of a stage holds the optimizer of that stage.
+        if begun and self._stored_optimizer is not None:
             self.optimizer.load_state_dict(dict(self._stored_optimizer))
-            self._stored_optimizer = None
+        self._stored_optimizer = None
 
     def _backward(self, parts: Sequence[Sequence[Sample]]) -> dict[str, float]:
         totals: dict[str, torch.Tensor] = {}
