@@ -1,28 +1,54 @@
-# make demo   set up, simulate a patch, label it, draw it      make test   set up, run all tests
-# make lint   ruff and mypy                                    make bench  the numbers the docs quote
+# make demo   set up, simulate sky, label it, train a model on the labels, judge it
+# make test   set up, run every test
+# make lint   ruff and mypy
+# make bench  the numbers the docs quote
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    ?= $(VENV)/bin
-OUT    ?= demo
-SIZE   ?= 1050
+
+# The demo's size: a training sky of 64 tiles, a test sky of 9, four minutes of training.
+OUT        ?= demo
+TRAIN_SIZE ?= 2048
+TEST_SIZE  ?= 768
+STEPS      ?= 1800
 
 # Threads inside numpy's libraries fight with the worker processes for the same cores.
-export OMP_NUM_THREADS ?= 1
+LABEL = OMP_NUM_THREADS=1 $(BIN)/astrolabel
+MAKE_COCO = $(LABEL) make-coco --manifest data_manifests/demo.yaml --jobs 2
+TRAIN = $(BIN)/astroseg train $(OUT)/labels/train/coco.json --model tiny
 
 .PHONY: demo run-demo test lint bench clean
 
 demo: $(VENV)/demo.ready
 	$(MAKE) run-demo
 
-# What the demo does once all is installed; also run by the integration test, smaller.
+# What the demo does once all is installed; the integration test runs it too, smaller.
 run-demo:
-	$(BIN)/astrolabel simulate $(OUT)/sky --size $(SIZE)
-	$(BIN)/astrolabel make-coco --manifest data_manifests/demo.yaml --root $(OUT)/sky --out $(OUT)/labels --jobs 2
-	$(BIN)/astrolabel validate $(OUT)/labels/coco.json
-	$(BIN)/astrolabel preview $(OUT)/labels/coco.json --out $(OUT)/labels/preview
+	$(LABEL) simulate $(OUT)/sky/train --size $(TRAIN_SIZE) --seed 1
+	$(LABEL) simulate $(OUT)/sky/test --size $(TEST_SIZE) --seed 2
+	$(MAKE_COCO) --root $(OUT)/sky/train --out $(OUT)/labels/train
+	$(MAKE_COCO) --root $(OUT)/sky/test --out $(OUT)/labels/test
+	$(LABEL) validate $(OUT)/labels/train/coco.json
+	$(LABEL) preview $(OUT)/labels/test/coco.json
+	rm -rf $(OUT)/model $(OUT)/untrained
+	@echo "--- one step with a learning rate of 1e-9: the model before training"
+	$(TRAIN) --out $(OUT)/untrained --steps 1 --lr 1e-9 --quiet
+	@echo "--- from scratch"
+	$(TRAIN) --out $(OUT)/model --steps $(STEPS)
+	for model in untrained model; do \
+	  $(BIN)/astroseg predict $(OUT)/$$model/last.safetensors $(OUT)/labels/test/coco.json \
+	    --score 0.02 --out $(OUT)/predictions/$$model --quiet || exit; done
+	$(BIN)/astroseg evaluate $(OUT)/labels/test/coco.json \
+	  $(OUT)/predictions/untrained/predictions.json --out $(OUT)/evaluation/untrained > /dev/null
+	$(BIN)/astroseg evaluate $(OUT)/labels/test/coco.json \
+	  $(OUT)/predictions/model/predictions.json --out $(OUT)/evaluation/model \
+	  --beside $(OUT)/evaluation/untrained/metrics.json
 	@echo
-	@echo "labels:    $(OUT)/labels/coco.json"
-	@echo "pictures:  $(OUT)/labels/preview/index.html"
+	@echo "labels:      $(OUT)/labels/train/coco.json, $(OUT)/labels/test/coco.json"
+	@echo "pictures:    $(OUT)/labels/test/preview/index.html"
+	@echo "model:       $(OUT)/model/last.safetensors"
+	@echo "predictions: $(OUT)/predictions/model/predictions.json, catalog.fits and overlays/"
+	@echo "report:      $(OUT)/evaluation/model/report.html"
 
 test: $(VENV)/test.ready
 	$(BIN)/python -m pytest
@@ -33,18 +59,21 @@ lint: $(VENV)/test.ready
 	$(BIN)/mypy
 
 bench: $(VENV)/test.ready
-	$(BIN)/python benchmarks/speed.py
-	$(BIN)/python benchmarks/labels.py
-	$(BIN)/python benchmarks/hsc_cutout.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/speed.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/labels.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/deblend_speed.py
+	$(BIN)/python benchmarks/evaluate_speed.py
+	$(BIN)/python benchmarks/predict_memory.py
+	$(BIN)/python benchmarks/loader_speed.py
 
-$(VENV)/demo.ready: packages/astrolabel/pyproject.toml
+$(VENV)/demo.ready: packages/astrolabel/pyproject.toml packages/astroseg/pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -e "packages/astrolabel[simulate]"
+	$(BIN)/python -m pip install --quiet -e "packages/astrolabel[simulate,parquet]" -e "packages/astroseg[parquet]"
 	touch $@
 
-$(VENV)/test.ready: $(VENV)/demo.ready pyproject.toml packages/astroseg/pyproject.toml
-	$(BIN)/python -m pip install --quiet -e "packages/astrolabel[simulate,parquet]" -e "packages/astroseg[parquet]" --group dev
+$(VENV)/test.ready: $(VENV)/demo.ready pyproject.toml
+	$(BIN)/python -m pip install --quiet --group dev
 	touch $@
 
 clean:

@@ -8,23 +8,33 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("galsim", reason="the demo simulates: pip install astrolabel[simulate]")
+pytest.importorskip("torch", reason="the demo trains: pip install astroseg")
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_the_demo_ends_in_labels_and_pictures(tmp_path):
+def test_the_demo_ends_in_labels_a_model_and_a_report(tmp_path):
+    sizes = ["TRAIN_SIZE=300", "TEST_SIZE=256", "STEPS=4"]
     done = subprocess.run(
-        ["make", "run-demo", f"OUT={tmp_path}", "SIZE=400", f"BIN={Path(sys.executable).parent}"],
+        ["make", "run-demo", f"OUT={tmp_path}", f"BIN={Path(sys.executable).parent}", *sizes],
         cwd=ROOT,
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert str(tmp_path / "labels/coco.json") in done.stdout
-    document = json.loads((tmp_path / "labels/coco.json").read_text())
-    truth = json.loads((tmp_path / "sky/truth.json").read_text())
+    document = json.loads((tmp_path / "labels/train/coco.json").read_text())
+    truth = json.loads((tmp_path / "sky/train/truth.json").read_text())
+    own = [a for a in document["annotations"] if "peak_outside" not in a["attributes"]["flags"]]
     # Two thirds of the sources or more have a label with a class of the catalog.
-    assert len(document["annotations"]) > 0.6 * len(truth["annotations"])
+    assert len(own) > 0.66 * len(truth["annotations"])
     assert {c["name"] for c in document["categories"]} == {"galaxy", "star"}
-    assert (tmp_path / "labels/preview/index.html").exists()
-    assert len(list((tmp_path / "labels/preview").glob("*.png"))) == len(document["images"])
+    assert (tmp_path / "labels/test/preview/index.html").exists()
+    assert (tmp_path / "model/last.safetensors").exists()
+    metrics = json.loads((tmp_path / "evaluation/model/metrics.json").read_text())
+    n_test = len(json.loads((tmp_path / "labels/test/coco.json").read_text())["annotations"])
+    assert metrics["counts"]["truths"] == n_test > 20
+    assert "<html" in (tmp_path / "evaluation/model/report.html").read_text()[:200]
+    # The trained model's numbers are printed beside the untrained one's.
+    assert "this  untrained" in done.stdout
+    for named in ("labels/test/coco.json", "evaluation/model/report.html"):
+        assert str(tmp_path / named) in done.stdout

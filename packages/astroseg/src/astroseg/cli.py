@@ -277,6 +277,9 @@ def _add_evaluate(one: argparse.ArgumentParser) -> None:
     one.add_argument("--band", help="of the magnitudes to bin by")
     one.add_argument("--resamples", type=_count, help="bootstrap draws over images")
     one.add_argument("--no-report", action="store_true", help="metrics.json only")
+    one.add_argument(
+        "--beside", type=Path, metavar="metrics.json", help="print another model's numbers too"
+    )
     one.set_defaults(run=_evaluate)
 
 
@@ -352,7 +355,7 @@ def _predict(options: argparse.Namespace) -> int:
 
 def _evaluate(options: argparse.Namespace) -> int:
     from astroseg.evaluate import EvaluateConfig, evaluate
-    from astroseg.summary import summarise
+    from astroseg.summary import beside, summarise
 
     given = {
         "score_threshold": options.score,
@@ -361,7 +364,10 @@ def _evaluate(options: argparse.Namespace) -> int:
         "report": False if options.no_report else None,
     }
     config = EvaluateConfig(**{k: v for k, v in given.items() if v is not None})
-    print(summarise(evaluate(options.truth, options.predictions, options.out, config)))
+    metrics = evaluate(options.truth, options.predictions, options.out, config)
+    print(summarise(metrics))
+    if options.beside is not None:
+        print(beside(metrics, options.beside))
     return 0
 
 

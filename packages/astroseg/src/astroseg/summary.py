@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from astroseg.errors import InputError
+from astroseg.files import read_json
 from astroseg.metrics.ap_report import ApReport
 from astroseg.metrics.bootstrap import Interval
 from astroseg.metrics.results import Metrics
@@ -52,3 +59,44 @@ def _text(interval: Interval) -> str:
 
 def _number(value: float) -> str:
     return "-" if value != value else f"{value:.3f}"
+
+
+def beside(metrics: Metrics, other: Path) -> str:
+    """The headline numbers next to those of another evaluation's metrics.json.
+
+    Raises
+    ------
+    InputError
+        When the other file is not one of this program's.
+    """
+    ours, theirs = dataclasses.asdict(metrics), read_json(other)
+    if not isinstance(theirs, dict) or theirs.get("schema") != metrics.schema:
+        raise InputError(
+            "not a metrics.json of this version", file=other, remedy="evaluate those again"
+        )
+    rows = [
+        ("mask AP", "mask_ap.mean.ap"),
+        ("mask AP50", "mask_ap.mean.ap50"),
+        ("box AP50", "box_ap.mean.ap50"),
+        ("completeness", "detection.completeness"),
+        ("purity", "detection.purity"),
+        *(
+            (f"F1 {name}, matched only", f"classification.classes.{name}.f1")
+            for name in metrics.classification.classes
+        ),
+        ("median mask IoU", "deblending.mask.median"),
+    ]
+    width = max(len(title) for title, _ in rows)
+    lines = [f"{'':{width}}   this  {other.parent.name}"]
+    for title, path in rows:
+        here, there = (_number(_value(values, path)) for values in (ours, theirs))
+        lines.append(f"{title:{width}}  {here:>5}  {there}")
+    return "\n".join(lines)
+
+
+def _value(values: Mapping[str, Any], path: str) -> float:
+    """The value of an interval by its dotted place; NaN where it has none."""
+    found: Any = values
+    for key in (*path.split("."), "value"):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return float("nan") if found is None else float(found)
