@@ -55,3 +55,11 @@ def test_file_that_is_no_json_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match="not text"):
         read_json(tmp_path / "a.json")
+
+
+def test_a_file_is_as_open_as_the_user_makes_files(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "private.bin") as temporary:
+        temporary.write_bytes(b"weights")
+        temporary.chmod(0o600)  # as safetensors leaves it
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "private.bin").stat().st_mode == (tmp_path / "plain").stat().st_mode

@@ -37,6 +37,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as handle:
             os.fsync(handle.fileno())
+        # safetensors makes files that only their owner may read; a model is to be shared.
+        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
         raise OutputError(
@@ -48,6 +50,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         # Gone already after a rename; what is left over would only confuse.
         if temporary.parent.is_dir():
             temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
 
 
 def write_text(path: str | Path, text: str) -> None:
