@@ -123,6 +123,9 @@ class PredictConfig:
     """Format of the sky catalog: fits or parquet."""
     overlays: int = 20
     """Images of which a picture with outlines is written; -1 for all."""
+    overlay_score: float = 0.5
+    """Detections below are not drawn (the paper's threshold): predictions made for AP go
+    down to noise, and nobody could see the sources under them."""
 
 
 def to_dict(config: Any) -> dict[str, Any]:

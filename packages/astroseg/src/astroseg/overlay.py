@@ -27,12 +27,18 @@ WHITE_PERCENTILE = 99.7
 
 
 def write_overlay(
-    path: Path, flux: NDArray[np.float32], prediction: Prediction, *, pictures: bool
+    path: Path,
+    flux: NDArray[np.float32],
+    prediction: Prediction,
+    *,
+    pictures: bool,
+    score: float = 0.5,
 ) -> None:
     """Write a PNG with one-pixel outlines, first row below as on the sky.
 
     Parameters
     ----------
+    score : detections below are not drawn: a list made for AP goes down to noise.
     flux : (C, H, W) float32; of three bands or more the third is red and the first blue.
     pictures : whether the values are those of an ordinary picture: red first, 0 to 255,
         first row on top.
@@ -40,7 +46,10 @@ def write_overlay(
     base = _as_picture(flux) if pictures else _as_sky(flux)
     scale = max(1, min(4, LONGEST_SIDE // max(base.shape[:2])))
     image = base.repeat(scale, axis=0).repeat(scale, axis=1)
-    for mask, label in zip(prediction.masks, prediction.labels, strict=True):
+    drawn = zip(prediction.masks, prediction.labels, prediction.scores, strict=True)
+    for mask, label, confidence in drawn:
+        if confidence < score:
+            continue
         bitmap, (y, x) = decode_tight(mask)
         if not bitmap.size:
             continue

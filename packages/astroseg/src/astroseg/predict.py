@@ -41,6 +41,8 @@ RESULTS_NAME = "predictions.json"
 INFO_NAME = "predictions.info.json"
 CATALOG_NAME = "catalog"
 OVERLAYS_NAME = "overlays"
+NO_MATTER = ("device", "overlays", "overlay_score")
+"""Options that the detections do not depend on: a run goes on whatever they are."""
 PARTS_NAME = "parts"
 
 
@@ -169,7 +171,7 @@ def _job(
         "checkpoint": sha256(checkpoint),
         "program": __version__,
         "data": to_dict(data),
-        "config": {k: v for k, v in to_dict(config).items() if k not in ("device", "overlays")},
+        "config": {k: v for k, v in to_dict(config).items() if k not in NO_MATTER},
         "category_ids": ids,
     }
     key = hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
@@ -260,7 +262,13 @@ def _finished(job: _Job, record: ImageRecord, out: Path, overlay: bool) -> dict[
     table = image_catalog(record, prediction, flux, bands, zeros, job.spec.classes)
     write_catalog(path.with_suffix(".fits"), [table])
     if overlay:
-        write_overlay(picture, flux, prediction, pictures=job.data.contrast == "none")
+        write_overlay(
+            picture,
+            flux,
+            prediction,
+            pictures=job.data.contrast == "none",
+            score=job.config.overlay_score,
+        )
     part = {"key": key, "annotations": results(record.id, prediction, job.category_ids)}
     write_json(path, part)
     return part
