@@ -87,6 +87,16 @@ def test_a_source_on_a_tile_edge_is_whole_in_the_halo_and_clipped_in_both_tiles(
     assert (joined & single).sum() / (joined | single).sum() > 0.98
 
 
+def test_masks_below_the_smallest_area_are_no_labels_and_said_so(patch, tmp_path):
+    folder, _ = patch
+    config = LabelConfig(tile=TileConfig(200), mask=MaskConfig(min_area=60))
+    result = run(Inputs((folder,)), tmp_path, config)
+    areas = [a["area"] for a in coco.read(result.coco)["annotations"]]
+    assert min(areas) >= 60
+    assert result.sources["ok"] == len(areas) < 12
+    assert result.sources["skipped:mask below 60 pixels"] == 12 - len(areas)
+
+
 def test_jobs_change_nothing(patch, tmp_path):
     folder, _ = patch
     one = run(Inputs((folder,)), tmp_path / "one", jobs=1).coco.read_bytes()

@@ -100,14 +100,13 @@ def label_tile(
     for k, source in enumerate(sources):
         state = source.state
         clipped = source.mask.clipped(core) if source.mask is not None else None
-        if state == "ok" and clipped is None:
-            state = "skipped:outside the tile"
-        elif state == "ok":
+        if clipped is None:
+            state = "skipped:outside the tile" if state == "ok" else state
+        elif clipped.area < config.mask.min_area:
+            state, clipped = f"skipped:mask below {config.mask.min_area} pixels", None
+        else:
             state = classes.state[k]
-        keep = state == "ok" or (
-            config.classify.keep_unmatched and clipped is not None and source.state == "ok"
-        )
-        if keep and clipped is not None and clipped.area >= config.mask.min_area:
+        if clipped is not None and (state == "ok" or config.classify.keep_unmatched):
             annotations.append(
                 coco.annotation(
                     mask=clipped.pixels,
