@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-# Machines that run tests are busy; a slow example is not a wrong one.
-settings.register_profile("astro", deadline=None, max_examples=50, print_blob=True)
+# Machines that run tests are busy; a slow example is not a wrong one. Continuous integration
+# takes the same examples every time: new ones are for people, who can look into them.
+settings.register_profile(
+    "astro", deadline=None, max_examples=50, print_blob=True, derandomize="CI" in os.environ
+)
 settings.load_profile("astro")
 
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
