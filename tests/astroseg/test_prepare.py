@@ -80,7 +80,7 @@ def test_checkpoints_structure_goes_on_with_other_bands_and_classes(tmp_path: Pa
     header = read_header(first)
     assert header.spec is not None
     follow = TrainConfig(weights=str(first), data=DataConfig(contrast="lupton"))
-    spec = training_spec(follow, 4, ("a", "b", "c"))
+    spec = training_spec(follow, 4, ("a", "b", "c"), first)
     assert (spec.classes, spec.channels) == (("a", "b", "c"), 4)
     assert spec.norm == header.spec.norm
     assert np.allclose(spec.pixel_mean, PIXEL_STATISTICS["lupton"][0])

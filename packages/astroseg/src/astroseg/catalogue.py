@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
+from astroseg.download import CACHE_VARIABLE, cache_folder
 from astroseg.engines import ENGINES, get_engine
 from astroseg.engines.base import Engine
 from astroseg.errors import InputError
 from astroseg.models.spec import MODELS, PLANNED, model_spec
-
-ORIGIN = {
-    "tiny": ("none: trains from scratch", "-"),
-}
-"""Where weights to start from come from, and their licence, where not the usual ones."""
-
-ZOO = ("Detectron2 model zoo (COCO), converted", "CC BY-SA 3.0 as published there")
+from astroseg.pretrained import PRETRAINED
 
 
 def models_table() -> str:
@@ -27,17 +24,34 @@ def models_table() -> str:
             engines.append(get_engine(name))
         except InputError as error:
             absent.append(f"engine {name}: {error}")
-    rows = [("model", "engines", "parameters", "weights to start from", "their licence")]
+    rows = [("model", "engines", "parameters")]
     for name in MODELS:
-        origin, licence = ORIGIN.get(name, ZOO)
         names = ", ".join(engine.name for engine in engines)
-        rows.append((name, names, f"{parameters(engines[0], name) / 1e6:.2f} M", origin, licence))
+        rows.append((name, names, f"{parameters(engines[0], name) / 1e6:.2f} M"))
+    lines = [*_aligned(rows), "", "Parameters are for three bands and two classes."]
+    lines += [f"Not in this version: {', '.join(PLANNED)}."] if PLANNED else []
+    return "\n".join([*lines, *absent, "", *weights_table()])
+
+
+def weights_table() -> list[str]:
+    """Lines on the pre-trained weights that fit a model of this version."""
+    rows = [("--weights", "for", "trained on", "hash", "licence")]
+    for one in PRETRAINED.values():
+        if models := [name for name in one.models if name in MODELS]:
+            known = one.digest or "none published"
+            rows.append((one.name, ", ".join(models), one.data, known, one.licence))
+    return [
+        *_aligned(rows),
+        "",
+        f"Downloaded once to {cache_folder()} ({CACHE_VARIABLE} names another folder).",
+        "Hashes are as much as is published; the whole one is recorded with the first download.",
+    ]
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
-    lines = [line.rstrip() for line in lines]
-    lines += ["", "Parameters are for three bands and two classes."]
-    lines += [f"Not in this version: {', '.join(PLANNED)}."] if PLANNED else []
-    return "\n".join([*lines, *absent])
+    return [line.rstrip() for line in lines]
 
 
 def parameters(engine: Engine, name: str) -> int:

@@ -31,7 +31,7 @@ examples:
   a small model from scratch, on a CPU, in minutes:
     astroseg train train.json --val val.json --model tiny --out run
   the paper's recipe, from weights pre-trained on other pictures:
-    astroseg train train.json --val val.json --model r101-fpn --weights r101.safetensors \\
+    astroseg train train.json --val val.json --model r101-fpn --weights r101-fpn-coco \\
         --contrast lupton --out run
   any number of bands, chosen by name, as asinh(flux / sigma):
     astroseg train train.json --model r50-fpn --bands g,r,i,z,y --out run
@@ -141,7 +141,13 @@ def _add_train(one: argparse.ArgumentParser) -> None:
     one.add_argument(
         "--resume", action="store_true", help="go on where the run in --out was interrupted"
     )
-    one.add_argument("--weights", default=d.weights, metavar="FILE", help="start from a checkpoint")
+    one.add_argument(
+        "--weights",
+        default=d.weights,
+        metavar="FILE|NAME",
+        help="start from a checkpoint: ours, Detectron2's, DeepDISC's, torchvision's, or one of "
+        "the names in `astroseg models`, downloaded once",
+    )
     one.add_argument("--engine", default=d.engine, choices=("auto", "torchvision", "detectron2"))
     _add_pixels(one.add_argument_group("data"))
     _add_length(one.add_argument_group("how long and how fast"))

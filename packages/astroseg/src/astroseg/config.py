@@ -48,7 +48,8 @@ class TrainConfig:
     engine: str = "auto"
     """Library that trains it."""
     weights: str = ""
-    """Checkpoint to start from; empty starts from random weights, with group norm where
+    """Checkpoint to start from, or a name in `astroseg.pretrained.PRETRAINED`, which is
+    downloaded once; empty starts from random weights, with group norm where
     the model would need statistics of pre-trained ones."""
     data: DataConfig = field(default_factory=DataConfig)
     schedule: str = ""

@@ -29,9 +29,10 @@ from astroseg.loader import (
     survey,
 )
 from astroseg.models.spec import ZOO_STD_X101_BGR, ModelSpec, model_spec
+from astroseg.pretrained import weights_file
 from astroseg.schedule import Schedule, get_schedule, override, stage_steps
 from astroseg.validate import evenly_spread
-from astroseg.weights import CLASS_HEADS, read_header
+from astroseg.weights import CLASS_HEADS, matches, read_header
 
 # Deviation of the pixels that the model zoo's networks were trained with, 8-bit units.
 ZOO_DEVIATION = sum(ZOO_STD_X101_BGR) / 3
@@ -53,6 +54,7 @@ class Plan:
     validation, indices : of the validation set, None and () without one.
     workers : loader processes.
     fingerprint : what must not change when the run is resumed.
+    weights : the file the model starts from, None for random weights.
     """
 
     config: TrainConfig
@@ -66,6 +68,7 @@ class Plan:
     indices: tuple[int, ...]
     workers: int
     fingerprint: Mapping[str, Any]
+    weights: Path | None = None
 
     @property
     def steps(self) -> int:
@@ -100,7 +103,8 @@ def prepare(
     config = dataclasses.replace(config, data=_resolved(config.data, dataset))
     data = config.data
     channels = _channels(data, dataset)
-    spec = training_spec(config, channels, dataset.classes)
+    weights = weights_file(config.weights, config.model, quiet=quiet) if config.weights else None
+    spec = training_spec(config, channels, dataset.classes, weights)
     lengths = stage_steps(schedule, len(dataset))
     stream = Stream(
         len(dataset),
@@ -131,6 +135,7 @@ def prepare(
         else tuple(evenly_spread(len(validation), config.validation_images)),
         workers=workers,
         fingerprint=_fingerprint(config, schedule, spec, dataset, engine),
+        weights=weights,
     )
 
 
@@ -194,16 +199,17 @@ def _channels(data: DataConfig, dataset: Dataset) -> int:
     return len(data.bands) or len(read_record(dataset.images[0]).planes)
 
 
-def training_spec(config: TrainConfig, channels: int, classes: tuple[str, ...]) -> ModelSpec:
-    """The model to build: as its checkpoint has it, or able to train from scratch."""
-    pixels = pixel_overrides(config.model, config.data.contrast, channels)
-    spec = model_spec(config.model, channels=channels, classes=classes, **pixels)
-    if not config.weights:
+def training_spec(
+    config: TrainConfig, channels: int, classes: tuple[str, ...], weights: Path | None = None
+) -> ModelSpec:
+    """The model to build: as its checkpoint `weights` has it, or able to train from scratch."""
+    header = None if weights is None else read_header(weights)
+    fields = dict(header.fields) if header is not None else {}
+    deviation = fields.pop("pixel_std", None)
+    pixels = pixel_overrides(config.model, config.data.contrast, channels, deviation)
+    spec = model_spec(config.model, channels=channels, classes=classes, **pixels, **fields)
+    if header is None:
         return spec.for_scratch()
-    path = Path(config.weights)
-    if path.suffix != ".safetensors":
-        return spec
-    header = read_header(path)
     if header.spec is None or header.spec.name != spec.name:
         return spec
     changes: dict[str, Any] = {"classes": classes, "channels": channels}
@@ -214,23 +220,32 @@ def training_spec(config: TrainConfig, channels: int, classes: tuple[str, ...]) 
     return dataclasses.replace(header.spec, **changes)
 
 
-def pixel_overrides(model: str, contrast: str, channels: int) -> dict[str, Any]:
+def pixel_overrides(
+    model: str, contrast: str, channels: int, deviation: tuple[float, ...] | None = None
+) -> dict[str, Any]:
     """Fields of the spec that bring a contrast's values to what a network learns well from.
 
     For tiny: mean 0 and deviation 1. For the others: the mean of the contrast, and the
     amplitude of the 8-bit pictures whose weights they may start from; 8-bit scalings have
     it already, as in the paper's code. The zoo's networks see blue first; asinh keeps the
     bands' order, which has the bluest first already.
+
+    Parameters
+    ----------
+    deviation : blue first, what the weights to start from want the 8-bit pictures divided
+        by, where that is not the model's own.
     """
     if contrast == "none":
         if model != "tiny":
-            return {}
+            if deviation is None:
+                return {}
+            return {"pixel_std": deviation if channels == 3 else sum(deviation) / 3}
         return {"pixel_mean": 127.5, "pixel_std": ZOO_DEVIATION}
     mean, std = PIXEL_STATISTICS[contrast]
     if model == "tiny":
         return {"pixel_mean": mean, "pixel_std": std}
     plain = model_spec(model, channels=channels, classes=("object",))
-    unit = sum(plain.pixel_std) / channels
+    unit = sum(deviation) / 3 if deviation is not None else sum(plain.pixel_std) / channels
     if not contrast.startswith("lupton"):
         unit *= std / ZOO_DEVIATION
     fields: dict[str, Any] = {"pixel_mean": mean, "pixel_std": unit}
@@ -242,12 +257,16 @@ def load_weights(plan: Plan, model: torch.nn.Module) -> str:
 
     Class heads may differ and the first convolution is adapted: that is transfer learning.
     """
-    if not plan.config.weights:
+    if plan.weights is None:
         return ""
-    report = plan.engine.load(
-        model, plan.config.weights, allow_missing=CLASS_HEADS, adapt_channels=True
-    )
-    return f"{plan.config.weights}: {report}"
+    report = plan.engine.load(model, plan.weights, allow_missing=CLASS_HEADS, adapt_channels=True)
+    said = f"{plan.config.weights}{f' ({report.origin})' if report.origin else ''}: {report}"
+    if report.origin and any(matches(name, CLASS_HEADS) for name in report.loaded):
+        said += (
+            "; its class heads fit and were kept, in its own order of classes, which such "
+            "files do not tell"
+        )
+    return said
 
 
 def describe(plan: Plan, model: torch.nn.Module, device: torch.device) -> str:

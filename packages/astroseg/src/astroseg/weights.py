@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
-import warnings
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -23,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from astroseg.errors import InputError, OutputError
+from astroseg.foreign import Foreign, convert, is_pickle, read_foreign
 from astroseg.models.spec import ModelSpec, from_dict, structure_differences, to_dict
 
 SCHEMA = 1
@@ -49,12 +49,19 @@ class Header:
     engine : that trained it.
     versions : of the libraries.
     meta : the caller's: bands, contrast, hash of the training data and so on.
+    origin : what kind of file of another program it was, "" for our own.
+    lacks : patterns of names that files of that kind have and models have not, or the
+        reverse; they may stay unplaced.
+    fields : of the spec, as another program's weights need them.
     """
 
     spec: ModelSpec | None = None
     engine: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     meta: Mapping[str, str] = field(default_factory=dict)
+    origin: str = ""
+    lacks: tuple[str, ...] = ()
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,7 @@ class LoadReport:
     skipped : in the file, but the model has no such parameter.
     mismatched : in both, but of another shape or of other classes; left as they were.
     missing : in the model, but not in the file; left as they were.
+    origin : what kind of file of another program it was, "" for our own.
     """
 
     loaded: tuple[str, ...]
@@ -75,6 +83,7 @@ class LoadReport:
     mismatched: tuple[str, ...]
     missing: tuple[str, ...] = ()
     adapted: tuple[str, ...] = ()
+    origin: str = ""
 
     def __str__(self) -> str:
         parts = [f"{len(self.loaded)} tensors loaded"]
@@ -117,29 +126,45 @@ def write_checkpoint(path: str | Path, tensors: Mapping[str, torch.Tensor], head
 
 
 def read_header(path: str | Path) -> Header:
-    """The header alone, without reading the tensors.
+    """The header alone, without reading the tensors of our own files.
 
     Raises
     ------
-    InputError : not a safetensors file, or a header of a newer version.
+    InputError : as `read_checkpoint`.
     """
-    with _opened(Path(path)) as file:
-        return _header(file.metadata() or {}, Path(path))
+    path = Path(path)
+    if is_pickle(path):
+        return _foreign_header(read_foreign(path))
+    with _opened(path) as file:
+        metadata = file.metadata() or {}
+    return _header(metadata, path) if "schema" in metadata else read_checkpoint(path)[1]
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], Header]:
-    """Tensors by name, on the CPU, and the header (empty for files of other programs).
+    """Tensors by Detectron2's names, on the CPU, and what is known about them.
+
+    Reads our own safetensors, and what `astroseg.foreign` reads of other programs.
 
     Raises
     ------
-    InputError : the file is absent, broken, or a pickle that could run code.
+    InputError : the file is absent, broken, a pickle that could run code, or of a header
+        of a newer version.
     """
     path = Path(path)
-    if path.suffix != ".safetensors" and _is_pickle(path):
-        return _read_pickle(path), Header()
-    with _opened(path) as file:
-        header = _header(file.metadata() or {}, path)
-        return {key: file.get_tensor(key) for key in file.keys()}, header  # noqa: SIM118
+    if is_pickle(path):
+        foreign = read_foreign(path)
+    else:
+        with _opened(path) as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        if "schema" in metadata:
+            return tensors, _header(metadata, path)
+        foreign = convert(tensors, path)
+    return dict(foreign.tensors), _foreign_header(foreign)
+
+
+def _foreign_header(foreign: Foreign) -> Header:
+    return Header(origin=foreign.origin, lacks=foreign.lacks, fields=foreign.fields)
 
 
 def _opened(path: Path) -> Any:
@@ -156,9 +181,7 @@ def _opened(path: Path) -> Any:
 
 
 def _header(metadata: Mapping[str, str], path: Path) -> Header:
-    schema = metadata.get("schema", "")
-    if not schema:
-        return Header()
+    schema = metadata["schema"]
     if not schema.isdigit() or int(schema) > SCHEMA:
         raise InputError(
             f"has a header of version {schema}, newer than {SCHEMA}",
@@ -175,42 +198,6 @@ def _header(metadata: Mapping[str, str], path: Path) -> Header:
         ) from problem
     meta = {k.removeprefix(_META): v for k, v in metadata.items() if k.startswith(_META)}
     return Header(spec, metadata.get("engine", ""), versions, meta)
-
-
-def _is_pickle(path: Path) -> bool:
-    """Whether the file is a zip archive or a bare pickle: torch's two formats."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        start = file.read(4)
-    return start[:1] == b"\x80" or start == b"PK\x03\x04"
-
-
-def _read_pickle(path: Path) -> dict[str, torch.Tensor]:
-    """State dictionary of a torch file, read without running what is in it."""
-    try:
-        with warnings.catch_warnings():
-            # Of pickle protocols torch may not know in full: then it fails, which is enough.
-            warnings.simplefilter("ignore", UserWarning)
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as problem:
-        reason = str(problem).splitlines()[0]
-        raise InputError(
-            f"is refused: reading it could run code, or it is broken ({reason})",
-            file=path,
-            remedy="convert it to safetensors where you trust it",
-        ) from problem
-    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
-        content = content["model"]  # Detectron2 keeps optimizer and iteration beside it
-    if not isinstance(content, Mapping) or not all(
-        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in content.items()
-    ):
-        raise InputError(
-            "holds something else than tensors by name",
-            file=path,
-            remedy="give a file of a model's state_dict",
-        )
-    return dict(content)
 
 
 def place(
@@ -236,13 +223,14 @@ def place(
     InputError : another architecture, other classes, or a tensor that was not placed and
         not allowed to be. The model is then unchanged.
     """
-    other_classes = _check_spec(spec, header.spec, file, allow_missing)
+    other_classes = _check_spec(spec, header, file, allow_missing)
     state = model.state_dict()
+    tensors = _with_full_names(tensors, state)
     new: dict[str, torch.Tensor] = {}
     mismatched, adapted = [], []
     for name in sorted(state.keys() & tensors.keys()):
         stored = tensors[name]
-        if other_classes and _matches(name, CLASS_HEADS):
+        if other_classes and matches(name, CLASS_HEADS):
             mismatched.append(name)
         elif stored.shape == state[name].shape:
             new[name] = stored
@@ -257,19 +245,41 @@ def place(
         mismatched=tuple(mismatched),
         missing=tuple(sorted(state.keys() - tensors.keys())),
         adapted=tuple(adapted),
+        origin=header.origin,
     )
-    _check_report(report, state, tensors, file, allow_missing)
+    _check_report(report, state, tensors, file, (*allow_missing, *header.lacks))
     with torch.no_grad():
         for name, value in new.items():
             state[name].copy_(value)
     return report
 
 
+_BACKBONE = re.compile(r"(?:.*\.)?((?:stem|res\d)\..+)")
+
+
+def _with_full_names(
+    tensors: Mapping[str, torch.Tensor], names: Iterable[str]
+) -> Mapping[str, torch.Tensor]:
+    """A lone backbone's tensors with the names that the model gives its stem and stages."""
+    full = {match[1]: name for name in names if (match := _BACKBONE.fullmatch(name))}
+    return {full.get(name, name): value for name, value in tensors.items()}
+
+
 def _check_spec(
-    wanted: ModelSpec, stored: ModelSpec | None, file: str | Path, allow_missing: Sequence[str]
+    wanted: ModelSpec, header: Header, file: str | Path, allow_missing: Sequence[str]
 ) -> bool:
     """Raise where the stored model is another; return whether only its classes are."""
+    stored = header.spec
     if stored is None:
+        for name, value in header.fields.items():
+            # The scale of the pixels depends on the contrast too.
+            if name != "pixel_std" and getattr(wanted, name) != value:
+                raise InputError(
+                    f"needs a model with {name} {value}, and this {wanted.name} has "
+                    f"{getattr(wanted, name)}",
+                    file=file,
+                    remedy=f"build the model with {name}={value}",
+                )
         return False
     if differences := structure_differences(stored, wanted):
         raise InputError(
@@ -297,14 +307,14 @@ def _check_report(
 ) -> None:
     problems = []
     for name in report.mismatched:
-        if not _matches(name, allowed):
+        if not matches(name, allowed):
             problems.append(
                 f"{name} is {tuple(tensors[name].shape)} in the file, "
                 f"{tuple(state[name].shape)} in the model"
             )
-    if lost := [name for name in report.skipped if not _matches(name, allowed)]:
+    if lost := [name for name in report.skipped if not matches(name, allowed)]:
         problems.append(f"the model has no {_some(lost)}")
-    if lacking := [name for name in report.missing if not _matches(name, allowed)]:
+    if lacking := [name for name in report.missing if not matches(name, allowed)]:
         problems.append(f"the file has no {_some(lacking)}")
     if problems:
         more = f" and {len(problems) - 4} more" if len(problems) > 4 else ""
@@ -341,7 +351,8 @@ def spread_channels(weight: torch.Tensor, channels: int) -> torch.Tensor:
     return mean.repeat(1, channels, 1, 1)
 
 
-def _matches(name: str, patterns: Sequence[str]) -> bool:
+def matches(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a name fits one of the patterns, as of a shell."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 

@@ -1,0 +1,222 @@
+"""One file from the web into a cache: resumed, verified, whole or not at all.
+
+What is kept between runs, for a file NAME: ``NAME`` itself, whole and verified;
+``NAME.json``, the hash it had when it came and where from; and, of a download that was cut
+short, ``NAME.part`` with ``NAME.part.etag``, by which the server knows whether the rest
+still belongs to it.
+
+pooch, the usual library, begins a broken download from the start and verifies by whole
+hashes only; Detectron2's files name the first digits of theirs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import ssl
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from filelock import FileLock
+from tqdm import tqdm
+
+from astroseg import __version__
+from astroseg.errors import InputError, OutputError
+from astroseg.files import read_json, sha256, write_json
+
+CACHE_VARIABLE = "ASTROSEG_CACHE"
+"""Environment variable of the folder that downloads are kept in."""
+
+TIMEOUT_S = 30.0
+"""Without a byte from the server, s: several times what a busy one needs."""
+
+_CHUNK = 2**20
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: ASTROSEG_CACHE, or where the platform keeps such files."""
+    if given := os.environ.get(CACHE_VARIABLE):
+        return Path(given)
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "astroseg"
+
+
+def fetch(url: str, folder: Path, digest: str = "", *, quiet: bool = False) -> Path:
+    """The file of that address in that folder, from there if it is there already.
+
+    Parameters
+    ----------
+    digest : "sha256:..." or "md5:...", as many first hexadecimal digits as are published;
+        "" if none are. The whole SHA-256 of what came first is recorded and every later
+        use is held to it.
+    quiet : no progress bar.
+
+    Raises
+    ------
+    InputError : no connection, no such file there, cut short, or not the file it should be.
+    OutputError : the folder cannot be written.
+    """
+    target = folder / urlsplit(url).path.rpartition("/")[2]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Processes of one run ask at the same moment; one downloads, the others wait.
+        with FileLock(folder / f"{target.name}.lock"):
+            if not target.is_file():
+                _download(url, target, digest, quiet)
+            elif _record(target).is_file():
+                _check_recorded(target)
+            else:  # put there by hand
+                _accept(target, url, digest)
+    except OSError as problem:
+        raise OutputError(
+            f"cannot be written ({problem.strerror or problem})",
+            file=target,
+            remedy=f"free space there or set {CACHE_VARIABLE} to another folder",
+        ) from problem
+    return target
+
+
+def _download(url: str, target: Path, digest: str, quiet: bool) -> None:
+    part = target.with_name(f"{target.name}.part")
+    resumed = _receive(url, part, quiet)
+    if resumed and not _has_digest(part, digest):
+        # The beginning may have been of another file: once more from there.
+        part.unlink()
+        _receive(url, part, quiet)
+    try:
+        _accept(part, url, digest, _record(target))
+    except InputError:
+        part.unlink()
+        raise
+    part.replace(target)
+    _validator(part).unlink(missing_ok=True)
+
+
+def _accept(file: Path, url: str, digest: str, record: Path | None = None) -> None:
+    """Hold a file to the published digits of its hash, and record the whole one."""
+    if not _has_digest(file, digest):
+        raise InputError(
+            f"is not the file of {url}: {digest} does not begin its hash",
+            file=file,
+            remedy=f"see whether a proxy answered in its place, or {_by_hand(url)}",
+        )
+    entry = {"url": url, "sha256": sha256(file), "bytes": file.stat().st_size}
+    write_json(record or _record(file), entry, indent=1)
+
+
+def _receive(url: str, part: Path, quiet: bool) -> bool:
+    """Bring `part` to its whole length; returns whether it was begun in an earlier run."""
+    held = part.stat().st_size if part.is_file() else 0
+    validator = _validator(part).read_text() if held and _validator(part).is_file() else ""
+    headers = {"User-Agent": f"astroseg/{__version__}", "Accept-Encoding": "identity"}
+    if validator:
+        headers |= {"Range": f"bytes={held}-", "If-Range": validator}
+    try:
+        with urllib.request.urlopen(
+            urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S
+        ) as answer:
+            start = _start(answer.headers) if answer.status == 206 else 0
+            resumed = 0 < start == held
+            if answer.status == 206 and not resumed:
+                raise HTTPException("the server gave another part than asked for")
+            if not start:
+                part.unlink(missing_ok=True)  # before the validator of what replaces it is there
+            _validator(part).write_text(_strong_validator(answer.headers))
+            _copy(answer, part, start, quiet)
+    except urllib.error.HTTPError as problem:
+        if problem.code == 416 and held:  # nothing lies beyond what is held
+            part.unlink()
+            return _receive(url, part, quiet)
+        raise InputError(
+            f"the server answers {problem.code} {problem.reason}",
+            file=url,
+            remedy="the file may have moved: " + _by_hand(url),
+        ) from problem
+    except (
+        urllib.error.URLError, HTTPException, TimeoutError, ConnectionError, ssl.SSLError
+    ) as problem:  # fmt: skip
+        raise InputError(
+            f"cannot be downloaded ({getattr(problem, 'reason', problem)})",
+            file=url,
+            remedy=f"see to the network and give the command again, or {_by_hand(url)}",
+        ) from problem
+    return resumed
+
+
+def _copy(answer: Any, part: Path, start: int, quiet: bool) -> None:
+    """Append the answer to the first `start` bytes, with a progress bar; check its length."""
+    length = answer.headers.get("Content-Length", "")
+    total = start + int(length) if length.isdigit() else None
+    bar = tqdm(
+        total=total,
+        initial=start,
+        desc=part.stem,
+        unit="B",
+        unit_scale=True,
+        leave=False,
+        disable=quiet or not sys.stderr.isatty(),
+    )
+    with part.open("r+b" if start else "wb") as file, bar:
+        file.seek(start)
+        while chunk := answer.read(_CHUNK):
+            file.write(chunk)
+            bar.update(len(chunk))
+        held = file.tell()
+        file.flush()
+        os.fsync(file.fileno())
+    if total is not None and held != total:
+        raise HTTPException(f"cut short after {held} of {total} bytes, which are kept")
+
+
+def _start(headers: Mapping[str, str]) -> int:
+    found = re.match(r"bytes (\d+)-", headers.get("Content-Range", ""))
+    return int(found[1]) if found else -1
+
+
+def _strong_validator(headers: Mapping[str, str]) -> str:
+    """What tells a later request that the file is still the same; "" if nothing does."""
+    etag = headers.get("ETag", "")
+    return headers.get("Last-Modified", "") if not etag or etag.startswith("W/") else etag
+
+
+def _has_digest(path: Path, digest: str) -> bool:
+    if not digest:
+        return True
+    kind, _, wanted = digest.partition(":")
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False))
+    return found.hexdigest().startswith(wanted)
+
+
+def _check_recorded(target: Path) -> None:
+    record = read_json(_record(target))
+    if sha256(target) != record["sha256"]:
+        raise InputError(
+            "has changed since it was downloaded",
+            file=target,
+            remedy="delete it to download it again",
+        )
+
+
+def _record(target: Path) -> Path:
+    return target.with_name(f"{target.name}.json")
+
+
+def _validator(part: Path) -> Path:
+    return part.with_name(f"{part.name}.etag")
+
+
+def _by_hand(url: str) -> str:
+    return f"download {url} in another way and give the file"
