@@ -99,6 +99,7 @@ def _download(url: str, target: Path, digest: str, quiet: bool) -> None:
         _accept(part, url, digest, _record(target))
     except InputError:
         part.unlink()
+        _validator(part).unlink(missing_ok=True)
         raise
     part.replace(target)
     _validator(part).unlink(missing_ok=True)
@@ -136,6 +137,7 @@ def _receive(url: str, part: Path, quiet: bool) -> bool:
             _validator(part).write_text(_strong_validator(answer.headers))
             _copy(answer, part, start, quiet)
     except urllib.error.HTTPError as problem:
+        problem.close()
         if problem.code == 416 and held:  # nothing lies beyond what is held
             part.unlink()
             return _receive(url, part, quiet)
