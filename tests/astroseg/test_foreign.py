@@ -14,11 +14,20 @@ import torch
 from safetensors.torch import save_file
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
+from astroseg.config import PredictConfig
 from astroseg.engines import get_engine
 from astroseg.errors import InputError
 from astroseg.foreign import BACKBONE_LACKS, convert, is_pickle, read_foreign
 from astroseg.models.spec import ModelSpec, model_spec
-from astroseg.weights import CLASS_HEADS, FIRST_CONVOLUTION, read_checkpoint, read_header
+from astroseg.predict import predict
+from astroseg.weights import (
+    CLASS_HEADS,
+    FIRST_CONVOLUTION,
+    matches,
+    place,
+    read_checkpoint,
+    read_header,
+)
 
 ENGINE = get_engine("torchvision")
 SMALL = {"blocks": (1, 1, 2, 1), "fpn_channels": 8, "box_head_dim": 8, "mask_head_dim": 8}
@@ -163,6 +172,12 @@ def test_shallow_resnet_and_torchvisions_detector_are_refused_with_the_reason() 
         convert({"backbone.body.conv1.weight": torch.zeros(1)}, Path("maskrcnn.pth"))
 
 
+def test_lone_backbone_that_does_not_tell_its_conventions_is_refused() -> None:
+    state = {"stem.conv1.weight": torch.zeros(1), "res2.0.conv1.weight": torch.zeros(1)}
+    with pytest.raises(InputError, match="neither its order of colours"):
+        convert(state, Path("converted.pkl"))
+
+
 # --- Detectron2 and DeepDISC
 
 
@@ -201,7 +216,7 @@ def test_head_that_the_model_lacks_is_not_dropped_in_silence(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_trainers_checkpoint_with_optimizer_and_scores_is_read(
+def test_trainers_checkpoint_with_optimizer_and_schedule_is_read(
     tmp_path: Path, zipped: bool
 ) -> None:
     model = ENGINE.build(small(), seed=1)
@@ -213,14 +228,18 @@ def test_trainers_checkpoint_with_optimizer_and_scores_is_read(
         "scheduler": {"base_lrs": [0.1], "last_epoch": 3},
         "iteration": 3,
     }
-    if hasattr(torch.serialization, "safe_globals"):
-        content["trainer"] = {"best": np.float64(0.5)}
     path = tmp_path / "model_0000003.pth"
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
     other = ENGINE.build(small(), seed=2)
     report = ENGINE.load(other, path)
     assert len(report.loaded) == len(model.state_dict())
     assert all(torch.equal(v, other.state_dict()[k]) for k, v in model.state_dict().items())
+
+
+def test_prediction_with_a_file_that_tells_no_model_says_what_to_do(tmp_path: Path) -> None:
+    torch.save(classifier().state_dict(), tmp_path / "net.pth")
+    with pytest.raises(InputError, match=r"does not say what model.*astroseg train"):
+        predict(tmp_path / "net.pth", ["a.fits"], tmp_path / "out", PredictConfig())
 
 
 # --- Caffe2's backbones
@@ -285,8 +304,6 @@ def test_lone_backbone_goes_where_the_model_keeps_each_stage(tmp_path: Path) -> 
             for name in ("stem", "res2", "res3", "res4"):
                 setattr(self.backbone, name, getattr(bottom_up, name))
             self.roi_heads.res5 = bottom_up.res5
-
-    from astroseg.weights import place
 
     path = dump(caffe2_names(ENGINE.build(small(), seed=1).state_dict()), tmp_path / "R.pkl")
     tensors, header = read_checkpoint(path)
@@ -385,6 +402,55 @@ def test_stream_made_by_hand_is_refused(tmp_path: Path, stream: bytes, named: st
     assert named in str(caught.value)
 
 
+def changed_dtype(kind: str, state: tuple[Any, ...], raw: Any, shape: Any) -> bytes:
+    """A pickle of one array whose type's state, bytes and shape are given."""
+
+    class Reduced:
+        def __init__(self, *parts: Any) -> None:
+            self.parts = parts
+
+        def __reduce__(self) -> Any:
+            return self.parts
+
+    dtype = Reduced(np.dtype, (kind, False, True), state)
+    reconstruct = np.zeros(1).__reduce__()[0]
+    array = Reduced(reconstruct, (np.ndarray, (0,), b"b"), (1, shape, dtype, False, raw))
+    return pickle.dumps({"a": array}, protocol=2)
+
+
+PLAIN = (3, "<", None, None, None, -1, -1, 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "state", "raw", "shape", "words"),
+    [
+        # An object type that denies holding objects: numpy would follow these bytes.
+        ("O", (3, "|", None, None, None, -1, -1, 0), b"\x41" * 8, (1,), "an array of no numbers"),
+        ("f4", PLAIN, b"\0" * 8, (1000,), "8 bytes for an array of shape"),
+        ("f4", PLAIN, b"\0" * 8, (-2,), "the shape"),
+        ("f4", PLAIN, b"\0" * 8, ("2",), "the shape"),
+        ("f4", (3, "x", None, None, None, -1, -1, 0), b"\0" * 8, (2,), "the byte order"),
+        ("f4", (3,), b"\0" * 8, (2,), "refused"),
+    ],
+)
+def test_array_that_lies_about_itself_is_refused(
+    tmp_path: Path, kind: str, state: tuple[Any, ...], raw: Any, shape: Any, words: str
+) -> None:
+    (tmp_path / "a.pkl").write_bytes(changed_dtype("f4", PLAIN, b"\0" * 8, (2,)))
+    assert read_foreign(tmp_path / "a.pkl").tensors["a"].tolist() == [0, 0]
+    (tmp_path / "a.pkl").write_bytes(changed_dtype(kind, state, raw, shape))
+    with pytest.raises(InputError, match=words):
+        read_foreign(tmp_path / "a.pkl")
+
+
+def test_reader_itself_cannot_be_changed_by_what_it_reads(tmp_path: Path) -> None:
+    # A state for the function that makes bytes: other default arguments.
+    stream = b"\x80\x02c_codecs\nencode\nN}X\x0c\0\0\0__defaults__)s\x86b."
+    (tmp_path / "a.pkl").write_bytes(stream)
+    with pytest.raises(InputError, match="a state for a function"):
+        read_foreign(tmp_path / "a.pkl")
+
+
 @pytest.mark.parametrize("kind", ["pkl", "pth", "old.pth"])
 def test_file_cut_anywhere_is_refused(tmp_path: Path, kind: str) -> None:
     content = {"model": {"a.weight": torch.arange(20.0), "b": torch.zeros(2, 2)}}
@@ -406,7 +472,7 @@ def test_file_cut_anywhere_is_refused(tmp_path: Path, kind: str) -> None:
 )
 def test_what_is_no_tensor_is_refused_by_its_name(tmp_path: Path, value: Any) -> None:
     path = dump({"model": {"a": np.zeros(1), "odd": value}}, tmp_path / "a.pkl")
-    with pytest.raises(InputError, match="'odd' is of the type"):
+    with pytest.raises(InputError, match=r"'odd' is (of the type|an array of no numbers)"):
         read_foreign(path)
 
 
@@ -435,7 +501,5 @@ def test_safetensors_whose_length_begins_like_a_pickle_is_none(tmp_path: Path) -
 
 
 def test_what_a_backbone_lacks_is_no_part_of_a_backbone() -> None:
-    from astroseg.weights import matches
-
     for name in ENGINE.build(small()).state_dict():
         assert matches(name, BACKBONE_LACKS) == (".bottom_up." not in name), name

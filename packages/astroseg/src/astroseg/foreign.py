@@ -1,7 +1,7 @@
 """Checkpoints of other programs: read without running anything in them, in our names.
 
 Pickles are read by machines that build arrays and dictionaries and nothing else: numpy's
-(Detectron2's ``.pkl``) by the one below, torch's (``.pth``) by `torch.load` with
+(Detectron2's ``.pkl``) by `astroseg.unpickle`, torch's (``.pth``) by `torch.load` with
 ``weights_only``. The names then tell what kind of file it is:
 
 - Detectron2's detectors, also DeepDISC's: their names are ours.
@@ -16,23 +16,19 @@ torchvision's own Mask R-CNN is refused: it pools regions half a feature pixel o
 
 from __future__ import annotations
 
-import io
-import pickle
 import re
 import warnings
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 import torch
 
 from astroseg.errors import InputError
 from astroseg.models.spec import ZOO_STD_X101_BGR
+from astroseg.unpickle import StoredArray, load_arrays
 
 _ZIP = b"PK\x03\x04"
 _PROTOCOL = b"\x80"
@@ -134,6 +130,13 @@ def convert(tensors: Mapping[str, torch.Tensor], path: Path) -> Foreign:
         return _from_caffe2(tensors, path)
     if "layer1.0.conv1.weight" in tensors and "conv1.weight" in tensors:
         return _from_torchvision(tensors, path)
+    if "stem.conv1.weight" in tensors:
+        raise InputError(
+            "is a lone backbone with Detectron2's names, which tell neither its order of "
+            "colours nor where it halves the resolution",
+            file=path,
+            remedy="give the file it was converted from",
+        )
     return Foreign("detector with Detectron2's names", dict(tensors), _DETECTOR_EXTRAS)
 
 
@@ -203,7 +206,7 @@ def _content(path: Path) -> Any:
         with path.open("rb") as file:
             if file.read(4) != _ZIP:
                 file.seek(0)
-                content = _Arrays(file).load()
+                content = load_arrays(file)
                 if content != _TORCH_MAGIC:
                     return content
         return _load_torch(path)
@@ -218,11 +221,7 @@ def _content(path: Path) -> Any:
 
 
 def _load_torch(path: Path) -> Any:
-    # torch 2.4 has no such context; files with numpy's numbers beside the weights need 2.5.
-    context = getattr(torch.serialization, "safe_globals", None)
-    # Trainers store their best score so. The functions build a number and nothing else.
-    numbers = [_SCALAR, np.dtype, type(np.dtype("f8")), type(np.dtype("f4")), type(np.dtype("i8"))]
-    with warnings.catch_warnings(), nullcontext() if context is None else context(numbers):
+    with warnings.catch_warnings():
         # Of pickle protocols torch may not know in full: then it fails, which is enough.
         warnings.simplefilter("ignore", UserWarning)
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -233,47 +232,6 @@ def _reason(problem: BaseException) -> str:
         return f"reading it could run code, for it asks for {wanted[1]}"
     first = (str(problem).splitlines() or [type(problem).__name__])[0]
     return f"reading it could run code, or it is broken ({first})"
-
-
-def _latin1(text: str, encoding: str) -> bytes:
-    """Bytes of a string, as pickles of protocol 2 store them; no other codec is looked up."""
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"bytes in the encoding {encoding!r}")
-    return text.encode("latin1")
-
-
-# Functions by what numpy's own pickles call, whatever this version of numpy calls them.
-_RECONSTRUCT: Any = np.zeros(1).__reduce__()[0]
-_SCALAR: Any = np.float64(0).__reduce__()[0]
-_FROM_BUFFER: Any = np.zeros(1).__reduce_ex__(5)[0]
-
-_ALLOWED: Mapping[tuple[str, str], Callable[..., Any]] = MappingProxyType(
-    {
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
-        ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
-        ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
-        ("numpy.core.multiarray", "scalar"): _SCALAR,
-        ("numpy._core.multiarray", "scalar"): _SCALAR,
-        ("numpy.core.numeric", "_frombuffer"): _FROM_BUFFER,
-        ("numpy._core.numeric", "_frombuffer"): _FROM_BUFFER,
-        ("_codecs", "encode"): _latin1,
-        ("collections", "OrderedDict"): OrderedDict,
-    }
-)
-
-
-class _Arrays(pickle.Unpickler):
-    """Builds numpy arrays, numbers, text and containers; refuses every other name."""
-
-    def __init__(self, file: io.BufferedIOBase | io.BufferedReader) -> None:
-        # latin1: numpy's arrays in pickles of Python 2, which the oldest files are.
-        super().__init__(file, encoding="latin1")
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"GLOBAL {module}.{name}")
-        return _ALLOWED[module, name]
 
 
 def _tensors(content: Any, path: Path) -> dict[str, torch.Tensor]:
@@ -287,13 +245,16 @@ def _tensors(content: Any, path: Path) -> dict[str, torch.Tensor]:
     found = {}
     for name, value in content.items():
         tensor = value
-        if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "fiub":
-            array = np.array(value)
-            tensor = torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))
+        if isinstance(value, StoredArray) and value.array is not None:
+            tensor = torch.from_numpy(value.array)
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
             raise InputError(
-                f"holds something else than tensors by name: {str(name)[:40]!r} is of the "
-                f"type {type(value).__name__}",
+                f"holds something else than tensors by name: {str(name)[:40]!r} is "
+                + (
+                    "an array of no numbers"
+                    if isinstance(value, StoredArray)
+                    else f"of the type {type(value).__name__}"
+                ),
                 file=path,
                 remedy="give a file of a model's state_dict",
             )
