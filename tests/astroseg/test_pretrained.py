@@ -18,6 +18,7 @@ from torchvision.models import (
 )
 from torchvision.models.resnet import Bottleneck, ResNet
 from train_helpers import write_sky_set
+from web_helpers import Server, server
 
 from astroseg.catalogue import weights_table
 from astroseg.cli import main
@@ -27,7 +28,9 @@ from astroseg.errors import InputError
 from astroseg.models.spec import MODELS, PLANNED, ZOO_MEAN_BGR, ZOO_STD_X101_BGR, model_spec
 from astroseg.prepare import load_weights, prepare, training_spec
 from astroseg.pretrained import PRETRAINED, Pretrained, weights_file
-from astroseg.weights import FIRST_CONVOLUTION, read_header
+from astroseg.weights import FIRST_CONVOLUTION, read_checkpoint, read_header
+
+__all__ = ["server"]
 
 ENGINE = get_engine("torchvision")
 CPU = torch.device("cpu")
@@ -197,6 +200,35 @@ def test_command_trains_from_a_classifier_and_its_model_goes_on_as_ours(tmp_path
     assert not spec.stride_in_1x1
     assert train("one", "--weights", weights, "--resume") == 0
     assert train("two", "--weights", last) == 0
+
+
+@pytest.mark.usefixtures("small_r50")
+def test_command_downloads_weights_by_name_and_says_when_they_are_not_there(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    server: Server,
+) -> None:
+    server.content = zoo(tmp_path / "a.pkl", 80).read_bytes()
+    name = "r50-fpn-coco"
+    one = dataclasses.replace(PRETRAINED[name], url=server.url, digest="")
+    monkeypatch.setattr("astroseg.pretrained.PRETRAINED", {name: one})
+    monkeypatch.setenv("ASTROSEG_CACHE", str(tmp_path / "cache"))
+    skies = write_sky_set(tmp_path / "sky", 2, size=64, sources=6)
+    command = ["train", str(skies), "--model", "r50-fpn", "--weights", name, "--steps", "1"]
+    command += ["--device", "cpu", "--workers", "0", "--lr", "1e-9", "--batch-size", "1"]
+    command += ["--quiet", "--out", str(tmp_path / "run")]
+    server.code = 404
+    assert main(command) == 2
+    assert "404 Not Found" in capsys.readouterr().err
+    server.code = 0
+    assert main(command) == 0
+    assert main([*command[:-1], str(tmp_path / "again")]) == 0
+    assert server.asked == ["", ""]
+    stored, _ = read_checkpoint(tmp_path / "again" / "last.safetensors")
+    given, _ = read_checkpoint(tmp_path / "a.pkl")
+    conv = "backbone.bottom_up.res4.0.conv1.weight"
+    assert torch.allclose(stored[conv], given[conv], atol=1e-6)
 
 
 def test_command_refuses_a_hostile_file_in_one_line(
