@@ -112,6 +112,20 @@ def test_file_without_a_published_hash_is_held_to_what_came_first(
     assert fetch(server.url, tmp_path, quiet=True).read_bytes() == CONTENT
 
 
+def test_file_that_comes_again_must_be_the_one_that_came_first(
+    server: Server, tmp_path: Path
+) -> None:
+    fetch(server.url, tmp_path, quiet=True).unlink()
+    server.content = CONTENT[::-1]
+    with pytest.raises(InputError, match=r"does not begin its hash.*publisher changed it"):
+        fetch(server.url, tmp_path, quiet=True)
+    (tmp_path / "net-abc.pth.json").write_text("[]")
+    with pytest.raises(InputError, match="tells no hash; delete it"):
+        fetch(server.url, tmp_path, quiet=True)
+    (tmp_path / "net-abc.pth.json").unlink()
+    assert fetch(server.url, tmp_path, quiet=True).read_bytes() == CONTENT[::-1]
+
+
 def test_file_put_there_by_hand_is_verified_and_used(server: Server, tmp_path: Path) -> None:
     (tmp_path / "net-abc.pth").write_bytes(CONTENT)
     assert fetch(server.url, tmp_path, SHA, quiet=True).read_bytes() == CONTENT

@@ -74,7 +74,8 @@ def fetch(url: str, folder: Path, digest: str = "", *, quiet: bool = False) -> P
         # Processes of one run ask at the same moment; one downloads, the others wait.
         with FileLock(folder / f"{target.name}.lock"):
             if not target.is_file():
-                _download(url, target, digest, quiet)
+                # What came first counts more than the few digits that are published.
+                _download(url, target, _recorded(target) or digest, quiet)
             elif _record(target).is_file():
                 _check_recorded(target)
             else:  # put there by hand
@@ -111,7 +112,8 @@ def _accept(file: Path, url: str, digest: str, record: Path | None = None) -> No
         raise InputError(
             f"is not the file of {url}: {digest} does not begin its hash",
             file=file,
-            remedy=f"see whether a proxy answered in its place, or {_by_hand(url)}",
+            remedy=f"see whether a proxy answered in its place, or {_by_hand(url)}; where its "
+            "publisher changed it on purpose, delete the cached .json beside it",
         )
     entry = {"url": url, "sha256": sha256(file), "bytes": file.stat().st_size}
     write_json(record or _record(file), entry, indent=1)
@@ -202,9 +204,18 @@ def _has_digest(path: Path, digest: str) -> bool:
     return found.hexdigest().startswith(wanted)
 
 
-def _check_recorded(target: Path) -> None:
+def _recorded(target: Path) -> str:
+    """Digest of what came first, "" if nothing ever came."""
+    if not _record(target).is_file():
+        return ""
     record = read_json(_record(target))
-    if sha256(target) != record["sha256"]:
+    if not isinstance(record, dict) or not isinstance(record.get("sha256"), str):
+        raise InputError("tells no hash", file=_record(target), remedy="delete it")
+    return f"sha256:{record['sha256']}"
+
+
+def _check_recorded(target: Path) -> None:
+    if not _has_digest(target, _recorded(target)):
         raise InputError(
             "has changed since it was downloaded",
             file=target,
