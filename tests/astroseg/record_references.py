@@ -271,8 +271,26 @@ def _packed(masks: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(np.packbits(masks.numpy().reshape(len(masks), -1), axis=1))
 
 
-def record(name: str, seed: int = 0) -> Path:
-    """Write the reference file of one model."""
+def _robust(tensors: dict[str, torch.Tensor]) -> bool:
+    """Whether rounding on another machine cannot lose a box for want of area."""
+    boxes = torch.cat([tensors[f"found.{i}.boxes"] for i in range(len(SIZES))])
+    return bool((boxes[:, 2:] - boxes[:, :2]).min() > 0.05)
+
+
+def record(name: str) -> Path:
+    """Write the reference file of one model, from the first seed that gives a robust one."""
+    for seed in range(100):
+        tensors, metadata = answers(name, seed)
+        if _robust(tensors):
+            break
+    path = FOLDER / f"{name}.safetensors"
+    path.parent.mkdir(exist_ok=True)
+    save_file({key: value.contiguous() for key, value in tensors.items()}, path, metadata)
+    return path
+
+
+def answers(name: str, seed: int) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """What a reference file holds."""
     import detectron2
 
     _differentiable_deformation()
@@ -301,12 +319,10 @@ def record(name: str, seed: int = 0) -> Path:
         "losses": json.dumps(losses),
         "gradient_norms": json.dumps(norms),
         "versions": json.dumps(versions),
+        "seed": str(seed),
         "command": f"python tests/astroseg/record_references.py {name}",
     }
-    path = FOLDER / f"{name}.safetensors"
-    path.parent.mkdir(exist_ok=True)
-    save_file({key: value.contiguous() for key, value in tensors.items()}, path, metadata)
-    return path
+    return tensors, metadata
 
 
 def main() -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from record_references import SMALL, small_spec
 from safetensors import safe_open
 
@@ -99,8 +98,7 @@ def test_losses_and_gradients_of_a_step_are_detectron2s(reference):
     reference.model.zero_grad()
     sum(losses.values()).backward()
     norms = {
-        name: parameter.grad.norm().item()
-        for name, parameter in reference.model.named_parameters()
+        name: parameter.grad.norm().item() for name, parameter in reference.model.named_parameters()
     }
     assert norms.keys() == reference.gradient_norms.keys()
     largest = max(reference.gradient_norms.values())

@@ -58,6 +58,9 @@ NOT_STRUCTURE = frozenset(
     }
 )
 
+# These mean nothing to weights that are spread over another number of channels.
+_PIXELS = ("pixel_mean", "pixel_std", "reverse_channels")
+
 
 @dataclass(frozen=True)
 class ModelSpec:
@@ -401,7 +404,7 @@ def structure_differences(stored: ModelSpec, wanted: ModelSpec) -> list[str]:
     found = []
     for field in dataclasses.fields(ModelSpec):
         a, b = getattr(stored, field.name), getattr(wanted, field.name)
-        pixels = field.name in ("pixel_mean", "pixel_std") and stored.channels != wanted.channels
+        pixels = field.name in _PIXELS and stored.channels != wanted.channels
         if field.name not in NOT_STRUCTURE and not pixels and a != b:
             found.append(f"{field.name} is {a} in the file, {b} in the model")
     return found
