@@ -98,6 +98,23 @@ def test_parameters_have_detectron2s_names_and_shapes(name, expected):
     assert {key: state.get(key) for key in expected} == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "tensors", "millions"),
+    [
+        ("r50-fpn-cascade", 323, 72.038046),
+        ("r50-fpn-deform", 333, 44.977178),
+        ("r101-c4", 534, 54.95486),
+        ("r101-dc5", 546, 191.398764),
+    ],
+)
+def test_sizes_are_those_of_the_model_zoos_configurations(name, tensors, millions):
+    """Counted in Detectron2's own models of its COCO configurations, 80 classes."""
+    with torch.device("meta"):
+        state = MaskRcnn(spec_of(name, classes=tuple(map(str, range(80))))).state_dict()
+    assert len(state) == tensors
+    assert sum(v.numel() for k, v in state.items() if "running" not in k) == millions * 1e6
+
+
 def test_dilation_keeps_the_last_stage_at_stride_16_and_widens_its_reach():
     model = MaskRcnn(narrow("r101-dc5"))
     [features] = model.backbone(torch.zeros(1, 3, 70, 130))
@@ -147,15 +164,17 @@ def test_a_cascade_does_not_run_on_a_shared_stage():
 # --- deformable convolutions
 
 
-def test_a_deformable_convolution_reads_where_its_offsets_point():
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_a_deformable_convolution_reads_where_its_offsets_point(dilation):
     torch.manual_seed(0)
-    layer = DeformConv(4, 6, stride=1, dilation=1, groups=2, norm=None)
+    layer = DeformConv(4, 6, stride=1, dilation=dilation, groups=2, norm=None)
     x = torch.randn(1, 4, 9, 9)
-    plain = torch.relu(torch.conv2d(x, layer.weight, padding=1, groups=2))
-    assert torch.allclose(layer(x, torch.zeros(1, 18, 9, 9)), plain, atol=1e-5)
+    plain = torch.conv2d(x, layer.weight, padding=dilation, dilation=dilation, groups=2).relu()
     offset = torch.zeros(1, 18, 9, 9)
+    assert torch.allclose(layer(x, offset), plain, atol=1e-5)
     offset[:, 1::2] = 1  # x of every place
-    assert torch.allclose(layer(x, offset)[..., 1:7], plain[..., 2:8], atol=1e-5)
+    inner = slice(dilation, 8 - dilation)
+    assert torch.allclose(layer(x, offset)[..., inner], plain.roll(-1, -1)[..., inner], atol=1e-5)
 
 
 def test_a_deformable_block_starts_as_an_ordinary_one_and_learns_its_offsets():

@@ -110,15 +110,14 @@ class DeformConv(nn.Module):
         (N, outputs, H', W').
         """
         # In float32 also under mixed precision: a place must be finer than a bfloat16.
-        with torch.autocast(x.device.type, enabled=False):
-            found = deform_conv2d(
-                x.float(),
-                offset.float(),
-                self.weight.float(),
-                stride=self.stride,
-                padding=self.dilation,
-                dilation=self.dilation,
-            )
+        found = deform_conv2d(
+            x.float(),
+            offset.float(),
+            self.weight.float(),
+            stride=self.stride,
+            padding=self.dilation,
+            dilation=self.dilation,
+        )
         return nn.functional.relu_(self.norm(found.to(x.dtype)))
 
 
