@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from test_engines import sample
+from engine_helpers import sample
 
 from astroseg.engines import get_engine
 from astroseg.errors import InputError
@@ -239,6 +239,17 @@ def test_one_box_for_all_classes_is_kept_for_each_class_that_scores():
 
 
 # --- all of them
+
+
+@pytest.mark.parametrize("name", ["r50-fpn-cascade", "r101-c4"])
+def test_predictions_do_not_depend_on_how_many_regions_are_looked_at_at_once(name, monkeypatch):
+    model = ENGINE.build(narrow(name, score_threshold=0.0).for_scratch(), seed=0)
+    image = sample().image
+    [whole] = ENGINE.predict(model, [image])
+    monkeypatch.setattr("astroseg.models.roi.BOX_VALUES", 50_000)
+    [parts] = ENGINE.predict(model, [image])
+    assert parts.scores == pytest.approx(whole.scores, abs=1e-5)
+    assert len(parts.boxes) == len(whole.boxes)
 
 
 @pytest.mark.parametrize("name", NAMES)

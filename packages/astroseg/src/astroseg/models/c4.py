@@ -10,7 +10,6 @@ from astroseg.models import boxes as bx
 from astroseg.models.backbone import stage, start_stages
 from astroseg.models.roi import (
     BoxPredictor,
-    MaskHead,
     RoiHeads,
     Truth,
     class_and_box_losses,
@@ -24,13 +23,12 @@ from astroseg.models.spec import ModelSpec
 class C4Heads(RoiHeads):
     """The second stage with one pooling and one residual stage for boxes and masks alike."""
 
-    def __init__(self, spec: ModelSpec) -> None:
-        torch.nn.Module.__init__(self)
+    def add_heads(self, spec: ModelSpec) -> None:
+        """Make the residual stage, and what answers on the mean of its features."""
         last = len(spec.blocks) - 1
         self.res5 = stage(spec, last, spec.stage_channels[last - 1])
         start_stages(spec, self.res5)
         self.box_predictor = BoxPredictor(spec, spec.stage_channels[last], len(spec.classes))
-        self.mask_head = MaskHead(spec, spec.stage_channels[last])
 
     def _regions(
         self, features: Sequence[torch.Tensor], boxes: Sequence[torch.Tensor], spec: ModelSpec

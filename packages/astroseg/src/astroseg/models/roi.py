@@ -15,8 +15,10 @@ from astroseg.models.layers import Conv, head_norm, start_msra, start_normal, st
 from astroseg.models.mask_targets import TruthMasks
 from astroseg.models.spec import ModelSpec
 
-# Regions that pass the heads at once in prediction. A hundred masks of the 256-channel head
-# are 80 MB a layer; all 1000 of a crowded image would be 800 MB.
+# Pooled values, and regions, that pass the heads at once in prediction: 50 MB, which a
+# thousand regions of a pyramid fill, or sixty of the 1024 channels of "c4". A hundred masks of
+# the 256-channel head are 80 MB a layer; all 1000 of a crowded image would be 800 MB.
+BOX_VALUES = 12_500_000
 BOX_CHUNK = 1000
 MASK_CHUNK = 100
 
@@ -117,9 +119,9 @@ class BoxPredictor(nn.Module):
 class MaskHead(nn.Sequential):
     """3x3 convolutions mask_fcn1, ..., doubling of the resolution, one mask per class."""
 
-    def __init__(self, spec: ModelSpec, inputs: int) -> None:
+    def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
-        width = spec.mask_head_dim
+        inputs, width = spec.mask_channels, spec.mask_head_dim
         for i in range(spec.mask_head_layers):
             conv = Conv(inputs, width, 3, norm=head_norm(spec, width), relu=True)
             start_msra(conv)
@@ -140,7 +142,7 @@ class RoiHeads(nn.Module):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.add_heads(spec)
-        self.mask_head = MaskHead(spec, spec.feature_channels)
+        self.mask_head = MaskHead(spec)
 
     def add_heads(self, spec: ModelSpec) -> None:
         """Make what answers with classes and boxes."""
@@ -213,9 +215,10 @@ class RoiHeads(nn.Module):
         spec: ModelSpec,
     ) -> Detections:
         """Objects of one image of that (height, width)."""
+        room = max(1, BOX_VALUES // (spec.feature_channels * spec.box_pool**2))
         parts = [
             self.classify(features, chunk, shape, spec)
-            for chunk in torch.split(proposals, BOX_CHUNK)
+            for chunk in torch.split(proposals, min(room, BOX_CHUNK))
         ]
         boxes, scores = (torch.cat(kind) for kind in zip(*parts, strict=True))
         box, score, label = select(boxes, scores, spec)

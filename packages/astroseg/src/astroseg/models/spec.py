@@ -210,6 +210,11 @@ class ModelSpec:
         return self.stage_channels[-1 if self.features == "dc5" else -2]
 
     @property
+    def mask_channels(self) -> int:
+        """Of the features that the mask head sees."""
+        return self.stage_channels[-1] if self.features == "c4" else self.feature_channels
+
+    @property
     def divisor(self) -> int:
         """Images are padded to a multiple of this, px: the coarsest stage's stride.
 
