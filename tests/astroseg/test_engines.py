@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from engine_helpers import sample
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -38,19 +39,6 @@ def narrow(**overrides):
         norm_groups=4,
         **overrides,
     )
-
-
-def sample(height=48, width=64, corners=((5, 7), (30, 20), (12, 40)), seed=0):
-    """Noise with bright rectangles 8 wide and 6 high."""
-    image = np.random.default_rng(seed).normal(size=(3, height, width)).astype(np.float32)
-    boxes, masks = [], []
-    for y, x in corners:
-        image[:, y : y + 6, x : x + 8] += 5
-        boxes.append([x, y, x + 8, y + 6])
-        masks.append(encode_at(np.ones((6, 8), bool), (y, x), (height, width)))
-    labels = np.arange(len(corners)) % 2
-    boxes = np.array(boxes, np.float32).reshape(-1, 4)
-    return Sample(image, boxes, labels.astype(np.int64), tuple(masks))
 
 
 def test_auto_gives_an_engine_that_works_here():

@@ -29,6 +29,7 @@ SCHEMA = 1
 """Version of the header. Raised when a reader of the old one would misread the new."""
 
 FIRST_CONVOLUTION = "backbone.bottom_up.stem.conv1.weight"
+"""With a pyramid; without one there is no ``bottom_up``."""
 
 CLASS_HEADS: tuple[str, ...] = (
     "roi_heads.box_predictor.*",
@@ -234,7 +235,11 @@ def place(
             mismatched.append(name)
         elif stored.shape == state[name].shape:
             new[name] = stored
-        elif adapt_channels and name == FIRST_CONVOLUTION and _spreads(stored, state[name]):
+        elif (
+            adapt_channels
+            and name == spec.bottom_up + "stem.conv1.weight"
+            and _spreads(stored, state[name])
+        ):
             new[name] = spread_channels(stored, spec.channels)
             adapted.append(name)
         else:

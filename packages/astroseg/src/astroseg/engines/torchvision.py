@@ -108,13 +108,13 @@ class TorchvisionEngine:
     def param_groups(self, model: torch.nn.Module, freeze: Freeze) -> list[dict[str, Any]]:
         """Weights with and norms and biases without weight decay; sets requires_grad.
 
-        "heads" freezes ``backbone.bottom_up`` (the network that came pre-trained); the
-        pyramid, RPN and heads train.
+        "heads" freezes the network that came pre-trained (``backbone.bottom_up``, or all of
+        ``backbone`` where there is no pyramid); the pyramid, RPN and heads train.
         """
         if freeze not in ("none", "heads"):
             raise InputError(f"unknown freeze {freeze!r}", remedy='use "none" or "heads"')
         plain = _plain(model)
-        frozen = "backbone.bottom_up." if freeze == "heads" else None
+        frozen = plain.spec.bottom_up if freeze == "heads" else None
         decayed, plainly = [], []
         for name, parameter in plain.named_parameters():
             trains = frozen is None or not name.startswith(frozen)

@@ -1,4 +1,4 @@
-"""Feature pyramids: bottom-up networks, and the pyramid on their stages.
+"""Backbones: bottom-up networks, and the feature pyramid on their stages.
 
 Weights start as in Detectron2 (`layers.start_msra`, `layers.start_xavier`), with one
 addition: in the small network the last norm of each block starts at zero, so that every
@@ -11,20 +11,38 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from astroseg.models.layers import Conv, backbone_norm, head_norm, start_msra, start_xavier
+from astroseg.models.layers import (
+    Conv,
+    DeformConv,
+    backbone_norm,
+    head_norm,
+    start_msra,
+    start_xavier,
+)
 from astroseg.models.spec import ModelSpec
 
 
-def _stage_names(spec: ModelSpec) -> list[str]:
-    return [f"res{i + 2}" for i in range(len(spec.blocks))]
-
-
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 convolutions around a shortcut."""
+    """1x1, 3x3, 1x1 convolutions around a shortcut.
 
-    def __init__(self, spec: ModelSpec, inputs: int, width: int, outputs: int, stride: int) -> None:
+    A deformable 3x3 takes its offsets from a convolution beside it that starts at zero, so
+    that it starts as an ordinary one.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        inputs: int,
+        width: int,
+        outputs: int,
+        stride: int,
+        *,
+        dilation: int = 1,
+        deform: bool = False,
+    ) -> None:
         super().__init__()
         self.projects = inputs != outputs or stride > 1
+        self.deform = deform
         first, second = (stride, 1) if spec.stride_in_1x1 else (1, stride)
         if self.projects:
             self.shortcut = Conv(
@@ -33,12 +51,30 @@ class Bottleneck(nn.Module):
         norm = backbone_norm(spec, width)
         self.conv1 = Conv(inputs, width, 1, stride=first, norm=norm, relu=True)
         norm = backbone_norm(spec, width)
-        self.conv2 = Conv(width, width, 3, stride=second, groups=spec.groups, norm=norm, relu=True)
+        self.conv2: Conv | DeformConv
+        if deform:
+            self.conv2_offset = Conv(width, 18, 3, stride=second, dilation=dilation)
+            self.conv2 = DeformConv(
+                width, width, stride=second, dilation=dilation, groups=spec.groups, norm=norm
+            )
+        else:
+            self.conv2 = Conv(
+                width,
+                width,
+                3,
+                stride=second,
+                dilation=dilation,
+                groups=spec.groups,
+                norm=norm,
+                relu=True,
+            )
         self.conv3 = Conv(width, outputs, 1, norm=backbone_norm(spec, outputs))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         shortcut = self.shortcut(x) if self.projects else x
-        return functional.relu_(self.conv3(self.conv2(self.conv1(x))) + shortcut)
+        x = self.conv1(x)
+        x = self.conv2(x, self.conv2_offset(x)) if self.deform else self.conv2(x)
+        return functional.relu_(self.conv3(x) + shortcut)
 
 
 class Basic(nn.Module):
@@ -77,43 +113,72 @@ class Stem(nn.Module):
         return x if self.small else functional.max_pool2d(x, 3, stride=2, padding=1)
 
 
-class BottomUp(nn.Module):
-    """Stem and residual stages res2, res3, ..., each at half the resolution of the last.
+def stage(spec: ModelSpec, index: int, inputs: int) -> nn.Sequential:
+    """Residual stage of that index (0 is res2), weights not started yet.
 
     In a ResNet res2 keeps the stem's stride of 4; in the small network it halves the stem's
-    stride of 1.
+    stride of 1. Every other stage halves the resolution, but for res5 of "dc5".
     """
+    resnet = spec.backbone == "resnet"
+    dilation = 2 if spec.features == "dc5" and index == 3 else 1
+    stride = 1 if (index == 0 and resnet) or dilation > 1 else 2
+    width = spec.groups * spec.group_width * 2**index
+    outputs = spec.stage_channels[index]
+    deform = spec.stages[index] in spec.deform_stages
+    blocks: list[nn.Module] = []
+    for i in range(spec.blocks[index]):
+        step = stride if i == 0 else 1
+        if resnet:
+            block: nn.Module = Bottleneck(
+                spec, inputs, width, outputs, step, dilation=dilation, deform=deform
+            )
+        else:
+            block = Basic(spec, inputs, outputs, step)
+        blocks.append(block)
+        inputs = outputs
+    return nn.Sequential(*blocks)
+
+
+def start_stages(spec: ModelSpec, network: nn.Module) -> None:
+    """Give all residual blocks in a network their first weights."""
+    for name, module in network.named_modules():
+        if isinstance(module, Conv):
+            start_msra(module)
+        if name.endswith("conv2_offset"):
+            nn.init.zeros_(module.get_parameter("weight"))
+        if spec.backbone == "small" and name.endswith("conv2.norm"):
+            nn.init.zeros_(module.get_parameter("weight"))
+
+
+class BottomUp(nn.Module):
+    """Stem and residual stages res2, res3, ...; without the last in "c4"."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.stem = Stem(spec)
-        self.names = _stage_names(spec)
+        self.names = spec.stages[:-1] if spec.features == "c4" else spec.stages
         inputs = spec.stem_channels
-        for i, (name, outputs) in enumerate(zip(self.names, spec.stage_channels, strict=True)):
-            stride = 1 if i == 0 and spec.backbone == "resnet" else 2
-            width = spec.groups * spec.group_width * 2**i
-            blocks: list[nn.Module] = []
-            for j in range(spec.blocks[i]):
-                step = stride if j == 0 else 1
-                if spec.backbone == "resnet":
-                    blocks.append(Bottleneck(spec, inputs, width, outputs, step))
-                else:
-                    blocks.append(Basic(spec, inputs, outputs, step))
-                inputs = outputs
-            self.add_module(name, nn.Sequential(*blocks))
-        for name, module in self.named_modules():
-            if isinstance(module, Conv):
-                start_msra(module)
-            if spec.backbone == "small" and name.endswith("conv2.norm"):
-                nn.init.zeros_(module.get_parameter("weight"))
+        for i, name in enumerate(self.names):
+            self.add_module(name, stage(spec, i, inputs))
+            inputs = spec.stage_channels[i]
+        start_stages(spec, self)
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Features of every stage, finest first."""
         x = self.stem(x)
         features = []
         for name in self.names:
             x = getattr(self, name)(x)
             features.append(x)
         return features
+
+
+class Single(BottomUp):
+    """The last stage's features alone, for "c4" and "dc5"."""
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Features (N, C, H / 16, W / 16), the only level."""
+        return super().forward(x)[-1:]
 
 
 class Pyramid(nn.Module):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torchvision.ops import FrozenBatchNorm2d
+from torchvision.ops import FrozenBatchNorm2d, deform_conv2d
 
 from astroseg.models.spec import ModelSpec
 
@@ -46,6 +46,7 @@ class Conv(nn.Conv2d):
         size: int,
         *,
         stride: int = 1,
+        dilation: int = 1,
         groups: int = 1,
         norm: nn.Module | None = None,
         bias: bool | None = None,
@@ -56,7 +57,8 @@ class Conv(nn.Conv2d):
             outputs,
             size,
             stride=stride,
-            padding=size // 2,
+            padding=dilation * (size // 2),
+            dilation=dilation,
             groups=groups,
             bias=norm is None if bias is None else bias,
         )
@@ -70,6 +72,53 @@ class Conv(nn.Conv2d):
         if self.has_norm:
             x = self.norm(x)
         return nn.functional.relu_(x) if self.relu else x
+
+
+class DeformConv(nn.Module):
+    """3x3 convolution that reads each of its nine values at a place shifted by an offset.
+
+    Dai et al. (2017); torchvision's operator, which trains on CPUs too.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        stride: int,
+        dilation: int,
+        groups: int,
+        norm: nn.Module | None,
+    ) -> None:
+        super().__init__()
+        self.stride, self.dilation = stride, dilation
+        self.weight = nn.Parameter(torch.empty(outputs, inputs // groups, 3, 3))
+        nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
+        self.norm = nn.Identity() if norm is None else norm
+
+    def forward(self, x: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
+        """Convolve, norm, ReLU.
+
+        Parameters
+        ----------
+        x : (N, C, H, W).
+        offset : (N, 18, H', W') shifts of the nine places, row by row, each (y, x), in px
+            of x.
+
+        Returns
+        -------
+        (N, outputs, H', W').
+        """
+        # In float32 also under mixed precision: a place must be finer than a bfloat16.
+        found = deform_conv2d(
+            x.float(),
+            offset.float(),
+            self.weight.float(),
+            stride=self.stride,
+            padding=self.dilation,
+            dilation=self.dilation,
+        )
+        return nn.functional.relu_(self.norm(found.to(x.dtype)))
 
 
 def backbone_norm(spec: ModelSpec, channels: int) -> nn.Module | None:

@@ -1,4 +1,4 @@
-"""Mask R-CNN (He et al. 2017) on a feature pyramid, in Detectron2's structure and names."""
+"""Mask R-CNN (He et al. 2017) in Detectron2's structure and names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from astroseg.models.backbone import Pyramid
+from astroseg.models.backbone import Pyramid, Single
+from astroseg.models.c4 import C4Heads
+from astroseg.models.cascade import CascadeHeads
 from astroseg.models.roi import Detections, RoiHeads, Truth
 from astroseg.models.rpn import ProposalGenerator
 from astroseg.models.spec import ModelSpec
@@ -27,9 +29,9 @@ class MaskRcnn(nn.Module):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.backbone = Pyramid(spec)
+        self.backbone = Pyramid(spec) if spec.features == "fpn" else Single(spec)
         self.proposal_generator = ProposalGenerator(spec)
-        self.roi_heads = RoiHeads(spec)
+        self.roi_heads = _heads(spec)
         for name in ("pixel_mean", "pixel_std"):
             values = torch.tensor(getattr(spec, name), dtype=torch.float32).reshape(-1, 1, 1)
             self.register_buffer(name, values, persistent=False)
@@ -48,7 +50,8 @@ class MaskRcnn(nn.Module):
         boxes = None if truths is None else [truth.boxes for truth in truths]
         proposals, losses = self.proposal_generator(features, shapes, self.spec, boxes)
         if truths is not None:
-            return {**losses, **self.roi_heads.losses(features, proposals, truths, self.spec)}
+            second = self.roi_heads.losses(features, proposals, truths, shapes, self.spec)
+            return {**losses, **second}
         return [
             self.roi_heads.detect([f[i : i + 1] for f in features], proposal, shape, self.spec)
             for i, (proposal, shape) in enumerate(zip(proposals, shapes, strict=True))
@@ -66,3 +69,9 @@ class MaskRcnn(nn.Module):
             scaled = (seen - self.pixel_mean) / self.pixel_std
             room[:, : image.shape[-2], : image.shape[-1]] = scaled
         return stack
+
+
+def _heads(spec: ModelSpec) -> RoiHeads:
+    if spec.cascade_weights:
+        return CascadeHeads(spec)
+    return C4Heads(spec) if spec.features == "c4" else RoiHeads(spec)

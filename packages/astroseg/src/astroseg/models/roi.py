@@ -1,4 +1,4 @@
-"""Second stage: pool each region from its pyramid level, then class, box and mask."""
+"""Second stage: pool each region from its level, then class, box and mask."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from astroseg.models.layers import Conv, head_norm, start_msra, start_normal, st
 from astroseg.models.mask_targets import TruthMasks
 from astroseg.models.spec import ModelSpec
 
-# Regions that pass the heads at once in prediction. A hundred masks of the 256-channel head
-# are 80 MB a layer; all 1000 of a crowded image would be 800 MB.
+# Pooled values, and regions, that pass the heads at once in prediction: 50 MB, which a
+# thousand regions of a pyramid fill, or sixty of the 1024 channels of "c4". A hundred masks of
+# the 256-channel head are 80 MB a layer; all 1000 of a crowded image would be 800 MB.
+BOX_VALUES = 12_500_000
 BOX_CHUNK = 1000
 MASK_CHUNK = 100
 
@@ -50,7 +52,7 @@ def region_levels(boxes: torch.Tensor, spec: ModelSpec) -> torch.Tensor:
     """Pyramid level of each box, counted from the finest (equation 1 of the FPN paper)."""
     size = torch.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
     level = torch.floor(spec.canonical_level + torch.log2(size / spec.canonical_size + 1e-8))
-    last = spec.first_level + len(spec.blocks) - 1
+    last = spec.first_level + spec.pool_levels - 1
     return level.clamp(spec.first_level, last).long() - spec.first_level
 
 
@@ -62,7 +64,7 @@ def pool(
     every = torch.cat(list(boxes))
     regions = torch.cat((image, every), dim=1).float()
     levels = region_levels(every, spec)
-    members = [torch.nonzero(levels == level).flatten() for level in range(len(spec.blocks))]
+    members = [torch.nonzero(levels == level).flatten() for level in range(spec.pool_levels)]
     parts = []
     for level, here in enumerate(members):
         feature = features[level]
@@ -84,7 +86,7 @@ class BoxHead(nn.Sequential):
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
-        inputs = spec.fpn_channels * spec.box_pool**2
+        inputs = spec.feature_channels * spec.box_pool**2
         self.add_module("flatten", nn.Flatten())
         for i in range(spec.box_head_layers):
             layer = nn.Linear(inputs, spec.box_head_dim)
@@ -95,12 +97,18 @@ class BoxHead(nn.Sequential):
 
 
 class BoxPredictor(nn.Module):
-    """Class scores (the background last) and one box per class."""
+    """Class scores (the background last), and one box per class or one for all.
 
-    def __init__(self, spec: ModelSpec) -> None:
+    Parameters
+    ----------
+    inputs : channels of a region's features.
+    boxes : the number of classes, or 1.
+    """
+
+    def __init__(self, spec: ModelSpec, inputs: int, boxes: int) -> None:
         super().__init__()
-        self.cls_score = nn.Linear(spec.box_head_dim, len(spec.classes) + 1)
-        self.bbox_pred = nn.Linear(spec.box_head_dim, 4 * len(spec.classes))
+        self.cls_score = nn.Linear(inputs, len(spec.classes) + 1)
+        self.bbox_pred = nn.Linear(inputs, 4 * boxes)
         start_normal(self.cls_score, 0.01)
         start_normal(self.bbox_pred, 0.001)
 
@@ -113,7 +121,7 @@ class MaskHead(nn.Sequential):
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
-        inputs, width = spec.fpn_channels, spec.mask_head_dim
+        inputs, width = spec.mask_channels, spec.mask_head_dim
         for i in range(spec.mask_head_layers):
             conv = Conv(inputs, width, 3, norm=head_norm(spec, width), relu=True)
             start_msra(conv)
@@ -129,62 +137,75 @@ class MaskHead(nn.Sequential):
 
 
 class RoiHeads(nn.Module):
-    """The second stage."""
+    """The second stage: one box head and one mask head, each on its own pooled regions."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
-        self.box_head = BoxHead(spec)
-        self.box_predictor = BoxPredictor(spec)
+        self.add_heads(spec)
         self.mask_head = MaskHead(spec)
+
+    def add_heads(self, spec: ModelSpec) -> None:
+        """Make what answers with classes and boxes."""
+        self.box_head: nn.Module = BoxHead(spec)
+        classes = len(spec.classes)
+        self.box_predictor: nn.Module = BoxPredictor(spec, box_features(spec), classes)
 
     def losses(
         self,
         features: Sequence[torch.Tensor],
         proposals: Sequence[torch.Tensor],
         truths: Sequence[Truth],
+        shapes: Sequence[tuple[int, int]],
         spec: ModelSpec,
     ) -> dict[str, torch.Tensor]:
-        """Class, box and mask losses over sampled proposals."""
+        """Class, box and mask losses over sampled proposals.
+
+        Parameters
+        ----------
+        features : one (N, C, H, W) per level.
+        proposals : (P, 4) of each image.
+        shapes : (height, width) of each image.
+        """
         samples = [sample_proposals(p, t, spec) for p, t in zip(proposals, truths, strict=True)]
-        boxes = [s.boxes for s in samples]
-        scores, deltas = self.box_predictor(
-            self.box_head(pool(features, boxes, spec.box_pool, spec))
-        )
-        labels = torch.cat([s.labels for s in samples])
-        objects = torch.nonzero(labels < len(spec.classes)).flatten()
-        target = bx.encode(
-            torch.cat(boxes)[objects], torch.cat([s.truth_boxes for s in samples]), spec.box_weights
-        )
-        deltas = deltas.reshape(len(deltas), -1, 4)[objects, labels[objects]]
-        # Over all sampled regions, not the objects alone: every object then weighs the same
-        # whether an image has many or few (Detectron2's reason).
-        box_loss = bx.regression_loss(deltas, target, spec.smooth_l1_beta) / max(len(labels), 1)
+        regions = [s.boxes[: len(s.index)] for s in samples]
+        logits = self.mask_head(pool(features, regions, spec.mask_pool, spec))
         return {
-            "loss_cls": _class_loss(scores, labels),
-            "loss_box_reg": box_loss,
-            "loss_mask": self._mask_loss(features, samples, truths, spec),
+            **self.box_losses(features, samples, truths, shapes, spec),
+            "loss_mask": mask_loss(logits, samples, truths, spec),
         }
 
-    def _mask_loss(
+    def box_losses(
         self,
         features: Sequence[torch.Tensor],
         samples: Sequence[Sampled],
         truths: Sequence[Truth],
+        shapes: Sequence[tuple[int, int]],
         spec: ModelSpec,
+    ) -> dict[str, torch.Tensor]:
+        """Class and box losses by name."""
+        pooled = pool(features, [s.boxes for s in samples], spec.box_pool, spec)
+        scores, deltas = self.box_predictor(self.box_head(pooled))
+        return class_and_box_losses(scores, deltas, samples, spec.box_weights, spec)
+
+    def classify(
+        self,
+        features: Sequence[torch.Tensor],
+        proposals: torch.Tensor,
+        shape: tuple[int, int],
+        spec: ModelSpec,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Boxes (N, K, 4) inside the image, and probabilities (N, K + 1), of proposals."""
+        pooled = pool(features, [proposals], spec.box_pool, spec)
+        logits, deltas = self.box_predictor(self.box_head(pooled))
+        boxes = bx.clip(bx.decode(proposals, deltas, spec.box_weights), shape)
+        return boxes, logits.float().softmax(dim=1)
+
+    def mask_logits(
+        self, features: Sequence[torch.Tensor], boxes: torch.Tensor, spec: ModelSpec
     ) -> torch.Tensor:
-        regions = [s.boxes[: len(s.index)] for s in samples]
-        labels = torch.cat([s.labels[: len(s.index)] for s in samples])
-        logits = self.mask_head(pool(features, regions, spec.mask_pool, spec))
-        if not len(labels):
-            return logits.float().sum() * 0  # keeps the head in the graph for distributed training
-        logits = logits[torch.arange(len(labels), device=labels.device), labels].float()
-        targets = torch.cat(
-            [
-                t.masks.targets(s.index.cpu(), r.cpu(), 2 * spec.mask_pool)
-                for t, s, r in zip(truths, samples, regions, strict=True)
-            ]
-        ).to(logits.device)
-        return functional.binary_cross_entropy_with_logits(logits, targets)
+        """Mask of each class (N, K, M, M) in boxes of one image."""
+        logits: torch.Tensor = self.mask_head(pool(features, [boxes], spec.mask_pool, spec))
+        return logits
 
     def detect(
         self,
@@ -194,22 +215,28 @@ class RoiHeads(nn.Module):
         spec: ModelSpec,
     ) -> Detections:
         """Objects of one image of that (height, width)."""
-        scores, boxes = [], []
-        for chunk in torch.split(proposals, BOX_CHUNK):
-            logits, deltas = self.box_predictor(
-                self.box_head(pool(features, [chunk], spec.box_pool, spec))
-            )
-            scores.append(logits.float().softmax(dim=1))
-            boxes.append(bx.clip(bx.decode(chunk, deltas, spec.box_weights), shape))
-        box, score, label = select(torch.cat(boxes), torch.cat(scores), spec)
+        room = max(1, BOX_VALUES // (spec.feature_channels * spec.box_pool**2))
+        parts = [
+            self.classify(features, chunk, shape, spec)
+            for chunk in torch.split(proposals, min(room, BOX_CHUNK))
+        ]
+        boxes, scores = (torch.cat(kind) for kind in zip(*parts, strict=True))
+        box, score, label = select(boxes, scores, spec)
         side = 2 * spec.mask_pool
         masks = [box.new_zeros(0, side, side)]
         for region, kind in zip(
             torch.split(box, MASK_CHUNK), torch.split(label, MASK_CHUNK), strict=True
         ):
-            logits = self.mask_head(pool(features, [region], spec.mask_pool, spec))
+            logits = self.mask_logits(features, region, spec)
             masks.append(logits[torch.arange(len(kind)), kind].float().sigmoid())
         return Detections(box, score, label, torch.cat(masks))
+
+
+def box_features(spec: ModelSpec) -> int:
+    """Channels that a `BoxHead` gives."""
+    if spec.box_head_layers:
+        return spec.box_head_dim
+    return spec.feature_channels * spec.box_pool**2
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,10 +273,57 @@ def sample_proposals(proposals: torch.Tensor, truth: Truth, spec: ModelSpec) -> 
     )
 
 
+def class_and_box_losses(
+    scores: torch.Tensor,
+    deltas: torch.Tensor,
+    samples: Sequence[Sampled],
+    weights: Sequence[float],
+    spec: ModelSpec,
+) -> dict[str, torch.Tensor]:
+    """Cross entropy of the classes, distance of the objects' boxes.
+
+    Parameters
+    ----------
+    scores : (N, K + 1) logits of all samples.
+    deltas : (N, K * 4), or (N, 4) where one box serves all classes.
+    weights : of the deltas, see `astroseg.models.boxes.encode`.
+    """
+    labels = torch.cat([s.labels for s in samples])
+    objects = torch.nonzero(labels < len(spec.classes)).flatten()
+    reference = torch.cat([s.boxes for s in samples])[objects]
+    target = bx.encode(reference, torch.cat([s.truth_boxes for s in samples]), weights)
+    deltas = deltas.reshape(len(deltas), -1, 4)
+    column = labels[objects] if deltas.shape[1] > 1 else torch.zeros_like(objects)
+    distance = bx.regression_loss(deltas[objects, column], target, spec.smooth_l1_beta)
+    return {
+        "loss_cls": _class_loss(scores, labels),
+        # Over all sampled regions, not the objects alone: every object then weighs the same
+        # whether an image has many or few (Detectron2's reason).
+        "loss_box_reg": distance / max(len(labels), 1),
+    }
+
+
 def _class_loss(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     if not len(labels):
         return scores.float().sum() * 0
     return functional.cross_entropy(scores.float(), labels)
+
+
+def mask_loss(
+    logits: torch.Tensor, samples: Sequence[Sampled], truths: Sequence[Truth], spec: ModelSpec
+) -> torch.Tensor:
+    """Cross entropy of the masks of all sampled objects, (N, K, M, M), each of its own class."""
+    labels = torch.cat([s.labels[: len(s.index)] for s in samples])
+    if not len(labels):
+        return logits.float().sum() * 0  # keeps the head in the graph for distributed training
+    logits = logits[torch.arange(len(labels), device=labels.device), labels].float()
+    targets = torch.cat(
+        [
+            t.masks.targets(s.index.cpu(), s.boxes[: len(s.index)].cpu(), 2 * spec.mask_pool)
+            for t, s in zip(truths, samples, strict=True)
+        ]
+    ).to(logits.device)
+    return functional.binary_cross_entropy_with_logits(logits, targets)
 
 
 def select(
@@ -259,7 +333,7 @@ def select(
 
     Parameters
     ----------
-    boxes : (N, K, 4), one per class, inside the image.
+    boxes : (N, K, 4), one per class, or (N, 1, 4), one for all, inside the image.
     scores : (N, K + 1), the background last.
 
     Returns
@@ -269,7 +343,8 @@ def select(
     finite = torch.isfinite(boxes).all(dim=2).all(dim=1) & torch.isfinite(scores).all(dim=1)
     boxes, scores = boxes[finite], scores[finite, :-1]
     row, label = torch.nonzero(scores > spec.score_threshold, as_tuple=True)
-    box, score = boxes[row, label], scores[row, label]
+    column = label if boxes.shape[1] > 1 else torch.zeros_like(label)
+    box, score = boxes[row, column], scores[row, label]
     full = (box[:, 2] > box[:, 0]) & (box[:, 3] > box[:, 1])
     box, score, label = box[full], score[full], label[full]
     kept = batched_nms(box, score, label, spec.nms_threshold)

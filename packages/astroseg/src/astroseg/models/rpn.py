@@ -44,7 +44,7 @@ class ProposalGenerator(nn.Module):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.cells = [bx.cell_anchors(sizes, spec.aspect_ratios) for sizes in spec.anchor_sizes]
-        self.rpn_head = RpnHead(spec.fpn_channels, len(self.cells[0]))
+        self.rpn_head = RpnHead(spec.feature_channels, len(self.cells[0]))
 
     def forward(
         self,

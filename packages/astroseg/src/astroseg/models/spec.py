@@ -14,10 +14,11 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, Literal
 
 from astroseg.errors import InputError
+from astroseg.models.sizes import MODELS as MODELS
+from astroseg.models.sizes import PLANNED as PLANNED
 
 Norm = Literal["FrozenBN", "BN", "GN"]
 HeadNorm = Literal["", "GN"]
@@ -46,6 +47,7 @@ NOT_STRUCTURE = frozenset(
         "rpn_top_n_area",
         "rpn_nms",
         "roi_iou",
+        "cascade_iou",
         "roi_batch",
         "roi_positive",
         "smooth_l1_beta",
@@ -56,10 +58,13 @@ NOT_STRUCTURE = frozenset(
     }
 )
 
+# These mean nothing to weights that are spread over another number of channels.
+_PIXELS = ("pixel_mean", "pixel_std", "reverse_channels")
+
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """One Mask R-CNN on a feature pyramid.
+    """One Mask R-CNN.
 
     Attributes
     ----------
@@ -68,11 +73,16 @@ class ModelSpec:
     classes : their names, in the order of the labels.
     backbone : "resnet" (stem at stride 4, bottleneck stages) or "small" (3x3 stem at
         stride 1, basic stages that each halve the resolution).
+    features : what proposals and heads see: a pyramid of all stages ("fpn"), the stage at
+        stride 16 with the last stage applied to each region ("c4"), or the last stage kept
+        at stride 16 by dilation ("dc5").
     blocks : residual blocks of each stage, res2 first.
     stem_channels, stage_channels : of the stem and of each stage's output.
     groups, group_width : of the bottlenecks' 3x3 convolutions in res2 (32 and 8 for X101).
     stride_in_1x1 : whether a bottleneck halves the resolution in its first 1x1 convolution
         (MSRA's R50 and R101) or in its 3x3 (X101).
+    deform_stages : names of the stages whose 3x3 convolutions are deformable (Dai et al.
+        2017: they learn where to look, without the modulation of the second version).
     norm : "FrozenBN" (statistics and scales of pre-trained weights, never updated; without
         such weights it diverges, use `for_scratch`), "BN" or "GN".
     norm_groups : of GN.
@@ -92,8 +102,13 @@ class ModelSpec:
         tiles of any size are searched alike. None: the same numbers for every image (D2).
     rpn_nms : IoU above which the weaker of two proposals goes.
     roi_iou : a proposal is an object from this IoU.
+    cascade_iou, cascade_weights : of each of a cascade's box heads, as `roi_iou` and
+        `box_weights`, in whose place they stand; none: one box head per class. The heads of
+        a cascade share one box among the classes.
     roi_batch, roi_positive : as of the RPN, for proposals.
     box_pool, mask_pool : pooled size of a region for each head; a mask has twice mask_pool.
+        In "c4" regions are pooled once, at box_pool, and mask_pool is what is left of it
+        after the last stage: half.
     sampling_ratio : samples per pooled bin and axis; 0 takes as many as the bin has pixels.
     canonical_size, canonical_level : a region of this size in px pools from this level
         (log2 of its stride), others from levels above or below by log2 of their size.
@@ -114,12 +129,14 @@ class ModelSpec:
     channels: int
     classes: tuple[str, ...]
     backbone: Literal["resnet", "small"] = "resnet"
+    features: Literal["fpn", "c4", "dc5"] = "fpn"
     blocks: tuple[int, ...] = (3, 4, 6, 3)
     stem_channels: int = 64
     stage_channels: tuple[int, ...] = (256, 512, 1024, 2048)
     groups: int = 1
     group_width: int = 64
     stride_in_1x1: bool = True
+    deform_stages: tuple[str, ...] = ()
     norm: Norm = "FrozenBN"
     norm_groups: int = 32
     head_norm: HeadNorm = ""
@@ -136,6 +153,8 @@ class ModelSpec:
     rpn_top_n_area: float | None = None
     rpn_nms: float = 0.7  # D2
     roi_iou: float = 0.5  # D2
+    cascade_iou: tuple[float, ...] = ()
+    cascade_weights: tuple[tuple[float, float, float, float], ...] = ()
     roi_batch: int = 512  # paper and D2
     roi_positive: float = 0.33  # paper; D2: 0.25
     box_pool: int = 7  # D2
@@ -161,20 +180,54 @@ class ModelSpec:
         _check(self)
 
     @property
+    def stages(self) -> tuple[str, ...]:
+        """Names of the residual stages, finest first."""
+        return tuple(f"res{i + 2}" for i in range(len(self.blocks)))
+
+    @property
     def first_level(self) -> int:
-        """log2 of the stride of the finest pyramid level."""
+        """log2 of the stride of the finest level that regions are pooled from."""
+        if self.features != "fpn":
+            return 4
         return 2 if self.backbone == "resnet" else 1
 
     @property
+    def pool_levels(self) -> int:
+        """How many levels regions are pooled from."""
+        return len(self.blocks) if self.features == "fpn" else 1
+
+    @property
     def strides(self) -> tuple[int, ...]:
-        """Of the pyramid's levels, px, finest first."""
-        levels = len(self.blocks) + int(self.fpn_extra_level)
+        """Of the levels that hold anchors, px, finest first."""
+        levels = self.pool_levels + int(self.fpn_extra_level)
         return tuple(2 ** (self.first_level + i) for i in range(levels))
 
     @property
+    def feature_channels(self) -> int:
+        """Of the features that proposals are made from and regions pooled from."""
+        if self.features == "fpn":
+            return self.fpn_channels
+        return self.stage_channels[-1 if self.features == "dc5" else -2]
+
+    @property
+    def mask_channels(self) -> int:
+        """Of the features that the mask head sees."""
+        return self.stage_channels[-1] if self.features == "c4" else self.feature_channels
+
+    @property
     def divisor(self) -> int:
-        """Images are padded to a multiple of this, px: the coarsest stage's stride."""
+        """Images are padded to a multiple of this, px: the coarsest stage's stride.
+
+        Only a pyramid needs it, whose levels are added to one another.
+        """
+        if self.features != "fpn":
+            return 1
         return int(2 ** (self.first_level + len(self.blocks) - 1))
+
+    @property
+    def bottom_up(self) -> str:
+        """Start of the names of the parameters that come pre-trained from classification."""
+        return "backbone.bottom_up." if self.features == "fpn" else "backbone."
 
     def top_n(self, shape: tuple[int, int], *, prediction: bool) -> tuple[int, int]:
         """Proposals kept before (per level) and after suppression, of a (height, width)."""
@@ -231,6 +284,7 @@ def _check(spec: ModelSpec) -> None:
             f"{len(spec.blocks)} stages of blocks, {len(spec.stage_channels)} of channels",
             remedy="give one number of each per stage",
         )
+    _check_variant(spec)
     for field in ("score_threshold", "nms_threshold"):
         if not 0 <= getattr(spec, field) <= 1:
             raise InputError(
@@ -242,59 +296,33 @@ def _check(spec: ModelSpec) -> None:
         )
 
 
-# Sizes by name. What is not given is ModelSpec's default.
-_R101 = {"blocks": (3, 4, 23, 3)}
-_X101 = {"blocks": (3, 4, 23, 3), "groups": 32, "group_width": 8, "stride_in_1x1": False}
-# The median source of a deep ground-based tile is 6 to 7 px wide, so resolution beats size:
-# this quarter of a million parameters at strides 2, 4, 8 learns in minutes on a CPU what an
-# 18-layer network at stride 4 does not.
-_TINY = {
-    "backbone": "small",
-    "blocks": (1, 1, 1),
-    "stem_channels": 16,
-    "stage_channels": (24, 32, 48),
-    "norm": "GN",
-    "norm_groups": 8,
-    "fpn_channels": 32,
-    "fpn_extra_level": False,
-    "anchor_sizes": ((5.0,), (10.0,), (24.0,)),
-    "aspect_ratios": (1.0,),
-    "rpn_iou": (0.3, 0.5),  # few anchors reach 0.7 with a box of 5 px
-    "rpn_batch": 128,
-    # More than the second stage was trained on brings boxes inside bright galaxies that it
-    # never learned to refuse: 2000 instead of 300 on 256x256 halve the AP50.
-    "rpn_pre_nms_top_n": (500, 500),
-    "rpn_post_nms_top_n": (300, 300),
-    "rpn_top_n_area": 256.0**2,
-    "roi_batch": 128,
-    "roi_positive": 0.5,
-    "box_pool": 5,
-    "mask_pool": 7,
-    "sampling_ratio": 1,
-    "canonical_size": 16.0,
-    "canonical_level": 2,
-    "box_head_dim": 128,
-    "box_head_layers": 1,
-    "mask_head_dim": 32,
-    "mask_head_layers": 2,
-    "nms_threshold": 0.5,
-    "nms_any_class": 0.7,  # one source is one class
-}
-
-MODELS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {"tiny": _TINY, "r50-fpn": {}, "r101-fpn": _R101, "x101-fpn": _X101}
-)
-"""Models this version builds."""
-
-PLANNED: tuple[str, ...] = (
-    "r101-c4",
-    "r101-dc5",
-    "r50-fpn-deform",
-    "r50-fpn-cascade",
-    "mvitv2-b",
-    "swin-b",
-)
-"""Models of the paper that no engine of this version builds."""
+def _check_variant(spec: ModelSpec) -> None:
+    """Raise InputError where the features, deformable stages or cascade make no network."""
+    if spec.features not in ("fpn", "c4", "dc5"):
+        raise InputError(f"features {spec.features!r}", remedy="use fpn, c4 or dc5")
+    if spec.features != "fpn" and (spec.backbone != "resnet" or len(spec.blocks) != 4):
+        raise InputError(
+            f"features {spec.features} of a {spec.backbone} backbone of {len(spec.blocks)} stages",
+            remedy="use fpn, or a resnet of four stages",
+        )
+    if spec.features == "c4" and spec.box_pool != 2 * spec.mask_pool:
+        raise InputError(
+            f"features c4 with box_pool {spec.box_pool} and mask_pool {spec.mask_pool}",
+            remedy="give box_pool twice mask_pool",
+        )
+    if unknown := sorted(set(spec.deform_stages) - set(spec.stages)):
+        raise InputError(
+            f"deformable stages {unknown}", remedy=f"use some of {', '.join(spec.stages)}"
+        )
+    if spec.deform_stages and spec.backbone != "resnet":
+        raise InputError(f"deformable stages in a {spec.backbone} backbone", remedy="use a resnet")
+    if len(spec.cascade_iou) != len(spec.cascade_weights):
+        raise InputError(
+            f"a cascade of {len(spec.cascade_iou)} IoUs and {len(spec.cascade_weights)} weights",
+            remedy="give one of each per box head",
+        )
+    if spec.cascade_weights and spec.features == "c4":
+        raise InputError("a cascade on features c4", remedy="use fpn or dc5")
 
 
 def model_spec(
@@ -381,7 +409,7 @@ def structure_differences(stored: ModelSpec, wanted: ModelSpec) -> list[str]:
     found = []
     for field in dataclasses.fields(ModelSpec):
         a, b = getattr(stored, field.name), getattr(wanted, field.name)
-        pixels = field.name in ("pixel_mean", "pixel_std") and stored.channels != wanted.channels
+        pixels = field.name in _PIXELS and stored.channels != wanted.channels
         if field.name not in NOT_STRUCTURE and not pixels and a != b:
             found.append(f"{field.name} is {a} in the file, {b} in the model")
     return found

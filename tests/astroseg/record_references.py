@@ -1,0 +1,340 @@
+"""Record what Detectron2 answers for small copies of the models, as reference files.
+
+    python tests/astroseg/record_references.py [NAME ...]
+
+Runs wherever Detectron2 and astroseg are installed. Every file holds one model: its spec,
+its weights (random, in half precision), two images with their truth, and Detectron2's
+losses, gradients and detections, with the versions that gave them. The depths are the real
+ones, the widths are not. So that no random choice stands between two programs, every anchor
+and every proposal is in the sample of the losses.
+
+Detectron2's deformable convolution has no gradient on CPUs; there its forward pass is
+torchvision's operator anyway, which is put in its place.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+from safetensors.torch import save_file
+
+from astroseg.models.mask_rcnn import MaskRcnn
+from astroseg.models.spec import ModelSpec, model_spec, to_dict
+
+FOLDER = Path(__file__).parent / "references"
+SIZES = ((90, 110), (96, 72))  # (height, width): neither multiples of 32 nor equal
+
+_NARROW = {
+    "stem_channels": 8,
+    "stage_channels": (16, 32, 64, 128),
+    "group_width": 4,
+    "fpn_channels": 16,
+    "box_head_dim": 32,
+    "mask_head_dim": 16,
+    "rpn_batch": 20_000,
+    "rpn_pre_nms_top_n": (1000, 1000),
+    "rpn_post_nms_top_n": (300, 300),
+    "roi_batch": 2000,
+    "roi_positive": 0.5,
+    "score_threshold": 0.3,
+    "detections_per_image": 40,
+}
+_NARROWER = {**_NARROW, "stem_channels": 4, "stage_channels": (8, 16, 32, 64), "group_width": 2}
+SMALL = {
+    "r50-fpn": _NARROW,
+    "r101-fpn": _NARROWER,
+    "x101-fpn": {**_NARROWER, "groups": 2},
+    "r50-fpn-deform": _NARROW,
+    "r50-fpn-cascade": _NARROW,
+    "r101-c4": _NARROWER,
+    "r101-dc5": _NARROWER,
+}
+
+
+def small_spec(name: str) -> ModelSpec:
+    """The model of that name, as deep as it is and narrow."""
+    return model_spec(name, channels=3, classes=("galaxy", "star"), **SMALL[name])
+
+
+def scene(seed: int, height: int, width: int) -> dict[str, np.ndarray]:
+    """Gaussian sources on noise: image (3, H, W) uint8, boxes, labels, masks (N, H, W)."""
+    rng = np.random.default_rng(seed)
+    yy, xx = np.mgrid[:height, :width]
+    image = rng.normal(20, 4, (3, height, width))
+    boxes, labels, masks = [], [], []
+    while len(masks) < 9:
+        y, x = rng.uniform(0, height), rng.uniform(0, width)
+        b, a = np.sort(rng.uniform(2, 7, 2))
+        t = rng.uniform(0, np.pi)
+        u = ((xx - x) * np.cos(t) + (yy - y) * np.sin(t)) / a
+        v = ((yy - y) * np.cos(t) - (xx - x) * np.sin(t)) / b
+        profile = np.exp(-(u * u + v * v) / 2)
+        mask = profile > 0.2
+        if mask.sum() < 20:
+            continue
+        image += profile * rng.uniform(40, 180, (3, 1, 1))
+        rows, columns = np.nonzero(mask)
+        boxes.append([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+        labels.append(len(masks) % 2)
+        masks.append(mask)
+    return {
+        "image": np.clip(image, 0, 255).astype(np.uint8),
+        "boxes": np.array(boxes, np.float32),
+        "labels": np.array(labels, np.int64),
+        "masks": np.array(masks),
+    }
+
+
+# Deviations over an image of what the answering layers say: boxes move by a tenth to a fifth
+# of their size, and scores and masks fall on both sides of their thresholds.
+LIVELY = {
+    "objectness_logits": 2.0,
+    "anchor_deltas": 0.3,
+    "cls_score": 2.0,
+    "bbox_pred": 1.0,
+    "mask_head.predictor": 3.0,
+}
+
+
+def lively_weights(spec: ModelSpec, seed: int, image: np.ndarray) -> dict[str, torch.Tensor]:
+    """Random weights under which every part matters: norms, offsets, scores, boxes."""
+    torch.manual_seed(seed)
+    model = MaskRcnn(spec)
+    state = model.state_dict()
+    for name, value in state.items():
+        if name.endswith("running_mean"):
+            value.normal_(0, 0.05)
+        elif name.endswith("running_var"):
+            value.uniform_(1.5, 2.5)
+        elif name.endswith("norm.weight"):
+            value.uniform_(0.6, 0.8)
+        elif name.endswith("norm.bias"):
+            value.normal_(0, 0.05)
+        elif "conv2_offset" in name:
+            value.normal_(0, 1.0 if name.endswith("bias") else 0.05)
+    for name, module in model.named_modules():
+        for end, deviation in LIVELY.items():
+            if name.endswith(end):
+                _answer_with(module, deviation)
+    with torch.no_grad():
+        model.eval()([torch.tensor(image, dtype=torch.float32)])
+    return {name: value.half() for name, value in model.state_dict().items()}
+
+
+def _answer_with(layer: torch.nn.Module, deviation: float) -> None:
+    """Make every channel of a layer's first answer have mean 0 and that deviation."""
+
+    def scale(module, given, answer):
+        handle.remove()
+        every = answer.transpose(0, 1).flatten(1)
+        factor = deviation / every.std(dim=1)
+        module.weight.mul_(factor.reshape(-1, *[1] * (module.weight.ndim - 1)))
+        module.bias.copy_((module.bias - every.mean(dim=1)) * factor)
+        return module.forward(given[0])
+
+    handle = layer.register_forward_hook(scale)
+
+
+def configuration(spec: ModelSpec):
+    """Detectron2's configuration of the same model."""
+    from detectron2.config import get_cfg
+
+    cfg = get_cfg()
+    model = cfg.MODEL
+    model.DEVICE, model.MASK_ON, model.META_ARCHITECTURE = "cpu", True, "GeneralizedRCNN"
+    model.PIXEL_MEAN, model.PIXEL_STD = list(spec.pixel_mean), list(spec.pixel_std)
+    model.BACKBONE.FREEZE_AT = 0
+    net = model.RESNETS
+    net.DEPTH = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101}[spec.blocks]
+    net.NUM_GROUPS, net.WIDTH_PER_GROUP = spec.groups, spec.group_width
+    net.STEM_OUT_CHANNELS, net.RES2_OUT_CHANNELS = spec.stem_channels, spec.stage_channels[0]
+    net.STRIDE_IN_1X1 = spec.stride_in_1x1
+    net.DEFORM_ON_PER_STAGE = [stage in spec.deform_stages for stage in spec.stages]
+    if spec.features == "fpn":
+        model.BACKBONE.NAME = "build_resnet_fpn_backbone"
+        model.FPN.OUT_CHANNELS = spec.fpn_channels
+        net.OUT_FEATURES = model.FPN.IN_FEATURES = list(spec.stages)
+        model.RPN.IN_FEATURES = ["p2", "p3", "p4", "p5", "p6"]
+        model.ROI_HEADS.IN_FEATURES = ["p2", "p3", "p4", "p5"]
+    else:
+        level = "res4" if spec.features == "c4" else "res5"
+        net.OUT_FEATURES = model.RPN.IN_FEATURES = model.ROI_HEADS.IN_FEATURES = [level]
+        net.RES5_DILATION = 2 if spec.features == "dc5" else 1
+    _configure_stages(cfg, spec)
+    return cfg
+
+
+def _configure_stages(cfg, spec: ModelSpec) -> None:
+    """Proposals and heads."""
+    model = cfg.MODEL
+    model.ANCHOR_GENERATOR.SIZES = [list(sizes) for sizes in spec.anchor_sizes]
+    rpn, roi, box, mask = model.RPN, model.ROI_HEADS, model.ROI_BOX_HEAD, model.ROI_MASK_HEAD
+    rpn.BATCH_SIZE_PER_IMAGE, rpn.POSITIVE_FRACTION = spec.rpn_batch, spec.rpn_positive
+    rpn.PRE_NMS_TOPK_TRAIN, rpn.PRE_NMS_TOPK_TEST = spec.rpn_pre_nms_top_n
+    rpn.POST_NMS_TOPK_TRAIN, rpn.POST_NMS_TOPK_TEST = spec.rpn_post_nms_top_n
+    roi.NAME = "Res5ROIHeads" if spec.features == "c4" else "StandardROIHeads"
+    roi.NUM_CLASSES = len(spec.classes)
+    roi.BATCH_SIZE_PER_IMAGE, roi.POSITIVE_FRACTION = spec.roi_batch, spec.roi_positive
+    roi.SCORE_THRESH_TEST, roi.NMS_THRESH_TEST = spec.score_threshold, spec.nms_threshold
+    box.NAME, box.NUM_FC = "FastRCNNConvFCHead", spec.box_head_layers
+    box.FC_DIM, box.POOLER_RESOLUTION = spec.box_head_dim, spec.box_pool
+    mask.NAME, mask.NUM_CONV = "MaskRCNNConvUpsampleHead", spec.mask_head_layers
+    mask.CONV_DIM, mask.POOLER_RESOLUTION = spec.mask_head_dim, spec.mask_pool
+    if spec.cascade_weights:
+        roi.NAME, box.CLS_AGNOSTIC_BBOX_REG = "CascadeROIHeads", True
+        model.ROI_BOX_CASCADE_HEAD.IOUS = spec.cascade_iou
+        model.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS = spec.cascade_weights
+    cfg.TEST.DETECTIONS_PER_IMAGE = spec.detections_per_image
+
+
+def _differentiable_deformation() -> None:
+    """Put torchvision's operator in the place of Detectron2's, which has no CPU gradient.
+
+    To be called before Detectron2's layers are imported: where its extension is not compiled
+    an empty one stands in, as its layer exists only with one.
+    """
+    import detectron2
+
+    try:
+        from detectron2 import _C  # noqa: F401
+    except ImportError:
+        detectron2._C = sys.modules["detectron2._C"] = types.ModuleType("detectron2._C")
+    from detectron2.layers import deform_conv
+
+    def operator(x, offset, weight, stride, padding, dilation, groups=1, deform_groups=1):
+        return torchvision.ops.deform_conv2d(
+            x, offset, weight, stride=stride, padding=padding, dilation=dilation
+        )
+
+    deform_conv.deform_conv = operator
+
+
+def _input(one: dict[str, np.ndarray]) -> dict:
+    from detectron2.structures import BitMasks, Boxes, Instances
+
+    height, width = one["image"].shape[1:]
+    truth = Instances((height, width))
+    truth.gt_boxes = Boxes(torch.tensor(one["boxes"]))
+    truth.gt_classes = torch.tensor(one["labels"])
+    truth.gt_masks = BitMasks(torch.tensor(one["masks"]))
+    image = torch.tensor(one["image"][::-1].copy())  # blue first
+    return {"image": image, "height": height, "width": width, "instances": truth}
+
+
+def _train(model: torch.nn.Module, batch: list[dict]) -> tuple[dict, dict]:
+    """Losses, and the norm of each parameter's gradient of their sum."""
+    from detectron2.utils.events import EventStorage
+
+    model.train()
+    with EventStorage(0):
+        losses = model(batch)
+    sum(losses.values()).backward()
+    norms = {
+        name: parameter.grad.norm().item()
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None
+    }
+    return {name: value.item() for name, value in losses.items()}, norms
+
+
+def _detect(model: torch.nn.Module, one: dict) -> dict[str, torch.Tensor]:
+    """Detections of an image; ties are pixels within 1e-4 of the masks' threshold."""
+    from detectron2.layers.mask_ops import _do_paste_mask
+
+    model.eval()
+    with torch.no_grad():
+        raw = model.inference([one], do_postprocess=False)[0]
+        found = model([one])[0]["instances"]
+    shape = one["height"], one["width"]
+    soft = [
+        _do_paste_mask(mask[None], box[None], *shape, skip_empty=False)[0][0]
+        for mask, box in zip(raw.pred_masks, raw.pred_boxes.tensor, strict=True)
+    ]
+    return {
+        "boxes": found.pred_boxes.tensor,
+        "scores": found.scores,
+        "labels": found.pred_classes,
+        "masks": _packed(found.pred_masks),
+        "ties": _packed((torch.stack(soft) - 0.5).abs() < 1e-4),
+    }
+
+
+def _packed(masks: torch.Tensor) -> torch.Tensor:
+    """(N, H, W) bool as bits, (N, ceil(H * W / 8))."""
+    return torch.from_numpy(np.packbits(masks.numpy().reshape(len(masks), -1), axis=1))
+
+
+def _robust(tensors: dict[str, torch.Tensor]) -> bool:
+    """Whether rounding on another machine cannot lose a box for want of area."""
+    boxes = torch.cat([tensors[f"found.{i}.boxes"] for i in range(len(SIZES))])
+    return bool((boxes[:, 2:] - boxes[:, :2]).min() > 0.05)
+
+
+def record(name: str) -> Path:
+    """Write the reference file of one model, from the first seed that gives a robust one."""
+    for seed in range(100):
+        tensors, metadata = answers(name, seed)
+        if _robust(tensors):
+            break
+    path = FOLDER / f"{name}.safetensors"
+    path.parent.mkdir(exist_ok=True)
+    save_file({key: value.contiguous() for key, value in tensors.items()}, path, metadata)
+    return path
+
+
+def answers(name: str, seed: int) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """What a reference file holds."""
+    import detectron2
+
+    _differentiable_deformation()
+    from detectron2.modeling import build_model
+
+    spec = small_spec(name)
+    model = build_model(configuration(spec))
+    scenes = [scene(seed + i, *size) for i, size in enumerate(SIZES)]
+    weights = lively_weights(spec, seed, scenes[0]["image"])
+    model.load_state_dict({key: value.float() for key, value in weights.items()})
+    batch = [_input(one) for one in scenes]
+    losses, norms = _train(model, batch)
+    tensors = {f"weights.{key}": value for key, value in weights.items()}
+    for i, (one, given) in enumerate(zip(scenes, batch, strict=True)):
+        truth = {key: torch.tensor(one[key]) for key in ("image", "boxes", "labels")}
+        truth["masks"] = _packed(torch.tensor(one["masks"]))
+        tensors |= {f"truth.{i}.{key}": value for key, value in truth.items()}
+        tensors |= {f"found.{i}.{key}": value for key, value in _detect(model, given).items()}
+    versions = {
+        "detectron2": detectron2.__version__,
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+    }
+    metadata = {
+        "spec": json.dumps(to_dict(spec)),
+        "losses": json.dumps(losses),
+        "gradient_norms": json.dumps(norms),
+        "versions": json.dumps(versions),
+        "seed": str(seed),
+        "command": f"python tests/astroseg/record_references.py {name}",
+    }
+    return tensors, metadata
+
+
+def main() -> None:
+    """Record the models named, or all."""
+    parser = argparse.ArgumentParser(description="Record references from Detectron2.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(SMALL)}")
+    names = parser.parse_args().names or list(SMALL)
+    torch.set_num_threads(1)
+    for name in names:
+        path = record(name)
+        print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    main()
