@@ -47,11 +47,9 @@ def test_auto_gives_an_engine_that_works_here():
     assert set(engine.versions()) >= {"torch"}
 
 
-def test_unknown_engines_and_those_not_there_are_refused_with_what_to_do():
+def test_unknown_engines_are_refused_with_those_there_are():
     with pytest.raises(InputError, match="use one of auto, torchvision, detectron2"):
         get_engine("mmdet")
-    with pytest.raises(InputError, match="--engine torchvision"):
-        get_engine("detectron2")
 
 
 def test_a_seed_gives_the_same_weights_and_leaves_the_generator_alone():

@@ -121,6 +121,9 @@ class SmallEngine:
     def available(self) -> str | None:
         return None
 
+    def refusal(self, spec: Any) -> str | None:
+        return None
+
     def versions(self) -> dict[str, str]:
         return {"small": "1"}
 

@@ -26,7 +26,8 @@ def models_table() -> str:
             absent.append(f"engine {name}: {error}")
     rows = [("model", "engines", "parameters")]
     for name in MODELS:
-        names = ", ".join(engine.name for engine in engines)
+        spec = model_spec(name, channels=3, classes=("galaxy", "star"))
+        names = ", ".join(engine.name for engine in engines if engine.refusal(spec) is None)
         rows.append((name, names, f"{parameters(engines[0], name) / 1e6:.2f} M"))
     lines = [*_aligned(rows), "", "Parameters are for three bands and two classes."]
     lines += [f"Not in this version: {', '.join(PLANNED)}."] if PLANNED else []

@@ -17,19 +17,14 @@ def get_engine(name: str = "auto") -> Engine:
     ------
     InputError : unknown name, or an engine that cannot work here, with what to do.
     """
-    if name == "detectron2":
-        raise InputError(
-            "engine detectron2 is not part of this version",
-            remedy="use --engine torchvision, which follows Detectron2's conventions and names",
-        )
     if name not in ENGINES:
         raise InputError(f"unknown engine {name!r}", remedy=f"use one of {', '.join(ENGINES)}")
+    if name == "detectron2":
+        from astroseg.engines.detectron2 import Detectron2Engine
+        from astroseg.engines.detectron2_library import library
+
+        library()  # raises where it cannot work, with what to do
+        return Detectron2Engine()
     from astroseg.engines.torchvision import TorchvisionEngine
 
-    engine = TorchvisionEngine()
-    if (reason := engine.available()) is not None:
-        raise InputError(
-            f"engine {engine.name} does not work here: {reason}",
-            remedy="see the installation guide",
-        )
-    return engine
+    return TorchvisionEngine()

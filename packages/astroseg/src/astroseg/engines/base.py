@@ -30,6 +30,10 @@ class Engine(Protocol):
         """None if the engine works here, else the reason why not and what to do."""
         ...
 
+    def refusal(self, spec: ModelSpec) -> str | None:
+        """None if the engine has this model, else why not."""
+        ...
+
     def versions(self) -> dict[str, str]:
         """Of the libraries whose numbers it gives, by name."""
         ...

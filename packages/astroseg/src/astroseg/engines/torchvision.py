@@ -13,7 +13,7 @@ import torchvision
 from numpy.typing import NDArray
 
 from astroseg.engines.base import Freeze
-from astroseg.errors import InputError
+from astroseg.engines.common import device_of, image_tensor, parameter_groups
 from astroseg.models.mask_rcnn import MaskRcnn
 from astroseg.models.mask_targets import TruthMasks
 from astroseg.models.pasting import paste_masks
@@ -30,6 +30,10 @@ class TorchvisionEngine:
 
     def available(self) -> str | None:
         """Always."""
+        return None
+
+    def refusal(self, spec: ModelSpec) -> str | None:
+        """None: it has every model."""
         return None
 
     def versions(self) -> dict[str, str]:
@@ -51,9 +55,9 @@ class TorchvisionEngine:
         ------
         InputError : an image has another number of channels than the model.
         """
-        device = _device(model)
+        device = device_of(model)
         spec = _plain(model).spec
-        images = [_image(sample.image, spec, device) for sample in batch]
+        images = [image_tensor(sample.image, spec, device) for sample in batch]
         truths = [
             Truth(
                 torch.tensor(sample.boxes, dtype=torch.float32, device=device),
@@ -75,13 +79,15 @@ class TorchvisionEngine:
         ------
         InputError : an image has another number of channels than the model, or NaN pixels.
         """
-        plain, device = _plain(model), _device(model)
+        plain, device = _plain(model), device_of(model)
         training = plain.training
         plain.eval()
         try:
             with torch.inference_mode():
                 return [
-                    _prediction(plain([_image(image, plain.spec, device)])[0], image.shape[-2:])
+                    _prediction(
+                        plain([image_tensor(image, plain.spec, device)])[0], image.shape[-2:]
+                    )
                     for image in batch
                 ]
         finally:
@@ -111,26 +117,8 @@ class TorchvisionEngine:
         "heads" freezes the network that came pre-trained (``backbone.bottom_up``, or all of
         ``backbone`` where there is no pyramid); the pyramid, RPN and heads train.
         """
-        if freeze not in ("none", "heads"):
-            raise InputError(f"unknown freeze {freeze!r}", remedy='use "none" or "heads"')
         plain = _plain(model)
-        frozen = plain.spec.bottom_up if freeze == "heads" else None
-        decayed, plainly = [], []
-        for name, parameter in plain.named_parameters():
-            trains = frozen is None or not name.startswith(frozen)
-            parameter.requires_grad_(trains)
-            if not trains:
-                parameter.grad = None
-            elif parameter.ndim > 1:
-                decayed.append(parameter)
-            else:
-                plainly.append(parameter)
-        # A frozen batch norm must stop counting: its mode follows its gradient.
-        model.train(model.training)
-        return [
-            {"name": "weights", "params": decayed},
-            {"name": "norms and biases", "params": plainly, "weight_decay": 0.0},
-        ]
+        return parameter_groups(plain, freeze, plain.spec.bottom_up)
 
     def save(self, model: torch.nn.Module, path: str | Path, meta: Mapping[str, str]) -> None:
         """Write a checkpoint, atomically."""
@@ -168,23 +156,6 @@ def _plain(model: torch.nn.Module) -> MaskRcnn:
             raise TypeError(f"{type(model).__name__} was not built by this engine")
         model = inner
     return model
-
-
-def _device(model: torch.nn.Module) -> torch.device:
-    return next(model.parameters()).device
-
-
-def _image(image: NDArray[np.float32], spec: ModelSpec, device: torch.device) -> torch.Tensor:
-    if image.ndim != 3 or image.shape[0] != spec.channels:
-        raise InputError(
-            f"an image of shape {image.shape} for a model of {spec.channels} channels",
-            remedy=f"give ({spec.channels}, height, width), the bands the model was trained with",
-        )
-    if not np.isfinite(image).all():
-        raise InputError(
-            "an image has NaN or infinite pixels", remedy="fill them before contrast is applied"
-        )
-    return torch.tensor(np.ascontiguousarray(image), dtype=torch.float32, device=device)
 
 
 def _prediction(found: Detections, shape: tuple[int, int]) -> Prediction:

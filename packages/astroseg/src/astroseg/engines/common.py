@@ -1,0 +1,68 @@
+"""What every engine does alike, whatever library its networks come from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from astroseg.engines.base import Freeze
+from astroseg.errors import InputError
+from astroseg.models.spec import ModelSpec
+
+
+def device_of(model: torch.nn.Module) -> torch.device:
+    """Where a model's parameters are."""
+    return next(model.parameters()).device
+
+
+def image_tensor(image: NDArray[np.float32], spec: ModelSpec, device: torch.device) -> torch.Tensor:
+    """A (C, H, W) image on the device.
+
+    Raises
+    ------
+    InputError : another number of channels than the model's, or pixels that are not finite.
+    """
+    if image.ndim != 3 or image.shape[0] != spec.channels:
+        raise InputError(
+            f"an image of shape {image.shape} for a model of {spec.channels} channels",
+            remedy=f"give ({spec.channels}, height, width), the bands the model was trained with",
+        )
+    if not np.isfinite(image).all():
+        raise InputError(
+            "an image has NaN or infinite pixels", remedy="fill them before contrast is applied"
+        )
+    return torch.tensor(np.ascontiguousarray(image), dtype=torch.float32, device=device)
+
+
+def parameter_groups(
+    model: torch.nn.Module, freeze: Freeze, bottom_up: str
+) -> list[dict[str, Any]]:
+    """Weights with and norms and biases without weight decay; sets requires_grad.
+
+    Parameters
+    ----------
+    freeze : "heads" freezes the network that came pre-trained, "none" nothing.
+    bottom_up : start of the names of that network's parameters.
+    """
+    if freeze not in ("none", "heads"):
+        raise InputError(f"unknown freeze {freeze!r}", remedy='use "none" or "heads"')
+    frozen = bottom_up if freeze == "heads" else None
+    decayed, plainly = [], []
+    for name, parameter in model.named_parameters():
+        trains = frozen is None or not name.startswith(frozen)
+        parameter.requires_grad_(trains)
+        if not trains:
+            parameter.grad = None
+        elif parameter.ndim > 1:
+            decayed.append(parameter)
+        else:
+            plainly.append(parameter)
+    # A frozen batch norm must stop counting: its mode follows its gradient.
+    model.train(model.training)
+    return [
+        {"name": "weights", "params": decayed},
+        {"name": "norms and biases", "params": plainly, "weight_decay": 0.0},
+    ]

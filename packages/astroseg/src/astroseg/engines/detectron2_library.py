@@ -1,0 +1,129 @@
+"""The real Detectron2: found, checked, imported only when asked for, and made to work here.
+
+Nothing but its models, structures and configuration is imported. Its model zoo needs
+`pkg_resources`, which setuptools removed in version 82, and its trainer and lazy
+configuration lean on omegaconf and iopath in ways that change; none of them is touched.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from astroseg.errors import InputError
+from astroseg.models.layers import FreezableBatchNorm
+
+GUIDE = "https://detectron2.readthedocs.io/tutorials/install.html"
+"""Detectron2's own installation guide; it is not on PyPI."""
+
+REMEDY = f"install it by its own guide, {GUIDE}, or use --engine torchvision"
+
+# What differs between libraries of this name, and what the engine uses.
+_NEEDED = {
+    "config": ("get_cfg",),
+    "modeling": ("build_model",),
+    "modeling.poolers": ("ROIPooler",),
+    "modeling.proposal_generator.rpn": ("RPN",),
+    "modeling.roi_heads.fast_rcnn": ("FastRCNNOutputLayers",),
+    "modeling.roi_heads.mask_head": ("BaseMaskRCNNHead",),
+    "structures": ("Boxes", "Instances"),
+    "utils.events": ("EventStorage",),
+}
+
+
+@dataclass(frozen=True)
+class Library:
+    """What the engine uses of Detectron2. It has no type information."""
+
+    version: str
+    get_cfg: Any
+    build_model: Any
+    ROIPooler: Any
+    RPN: Any
+    FastRCNNOutputLayers: Any
+    BaseMaskRCNNHead: Any
+    Boxes: Any
+    Instances: Any
+    EventStorage: Any
+
+
+def library() -> Library:
+    """Detectron2, imported.
+
+    Raises
+    ------
+    InputError : it is not installed, does not import, or is another library of that name.
+    """
+    try:
+        spec = importlib.util.find_spec("detectron2")
+    except ValueError:  # a module put together by hand
+        spec = None
+    if spec is None:
+        raise InputError("Detectron2 is not installed", remedy=REMEDY)
+    names: dict[str, Any] = {}
+    try:
+        with warnings.catch_warnings():
+            # Deprecations of its own making, some twenty of them.
+            warnings.simplefilter("ignore")
+            for module, attributes in _NEEDED.items():
+                found = importlib.import_module(f"detectron2.{module}")
+                names |= {name: getattr(found, name) for name in attributes}
+            version = str(getattr(importlib.import_module("detectron2"), "__version__", "unknown"))
+    except (ImportError, AttributeError, OSError, RuntimeError, TypeError) as problem:
+        raise _unusable(spec, problem) from problem
+    return Library(version=version, **names)
+
+
+def _unusable(spec: Any, problem: Exception) -> InputError:
+    place = spec.origin or ", ".join(spec.submodule_search_locations or ())
+    own = getattr(problem, "name", None) or ""
+    if isinstance(problem, AttributeError) or own.startswith("detectron2"):
+        return InputError(
+            f"the library called detectron2 at {place} is not the Detectron2 that engine "
+            f"detectron2 needs ({problem})",
+            remedy=f"remove it or leave its folder, then {REMEDY}",
+        )
+    return InputError(
+        f"Detectron2 at {place} does not import ({type(problem).__name__}: {problem})",
+        remedy="give it what it lacks; known to work: fvcore 0.1.5, iopath 0.1.9 and 0.1.10, "
+        f"omegaconf 2.3 and 2.4. Or {REMEDY}",
+    )
+
+
+def adapt(model: nn.Module, d2: Library) -> None:
+    """Make a fresh Detectron2 model behave under freezing and mixed precision.
+
+    No weight and no name changes, and in full precision no number.
+    """
+    for module in model.modules():
+        if type(module) is nn.BatchNorm2d:
+            # Frozen for a stage, it must stop counting too.
+            module.__class__ = FreezableBatchNorm
+        elif isinstance(module, d2.ROIPooler):
+            module.register_forward_pre_hook(_pool_in_full_precision)
+        elif isinstance(module, d2.RPN):
+            module.rpn_head.register_forward_hook(_answer_in_full_precision)
+        elif isinstance(module, d2.FastRCNNOutputLayers):
+            module.register_forward_hook(_answer_in_full_precision)
+        elif isinstance(module, d2.BaseMaskRCNNHead):
+            module.predictor.register_forward_hook(_answer_in_full_precision)
+
+
+def _pool_in_full_precision(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Features as float32: Detectron2 gives the boxes the features' type, and a bfloat16
+    coordinate of 1001 is 1000."""
+    features, *others = arguments
+    return ([feature.float() for feature in features], *others)
+
+
+def _answer_in_full_precision(module: nn.Module, arguments: tuple[Any, ...], answer: Any) -> Any:
+    """Tensors, however nested, as float32: losses and thresholds want all digits."""
+    if isinstance(answer, torch.Tensor):
+        return answer.float()
+    return type(answer)(_answer_in_full_precision(module, arguments, part) for part in answer)

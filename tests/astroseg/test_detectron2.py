@@ -1,0 +1,222 @@
+"""The engine detectron2 as far as it goes without Detectron2."""
+
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from astroseg.catalogue import models_table
+from astroseg.engines import get_engine
+from astroseg.engines.detectron2 import Detectron2Engine, RleMasks
+from astroseg.engines.detectron2_config import refusals, settings
+from astroseg.engines.detectron2_library import GUIDE
+from astroseg.errors import InputError
+from astroseg.models.mask_targets import TruthMasks
+from astroseg.models.spec import ModelSpec, model_spec
+from astroseg.rle import encode_at
+
+CLASSES = ("galaxy", "star")
+
+
+def spec(name="r50-fpn", **overrides):
+    return model_spec(name, **{"channels": 3, "classes": CLASSES, **overrides})
+
+
+# --- the library
+
+
+@pytest.fixture
+def forgotten(monkeypatch):
+    """Detectron2 as never imported; whatever a test imports by its name is forgotten too."""
+
+    def known():
+        return [n for n in sys.modules if n == "detectron2" or n.startswith("detectron2.")]
+
+    for name in known():
+        monkeypatch.delitem(sys.modules, name)
+    yield monkeypatch
+    for name in known():
+        del sys.modules[name]
+
+
+def package(folder, init="", modeling=None):
+    """A library called detectron2."""
+    (folder / "detectron2").mkdir()
+    (folder / "detectron2" / "__init__.py").write_text(init)
+    if modeling is not None:
+        (folder / "detectron2" / "config.py").write_text("get_cfg = None")
+        (folder / "detectron2" / "modeling.py").write_text(modeling)
+
+
+def test_without_detectron2_the_error_and_the_list_of_models_say_how_to_get_it(forgotten):
+    forgotten.setitem(sys.modules, "detectron2", None)
+    with pytest.raises(InputError, match="--engine torchvision") as caught:
+        get_engine("detectron2")
+    assert GUIDE in str(caught.value)
+    assert GUIDE in models_table()
+    assert GUIDE in Detectron2Engine().available()
+    assert get_engine("auto").name == "torchvision"
+
+
+def test_another_library_of_that_name_is_recognised(forgotten, tmp_path):
+    package(tmp_path)
+    forgotten.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match="is not the Detectron2") as caught:
+        get_engine("detectron2")
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_an_older_library_of_that_name_lacks_what_is_used(forgotten, tmp_path):
+    package(tmp_path, modeling="build = None")
+    forgotten.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match="build_model"):
+        get_engine("detectron2")
+
+
+def test_a_detectron2_that_does_not_import_says_why_and_what_works(forgotten, tmp_path):
+    package(tmp_path, modeling="import no_such_library_fvcore")
+    forgotten.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match="no_such_library_fvcore") as caught:
+        get_engine("detectron2")
+    assert "iopath 0.1.9" in str(caught.value)
+    assert GUIDE in str(caught.value)
+
+
+def test_nothing_imports_detectron2_until_it_is_asked_for():
+    code = (
+        "import sys, astroseg.cli, astroseg.train, astroseg.predict\n"
+        "import astroseg.engines.detectron2, astroseg.engines.detectron2_library\n"
+        "from astroseg.engines import get_engine\n"
+        "get_engine('auto')\n"
+        "assert 'detectron2' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# --- the configuration
+
+
+def test_every_limit_that_hides_crowded_sources_is_set():
+    keys = settings(spec())
+    assert keys["TEST.DETECTIONS_PER_IMAGE"] == 1000
+    for when in ("PRE_NMS_TOPK_TRAIN", "PRE_NMS_TOPK_TEST"):
+        assert keys[f"MODEL.RPN.{when}"] == keys[f"MODEL.RPN.{when.replace('PRE', 'POST')}"] == 6000
+    assert keys["MODEL.RPN.BATCH_SIZE_PER_IMAGE"] == 512
+    assert keys["MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE"] == 512
+    assert keys["MODEL.ROI_HEADS.POSITIVE_FRACTION"] == 0.33
+    assert keys["MODEL.ROI_HEADS.SCORE_THRESH_TEST"] == 0.5
+    assert keys["MODEL.ROI_HEADS.NMS_THRESH_TEST"] == 0.3
+    assert keys["MODEL.ANCHOR_GENERATOR.SIZES"] == [[8], [16], [32], [64], [128]]
+    assert keys["INPUT.MASK_FORMAT"] == "bitmask"
+
+
+@pytest.mark.parametrize(
+    ("name", "depth", "groups", "width"),
+    [("r50-fpn", 50, 1, 64), ("r101-fpn", 101, 1, 64), ("x101-fpn", 101, 32, 8)],
+)
+def test_names_become_depth_and_groups(name, depth, groups, width):
+    keys = settings(spec(name))
+    assert keys["MODEL.RESNETS.DEPTH"] == depth
+    assert keys["MODEL.RESNETS.NUM_GROUPS"] == groups
+    assert keys["MODEL.RESNETS.WIDTH_PER_GROUP"] == width
+    assert keys["MODEL.RPN.IN_FEATURES"] == ["p2", "p3", "p4", "p5", "p6"]
+    assert keys["MODEL.ROI_HEADS.IN_FEATURES"] == ["p2", "p3", "p4", "p5"]
+
+
+def test_any_number_of_bands_and_classes():
+    keys = settings(spec(channels=5, classes=("a", "b", "c"), pixel_mean=0.5, pixel_std=2.0))
+    assert keys["MODEL.PIXEL_MEAN"] == [0.5] * 5
+    assert keys["MODEL.PIXEL_STD"] == [2.0] * 5
+    assert keys["MODEL.ROI_HEADS.NUM_CLASSES"] == 3
+
+
+def test_from_scratch_all_norms_are_group_norms():
+    keys = settings(spec().for_scratch())
+    places = ("RESNETS", "FPN", "ROI_MASK_HEAD")
+    assert {keys[f"MODEL.{place}.NORM"] for place in places} == {"GN"}
+
+
+OTHERS = {
+    "channels": {"channels": 4, "pixel_mean": (0.0,) * 4, "pixel_std": (1.0,) * 4},
+    "classes": {"classes": ("one",)},
+    "backbone": {"backbone": "small", "anchor_sizes": ((8,), (16,), (32,), (64,), (128,))},
+    "norm": {"norm": "GN"},
+    "norm_groups": {"norm_groups": 8, "norm": "GN"},
+    "head_norm": {"head_norm": "GN"},
+    "blocks": {"blocks": (3, 4, 23, 3)},
+    "stage_channels": {"stage_channels": (128, 256, 512, 1024)},
+    "anchor_sizes": {"anchor_sizes": ((9,), (16,), (32,), (64,), (128,))},
+    "aspect_ratios": {"aspect_ratios": (1.0,)},
+    "fpn_extra_level": {
+        "fpn_extra_level": False,
+        "anchor_sizes": ((8,), (16,), (32,), (64,)),
+    },
+    "rpn_top_n_area": {"rpn_top_n_area": 65536.0},
+    "nms_any_class": {"nms_any_class": 0.7},
+}
+
+
+def other(field):
+    """A spec that differs in that field."""
+    if field.name in OTHERS:
+        return dataclasses.replace(spec(), **OTHERS[field.name])
+    value = getattr(spec(), field.name)
+    if isinstance(value, tuple):
+        changed = tuple(v + 1 for v in value)
+    else:
+        changed = not value if isinstance(value, bool) else value / 2 or 0.25
+    return dataclasses.replace(spec(), **{field.name: changed})
+
+
+@pytest.mark.parametrize(
+    "field",
+    # The name decides nothing, and the order of the channels is the engine's own business.
+    [f for f in dataclasses.fields(ModelSpec) if f.name not in ("name", "reverse_channels")],
+    ids=lambda field: field.name,
+)
+def test_no_field_of_a_spec_is_silently_ignored(field):
+    changed = other(field)
+    assert refusals(changed) or settings(changed) != settings(spec())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"blocks": (1, 1, 1, 1)}, "3, 4, 6, 3"),
+        ({"stage_channels": (64, 64, 64, 64)}, "double"),
+        ({"norm": "GN", "norm_groups": 8}, "32 groups"),
+        ({"nms_any_class": 0.7}, "nms_any_class"),
+        ({"canonical_size": 64.0}, "canonical_size"),
+    ],
+)
+def test_what_its_configuration_cannot_say_is_refused(overrides, words):
+    assert words in Detectron2Engine().refusal(dataclasses.replace(spec(), **overrides))
+
+
+def test_the_models_of_the_zoo_are_not_refused_and_tiny_is():
+    engine = Detectron2Engine()
+    for name in ("r50-fpn", "r101-fpn", "x101-fpn"):
+        assert engine.refusal(spec(name)) is None
+        assert engine.refusal(spec(name).for_scratch()) is None
+    assert "no small backbone" in engine.refusal(spec("tiny"))
+
+
+# --- truth masks
+
+
+def test_masks_chosen_twice_are_cut_like_masks_chosen_once():
+    rng = np.random.default_rng(0)
+    rles = [encode_at(rng.random((9, 11)) < 0.6, (3 * i, 2 * i), (40, 50)) for i in range(6)]
+    truth = TruthMasks(rles)
+    boxes = torch.rand(6, 4, generator=torch.Generator().manual_seed(0)) * 15
+    boxes[:, 2:] += boxes[:, :2] + 4
+    whole = truth.targets(torch.arange(6), boxes, 14) > 0.5
+    assert whole.any()
+    chosen = RleMasks(truth)[torch.tensor([5, 0, 3, 3])][torch.tensor([True, False, True, True])]
+    assert len(chosen) == 3
+    cut = chosen.crop_and_resize(boxes[[5, 3, 3]], 14)
+    assert cut.dtype == torch.bool
+    assert torch.equal(cut, whole[[5, 3, 3]])
