@@ -20,6 +20,7 @@ pytest.importorskip("detectron2", reason="Detectron2 is not installed")
 
 from astroseg.engines.detectron2 import RleMasks
 
+pytestmark = pytest.mark.filterwarnings("ignore:torch.meshgrid")  # Detectron2's own
 CLASSES = ("galaxy", "star")
 ANSWERS = tuple(
     f"{layer}.weight"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from astroseg.engines.base import Freeze
 from astroseg.engines.common import device_of, image_tensor, parameter_groups
 from astroseg.engines.detectron2_config import refusals, settings
-from astroseg.engines.detectron2_library import adapt, library
+from astroseg.engines.detectron2_library import Library, adapt, library
 from astroseg.errors import AstrosegError, InputError
 from astroseg.models.mask_targets import TruthMasks
 from astroseg.models.pasting import paste_masks
@@ -43,10 +44,14 @@ class Detectron2Engine:
 
     name = "detectron2"
 
+    @cached_property
+    def _library(self) -> Library:
+        return library()
+
     def available(self) -> str | None:
         """None if the right Detectron2 imports, else what is wrong and what to do."""
         try:
-            library()
+            _ = self._library
         except InputError as problem:
             return str(problem)
         return None
@@ -58,7 +63,7 @@ class Detectron2Engine:
     def versions(self) -> dict[str, str]:
         """Of Detectron2, torch and torchvision."""
         return {
-            "detectron2": library().version,
+            "detectron2": self._library.version,
             "torch": str(torch.__version__),
             "torchvision": str(torchvision.__version__),
         }
@@ -70,7 +75,7 @@ class Detectron2Engine:
         ------
         InputError : Detectron2 is absent, or has no such model.
         """
-        d2 = library()
+        d2 = self._library
         if (reason := self.refusal(spec)) is not None:
             raise InputError(
                 f"engine detectron2 has no model {spec.name}: {reason}",
@@ -95,7 +100,7 @@ class Detectron2Engine:
         InputError : an image has another number of channels than the model.
         AstrosegError : a weight or an activation is no longer finite.
         """
-        d2 = library()
+        d2 = self._library
         spec, device = _plain(model).astroseg_spec, device_of(model)
         inputs = [
             {

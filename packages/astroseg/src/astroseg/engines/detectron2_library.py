@@ -77,6 +77,8 @@ def library() -> Library:
             version = str(getattr(importlib.import_module("detectron2"), "__version__", "unknown"))
     except (ImportError, AttributeError, OSError, RuntimeError, TypeError) as problem:
         raise _unusable(spec, problem) from problem
+    # Its anchors are made in a way that torch wants spelled out; it says so in every run.
+    warnings.filterwarnings("ignore", "torch.meshgrid", UserWarning)
     return Library(version=version, **names)
 
 
