@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from astroseg.engines.base import Freeze
 from astroseg.engines.common import device_of, image_tensor, parameter_groups
 from astroseg.engines.detectron2_config import refusals, settings
-from astroseg.engines.detectron2_library import Library, adapt, library
+from astroseg.engines.detectron2_library import Library, adapt, deformable_by_torchvision, library
 from astroseg.errors import AstrosegError, InputError
 from astroseg.models.mask_targets import TruthMasks
 from astroseg.models.pasting import paste_masks
@@ -83,7 +83,7 @@ class Detectron2Engine:
             )
         config = d2.get_cfg()
         config.merge_from_list([part for item in settings(spec).items() for part in item])
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), deformable_by_torchvision(d2):
             if seed is not None:
                 torch.manual_seed(seed)
             model: Any = d2.build_model(config)
@@ -160,7 +160,8 @@ class Detectron2Engine:
 
     def param_groups(self, model: torch.nn.Module, freeze: Freeze) -> list[dict[str, Any]]:
         """Weights with and norms and biases without weight decay; sets requires_grad."""
-        return parameter_groups(_plain(model), freeze, "backbone.bottom_up.")
+        plain = _plain(model)
+        return parameter_groups(plain, freeze, plain.astroseg_spec.bottom_up)
 
     def save(self, model: torch.nn.Module, path: str | Path, meta: Mapping[str, str]) -> None:
         """Write a checkpoint, atomically."""

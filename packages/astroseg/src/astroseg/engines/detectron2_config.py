@@ -18,6 +18,8 @@ DEPTHS: dict[tuple[int, ...], int] = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 
 GROUP_NORM_GROUPS = 32
 """What Detectron2 gives every group norm; it cannot be configured."""
 
+_C4_BLOCKS = 3
+
 # Read by `settings` and `refusals`: what is not among them must be at its default.
 _KNOWN = frozenset(
     {
@@ -25,12 +27,14 @@ _KNOWN = frozenset(
         "channels",
         "classes",
         "backbone",
+        "features",
         "blocks",
         "stem_channels",
         "stage_channels",
         "groups",
         "group_width",
         "stride_in_1x1",
+        "deform_stages",
         "norm",
         "norm_groups",
         "head_norm",
@@ -46,6 +50,8 @@ _KNOWN = frozenset(
         "rpn_post_nms_top_n",
         "rpn_nms",
         "roi_iou",
+        "cascade_iou",
+        "cascade_weights",
         "roi_batch",
         "roi_positive",
         "box_pool",
@@ -91,8 +97,26 @@ def _resnet_refusals(spec: ModelSpec) -> list[str]:
         found.append(f"its stages double their channels, unlike {list(spec.stage_channels)}")
     if "GN" in (spec.norm, spec.head_norm) and spec.norm_groups != GROUP_NORM_GROUPS:
         found.append(f"its group norm has {GROUP_NORM_GROUPS} groups, not {spec.norm_groups}")
-    if not spec.fpn_extra_level:
-        found.append("its pyramid always has one more level than the backbone has stages")
+    if spec.fpn_extra_level != (spec.features == "fpn"):
+        found.append("its pyramid has one more level than the backbone has stages, and no other")
+    if spec.features == "c4":
+        found += _c4_refusals(spec)
+    if spec.cascade_iou and spec.cascade_iou[0] != spec.roi_iou:
+        found.append("its cascade begins with roi_iou")
+    if spec.cascade_iou and spec.box_weights != ModelSpec.box_weights:
+        found.append("its cascade has weights of its own")
+    return found
+
+
+def _c4_refusals(spec: ModelSpec) -> list[str]:
+    """Of the heads that run the last stage on each region: Detectron2 has one form of them."""
+    found = []
+    if spec.blocks[-1] != _C4_BLOCKS:
+        found.append(f"its c4 heads have {_C4_BLOCKS} blocks")
+    if "res5" in spec.deform_stages:
+        found.append("its c4 heads are not deformable")
+    if spec.box_head_layers or spec.box_head_dim != ModelSpec.box_head_dim:
+        found.append("its c4 heads have no fully connected layers")
     return found
 
 
@@ -122,25 +146,32 @@ def _input(spec: ModelSpec) -> dict[str, Any]:
 
 
 def _backbone(spec: ModelSpec) -> dict[str, Any]:
-    stages = [f"res{i + 2}" for i in range(len(spec.blocks))]
+    outputs = {"fpn": spec.stages, "c4": ("res4",), "dc5": ("res5",)}[spec.features]
+    kind = "resnet_fpn" if spec.features == "fpn" else "resnet"
     return {
-        "MODEL.BACKBONE.NAME": "build_resnet_fpn_backbone",
+        "MODEL.BACKBONE.NAME": f"build_{kind}_backbone",
         "MODEL.BACKBONE.FREEZE_AT": 0,  # stages of training freeze, not the model
         "MODEL.RESNETS.DEPTH": DEPTHS[spec.blocks],
-        "MODEL.RESNETS.OUT_FEATURES": stages,
+        "MODEL.RESNETS.OUT_FEATURES": list(outputs),
+        "MODEL.RESNETS.RES5_DILATION": 2 if spec.features == "dc5" else 1,
+        "MODEL.RESNETS.DEFORM_ON_PER_STAGE": [s in spec.deform_stages for s in spec.stages],
+        "MODEL.RESNETS.DEFORM_MODULATED": False,
         "MODEL.RESNETS.STEM_OUT_CHANNELS": spec.stem_channels,
         "MODEL.RESNETS.RES2_OUT_CHANNELS": spec.stage_channels[0],
         "MODEL.RESNETS.NUM_GROUPS": spec.groups,
         "MODEL.RESNETS.WIDTH_PER_GROUP": spec.group_width,
         "MODEL.RESNETS.STRIDE_IN_1X1": spec.stride_in_1x1,
         "MODEL.RESNETS.NORM": spec.norm,
-        "MODEL.FPN.IN_FEATURES": stages,
+        "MODEL.FPN.IN_FEATURES": list(outputs) if spec.features == "fpn" else [],
         "MODEL.FPN.OUT_CHANNELS": spec.fpn_channels,
         "MODEL.FPN.NORM": spec.head_norm,
     }
 
 
 def _levels(spec: ModelSpec, count: int) -> list[str]:
+    """Names of the feature maps, finest first."""
+    if spec.features != "fpn":
+        return ["res4" if spec.features == "c4" else "res5"]
     return [f"p{spec.first_level + i}" for i in range(count)]
 
 
@@ -167,15 +198,14 @@ def _proposals(spec: ModelSpec) -> dict[str, Any]:
 
 def _heads(spec: ModelSpec) -> dict[str, Any]:
     return {
-        "MODEL.ROI_HEADS.NAME": "StandardROIHeads",
-        "MODEL.ROI_HEADS.IN_FEATURES": _levels(spec, len(spec.blocks)),
+        **_heads_kind(spec),
+        "MODEL.ROI_HEADS.IN_FEATURES": _levels(spec, spec.pool_levels),
         "MODEL.ROI_HEADS.NUM_CLASSES": len(spec.classes),
         "MODEL.ROI_HEADS.IOU_THRESHOLDS": [spec.roi_iou],
         "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": spec.roi_batch,
         "MODEL.ROI_HEADS.POSITIVE_FRACTION": spec.roi_positive,
         "MODEL.ROI_HEADS.SCORE_THRESH_TEST": spec.score_threshold,
         "MODEL.ROI_HEADS.NMS_THRESH_TEST": spec.nms_threshold,
-        "MODEL.ROI_BOX_HEAD.NAME": "FastRCNNConvFCHead",
         "MODEL.ROI_BOX_HEAD.NUM_FC": spec.box_head_layers,
         "MODEL.ROI_BOX_HEAD.FC_DIM": spec.box_head_dim,
         "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": spec.box_pool,
@@ -188,4 +218,19 @@ def _heads(spec: ModelSpec) -> dict[str, Any]:
         "MODEL.ROI_MASK_HEAD.NORM": spec.head_norm,
         "MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION": spec.mask_pool,
         "MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO": spec.sampling_ratio,
+    }
+
+
+def _heads_kind(spec: ModelSpec) -> dict[str, Any]:
+    if spec.features == "c4":
+        return {"MODEL.ROI_HEADS.NAME": "Res5ROIHeads", "MODEL.ROI_BOX_HEAD.NAME": ""}
+    box = {"MODEL.ROI_BOX_HEAD.NAME": "FastRCNNConvFCHead"}
+    if not spec.cascade_iou:
+        return {"MODEL.ROI_HEADS.NAME": "StandardROIHeads", **box}
+    return {
+        "MODEL.ROI_HEADS.NAME": "CascadeROIHeads",
+        **box,
+        "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG": True,
+        "MODEL.ROI_BOX_CASCADE_HEAD.IOUS": list(spec.cascade_iou),
+        "MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS": [list(w) for w in spec.cascade_weights],
     }

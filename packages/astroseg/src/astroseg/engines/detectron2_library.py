@@ -10,11 +10,14 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
+from torchvision.ops import deform_conv2d
 
 from astroseg.errors import InputError
 from astroseg.models.layers import FreezableBatchNorm
@@ -28,6 +31,7 @@ REMEDY = f"install it by its own guide, {GUIDE}, or use --engine torchvision"
 _NEEDED = {
     "config": ("get_cfg",),
     "modeling": ("build_model",),
+    "modeling.backbone": ("resnet",),
     "modeling.poolers": ("ROIPooler",),
     "modeling.proposal_generator.rpn": ("RPN",),
     "modeling.roi_heads.fast_rcnn": ("FastRCNNOutputLayers",),
@@ -44,6 +48,7 @@ class Library:
     version: str
     get_cfg: Any
     build_model: Any
+    resnet: Any
     ROIPooler: Any
     RPN: Any
     FastRCNNOutputLayers: Any
@@ -129,3 +134,58 @@ def _answer_in_full_precision(module: nn.Module, arguments: tuple[Any, ...], ans
     if isinstance(answer, torch.Tensor):
         return answer.float()
     return type(answer)(_answer_in_full_precision(module, arguments, part) for part in answer)
+
+
+@contextmanager
+def deformable_by_torchvision(d2: Library) -> Iterator[None]:
+    """While a model is built, its deformable convolutions become torchvision's.
+
+    Detectron2 calls that operator itself on CPUs, but without its gradient, and does not
+    make the layer at all where its own operators are not compiled. So it trains everywhere;
+    weights and their names are the same.
+    """
+    own = d2.resnet.DeformConv
+    d2.resnet.DeformConv = _DeformConv
+    try:
+        yield
+    finally:
+        d2.resnet.DeformConv = own
+
+
+class _DeformConv(nn.Module):
+    """The layer by Detectron2's arguments, names and start; the ReLU is its caller's.
+
+    ``others`` say what is always so there: 3x3, padded, without bias, one group of offsets.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        stride: int,
+        dilation: int,
+        groups: int,
+        norm: nn.Module | None,
+        **others: Any,
+    ) -> None:
+        super().__init__()
+        self.stride, self.dilation = stride, dilation
+        self.weight = nn.Parameter(torch.empty(outputs, inputs // groups, 3, 3))
+        self.bias = None  # looked for when weights are started
+        self.norm = nn.Identity() if norm is None else norm
+
+    def forward(self, x: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
+        """Convolve (N, C, H, W) at places shifted by (N, 18, H', W'), then norm."""
+        # In float32 also under mixed precision: a place must be finer than a bfloat16.
+        with torch.autocast(x.device.type, enabled=False):
+            found = deform_conv2d(
+                x.float(),
+                offset.float(),
+                self.weight.float(),
+                stride=self.stride,
+                padding=self.dilation,
+                dilation=self.dilation,
+            )
+        normed: torch.Tensor = self.norm(found.to(x.dtype))
+        return normed
