@@ -19,6 +19,15 @@ from astroseg.models.spec import ModelSpec, model_spec
 from astroseg.rle import encode_at
 
 CLASSES = ("galaxy", "star")
+RESIDUAL = (
+    "r50-fpn",
+    "r101-fpn",
+    "x101-fpn",
+    "r50-fpn-cascade",
+    "r50-fpn-deform",
+    "r101-dc5",
+    "r101-c4",
+)
 
 
 def spec(name="r50-fpn", **overrides):
@@ -139,10 +148,39 @@ def test_from_scratch_all_norms_are_group_norms():
     assert {keys[f"MODEL.{place}.NORM"] for place in places} == {"GN"}
 
 
+def test_pyramids_stages_and_cascades_find_their_places():
+    c4, dc5 = settings(spec("r101-c4")), settings(spec("r101-dc5"))
+    for keys, stage, heads, dilation in (
+        (c4, "res4", "Res5ROIHeads", 1),
+        (dc5, "res5", "StandardROIHeads", 2),
+    ):
+        assert keys["MODEL.BACKBONE.NAME"] == "build_resnet_backbone"
+        places = ("RESNETS.OUT", "RPN.IN", "ROI_HEADS.IN")
+        assert all(keys[f"MODEL.{place}_FEATURES"] == [stage] for place in places)
+        assert keys["MODEL.ROI_HEADS.NAME"] == heads
+        assert keys["MODEL.RESNETS.RES5_DILATION"] == dilation
+        assert keys["MODEL.ANCHOR_GENERATOR.SIZES"] == [[8, 16, 32, 64, 128]]
+    deform = settings(spec("r50-fpn-deform"))
+    assert deform["MODEL.RESNETS.DEFORM_ON_PER_STAGE"] == [False, True, True, True]
+    cascade = settings(spec("r50-fpn-cascade"))
+    assert cascade["MODEL.ROI_HEADS.NAME"] == "CascadeROIHeads"
+    assert cascade["MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG"] is True
+    assert cascade["MODEL.ROI_BOX_CASCADE_HEAD.IOUS"] == [0.5, 0.6, 0.7]
+
+
+CASCADE = {"cascade_iou": (0.5, 0.8), "cascade_weights": ((9.0, 9.0, 5.0, 5.0),) * 2}
 OTHERS = {
     "channels": {"channels": 4, "pixel_mean": (0.0,) * 4, "pixel_std": (1.0,) * 4},
     "classes": {"classes": ("one",)},
     "backbone": {"backbone": "small", "anchor_sizes": ((8,), (16,), (32,), (64,), (128,))},
+    "features": {
+        "features": "dc5",
+        "fpn_extra_level": False,
+        "anchor_sizes": ((8.0, 16.0),),
+    },
+    "deform_stages": {"deform_stages": ("res5",)},
+    "cascade_iou": CASCADE,
+    "cascade_weights": CASCADE | {"cascade_weights": ((1.0, 1.0, 1.0, 1.0),) * 2},
     "norm": {"norm": "GN"},
     "norm_groups": {"norm_groups": 8, "norm": "GN"},
     "head_norm": {"head_norm": "GN"},
@@ -188,6 +226,7 @@ def test_no_field_of_a_spec_is_silently_ignored(field):
         ({"blocks": (1, 1, 1, 1)}, "3, 4, 6, 3"),
         ({"stage_channels": (64, 64, 64, 64)}, "double"),
         ({"norm": "GN", "norm_groups": 8}, "32 groups"),
+        ({**CASCADE, "roi_iou": 0.6}, "begins with roi_iou"),
         ({"nms_any_class": 0.7}, "nms_any_class"),
         ({"canonical_size": 64.0}, "canonical_size"),
     ],
@@ -196,12 +235,25 @@ def test_what_its_configuration_cannot_say_is_refused(overrides, words):
     assert words in Detectron2Engine().refusal(dataclasses.replace(spec(), **overrides))
 
 
-def test_the_models_of_the_zoo_are_not_refused_and_tiny_is():
+def test_the_residual_networks_are_not_refused_and_tiny_is():
     engine = Detectron2Engine()
-    for name in ("r50-fpn", "r101-fpn", "x101-fpn"):
+    for name in RESIDUAL:
         assert engine.refusal(spec(name)) is None
         assert engine.refusal(spec(name).for_scratch()) is None
     assert "no small backbone" in engine.refusal(spec("tiny"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"blocks": (3, 4, 23, 2)}, "blocks"),
+        ({"deform_stages": ("res5",)}, "not deformable"),
+        ({"box_head_layers": 2}, "fully connected"),
+    ],
+)
+def test_c4_heads_have_one_form_only(overrides, words):
+    changed = dataclasses.replace(spec("r101-c4"), **overrides)
+    assert words in Detectron2Engine().refusal(changed)
 
 
 # --- truth masks

@@ -39,8 +39,18 @@ def torchvision():
     return get_engine("torchvision")
 
 
-def narrow(channels=3, **overrides):
-    """ResNet-50 of an eighth of the width, with few proposals."""
+NAMES = (
+    "r50-fpn",
+    "x101-fpn",
+    "r50-fpn-cascade",
+    "r50-fpn-deform",
+    "r101-dc5",
+    "r101-c4",
+)
+
+
+def narrow(channels=3, name="r50-fpn", **overrides):
+    """A model of an eighth of the width, with few proposals."""
     values = {
         "stem_channels": 16,
         "stage_channels": (32, 64, 128, 256),
@@ -57,7 +67,9 @@ def narrow(channels=3, **overrides):
         "score_threshold": 0.0,
         **overrides,
     }
-    return model_spec("r50-fpn", channels=channels, classes=CLASSES, **values)
+    if name.startswith("x101"):
+        values |= {"groups": 4, "group_width": 4}
+    return model_spec(name, channels=channels, classes=CLASSES, **values)
 
 
 def enliven(model):
@@ -69,6 +81,8 @@ def enliven(model):
                 value.copy_(torch.randn(value.shape, generator=generator) * 0.05)
             elif name.endswith("running_var"):
                 value.copy_(torch.rand(value.shape, generator=generator) + 1.5)
+            elif "conv2_offset" in name:
+                value.copy_(torch.randn(value.shape, generator=generator) * 0.1)
             elif "norm.weight" in name:
                 value.copy_(torch.rand(value.shape, generator=generator) * 0.2 + 0.6)
             elif name.endswith(ANSWERS):
@@ -120,13 +134,15 @@ def assert_same_predictions(a, b):
     assert differing <= 1e-3 * total  # pixels whose probability is a half
 
 
-@pytest.mark.parametrize("channels", [1, 3, 5])
 @pytest.mark.parametrize("order", [("torchvision", "detectron2"), ("detectron2", "torchvision")])
+@pytest.mark.parametrize(
+    ("name", "channels"), [*((name, 3) for name in NAMES), ("r50-fpn", 1), ("r101-c4", 5)]
+)
 def test_a_checkpoint_of_either_engine_gives_the_same_predictions_in_the_other(
-    tmp_path, order, channels
+    tmp_path, order, name, channels
 ):
     first, second = (get_engine(name) for name in order)
-    spec = narrow(channels, reverse_channels=channels == 3)
+    spec = narrow(channels, name, reverse_channels=channels == 3)
     model = enliven(first.build(spec, seed=0))
     first.save(model, tmp_path / "a.safetensors", {"contrast": "asinh"})
     assert read_header(tmp_path / "a.safetensors").engine == order[0]
@@ -151,9 +167,10 @@ def test_a_full_r50_fpn_agrees_between_engines_on_512_px(tmp_path, torchvision, 
     )
 
 
-def test_losses_are_the_other_engines_given_the_same_samples(tmp_path, torchvision, detectron2):
-    model = enliven(torchvision.build(narrow(), seed=0))
-    other = detectron2.build(narrow(), seed=1)
+@pytest.mark.parametrize("name", NAMES)
+def test_losses_are_the_other_engines_given_the_same_samples(name, torchvision, detectron2):
+    model = enliven(torchvision.build(narrow(name=name), seed=0))
+    other = detectron2.build(narrow(name=name), seed=1)
     other.load_state_dict(model.state_dict())
     batch = [sample(), sample(80, seed=1), sample(64, count=0)]
     found = []
@@ -161,12 +178,13 @@ def test_losses_are_the_other_engines_given_the_same_samples(tmp_path, torchvisi
         torch.manual_seed(5)
         found.append(engine.losses(built, batch))
     assert set(found[0]) == set(found[1])
-    for name, value in found[0].items():
-        assert value.item() == pytest.approx(found[1][name].item(), abs=1e-4, rel=1e-5), name
+    for loss, value in found[0].items():
+        assert value.item() == pytest.approx(found[1][loss].item(), abs=1e-4, rel=1e-5), loss
 
 
-def test_every_parameter_gets_a_gradient_also_without_objects(detectron2):
-    model = detectron2.build(narrow(), seed=0)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_parameter_gets_a_gradient_also_without_objects(detectron2, name):
+    model = detectron2.build(narrow(name=name), seed=0)
     sum(detectron2.losses(model, [sample(), sample(70, seed=1)]).values()).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
     model.zero_grad(set_to_none=True)
@@ -204,8 +222,9 @@ def test_a_seed_gives_the_same_weights_and_leaves_the_generator_alone(detectron2
     assert torch.equal(a.roi_heads.box_head.fc1.weight, b.roi_heads.box_head.fc1.weight)
 
 
-def test_thresholds_change_after_training(detectron2):
-    model = enliven(detectron2.build(narrow(nms_threshold=1.0), seed=0))
+@pytest.mark.parametrize("name", ["r50-fpn", "r50-fpn-cascade", "r101-c4"])
+def test_thresholds_change_after_training(detectron2, name):
+    model = enliven(detectron2.build(narrow(name=name, nms_threshold=1.0), seed=0))
     image = sample().image
     every = detectron2.predict(model, [image])[0]
     middle = float(np.median(every.scores))
@@ -230,13 +249,18 @@ def test_a_prediction_does_not_depend_on_its_batch_and_leaves_the_mode(detectron
         detectron2.predict(model, [np.zeros((5, 32, 32), np.float32)])
 
 
-def test_the_first_stage_trains_heads_and_pyramid_only_and_batch_norms_stay(detectron2):
-    model = detectron2.build(narrow(norm="BN"), seed=0)
+@pytest.mark.parametrize(
+    ("name", "frozen"), [("r50-fpn", "backbone.bottom_up."), ("r101-c4", "backbone.")]
+)
+def test_the_first_stage_trains_heads_and_pyramid_only_and_batch_norms_stay(
+    detectron2, name, frozen
+):
+    model = detectron2.build(narrow(name=name, norm="BN"), seed=0)
     every = set(dict(model.named_parameters()))
     detectron2.param_groups(model, "heads")
     trains = {n for n, p in model.named_parameters() if p.requires_grad}
-    assert trains == {n for n in every if not n.startswith("backbone.bottom_up.")}
-    norm = model.backbone.bottom_up.stem.conv1.norm
+    assert trains == {n for n in every if not n.startswith(frozen)}
+    norm = model.get_submodule(f"{frozen}stem.conv1.norm")
     before = norm.running_mean.clone()
     detectron2.losses(model, [sample()])
     assert torch.equal(norm.running_mean, before)
@@ -246,8 +270,9 @@ def test_the_first_stage_trains_heads_and_pyramid_only_and_batch_norms_stay(dete
     assert not torch.equal(norm.running_mean, before)
 
 
-def test_mixed_precision_trains_with_losses_in_full_precision(detectron2):
-    model = enliven(detectron2.build(narrow(), seed=0))
+@pytest.mark.parametrize("name", ["r50-fpn", "r50-fpn-deform", "r101-c4"])
+def test_mixed_precision_trains_with_losses_in_full_precision(detectron2, name):
+    model = enliven(detectron2.build(narrow(name=name), seed=0))
     torch.manual_seed(0)
     full = detectron2.losses(model, [sample(count=0)])
     with torch.autocast("cpu", dtype=torch.bfloat16):
