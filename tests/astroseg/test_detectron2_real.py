@@ -307,7 +307,6 @@ def test_tiny_is_refused_with_the_engine_that_has_it(detectron2):
 
 @pytest.mark.slow
 def test_the_same_command_line_trains_and_predicts_with_it(tmp_path):
-    (tmp_path / "skies").mkdir()
     skies = write_sky_set(tmp_path / "skies", 2, size=64, sources=8)
     run = tmp_path / "run"
     train = ["train", str(skies), "--val", str(skies), "--model", "r50-fpn", "--out", str(run)]
@@ -318,5 +317,8 @@ def test_the_same_command_line_trains_and_predicts_with_it(tmp_path):
     for engine in ("auto", "torchvision"):
         out = tmp_path / engine
         command = ["predict", str(run / "last.safetensors"), str(skies), "--out", str(out)]
-        assert main([*command, "--engine", engine, "--score", "0.01", "--quiet"]) == 0
+        assert (
+            main([*command, "--engine", engine, "--score", "0.01", "--detections", "20", "--quiet"])
+            == 0
+        )
         assert (out / "predictions.json").is_file()
