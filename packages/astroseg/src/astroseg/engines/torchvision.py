@@ -108,6 +108,8 @@ class TorchvisionEngine:
     def param_groups(self, model: torch.nn.Module, freeze: Freeze) -> list[dict[str, Any]]:
         """Weights with and norms and biases without weight decay; sets requires_grad.
 
+        A transformer's tables of position biases are biases too.
+
         "heads" freezes the network that came pre-trained (``backbone.bottom_up``, or all of
         ``backbone`` where there is no pyramid); the pyramid, RPN and heads train.
         """
@@ -121,7 +123,7 @@ class TorchvisionEngine:
             parameter.requires_grad_(trains)
             if not trains:
                 parameter.grad = None
-            elif parameter.ndim > 1:
+            elif parameter.ndim > 1 and "relative_position" not in name:
                 decayed.append(parameter)
             else:
                 plainly.append(parameter)

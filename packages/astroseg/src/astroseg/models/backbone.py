@@ -20,6 +20,7 @@ from astroseg.models.layers import (
     start_xavier,
 )
 from astroseg.models.spec import ModelSpec
+from astroseg.models.swin import Swin
 
 
 class Bottleneck(nn.Module):
@@ -186,7 +187,7 @@ class Pyramid(nn.Module):
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
-        self.bottom_up = BottomUp(spec)
+        self.bottom_up = Swin(spec) if spec.backbone == "swin" else BottomUp(spec)
         self.extra_level = spec.fpn_extra_level
         self.levels = [spec.first_level + i for i in range(len(spec.blocks))]
         for level, inputs in zip(self.levels, spec.stage_channels, strict=True):
