@@ -15,6 +15,7 @@ torchvision's operator anyway, which is put in its place.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import sys
 import types
@@ -63,6 +64,7 @@ SMALL = {
     "r101-c4": _NARROWER,
     "r101-dc5": _NARROWER,
     "swin-b": _NARROW_TRANSFORMER,
+    "mvitv2-b": _NARROW_TRANSFORMER,
 }
 
 
@@ -127,8 +129,9 @@ def lively_weights(spec: ModelSpec, seed: int, image: np.ndarray) -> dict[str, t
             value.normal_(0, 0.05)
         elif "conv2_offset" in name:
             value.normal_(0, 1.0 if name.endswith("bias") else 0.05)
-        elif spec.backbone == "swin" and name.startswith(spec.bottom_up):
-            _enliven(name, value)
+        elif spec.backbone in ("swin", "mvit") and name.startswith(spec.bottom_up):
+            # Of 24 pooled blocks as large as their shortcuts, rounding would grow too far.
+            _enliven(name, value, 0.3 if spec.backbone == "mvit" else 1.0)
     for name, module in model.named_modules():
         for end, deviation in LIVELY.items():
             if name.endswith(end):
@@ -139,14 +142,23 @@ def lively_weights(spec: ModelSpec, seed: int, image: np.ndarray) -> dict[str, t
     return {k: v.half() if v.is_floating_point() else v.short() for k, v in state.items()}
 
 
-def _enliven(name: str, value: torch.Tensor) -> None:
-    """Give a transformer's parameter a size at which attention differs from an average."""
+def _enliven(name: str, value: torch.Tensor, branch: float) -> None:
+    """Give a transformer's parameter a size at which attention differs from an average.
+
+    Parameters
+    ----------
+    branch : rough size of what a block adds to its shortcut.
+    """
     if "norm" in name:
         value.normal_(0, 0.1).add_(1.0 if name.endswith("weight") else 0.0)
     elif name.endswith("bias"):
         value.normal_(0, 0.05)
     elif "relative_position_bias" in name:
         value.normal_()
+    elif "rel_pos" in name:
+        value.normal_(0, 0.2)
+    elif name.endswith(("attn.proj.weight", "mlp.fc2.weight")):
+        value.normal_(0, branch * value.shape[1] ** -0.5)
     elif value.ndim == 2 and value.is_floating_point():
         value.normal_(0, value.shape[1] ** -0.5)
 
@@ -209,7 +221,7 @@ def _register_transformer(spec: ModelSpec) -> str:
     from detectron2.modeling.backbone.fpn import FPN, LastLevelMaxPool
 
     def build(cfg, shape):
-        bottom_up, names = _swin(spec)
+        bottom_up, names = _swin(spec) if spec.backbone == "swin" else _mvit(spec)
         fpn = cfg.MODEL.FPN
         top = LastLevelMaxPool()
         return FPN(bottom_up, names, fpn.OUT_CHANNELS, norm=fpn.NORM, top_block=top)
@@ -231,6 +243,23 @@ def _swin(spec: ModelSpec) -> tuple[torch.nn.Module, list[str]]:
         drop_path_rate=spec.drop_path,
     )
     return network, ["p0", "p1", "p2", "p3"]
+
+
+def _mvit(spec: ModelSpec) -> tuple[torch.nn.Module, list[str]]:
+    """Detectron2's MViT, which needs timm, and the names of its stages."""
+    from detectron2.modeling import MViT
+
+    network = MViT(
+        embed_dim=spec.stage_channels[0],
+        depth=sum(spec.blocks),
+        num_heads=spec.attention_heads[0],
+        last_block_indexes=tuple(int(n) - 1 for n in np.cumsum(spec.blocks)),
+        adaptive_window_size=spec.attention_window,
+        residual_pooling=True,
+        drop_path_rate=spec.drop_path,
+        norm_layer=functools.partial(torch.nn.LayerNorm, eps=1e-6),
+    )
+    return network, [f"scale{i}" for i in (2, 3, 4, 5)]
 
 
 def _configure_stages(cfg, spec: ModelSpec) -> None:

@@ -1,5 +1,7 @@
 """Transformer backbones: what is their own, beside the references."""
 
+import re
+
 import pytest
 import torch
 from test_engines import sample
@@ -9,12 +11,16 @@ from astroseg.errors import InputError
 from astroseg.models.attention import drop_chances
 from astroseg.models.layers import ChannelNorm
 from astroseg.models.mask_rcnn import MaskRcnn
+from astroseg.models.mvit import block_shapes, relative_positions
+from astroseg.models.mvit import cut as cut_padded
+from astroseg.models.mvit import join as join_padded
 from astroseg.models.spec import model_spec
 from astroseg.models.swin import SwinBlock, WindowAttention, cut, displacements, join, shift_mask
 
 ENGINE = get_engine("torchvision")
 CLASSES = ("galaxy", "star")
-NAMES = ("swin-b",)
+POSITIONS = re.compile("relative_position_bias|rel_pos_")
+NAMES = ("swin-b", "mvitv2-b")
 
 
 def spec_of(name, **overrides):
@@ -63,6 +69,27 @@ def shapes_of(name):
                 "roi_heads.mask_head.mask_fcn4.norm.bias": (256,),
             },
         ),
+        (
+            "mvitv2-b",
+            {
+                "backbone.bottom_up.patch_embed.proj.weight": (96, 3, 7, 7),
+                "backbone.bottom_up.blocks.0.attn.pool_q.weight": (96, 1, 3, 3),
+                "backbone.bottom_up.blocks.0.attn.rel_pos_h": (111, 96),
+                "backbone.bottom_up.blocks.0.proj.weight": None,
+                "backbone.bottom_up.blocks.2.attn.rel_pos_w": (55, 96),
+                "backbone.bottom_up.blocks.2.attn.qkv.weight": (576, 96),
+                "backbone.bottom_up.blocks.2.proj.weight": (192, 96),
+                "backbone.bottom_up.blocks.5.proj.weight": (384, 192),
+                "backbone.bottom_up.blocks.21.proj.weight": (768, 384),
+                "backbone.bottom_up.blocks.23.mlp.fc1.weight": (3072, 768),
+                "backbone.bottom_up.blocks.23.attn.rel_pos_h": (13, 96),
+                "backbone.bottom_up.scale2_norm.weight": (96,),
+                "backbone.bottom_up.scale5_norm.weight": (768,),
+                "backbone.fpn_lateral5.weight": (256, 768, 1, 1),
+                "proposal_generator.rpn_head.conv.conv0.weight": (256, 256, 3, 3),
+                "roi_heads.box_head.1.conv1.norm.weight": (256,),
+            },
+        ),
     ],
 )
 def test_parameters_have_detectron2s_names_and_shapes(name, expected):
@@ -88,8 +115,9 @@ def test_three_bands_are_seen_red_first_and_other_numbers_with_the_mean_scale():
     assert spec_of("swin-b", channels=5).pixel_std == (pytest.approx(57.63),) * 5
 
 
-def test_a_transformer_trains_from_scratch_as_it_is():
-    assert spec_of("swin-b").for_scratch() == spec_of("swin-b")
+@pytest.mark.parametrize("name", NAMES)
+def test_a_transformer_trains_from_scratch_as_it_is(name):
+    assert spec_of(name).for_scratch() == spec_of(name)
 
 
 @pytest.mark.parametrize(
@@ -109,6 +137,11 @@ def test_a_transformer_trains_from_scratch_as_it_is():
 def test_fields_that_make_no_transformer_are_refused(wrong, words):
     with pytest.raises(InputError, match=words):
         spec_of("swin-b", **wrong)
+
+
+def test_windows_that_cannot_be_halved_and_pooled_are_refused():
+    with pytest.raises(InputError, match="multiple of 8"):
+        spec_of("mvitv2-b", attention_window=28)
 
 
 def test_a_channel_norm_levels_every_place_by_itself():
@@ -182,6 +215,40 @@ def test_attention_is_what_its_formula_says():
     assert torch.allclose(layer(x, None)[0, 0], expected, atol=1e-6)
 
 
+# --- pooled attention
+
+
+def test_pooled_blocks_have_the_strides_and_windows_of_their_places():
+    shapes = block_shapes(spec_of("mvitv2-b"))
+    assert [i for i, s in enumerate(shapes) if s.query_stride == 2] == [2, 5, 21]
+    assert [i for i, s in enumerate(shapes) if not s.window] == [4, 20, 23]
+    assert [s.key_stride for s in shapes] == [4, 4, 2, 2, 4, *[1] * 15, 2, 1, 1, 1]
+    windows = [s.window for s in shapes if s.window]
+    assert windows == [56, 56, 56, 28, 28, *[14] * 14, 14, 7]
+
+
+def test_padded_windows_are_cut_and_joined_again():
+    x = torch.randn(2, 5, 7, 3)
+    windows = cut_padded(x, 4)
+    assert windows.shape == (2 * 2 * 2, 4, 4, 3)
+    assert torch.equal(windows[1, :, :3], x[0, :4, 4:])
+    assert not windows[1, :, 3].any()
+    assert torch.equal(join_padded(windows, 5, 7), x)
+
+
+def test_relative_positions_count_from_the_farthest_key_to_the_farthest_query():
+    table = torch.arange(7.0)[:, None]
+    same = relative_positions(table, 4, 4)[..., 0]
+    assert same[0].tolist() == [3, 2, 1, 0]
+    assert same[:, 0].tolist() == [3, 4, 5, 6]
+    coarse = relative_positions(table, 4, 2)[..., 0]  # each key stands for two
+    assert coarse.tolist() == [[2, 0], [3, 1], [4, 2], [5, 3]]
+    stretched = relative_positions(table, 8, 8)[..., 0]
+    assert stretched.shape == (8, 8)
+    assert stretched[0, 0] == pytest.approx(3)
+    assert (stretched[1:, 0] > stretched[:-1, 0]).all()
+
+
 # --- whole models
 
 
@@ -245,8 +312,8 @@ def test_heads_alone_train_in_the_first_stage_and_position_biases_never_decay(na
     assert free == {n for n in dict(model.named_parameters()) if ".bottom_up." not in n}
     decayed, plainly = ENGINE.param_groups(model, "none")
     names = {id(p): n for n, p in model.named_parameters()}
-    assert not [n for p in decayed["params"] if "relative_position" in (n := names[id(p)])]
-    assert [n for p in plainly["params"] if "relative_position" in (n := names[id(p)])]
+    assert not [n for p in decayed["params"] if POSITIONS.search(n := names[id(p)])]
+    assert [n for p in plainly["params"] if POSITIONS.search(n := names[id(p)])]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -123,7 +123,7 @@ class TorchvisionEngine:
             parameter.requires_grad_(trains)
             if not trains:
                 parameter.grad = None
-            elif parameter.ndim > 1 and "relative_position" not in name:
+            elif parameter.ndim > 1 and not _is_position_bias(name):
                 decayed.append(parameter)
             else:
                 plainly.append(parameter)
@@ -160,6 +160,10 @@ class TorchvisionEngine:
             allow_missing=allow_missing,
             adapt_channels=adapt_channels,
         )
+
+
+def _is_position_bias(name: str) -> bool:
+    return "relative_position" in name or ".rel_pos_" in name
 
 
 def _plain(model: torch.nn.Module) -> MaskRcnn:

@@ -87,8 +87,8 @@ def _check_variant(spec: ModelSpec) -> None:
 
 def _check_attention(spec: ModelSpec) -> None:
     """Raise InputError where the fields make no transformer."""
-    if spec.backbone not in ("resnet", "small", "swin"):
-        raise InputError(f"backbone {spec.backbone!r}", remedy="use resnet, small or swin")
+    if spec.backbone not in ("resnet", "small", "swin", "mvit"):
+        raise InputError(f"backbone {spec.backbone!r}", remedy="use resnet, small, swin or mvit")
     if not 0 <= spec.drop_path < 1:
         raise InputError(f"drop_path {spec.drop_path}", remedy="give a chance from 0 to below 1")
     if spec.backbone in ("resnet", "small"):
@@ -113,3 +113,9 @@ def _check_attention(spec: ModelSpec) -> None:
         )
     if spec.attention_window < 2:
         raise InputError(f"attention_window {spec.attention_window}", remedy="give at least 2")
+    # Its windows are halved twice, and their keys pooled by four.
+    if spec.backbone == "mvit" and spec.attention_window % 8:
+        raise InputError(
+            f"attention_window {spec.attention_window} of a mvit backbone",
+            remedy="give a multiple of 8",
+        )

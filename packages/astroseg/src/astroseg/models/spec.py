@@ -77,8 +77,9 @@ class ModelSpec:
     channels : of the input image.
     classes : their names, in the order of the labels.
     backbone : "resnet" (stem at stride 4, bottleneck stages), "small" (3x3 stem at
-        stride 1, basic stages that each halve the resolution) or "swin" (patches at stride
-        4, stages of attention inside shifted windows).
+        stride 1, basic stages that each halve the resolution), "swin" (patches at stride
+        4, stages of attention inside shifted windows) or "mvit" (patches at stride 4, stages
+        of attention on pooled features).
     features : what proposals and heads see: a pyramid of all stages ("fpn"), the stage at
         stride 16 with the last stage applied to each region ("c4"), or the last stage kept
         at stride 16 by dilation ("dc5").
@@ -90,7 +91,8 @@ class ModelSpec:
     deform_stages : names of the stages whose 3x3 convolutions are deformable (Dai et al.
         2017: they learn where to look, without the modulation of the second version).
     attention_heads, attention_window : of each stage of a transformer, and the side of the
-        windows inside which its features see each other, in features.
+        windows inside which its features see each other, in features; of "mvit" in the
+        finest stage, half as many in the next and so on.
     drop_path : chance that a training image skips the last block of a transformer; it grows
         from 0 in the first. Changeable.
     norm : "FrozenBN" (statistics and scales of pre-trained weights, never updated; without
@@ -141,7 +143,7 @@ class ModelSpec:
     name: str
     channels: int
     classes: tuple[str, ...]
-    backbone: Literal["resnet", "small", "swin"] = "resnet"
+    backbone: Literal["resnet", "small", "swin", "mvit"] = "resnet"
     features: Literal["fpn", "c4", "dc5"] = "fpn"
     blocks: tuple[int, ...] = (3, 4, 6, 3)
     stem_channels: int = 64
