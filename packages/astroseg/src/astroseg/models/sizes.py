@@ -111,6 +111,3 @@ MODELS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 
 TRANSFORMERS: tuple[str, ...] = ("swin-b", "mvitv2-b")
 """Models whose backbones are transformers: their weights want red first, scaled."""
-
-PLANNED: tuple[str, ...] = ()
-"""Models of the paper that no engine of this version builds."""

@@ -19,7 +19,6 @@ from typing import Any, Literal
 from astroseg.errors import InputError
 from astroseg.models.checks import check
 from astroseg.models.sizes import MODELS as MODELS
-from astroseg.models.sizes import PLANNED as PLANNED
 from astroseg.models.sizes import TRANSFORMERS
 
 Norm = Literal["FrozenBN", "BN", "GN", "LN"]
@@ -293,11 +292,6 @@ def model_spec(
     ------
     InputError : unknown name, unknown field, or fields that contradict each other.
     """
-    if name in PLANNED:
-        raise InputError(
-            f"model {name} is not available in this version",
-            remedy=f"use one of {', '.join(MODELS)}",
-        )
     if name not in MODELS:
         raise InputError(f"unknown model {name!r}", remedy=f"use one of {', '.join(MODELS)}")
     known = {field.name for field in dataclasses.fields(ModelSpec)}
