@@ -15,6 +15,7 @@ torchvision's operator anyway, which is put in its place.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import sys
 import types
@@ -46,6 +47,13 @@ _NARROW = {
     "score_threshold": 0.3,
     "detections_per_image": 40,
 }
+_NARROW_TRANSFORMER = {
+    **{key: value for key, value in _NARROW.items() if key not in ("stem_channels", "group_width")},
+    "stage_channels": (8, 16, 32, 64),
+    "attention_heads": (1, 2, 4, 8),
+    "box_conv_dim": 16,
+    "drop_path": 0.0,  # no random choice
+}
 _NARROWER = {**_NARROW, "stem_channels": 4, "stage_channels": (8, 16, 32, 64), "group_width": 2}
 SMALL = {
     "r50-fpn": _NARROW,
@@ -55,6 +63,8 @@ SMALL = {
     "r50-fpn-cascade": _NARROW,
     "r101-c4": _NARROWER,
     "r101-dc5": _NARROWER,
+    "swin-b": _NARROW_TRANSFORMER,
+    "mvitv2-b": _NARROW_TRANSFORMER,
 }
 
 
@@ -119,13 +129,38 @@ def lively_weights(spec: ModelSpec, seed: int, image: np.ndarray) -> dict[str, t
             value.normal_(0, 0.05)
         elif "conv2_offset" in name:
             value.normal_(0, 1.0 if name.endswith("bias") else 0.05)
+        elif spec.backbone in ("swin", "mvit") and name.startswith(spec.bottom_up):
+            # Of 24 pooled blocks as large as their shortcuts, rounding would grow too far.
+            _enliven(name, value, 0.3 if spec.backbone == "mvit" else 1.0)
     for name, module in model.named_modules():
         for end, deviation in LIVELY.items():
             if name.endswith(end):
                 _answer_with(module, deviation)
     with torch.no_grad():
         model.eval()([torch.tensor(image, dtype=torch.float32)])
-    return {name: value.half() for name, value in model.state_dict().items()}
+    state = model.state_dict()
+    return {k: v.half() if v.is_floating_point() else v.short() for k, v in state.items()}
+
+
+def _enliven(name: str, value: torch.Tensor, branch: float) -> None:
+    """Give a transformer's parameter a size at which attention differs from an average.
+
+    Parameters
+    ----------
+    branch : rough size of what a block adds to its shortcut.
+    """
+    if "norm" in name:
+        value.normal_(0, 0.1).add_(1.0 if name.endswith("weight") else 0.0)
+    elif name.endswith("bias"):
+        value.normal_(0, 0.05)
+    elif "relative_position_bias" in name:
+        value.normal_()
+    elif "rel_pos" in name:
+        value.normal_(0, 0.2)
+    elif name.endswith(("attn.proj.weight", "mlp.fc2.weight")):
+        value.normal_(0, branch * value.shape[1] ** -0.5)
+    elif value.ndim == 2 and value.is_floating_point():
+        value.normal_(0, value.shape[1] ** -0.5)
 
 
 def _answer_with(layer: torch.nn.Module, deviation: float) -> None:
@@ -151,7 +186,21 @@ def configuration(spec: ModelSpec):
     model.DEVICE, model.MASK_ON, model.META_ARCHITECTURE = "cpu", True, "GeneralizedRCNN"
     model.PIXEL_MEAN, model.PIXEL_STD = list(spec.pixel_mean), list(spec.pixel_std)
     model.BACKBONE.FREEZE_AT = 0
-    net = model.RESNETS
+    if spec.backbone == "resnet":
+        _configure_resnet(cfg, spec)
+    else:
+        model.BACKBONE.NAME = _register_transformer(spec)
+    if spec.features == "fpn":
+        model.FPN.OUT_CHANNELS, model.FPN.NORM = spec.fpn_channels, spec.head_norm
+        model.RPN.IN_FEATURES = ["p2", "p3", "p4", "p5", "p6"]
+        model.ROI_HEADS.IN_FEATURES = ["p2", "p3", "p4", "p5"]
+    _configure_stages(cfg, spec)
+    return cfg
+
+
+def _configure_resnet(cfg, spec: ModelSpec) -> None:
+    """The backbone, and which of its stages are used."""
+    model, net = cfg.MODEL, cfg.MODEL.RESNETS
     net.DEPTH = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101}[spec.blocks]
     net.NUM_GROUPS, net.WIDTH_PER_GROUP = spec.groups, spec.group_width
     net.STEM_OUT_CHANNELS, net.RES2_OUT_CHANNELS = spec.stem_channels, spec.stage_channels[0]
@@ -159,16 +208,58 @@ def configuration(spec: ModelSpec):
     net.DEFORM_ON_PER_STAGE = [stage in spec.deform_stages for stage in spec.stages]
     if spec.features == "fpn":
         model.BACKBONE.NAME = "build_resnet_fpn_backbone"
-        model.FPN.OUT_CHANNELS = spec.fpn_channels
         net.OUT_FEATURES = model.FPN.IN_FEATURES = list(spec.stages)
-        model.RPN.IN_FEATURES = ["p2", "p3", "p4", "p5", "p6"]
-        model.ROI_HEADS.IN_FEATURES = ["p2", "p3", "p4", "p5"]
     else:
         level = "res4" if spec.features == "c4" else "res5"
         net.OUT_FEATURES = model.RPN.IN_FEATURES = model.ROI_HEADS.IN_FEATURES = [level]
         net.RES5_DILATION = 2 if spec.features == "dc5" else 1
-    _configure_stages(cfg, spec)
-    return cfg
+
+
+def _register_transformer(spec: ModelSpec) -> str:
+    """Tell Detectron2 of a pyramid on a transformer; returns the name to ask for it."""
+    from detectron2.modeling import BACKBONE_REGISTRY
+    from detectron2.modeling.backbone.fpn import FPN, LastLevelMaxPool
+
+    def build(cfg, shape):
+        bottom_up, names = _swin(spec) if spec.backbone == "swin" else _mvit(spec)
+        fpn = cfg.MODEL.FPN
+        top = LastLevelMaxPool()
+        return FPN(bottom_up, names, fpn.OUT_CHANNELS, norm=fpn.NORM, top_block=top)
+
+    build.__name__ = f"{spec.name} of seed {len(list(BACKBONE_REGISTRY))}"
+    BACKBONE_REGISTRY.register(build)
+    return build.__name__
+
+
+def _swin(spec: ModelSpec) -> tuple[torch.nn.Module, list[str]]:
+    """Detectron2's Swin and the names of its stages."""
+    from detectron2.modeling import SwinTransformer
+
+    network = SwinTransformer(
+        embed_dim=spec.stage_channels[0],
+        depths=list(spec.blocks),
+        num_heads=list(spec.attention_heads),
+        window_size=spec.attention_window,
+        drop_path_rate=spec.drop_path,
+    )
+    return network, ["p0", "p1", "p2", "p3"]
+
+
+def _mvit(spec: ModelSpec) -> tuple[torch.nn.Module, list[str]]:
+    """Detectron2's MViT, which needs timm, and the names of its stages."""
+    from detectron2.modeling import MViT
+
+    network = MViT(
+        embed_dim=spec.stage_channels[0],
+        depth=sum(spec.blocks),
+        num_heads=spec.attention_heads[0],
+        last_block_indexes=tuple(int(n) - 1 for n in np.cumsum(spec.blocks)),
+        adaptive_window_size=spec.attention_window,
+        residual_pooling=True,
+        drop_path_rate=spec.drop_path,
+        norm_layer=functools.partial(torch.nn.LayerNorm, eps=1e-6),
+    )
+    return network, [f"scale{i}" for i in (2, 3, 4, 5)]
 
 
 def _configure_stages(cfg, spec: ModelSpec) -> None:
@@ -179,6 +270,9 @@ def _configure_stages(cfg, spec: ModelSpec) -> None:
     rpn.BATCH_SIZE_PER_IMAGE, rpn.POSITIVE_FRACTION = spec.rpn_batch, spec.rpn_positive
     rpn.PRE_NMS_TOPK_TRAIN, rpn.PRE_NMS_TOPK_TEST = spec.rpn_pre_nms_top_n
     rpn.POST_NMS_TOPK_TRAIN, rpn.POST_NMS_TOPK_TEST = spec.rpn_post_nms_top_n
+    rpn.CONV_DIMS = [-1] * spec.rpn_convs
+    box.NUM_CONV, box.CONV_DIM = spec.box_convs, spec.box_conv_dim
+    box.NORM = mask.NORM = spec.head_norm
     roi.NAME = "Res5ROIHeads" if spec.features == "c4" else "StandardROIHeads"
     roi.NUM_CLASSES = len(spec.classes)
     roi.BATCH_SIZE_PER_IMAGE, roi.POSITIVE_FRACTION = spec.roi_batch, spec.roi_positive
@@ -216,7 +310,7 @@ def _differentiable_deformation() -> None:
     deform_conv.deform_conv = operator
 
 
-def _input(one: dict[str, np.ndarray]) -> dict:
+def _input(one: dict[str, np.ndarray], spec: ModelSpec) -> dict:
     from detectron2.structures import BitMasks, Boxes, Instances
 
     height, width = one["image"].shape[1:]
@@ -224,7 +318,7 @@ def _input(one: dict[str, np.ndarray]) -> dict:
     truth.gt_boxes = Boxes(torch.tensor(one["boxes"]))
     truth.gt_classes = torch.tensor(one["labels"])
     truth.gt_masks = BitMasks(torch.tensor(one["masks"]))
-    image = torch.tensor(one["image"][::-1].copy())  # blue first
+    image = torch.tensor(one["image"][:: -1 if spec.reverse_channels else 1].copy())
     return {"image": image, "height": height, "width": width, "instances": truth}
 
 
@@ -301,7 +395,7 @@ def answers(name: str, seed: int) -> tuple[dict[str, torch.Tensor], dict[str, st
     scenes = [scene(seed + i, *size) for i, size in enumerate(SIZES)]
     weights = lively_weights(spec, seed, scenes[0]["image"])
     model.load_state_dict({key: value.float() for key, value in weights.items()})
-    batch = [_input(one) for one in scenes]
+    batch = [_input(one, spec) for one in scenes]
     losses, norms = _train(model, batch)
     tensors = {f"weights.{key}": value for key, value in weights.items()}
     for i, (one, given) in enumerate(zip(scenes, batch, strict=True)):

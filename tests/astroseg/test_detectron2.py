@@ -170,6 +170,7 @@ def test_pyramids_stages_and_cascades_find_their_places():
 
 CASCADE = {"cascade_iou": (0.5, 0.8), "cascade_weights": ((9.0, 9.0, 5.0, 5.0),) * 2}
 OTHERS = {
+    "attention_heads": {"attention_heads": (3, 6, 12, 24)},
     "channels": {"channels": 4, "pixel_mean": (0.0,) * 4, "pixel_std": (1.0,) * 4},
     "classes": {"classes": ("one",)},
     "backbone": {"backbone": "small", "anchor_sizes": ((8,), (16,), (32,), (64,), (128,))},

@@ -14,7 +14,7 @@ from astroseg.models.mask_rcnn import MaskRcnn
 from astroseg.models.mask_targets import TruthMasks
 from astroseg.models.roi import Truth, pool, region_levels, sample_proposals, select
 from astroseg.models.rpn import RpnHead
-from astroseg.models.spec import MODELS, PLANNED, ModelSpec, from_dict, model_spec, to_dict
+from astroseg.models.spec import MODELS, ModelSpec, from_dict, model_spec, to_dict
 
 CLASSES = ("galaxy", "star")
 
@@ -39,12 +39,6 @@ def random_boxes(rng, count, size=100.0):
 def test_an_unknown_model_is_refused_with_the_names_there_are():
     with pytest.raises(InputError, match="unknown model 'r50'; use one of tiny, r50-fpn"):
         spec_of("r50")
-
-
-@pytest.mark.parametrize("name", PLANNED)
-def test_a_model_that_is_not_built_yet_is_refused_as_such(name):
-    with pytest.raises(InputError, match="not available in this version"):
-        spec_of(name)
 
 
 def test_an_unknown_setting_is_refused():

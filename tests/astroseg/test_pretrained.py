@@ -25,7 +25,7 @@ from astroseg.cli import main
 from astroseg.config import DataConfig, TrainConfig
 from astroseg.engines import get_engine
 from astroseg.errors import InputError
-from astroseg.models.spec import MODELS, PLANNED, ZOO_MEAN_BGR, ZOO_STD_X101_BGR, model_spec
+from astroseg.models.spec import MODELS, ZOO_MEAN_BGR, ZOO_STD_X101_BGR, model_spec
 from astroseg.prepare import load_weights, prepare, training_spec
 from astroseg.pretrained import PRETRAINED, Pretrained, weights_file
 from astroseg.weights import FIRST_CONVOLUTION, read_checkpoint, read_header
@@ -43,7 +43,7 @@ SMALL = {"blocks": (1, 1, 1, 1), "fpn_channels": 8, "box_head_dim": 8, "mask_hea
 @pytest.mark.parametrize("one", PRETRAINED.values(), ids=lambda one: one.name)
 def test_entry_is_complete_and_its_digest_is_in_the_files_name(one: Pretrained) -> None:
     assert one.url.startswith("https://")
-    assert set(one.models) <= {*MODELS, *PLANNED}
+    assert set(one.models) <= set(MODELS)
     assert all(getattr(one, field.name) for field in dataclasses.fields(one) if
                field.name != "digest")  # fmt: skip
     if one.digest:

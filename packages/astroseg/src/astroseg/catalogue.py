@@ -10,7 +10,7 @@ from astroseg.download import CACHE_VARIABLE, cache_folder
 from astroseg.engines import ENGINES, get_engine
 from astroseg.engines.base import Engine
 from astroseg.errors import InputError
-from astroseg.models.spec import MODELS, PLANNED, model_spec
+from astroseg.models.spec import MODELS, model_spec
 from astroseg.pretrained import PRETRAINED
 
 
@@ -30,7 +30,6 @@ def models_table() -> str:
         names = ", ".join(engine.name for engine in engines if engine.refusal(spec) is None)
         rows.append((name, names, f"{parameters(engines[0], name) / 1e6:.2f} M"))
     lines = [*_aligned(rows), "", "Parameters are for three bands and two classes."]
-    lines += [f"Not in this version: {', '.join(PLANNED)}."] if PLANNED else []
     return "\n".join([*lines, *absent, "", *weights_table()])
 
 

@@ -235,11 +235,7 @@ def place(
             mismatched.append(name)
         elif stored.shape == state[name].shape:
             new[name] = stored
-        elif (
-            adapt_channels
-            and name == spec.bottom_up + "stem.conv1.weight"
-            and _spreads(stored, state[name])
-        ):
+        elif adapt_channels and name == spec.first_convolution and _spreads(stored, state[name]):
             new[name] = spread_channels(stored, spec.channels)
             adapted.append(name)
         else:

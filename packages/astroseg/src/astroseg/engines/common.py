@@ -56,7 +56,7 @@ def parameter_groups(
         parameter.requires_grad_(trains)
         if not trains:
             parameter.grad = None
-        elif parameter.ndim > 1:
+        elif parameter.ndim > 1 and not _is_position_bias(name):
             decayed.append(parameter)
         else:
             plainly.append(parameter)
@@ -66,3 +66,8 @@ def parameter_groups(
         {"name": "weights", "params": decayed},
         {"name": "norms and biases", "params": plainly, "weight_decay": 0.0},
     ]
+
+
+def _is_position_bias(name: str) -> bool:
+    """Tables of transformers that are biases whatever their shape."""
+    return "relative_position" in name or ".rel_pos_" in name

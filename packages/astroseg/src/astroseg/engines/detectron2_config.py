@@ -77,7 +77,7 @@ def refusals(spec: ModelSpec) -> list[str]:
     """What of a spec Detectron2's configuration cannot say, one clause each; empty: nothing."""
     found = []
     if spec.backbone != "resnet":
-        found.append(f"Detectron2 has no {spec.backbone} backbone")
+        found.append(f"there is no {spec.backbone} backbone in this engine")
     else:
         found += _resnet_refusals(spec)
     for field in dataclasses.fields(ModelSpec):

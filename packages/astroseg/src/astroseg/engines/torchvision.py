@@ -114,6 +114,8 @@ class TorchvisionEngine:
     def param_groups(self, model: torch.nn.Module, freeze: Freeze) -> list[dict[str, Any]]:
         """Weights with and norms and biases without weight decay; sets requires_grad.
 
+        A transformer's tables of position biases are biases too.
+
         "heads" freezes the network that came pre-trained (``backbone.bottom_up``, or all of
         ``backbone`` where there is no pyramid); the pyramid, RPN and heads train.
         """

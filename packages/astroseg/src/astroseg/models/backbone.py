@@ -7,6 +7,9 @@ block starts as the identity and a hundred steps are enough to see something.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -19,7 +22,9 @@ from astroseg.models.layers import (
     start_msra,
     start_xavier,
 )
+from astroseg.models.mvit import Mvit
 from astroseg.models.spec import ModelSpec
+from astroseg.models.swin import Swin
 
 
 class Bottleneck(nn.Module):
@@ -181,12 +186,16 @@ class Single(BottomUp):
         return super().forward(x)[-1:]
 
 
+BOTTOM_UP: Mapping[str, type[nn.Module]] = MappingProxyType({"swin": Swin, "mvit": Mvit})
+"""Backbones that have a class of their own."""
+
+
 class Pyramid(nn.Module):
     """FPN (Lin et al. 2017): every stage gets the sum of all coarser ones."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
-        self.bottom_up = BottomUp(spec)
+        self.bottom_up = BOTTOM_UP.get(spec.backbone, BottomUp)(spec)
         self.extra_level = spec.fpn_extra_level
         self.levels = [spec.first_level + i for i in range(len(spec.blocks))]
         for level, inputs in zip(self.levels, spec.stage_channels, strict=True):

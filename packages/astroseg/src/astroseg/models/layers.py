@@ -21,18 +21,30 @@ class FreezableBatchNorm(nn.BatchNorm2d):
         return self
 
 
+class ChannelNorm(nn.LayerNorm):
+    """Layer norm over the channels of (N, C, H, W), at every place for itself."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=1e-6)  # D2's
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
 def norm_layer(kind: str, channels: int, groups: int) -> nn.Module | None:
     """A norm by name; none for the empty name.
 
     Parameters
     ----------
-    kind : "FrozenBN", "BN", "GN" or "".
+    kind : "FrozenBN", "BN", "GN", "LN" or "".
     groups : of GN; must divide the channels.
     """
     if kind == "FrozenBN":
         return FrozenBatchNorm2d(channels)
     if kind == "BN":
         return FreezableBatchNorm(channels)
+    if kind == "LN":
+        return ChannelNorm(channels)
     return nn.GroupNorm(groups, channels) if kind == "GN" else None
 
 
@@ -127,7 +139,7 @@ def backbone_norm(spec: ModelSpec, channels: int) -> nn.Module | None:
 
 
 def head_norm(spec: ModelSpec, channels: int) -> nn.Module | None:
-    """Of the pyramid and the mask head."""
+    """Of the pyramid, the box head's convolutions and the mask head."""
     return norm_layer(spec.head_norm, channels, spec.norm_groups)
 
 

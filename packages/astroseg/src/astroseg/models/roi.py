@@ -82,11 +82,18 @@ def pool(
 
 
 class BoxHead(nn.Sequential):
-    """Fully connected layers fc1, fc2, ... with ReLUs."""
+    """3x3 convolutions conv1, ..., then fully connected layers fc1, fc2, ..., all with ReLUs."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
-        inputs = spec.feature_channels * spec.box_pool**2
+        channels = spec.feature_channels
+        for i in range(spec.box_convs):
+            norm = head_norm(spec, spec.box_conv_dim)
+            conv = Conv(channels, spec.box_conv_dim, 3, norm=norm, relu=True)
+            start_msra(conv)
+            self.add_module(f"conv{i + 1}", conv)
+            channels = spec.box_conv_dim
+        inputs = channels * spec.box_pool**2
         self.add_module("flatten", nn.Flatten())
         for i in range(spec.box_head_layers):
             layer = nn.Linear(inputs, spec.box_head_dim)

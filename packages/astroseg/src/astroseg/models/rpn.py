@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
@@ -17,14 +18,17 @@ _UNIT = (1.0, 1.0, 1.0, 1.0)  # weights of the first stage's deltas
 
 
 class RpnHead(nn.Module):
-    """One 3x3 convolution, then an objectness and four deltas per anchor; same for all levels."""
+    """3x3 convolutions, then an objectness and four deltas per anchor; same for all levels."""
 
-    def __init__(self, channels: int, anchors: int) -> None:
+    def __init__(self, channels: int, anchors: int, convs: int = 1) -> None:
         super().__init__()
-        self.conv = Conv(channels, channels, 3, relu=True)
+        every = [Conv(channels, channels, 3, relu=True) for _ in range(convs)]
+        # Detectron2 names a single one as such, several by their number.
+        several = nn.Sequential(OrderedDict((f"conv{i}", conv) for i, conv in enumerate(every)))
+        self.conv = every[0] if convs == 1 else several
         self.objectness_logits = nn.Conv2d(channels, anchors, 1)
         self.anchor_deltas = nn.Conv2d(channels, anchors * 4, 1)
-        for layer in (self.conv, self.objectness_logits, self.anchor_deltas):
+        for layer in (*every, self.objectness_logits, self.anchor_deltas):
             start_normal(layer, 0.01)
 
     def forward(self, feature: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -44,7 +48,7 @@ class ProposalGenerator(nn.Module):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.cells = [bx.cell_anchors(sizes, spec.aspect_ratios) for sizes in spec.anchor_sizes]
-        self.rpn_head = RpnHead(spec.feature_channels, len(self.cells[0]))
+        self.rpn_head = RpnHead(spec.feature_channels, len(self.cells[0]), spec.rpn_convs)
 
     def forward(
         self,

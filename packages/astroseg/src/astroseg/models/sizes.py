@@ -1,8 +1,8 @@
 """The models by name: which fields of `astroseg.models.spec.ModelSpec` each sets.
 
 What is not given is ModelSpec's default. The numbers are those of Detectron2's model zoo
-(C4, DC5, FPN, dconv c3-c5, cascade), with the anchors and limits of the published recipe
-for crowded fields.
+(C4, DC5, FPN, dconv c3-c5, cascade) and of its ViTDet project (Swin, MViTv2), with the anchors and
+limits of the published recipe for crowded fields.
 """
 
 from __future__ import annotations
@@ -31,6 +31,32 @@ _CASCADE = {
     "cascade_weights": ((10.0, 10.0, 5.0, 5.0), (20.0, 20.0, 10.0, 10.0), (30.0, 30.0, 15.0, 15.0)),
 }
 _X101 = {"blocks": (3, 4, 23, 3), "groups": 32, "group_width": 8, "stride_in_1x1": False}
+# Heads of the ViTDet project: layer norm everywhere, more convolutions, a cascade.
+_TRANSFORMER = {
+    **_CASCADE,
+    "norm": "LN",
+    "head_norm": "LN",
+    "drop_path": 0.4,
+    "rpn_convs": 2,
+    "box_convs": 4,
+    "box_head_layers": 1,
+}
+_SWIN = {
+    **_TRANSFORMER,
+    "backbone": "swin",
+    "blocks": (2, 2, 18, 2),
+    "stage_channels": (128, 256, 512, 1024),
+    "attention_heads": (4, 8, 16, 32),
+    "attention_window": 7,
+}
+_MVIT = {
+    **_TRANSFORMER,
+    "backbone": "mvit",
+    "blocks": (2, 3, 16, 3),
+    "stage_channels": (96, 192, 384, 768),
+    "attention_heads": (1, 2, 4, 8),
+    "attention_window": 56,
+}
 # The median source of a deep ground-based tile is 6 to 7 px wide, so resolution beats size:
 # this quarter of a million parameters at strides 2, 4, 8 learns in minutes on a CPU what an
 # 18-layer network at stride 4 does not.
@@ -77,12 +103,11 @@ MODELS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "r50-fpn-cascade": _CASCADE,
         "r101-c4": _C4,
         "r101-dc5": _DC5,
+        "swin-b": _SWIN,
+        "mvitv2-b": _MVIT,
     }
 )
 """Models this version builds."""
 
-PLANNED: tuple[str, ...] = (
-    "mvitv2-b",
-    "swin-b",
-)
-"""Models of the paper that no engine of this version builds."""
+TRANSFORMERS: tuple[str, ...] = ("swin-b", "mvitv2-b")
+"""Models whose backbones are transformers: their weights want red first, scaled."""

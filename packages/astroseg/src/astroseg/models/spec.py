@@ -17,17 +17,20 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from astroseg.errors import InputError
+from astroseg.models.checks import check
 from astroseg.models.sizes import MODELS as MODELS
-from astroseg.models.sizes import PLANNED as PLANNED
+from astroseg.models.sizes import TRANSFORMERS
 
-Norm = Literal["FrozenBN", "BN", "GN"]
-HeadNorm = Literal["", "GN"]
+Norm = Literal["FrozenBN", "BN", "GN", "LN"]
+HeadNorm = Literal["", "GN", "LN"]
 
 # Means and deviations of the model zoo's 8-bit images, blue first (D2's PIXEL_MEAN).
 ZOO_MEAN_BGR = (103.530, 116.280, 123.675)
 # MSRA's weights have the deviation folded into the first convolution; X-101-32x8d's do not.
 ZOO_STD_MSRA = (1.0, 1.0, 1.0)
 ZOO_STD_X101_BGR = (57.375, 57.120, 58.395)
+# The transformers see red first.
+ZOO_MEAN_RGB, ZOO_STD_RGB = ZOO_MEAN_BGR[::-1], ZOO_STD_X101_BGR[::-1]
 
 MIN_TOP_N = 100
 """Proposals that even the smallest image gets where their number goes with the area."""
@@ -51,6 +54,7 @@ NOT_STRUCTURE = frozenset(
         "roi_batch",
         "roi_positive",
         "smooth_l1_beta",
+        "drop_path",
         "score_threshold",
         "nms_threshold",
         "nms_any_class",
@@ -71,28 +75,37 @@ class ModelSpec:
     name : of `MODELS`, for people; the fields below say what is built.
     channels : of the input image.
     classes : their names, in the order of the labels.
-    backbone : "resnet" (stem at stride 4, bottleneck stages) or "small" (3x3 stem at
-        stride 1, basic stages that each halve the resolution).
+    backbone : "resnet" (stem at stride 4, bottleneck stages), "small" (3x3 stem at
+        stride 1, basic stages that each halve the resolution), "swin" (patches at stride
+        4, stages of attention inside shifted windows) or "mvit" (patches at stride 4, stages
+        of attention on pooled features).
     features : what proposals and heads see: a pyramid of all stages ("fpn"), the stage at
         stride 16 with the last stage applied to each region ("c4"), or the last stage kept
         at stride 16 by dilation ("dc5").
-    blocks : residual blocks of each stage, res2 first.
-    stem_channels, stage_channels : of the stem and of each stage's output.
+    blocks : of each stage, res2 first.
+    stem_channels, stage_channels : of a convolutional stem and of each stage's output.
     groups, group_width : of the bottlenecks' 3x3 convolutions in res2 (32 and 8 for X101).
     stride_in_1x1 : whether a bottleneck halves the resolution in its first 1x1 convolution
         (MSRA's R50 and R101) or in its 3x3 (X101).
     deform_stages : names of the stages whose 3x3 convolutions are deformable (Dai et al.
         2017: they learn where to look, without the modulation of the second version).
+    attention_heads, attention_window : of each stage of a transformer, and the side of the
+        windows inside which its features see each other, in features; of "mvit" in the
+        finest stage, half as many in the next and so on.
+    drop_path : chance that a training image skips the last block of a transformer; it grows
+        from 0 in the first. Changeable.
     norm : "FrozenBN" (statistics and scales of pre-trained weights, never updated; without
-        such weights it diverges, use `for_scratch`), "BN" or "GN".
+        such weights it diverges, use `for_scratch`), "BN", "GN", or "LN" of the
+        transformers, which have no other.
     norm_groups : of GN.
-    head_norm : of the pyramid's and the mask head's convolutions.
+    head_norm : of the pyramid's and the heads' convolutions, but for the RPN's.
     fpn_channels : of the pyramid.
     fpn_extra_level : whether one more level is subsampled from the coarsest (D2's P6).
     anchor_sizes : px, one tuple of sizes per pyramid level.
     aspect_ratios : height / width of the anchors.
     anchor_offset : strides from the image's corner to the first anchor's centre; 0 in
         Detectron2 and its model zoo, though 0.5 is the middle of the first feature.
+    rpn_convs : 3x3 convolutions before its answers.
     rpn_iou : an anchor is background below the first, an object from the second.
     rpn_batch, rpn_positive : anchors sampled per image for the loss, and the largest
         fraction of objects among them.
@@ -112,6 +125,7 @@ class ModelSpec:
     sampling_ratio : samples per pooled bin and axis; 0 takes as many as the bin has pixels.
     canonical_size, canonical_level : a region of this size in px pools from this level
         (log2 of its stride), others from levels above or below by log2 of their size.
+    box_conv_dim, box_convs : 3x3 convolutions before the fully connected layers.
     box_head_dim, box_head_layers : fully connected layers.
     mask_head_dim, mask_head_layers : 3x3 convolutions.
     box_weights : factors of (dx, dy, log dw, log dh) in the second stage; the first has 1.
@@ -128,7 +142,7 @@ class ModelSpec:
     name: str
     channels: int
     classes: tuple[str, ...]
-    backbone: Literal["resnet", "small"] = "resnet"
+    backbone: Literal["resnet", "small", "swin", "mvit"] = "resnet"
     features: Literal["fpn", "c4", "dc5"] = "fpn"
     blocks: tuple[int, ...] = (3, 4, 6, 3)
     stem_channels: int = 64
@@ -137,6 +151,9 @@ class ModelSpec:
     group_width: int = 64
     stride_in_1x1: bool = True
     deform_stages: tuple[str, ...] = ()
+    attention_heads: tuple[int, ...] = ()
+    attention_window: int = 7
+    drop_path: float = 0.0
     norm: Norm = "FrozenBN"
     norm_groups: int = 32
     head_norm: HeadNorm = ""
@@ -145,6 +162,7 @@ class ModelSpec:
     anchor_sizes: tuple[tuple[float, ...], ...] = ((8,), (16,), (32,), (64,), (128,))  # paper
     aspect_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # D2
     anchor_offset: float = 0.0  # D2
+    rpn_convs: int = 1  # D2
     rpn_iou: tuple[float, float] = (0.3, 0.7)  # D2
     rpn_batch: int = 512  # paper; D2: 256
     rpn_positive: float = 0.5  # D2
@@ -162,6 +180,8 @@ class ModelSpec:
     sampling_ratio: int = 0  # D2
     canonical_size: float = 224.0  # D2: ImageNet's
     canonical_level: int = 4  # D2
+    box_conv_dim: int = 256  # D2
+    box_convs: int = 0  # D2
     box_head_dim: int = 1024  # D2
     box_head_layers: int = 2  # D2
     mask_head_dim: int = 256  # D2
@@ -177,7 +197,7 @@ class ModelSpec:
     pixel_std: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        _check(self)
+        check(self)
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -189,7 +209,7 @@ class ModelSpec:
         """log2 of the stride of the finest level that regions are pooled from."""
         if self.features != "fpn":
             return 4
-        return 2 if self.backbone == "resnet" else 1
+        return 1 if self.backbone == "small" else 2
 
     @property
     def pool_levels(self) -> int:
@@ -229,6 +249,12 @@ class ModelSpec:
         """Start of the names of the parameters that come pre-trained from classification."""
         return "backbone.bottom_up." if self.features == "fpn" else "backbone."
 
+    @property
+    def first_convolution(self) -> str:
+        """Name of the weights that meet the image's channels."""
+        stem = "stem.conv1" if self.backbone in ("resnet", "small") else "patch_embed.proj"
+        return f"{self.bottom_up}{stem}.weight"
+
     def top_n(self, shape: tuple[int, int], *, prediction: bool) -> tuple[int, int]:
         """Proposals kept before (per level) and after suppression, of a (height, width)."""
         numbers = self.rpn_pre_nms_top_n[prediction], self.rpn_post_nms_top_n[prediction]
@@ -244,85 +270,11 @@ class ModelSpec:
 
         Frozen batch norm without statistics diverges, and batch norm is noisy at the one
         or two images that fit a step: group norm, in the pyramid and mask head too, needs
-        neither.
+        neither, nor does a transformer's layer norm.
         """
-        if self.norm == "GN":
+        if self.norm in ("GN", "LN"):
             return self
         return dataclasses.replace(self, norm="GN", head_norm="GN")
-
-
-def _check(spec: ModelSpec) -> None:
-    """Raise InputError where fields contradict each other."""
-    if spec.channels < 1:
-        raise InputError(
-            f"model {spec.name} with {spec.channels} channels", remedy="give at least one"
-        )
-    if not spec.classes or len(set(spec.classes)) != len(spec.classes):
-        raise InputError(
-            f"model {spec.name} with classes {list(spec.classes)}",
-            remedy="give at least one class, each once",
-        )
-    for field in ("pixel_mean", "pixel_std"):
-        if len(getattr(spec, field)) != spec.channels:
-            raise InputError(
-                f"{field} has {len(getattr(spec, field))} values for {spec.channels} channels",
-                remedy="give one number, or one per channel",
-            )
-    if min(spec.pixel_std) <= 0:
-        raise InputError(f"pixel_std {spec.pixel_std}", remedy="give positive numbers")
-    if len(spec.anchor_sizes) != len(spec.strides):
-        raise InputError(
-            f"{len(spec.anchor_sizes)} levels of anchor sizes for {len(spec.strides)} levels",
-            remedy=f"give one tuple of sizes for each of the strides {spec.strides}",
-        )
-    if len({len(sizes) for sizes in spec.anchor_sizes}) != 1:
-        raise InputError(
-            "levels differ in their number of anchor sizes", remedy="give each the same number"
-        )
-    if len(spec.blocks) != len(spec.stage_channels):
-        raise InputError(
-            f"{len(spec.blocks)} stages of blocks, {len(spec.stage_channels)} of channels",
-            remedy="give one number of each per stage",
-        )
-    _check_variant(spec)
-    for field in ("score_threshold", "nms_threshold"):
-        if not 0 <= getattr(spec, field) <= 1:
-            raise InputError(
-                f"{field} {getattr(spec, field)}", remedy="give a number between 0 and 1"
-            )
-    if spec.detections_per_image < 1:
-        raise InputError(
-            f"detections_per_image {spec.detections_per_image}", remedy="give at least 1"
-        )
-
-
-def _check_variant(spec: ModelSpec) -> None:
-    """Raise InputError where the features, deformable stages or cascade make no network."""
-    if spec.features not in ("fpn", "c4", "dc5"):
-        raise InputError(f"features {spec.features!r}", remedy="use fpn, c4 or dc5")
-    if spec.features != "fpn" and (spec.backbone != "resnet" or len(spec.blocks) != 4):
-        raise InputError(
-            f"features {spec.features} of a {spec.backbone} backbone of {len(spec.blocks)} stages",
-            remedy="use fpn, or a resnet of four stages",
-        )
-    if spec.features == "c4" and spec.box_pool != 2 * spec.mask_pool:
-        raise InputError(
-            f"features c4 with box_pool {spec.box_pool} and mask_pool {spec.mask_pool}",
-            remedy="give box_pool twice mask_pool",
-        )
-    if unknown := sorted(set(spec.deform_stages) - set(spec.stages)):
-        raise InputError(
-            f"deformable stages {unknown}", remedy=f"use some of {', '.join(spec.stages)}"
-        )
-    if spec.deform_stages and spec.backbone != "resnet":
-        raise InputError(f"deformable stages in a {spec.backbone} backbone", remedy="use a resnet")
-    if len(spec.cascade_iou) != len(spec.cascade_weights):
-        raise InputError(
-            f"a cascade of {len(spec.cascade_iou)} IoUs and {len(spec.cascade_weights)} weights",
-            remedy="give one of each per box head",
-        )
-    if spec.cascade_weights and spec.features == "c4":
-        raise InputError("a cascade on features c4", remedy="use fpn or dc5")
 
 
 def model_spec(
@@ -340,11 +292,6 @@ def model_spec(
     ------
     InputError : unknown name, unknown field, or fields that contradict each other.
     """
-    if name in PLANNED:
-        raise InputError(
-            f"model {name} is not available in this version",
-            remedy=f"use one of {', '.join(MODELS)}",
-        )
     if name not in MODELS:
         raise InputError(f"unknown model {name!r}", remedy=f"use one of {', '.join(MODELS)}")
     known = {field.name for field in dataclasses.fields(ModelSpec)}
@@ -365,6 +312,10 @@ def _pixels(name: str, channels: int) -> dict[str, Any]:
     if name == "tiny":
         # Of asinh(flux / sigma) over simulated deep tiles: sky near 0, sources up to 8.
         return {"pixel_mean": 0.5, "pixel_std": 1.5}
+    if name in TRANSFORMERS:
+        if channels == 3:
+            return {"pixel_mean": ZOO_MEAN_RGB, "pixel_std": ZOO_STD_RGB}
+        return {"pixel_mean": sum(ZOO_MEAN_RGB) / 3, "pixel_std": sum(ZOO_STD_RGB) / 3}
     std = ZOO_STD_X101_BGR if name.startswith("x101") else ZOO_STD_MSRA
     if channels == 3:
         return {"reverse_channels": True, "pixel_mean": ZOO_MEAN_BGR, "pixel_std": std}
