@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 from astroseg.engines.base import Freeze
 from astroseg.errors import InputError
 from astroseg.models.spec import ModelSpec
+from astroseg.weights import LoadReport, place, read_checkpoint
 
 
 def device_of(model: torch.nn.Module) -> torch.device:
@@ -35,6 +38,26 @@ def image_tensor(image: NDArray[np.float32], spec: ModelSpec, device: torch.devi
             "an image has NaN or infinite pixels", remedy="fill them before contrast is applied"
         )
     return torch.tensor(np.ascontiguousarray(image), dtype=torch.float32, device=device)
+
+
+def load_weights(
+    model: torch.nn.Module,
+    spec: ModelSpec,
+    path: str | Path,
+    allow_missing: Sequence[str],
+    adapt_channels: bool,
+) -> LoadReport:
+    """Place a checkpoint's weights in a model of that spec; see `astroseg.weights.place`."""
+    tensors, header = read_checkpoint(path)
+    return place(
+        model,
+        spec,
+        tensors,
+        header,
+        file=path,
+        allow_missing=allow_missing,
+        adapt_channels=adapt_channels,
+    )
 
 
 def parameter_groups(

@@ -20,7 +20,7 @@ import torchvision
 from numpy.typing import NDArray
 
 from astroseg.engines.base import Freeze
-from astroseg.engines.common import device_of, image_tensor, parameter_groups
+from astroseg.engines.common import device_of, image_tensor, load_weights, parameter_groups
 from astroseg.engines.detectron2_config import refusals, settings
 from astroseg.engines.detectron2_library import Library, adapt, deformable_by_torchvision, library
 from astroseg.errors import AstrosegError, InputError
@@ -29,7 +29,7 @@ from astroseg.models.pasting import paste_masks
 from astroseg.models.roi import MASK_CHUNK
 from astroseg.models.spec import ModelSpec
 from astroseg.samples import Prediction, Sample
-from astroseg.weights import Header, LoadReport, place, read_checkpoint, write_checkpoint
+from astroseg.weights import Header, LoadReport, write_checkpoint
 
 _PREDICTOR_LIMITS = {
     "score_threshold": "test_score_thresh",
@@ -178,17 +178,8 @@ class Detectron2Engine:
         adapt_channels: bool = False,
     ) -> LoadReport:
         """Place a checkpoint's weights in the model; see `astroseg.weights.place`."""
-        tensors, header = read_checkpoint(path)
         plain = _plain(model)
-        return place(
-            plain,
-            plain.astroseg_spec,
-            tensors,
-            header,
-            file=path,
-            allow_missing=allow_missing,
-            adapt_channels=adapt_channels,
-        )
+        return load_weights(plain, plain.astroseg_spec, path, allow_missing, adapt_channels)
 
 
 class RleMasks:

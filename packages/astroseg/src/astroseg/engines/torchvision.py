@@ -13,14 +13,14 @@ import torchvision
 from numpy.typing import NDArray
 
 from astroseg.engines.base import Freeze
-from astroseg.engines.common import device_of, image_tensor, parameter_groups
+from astroseg.engines.common import device_of, image_tensor, load_weights, parameter_groups
 from astroseg.models.mask_rcnn import MaskRcnn
 from astroseg.models.mask_targets import TruthMasks
 from astroseg.models.pasting import paste_masks
 from astroseg.models.roi import Detections, Truth
 from astroseg.models.spec import ModelSpec
 from astroseg.samples import Prediction, Sample
-from astroseg.weights import Header, LoadReport, place, read_checkpoint, write_checkpoint
+from astroseg.weights import Header, LoadReport, write_checkpoint
 
 
 class TorchvisionEngine:
@@ -137,17 +137,8 @@ class TorchvisionEngine:
         adapt_channels: bool = False,
     ) -> LoadReport:
         """Place a checkpoint's weights in the model; see `astroseg.weights.place`."""
-        tensors, header = read_checkpoint(path)
         plain = _plain(model)
-        return place(
-            plain,
-            plain.spec,
-            tensors,
-            header,
-            file=path,
-            allow_missing=allow_missing,
-            adapt_channels=adapt_channels,
-        )
+        return load_weights(plain, plain.spec, path, allow_missing, adapt_channels)
 
 
 def _plain(model: torch.nn.Module) -> MaskRcnn:
