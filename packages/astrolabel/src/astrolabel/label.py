@@ -68,12 +68,15 @@ class TileLabels:
     sources : every detection, ``{"y", "x", "state"}`` in the tile's pixels.
     sky_sigma : (C,) counts: typical noise of a pixel of empty sky in each band.
     chi2_per_pixel : of the blends, weighted by their pixels; NaN without sources.
+    residual : (h, w) of the tile's core, sigma: the detection image less the models of all
+        sources, over its noise; NaN where there are no data.
     """
 
     annotations: list[dict[str, Any]]
     sources: list[dict[str, Any]]
     sky_sigma: tuple[float, ...]
     chi2_per_pixel: float
+    residual: NDArray[np.float32]
 
 
 def label_tile(
@@ -94,7 +97,7 @@ def label_tile(
     """
     core = tile.core_in_outer
     detection = detection_image(coadd, config.detect)
-    sources, chi2 = deblend(coadd, detection, core, config, deblender)
+    sources, chi2, left = deblend(coadd, detection, core, config, deblender)
     classes = _classes(coadd, sources, config, catalog)
     annotations, listed = [], []
     for k, source in enumerate(sources):
@@ -125,7 +128,8 @@ def label_tile(
         float(np.sqrt(np.median(v[ok]))) if ok.any() else float("nan")
         for v, ok in zip(coadd.variance, coadd.valid, strict=True)
     )
-    return TileLabels(annotations, listed, sky, chi2)
+    residual = np.where(detection.valid, left / detection.sigma, np.nan)[core.slices]
+    return TileLabels(annotations, listed, sky, chi2, residual.astype(np.float32))
 
 
 def deblend(
@@ -134,10 +138,12 @@ def deblend(
     core: Box,
     config: LabelConfig,
     deblender: Deblender,
-) -> tuple[list[Source], float]:
-    """Detect, fit group by group, and mask; (sources, chi2 per pixel of all fits).
+) -> tuple[list[Source], float, NDArray[np.float32]]:
+    """Detect, fit group by group, and mask.
 
-    Groups whose footprint does not reach `core` are left out: they are another tile's.
+    Returns the sources, chi2 per pixel of all fits, and what the models leave of the
+    detection image: (H, W) counts. Groups whose footprint does not reach `core` are left
+    out: they are another tile's.
     """
     found = detect(coadd, detection, config.detect)
     grouping = group_footprints(
@@ -152,6 +158,7 @@ def deblend(
     threshold = config.mask.threshold_sigma * detection.sky_sigma
     sources: list[Source] = []
     chi2, pixels = 0.0, 0
+    left = detection.image.astype(np.float32)
     for index, group in enumerate(grouping.groups):
         if (group.box & core).area == 0:
             continue
@@ -169,7 +176,10 @@ def deblend(
         chi2, pixels = chi2 + fit.chi2_per_pixel * n, pixels + n
         for peak, n_blended, one in zip(peaks, blended, fit.sources, strict=True):
             sources.append(_source(peak, int(n_blended), one, group.box, detection, threshold))
-    return sources, chi2 / pixels if pixels else float("nan")
+            if one.state == "ok":
+                light = np.tensordot(detection.band_weights, one.model, 1)
+                left[one.box.shifted(group.box.y0, group.box.x0).slices] -= light
+    return sources, chi2 / pixels if pixels else float("nan"), left
 
 
 def _source(

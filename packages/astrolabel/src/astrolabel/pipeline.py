@@ -35,6 +35,7 @@ from astrolabel.files import atomic_path
 from astrolabel.label import FLAGS, TileLabels, label_tile
 from astrolabel.readers import Characteristics, CoaddFiles
 from astrolabel.readers.layers import read_wcs
+from astrolabel.residuals import write_residual
 from astrolabel.tiles import Tile, no_data_fraction, split
 from astrolabel.validate import validate
 
@@ -101,7 +102,7 @@ def make_coco(
     jobs: int = 1,
     progress: bool = True,
 ) -> Result:
-    """Label coadds into ``out/coco.json``, ``out/images`` and ``out/cubes``.
+    """Label coadds into ``out/coco.json``, ``out/images``, ``out/cubes`` and ``out/residuals``.
 
     Parameters
     ----------
@@ -142,8 +143,8 @@ def make_coco(
 
 def _prepare(out: Path) -> None:
     try:
-        for folder in (out, out / "tiles", out / "images", out / "cubes"):
-            folder.mkdir(parents=True, exist_ok=True)
+        for name in ("", "tiles", "images", "cubes", "residuals"):
+            (out / name).mkdir(parents=True, exist_ok=True)
         with atomic_path(out / "tiles" / ".writable") as probe:
             probe.write_bytes(b"")
         (out / "tiles" / ".writable").unlink()
@@ -241,7 +242,8 @@ def _is_done(task: Task) -> bool:
     if shard["image"] is None:
         return True
     image = shard["image"]
-    return (task.out / image["file_name"]).exists() and (task.out / image["astro"]["cube"]).exists()
+    files = (image["file_name"], image["astro"]["cube"], image["astro"].get("residual"))
+    return all(name is not None and (task.out / name).exists() for name in files)
 
 
 def _read_shard(task: Task) -> dict[str, Any] | None:
@@ -296,6 +298,7 @@ def _shard(task: Task) -> dict[str, Any]:
     sigma = np.array(labels.sky_sigma)
     preview.write_png(task.out / image["file_name"], preview.rgb(shown.image, sigma, task.gains))
     _write_cube(task.out / image["astro"]["cube"], shown)
+    write_residual(task.out / image["astro"]["residual"], labels.residual)
     return {
         **_shard_head(task, "ok"),
         "notes": dict(coadd.notes),
@@ -314,6 +317,7 @@ def _image_entry(task: Task, shown: Coadd, labels: TileLabels) -> dict[str, Any]
         "width": shown.shape[1],
         "astro": {
             "cube": f"cubes/{task.name}.fits",
+            "residual": f"residuals/{task.name}.png",
             "bands": list(shown.bands),
             "zeropoint": list(shown.zeropoints),
             "wcs": _wcs_cards(shown),
