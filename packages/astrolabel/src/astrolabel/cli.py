@@ -42,6 +42,12 @@ The run can be stopped and started again with the same words: finished tiles are
 example:
   astrolabel validate labels/coco.json
 """,
+    "export": """
+examples:
+  astrolabel export labels/coco.json --to ds9            outlines to load over the coadd
+  astrolabel export labels/coco.json --to parquet cvat
+  astrolabel export labels/coco.parquet --to coco --out elsewhere
+""",
     "preview": """
 example:
   astrolabel preview labels/coco.json --out labels/preview
@@ -90,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("coco", type=Path, metavar="COCO.json")
     one.add_argument("--out", type=Path, help="folder (default: preview beside the file)")
     one.set_defaults(run=_preview)
+    _add_export(command("export", "write labels in the formats of other tools"))
     return parser
 
 
@@ -164,6 +171,21 @@ def _add_make_coco(one: argparse.ArgumentParser) -> None:
     group.add_argument("--jobs", type=int, default=1, help="worker processes; -1: all cores")
     group.add_argument("--quiet", action="store_true", help="no progress bar")
     one.set_defaults(run=_make_coco)
+
+
+def _add_export(one: argparse.ArgumentParser) -> None:
+    from astrolabel.export import FORMATS
+
+    one.add_argument("coco", type=Path, metavar="FILE", help="coco.json or coco.parquet")
+    one.add_argument(
+        "--to",
+        nargs="+",
+        required=True,
+        choices=tuple(FORMATS),
+        help="; ".join(f"{name}: {what}" for name, what in FORMATS.items()),
+    )
+    one.add_argument("--out", type=Path, help="folder (default: the file's)")
+    one.set_defaults(run=_export)
 
 
 def _simulate(options: argparse.Namespace) -> int:
@@ -294,4 +316,12 @@ def _preview(options: argparse.Namespace) -> int:
     out = options.out or options.coco.parent / "preview"
     pictures = preview(options.coco, out)
     print(f"{len(pictures)} pictures; open {out / 'index.html'}")
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from astrolabel.export import export
+
+    for path in export(options.coco, options.to, options.out):
+        print(path)
     return 0

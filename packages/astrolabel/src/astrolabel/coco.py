@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from astrolabel.box import Box
 from astrolabel.errors import InputError
 from astrolabel.files import write_bytes
+from astrolabel.parquet import read_parquet
 from astrolabel.rle import decode, encode, tight_box
 from astrolabel.validate import Problem, validate
 
@@ -157,11 +158,15 @@ def read_json(path: str | Path) -> Any:
 def read(path: str | Path) -> Document:
     """A COCO document, its three lists present; `validate` checks what is in them.
 
+    A file that ends in ``.parquet`` is read as `astrolabel.parquet` wrote it.
+
     Raises
     ------
     InputError
         When the file is not JSON or not a COCO document, saying what it looks like.
     """
+    if Path(path).suffix == ".parquet":
+        return read_parquet(path)
     doc = read_json(path)
     needed = ("images", "annotations", "categories")
     if isinstance(doc, list):

@@ -31,8 +31,10 @@ from astrolabel.coadd import Coadd
 from astrolabel.config import LabelConfig
 from astrolabel.deblend import make_deblender
 from astrolabel.errors import AstrolabelError, InputError, OutputError
+from astrolabel.export import write_croissant
 from astrolabel.files import atomic_path
 from astrolabel.label import FLAGS, TileLabels, label_tile
+from astrolabel.parquet import write_parquet
 from astrolabel.readers import Characteristics, CoaddFiles
 from astrolabel.readers.layers import read_wcs
 from astrolabel.residuals import write_residual
@@ -42,6 +44,9 @@ from astrolabel.validate import validate
 BALANCE_PX = 1024
 """Side of the middle part of a coadd that its pictures' colours are balanced on."""
 
+PARQUET_BEYOND = 1_000_000
+"""Labels beyond which a Parquet table is written too: JSON of that size takes most tools
+minutes and gigabytes to open."""
 LIBRARIES = ("numpy", "scipy", "astropy", "sep", "numba", "pycocotools")
 
 
@@ -385,6 +390,12 @@ def _merge(
             remedy="remove the folder's tiles/ and run again; if it stays, report it",
         )
     coco.write(out / "coco.json", document)
+    write_croissant(out / "coco.json", document)
+    if len(document["annotations"]) > PARQUET_BEYOND:
+        try:
+            write_parquet(out / "coco.parquet", document)
+        except InputError as error:  # pyarrow is missing: the labels are whole without it
+            problems.append(f"no Parquet table beside coco.json: {error}")
     return Result(out / "coco.json", states, counts, tuple(problems))
 
 

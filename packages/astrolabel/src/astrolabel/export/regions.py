@@ -1,0 +1,117 @@
+"""Mask outlines as ds9 regions: one file per image, on the sky where the image has a WCS."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from astropy.io import fits
+from astropy.wcs import WCS
+from numpy.typing import NDArray
+
+from astrolabel.errors import InputError
+from astrolabel.files import write_bytes
+from astrolabel.rle import runs
+
+COLOURS = ("cyan", "orange", "green", "magenta", "yellow", "red")
+"""By order of the categories; galaxies and stars as in the previews."""
+CROWD_COLOUR = "gray"
+
+
+def outlines(rle: Mapping[str, Any]) -> list[NDArray[np.float64]]:
+    """Outer outlines of an RLE mask along the edges of its pixels.
+
+    Returns
+    -------
+    list of (N, 2) float64 : (x, y), with pixel centres at whole numbers from 0; one per
+        piece that shares no pixel side with another, largest first. Holes are left out,
+        which a ds9 polygon cannot have.
+
+    Raises
+    ------
+    ValueError
+        When the RLE is faulty.
+    """
+    lengths = runs(dict(rle))
+    height = int(rle["size"][0])
+    stops = np.cumsum(lengths)
+    first, last = (stops - lengths)[1::2], stops[1::2]
+    boxes = []
+    for start, stop in zip(first.tolist(), last.tolist(), strict=True):
+        while start < stop:  # a run may go on in the next column
+            column, row = divmod(start, height)
+            length = min(stop - start, height - row)
+            boxes.append((column - 0.5, row - 0.5, column + 0.5, row + length - 0.5))
+            start += length
+    if not boxes:
+        return []
+    # Boxes side by side have no common corner points where their runs differ in length;
+    # a grid of half pixels makes the union exact all the same.
+    union = shapely.union_all(shapely.box(*np.array(boxes).T), grid_size=0.5)
+    pieces = sorted(shapely.get_parts(union), key=lambda p: -p.area)
+    return [shapely.get_coordinates(shapely.simplify(p, 0).exterior)[:-1] for p in pieces]
+
+
+def region_text(
+    image: Mapping[str, Any],
+    annotations: Sequence[Mapping[str, Any]],
+    categories: Sequence[Mapping[str, Any]],
+) -> str:
+    """The ds9 region file of one image's labels.
+
+    Polygons in ICRS degrees where the image has a WCS, else in ds9's image coordinates,
+    which count from 1. Each has its class as a tag and its id as text.
+    """
+    colour = {c["id"]: COLOURS[k % len(COLOURS)] for k, c in enumerate(categories)}
+    names = {c["id"]: c["name"] for c in categories}
+    cards = (image.get("astro") or {}).get("wcs")
+    rings = [(a, ring) for a in annotations for ring in outlines(a["segmentation"])]
+    points = np.concatenate([ring for _, ring in rings]) if rings else np.zeros((0, 2))
+    if cards:
+        frame, digits = "icrs", 7
+        points = np.stack(WCS(fits.Header(cards)).all_pix2world(*points.T, 0), axis=1)
+    else:
+        frame, digits = "image", 1
+        points = points + 1
+    lines = ["# Region file format: DS9 version 4.1", "global width=1 fill=0", frame]
+    start = 0
+    for a, ring in rings:
+        part = points[start : start + len(ring)]
+        start += len(ring)
+        numbers = ",".join(f"{v:.{digits}f}" for v in part.ravel())
+        drawn = CROWD_COLOUR if a["iscrowd"] else colour.get(a["category_id"], CROWD_COLOUR)
+        lines.append(
+            f"polygon({numbers}) # color={drawn} text={{{a['id']}}} "
+            f"tag={{{names.get(a['category_id'], 'unknown')}}}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def write_regions(folder: str | Path, doc: Mapping[str, Any]) -> list[Path]:
+    """Write one ``.reg`` file per image, named after it, into `folder`; their paths.
+
+    Raises
+    ------
+    InputError
+        When a mask is a polygon, naming its annotation.
+    OutputError
+        When a file cannot be written.
+    """
+    by_image: dict[int, list[Mapping[str, Any]]] = {image["id"]: [] for image in doc["images"]}
+    for a in doc["annotations"]:
+        if not isinstance(a["segmentation"], dict):
+            raise InputError(
+                f"the mask of annotation {a['id']} is not RLE",
+                remedy="convert polygons with pycocotools.mask.frPyObjects and merge",
+            )
+        by_image[a["image_id"]].append(a)
+    written = []
+    for image in doc["images"]:
+        path = Path(folder) / f"{Path(image['file_name']).stem}.reg"
+        text = region_text(image, by_image[image["id"]], doc["categories"])
+        write_bytes(path, text.encode("ascii"))
+        written.append(path)
+    return written
