@@ -16,6 +16,10 @@ from astroseg.errors import InputError, OutputError
 __all__ = ["server"]
 
 
+WHOLE = hashlib.sha256(CONTENT).hexdigest()
+OTHER = hashlib.sha256(CONTENT[::-1]).hexdigest()
+
+
 def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir() if path.suffix != ".lock"}
 
@@ -52,7 +56,8 @@ def test_file_that_changed_between_two_runs_is_never_mixed(server: Server, tmp_p
     with pytest.raises(InputError):
         fetch(server.url, tmp_path, quiet=True)
     server.cut_after, server.etag, server.content = -1, '"two"', CONTENT[::-1]
-    assert fetch(server.url, tmp_path, quiet=True).read_bytes() == CONTENT[::-1]
+    path = fetch(server.url, tmp_path, trusted=OTHER, quiet=True)
+    assert path.read_bytes() == CONTENT[::-1]
 
 
 def test_server_that_names_no_version_is_asked_for_the_whole_file(
@@ -62,7 +67,7 @@ def test_server_that_names_no_version_is_asked_for_the_whole_file(
     with pytest.raises(InputError):
         fetch(server.url, tmp_path, quiet=True)
     server.cut_after = -1
-    assert fetch(server.url, tmp_path, quiet=True).read_bytes() == CONTENT
+    assert fetch(server.url, tmp_path, SHA, quiet=True).read_bytes() == CONTENT
     assert server.asked == ["", ""]
 
 
@@ -101,10 +106,53 @@ def test_published_md5_is_held_to(server: Server, tmp_path: Path) -> None:
     assert fetch(server.url, tmp_path, digest, quiet=True).read_bytes() == CONTENT
 
 
-def test_file_without_a_published_hash_is_held_to_what_came_first(
+def test_file_that_nobody_vouches_for_is_kept_but_not_used(server: Server, tmp_path: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(InputError, match=f"nobody publishes .* --weights-sha256 {WHOLE}"):
+            fetch(server.url, tmp_path, quiet=True)
+        assert names(tmp_path) == {"net-abc.pth.unverified"}
+    path = fetch(server.url, tmp_path, trusted=WHOLE.upper(), quiet=True)
+    assert path.read_bytes() == CONTENT
+    assert names(tmp_path) == {"net-abc.pth", "net-abc.pth.json"}
+    assert fetch(server.url, tmp_path, quiet=True) == path  # trusted once
+    assert server.asked == [""]
+
+
+def test_file_of_another_hash_than_the_users_is_fetched_anew_and_refused(
     server: Server, tmp_path: Path
 ) -> None:
-    path = fetch(server.url, tmp_path, quiet=True)
+    with pytest.raises(InputError):
+        fetch(server.url, tmp_path, quiet=True)
+    with pytest.raises(InputError, match=f"sha256:{OTHER} does not begin its hash"):
+        fetch(server.url, tmp_path, trusted=OTHER, quiet=True)
+    assert names(tmp_path) == set()
+    server.content = CONTENT[::-1]
+    path = fetch(server.url, tmp_path, trusted=OTHER, quiet=True)
+    with pytest.raises(InputError, match=f"sha256:{WHOLE} does not begin its hash"):
+        fetch(server.url, tmp_path, trusted=WHOLE, quiet=True)
+    assert path.read_bytes() == CONTENT[::-1]
+
+
+def test_users_hash_counts_before_a_published_one_and_must_be_whole(
+    server: Server, tmp_path: Path
+) -> None:
+    server.content = CONTENT[::-1]
+    path = fetch(server.url, tmp_path, SHA, trusted=OTHER, quiet=True)
+    assert path.read_bytes() == CONTENT[::-1]
+    with pytest.raises(InputError, match="'abc' is not a whole SHA-256"):
+        fetch(server.url, tmp_path, SHA, trusted="abc", quiet=True)
+
+
+def test_file_put_there_by_hand_without_a_hash_wants_one(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "net-abc.pth").write_bytes(CONTENT)
+    with pytest.raises(InputError, match=f"--weights-sha256 {WHOLE}"):
+        fetch(server.url, tmp_path, quiet=True)
+    assert fetch(server.url, tmp_path, trusted=WHOLE, quiet=True).read_bytes() == CONTENT
+    assert server.asked == []
+
+
+def test_accepted_file_is_held_to_what_came_first(server: Server, tmp_path: Path) -> None:
+    path = fetch(server.url, tmp_path, trusted=WHOLE, quiet=True)
     path.write_bytes(CONTENT[:-1] + b"?")
     with pytest.raises(InputError, match="has changed since it was downloaded; delete it"):
         fetch(server.url, tmp_path, quiet=True)
@@ -115,15 +163,16 @@ def test_file_without_a_published_hash_is_held_to_what_came_first(
 def test_file_that_comes_again_must_be_the_one_that_came_first(
     server: Server, tmp_path: Path
 ) -> None:
-    fetch(server.url, tmp_path, quiet=True).unlink()
+    fetch(server.url, tmp_path, SHA, quiet=True).unlink()
     server.content = CONTENT[::-1]
     with pytest.raises(InputError, match=r"does not begin its hash.*publisher changed it"):
-        fetch(server.url, tmp_path, quiet=True)
+        fetch(server.url, tmp_path, SHA, quiet=True)
     (tmp_path / "net-abc.pth.json").write_text("[]")
     with pytest.raises(InputError, match="tells no hash; delete it"):
-        fetch(server.url, tmp_path, quiet=True)
+        fetch(server.url, tmp_path, SHA, quiet=True)
     (tmp_path / "net-abc.pth.json").unlink()
-    assert fetch(server.url, tmp_path, quiet=True).read_bytes() == CONTENT[::-1]
+    path = fetch(server.url, tmp_path, trusted=OTHER, quiet=True)
+    assert path.read_bytes() == CONTENT[::-1]
 
 
 def test_file_put_there_by_hand_is_verified_and_used(server: Server, tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_converted_classifier_gives_the_same_features_of_a_picture(
     spec = small(groups=groups, group_width=width, blocks=blocks, **fields)
     model = ENGINE.build(spec).eval()
     report = ENGINE.load(model, tmp_path / "net.pth")
-    assert report.origin == "ImageNet classifier of torchvision"
+    assert report.origin == "ImageNet classifier of torchvision or timm"
     picture = torch.from_numpy(
         np.random.default_rng(0).integers(0, 256, (3, 64, 96)).astype(np.float32)
     )

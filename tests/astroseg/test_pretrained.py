@@ -15,6 +15,7 @@ from torchvision.models import (
     ResNet50_Weights,
     ResNet101_Weights,
     ResNeXt101_32X8D_Weights,
+    Swin_B_Weights,
 )
 from torchvision.models.resnet import Bottleneck, ResNet
 from train_helpers import write_sky_set
@@ -54,7 +55,7 @@ def test_entry_is_complete_and_its_digest_is_in_the_files_name(one: Pretrained) 
 
 def test_torchvisions_addresses_are_its_own() -> None:
     ours = {one.url for one in PRETRAINED.values() if "pytorch.org" in one.url}
-    kinds = (ResNet50_Weights, ResNet101_Weights, ResNeXt101_32X8D_Weights)
+    kinds = (ResNet50_Weights, ResNet101_Weights, ResNeXt101_32X8D_Weights, Swin_B_Weights)
     assert ours == {weights.url for kind in kinds for weights in kind}
 
 
@@ -82,7 +83,7 @@ def test_file_is_itself_and_a_name_is_downloaded_once(
     assert weights_file("r50-fpn-coco", "r50-fpn", quiet=True) == Path("there")
     one = PRETRAINED["r50-fpn-coco"]
     folder = tmp_path / "cache" / "weights" / "r50-fpn-coco"
-    assert asked == [((one.url, folder, one.digest), {"quiet": True})]
+    assert asked == [((one.url, folder, one.digest), {"trusted": "", "quiet": True})]
 
 
 @pytest.mark.parametrize(
@@ -222,7 +223,12 @@ def test_command_downloads_weights_by_name_and_says_when_they_are_not_there(
     assert main(command) == 2
     assert "404 Not Found" in capsys.readouterr().err
     server.code = 0
-    assert main(command) == 0
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    trusted = re.search("--weights-sha256 [0-9a-f]{64}", said)
+    assert trusted is not None
+    assert main([*command, *trusted[0].split()]) == 0
     assert main([*command[:-1], str(tmp_path / "again")]) == 0
     assert server.asked == ["", ""]
     stored, _ = read_checkpoint(tmp_path / "again" / "last.safetensors")

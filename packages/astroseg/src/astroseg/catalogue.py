@@ -38,13 +38,14 @@ def weights_table() -> list[str]:
     rows = [("--weights", "for", "trained on", "hash", "licence")]
     for one in PRETRAINED.values():
         if models := [name for name in one.models if name in MODELS]:
-            known = one.digest or "none published"
+            known = one.digest or "ask (--weights-sha256)"
             rows.append((one.name, ", ".join(models), one.data, known, one.licence))
     return [
         *_aligned(rows),
         "",
         f"Downloaded once to {cache_folder()} ({CACHE_VARIABLE} names another folder).",
         "Hashes are as much as is published; the whole one is recorded with the first download.",
+        "Where none is, the first attempt tells it, and --weights-sha256 says that you trust it.",
     ]
 
 

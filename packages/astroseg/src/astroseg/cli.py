@@ -145,8 +145,14 @@ def _add_train(one: argparse.ArgumentParser) -> None:
         "--weights",
         default=d.weights,
         metavar="FILE|NAME",
-        help="start from a checkpoint: ours, Detectron2's, DeepDISC's, torchvision's, or one of "
-        "the names in `astroseg models`, downloaded once",
+        help="start from a checkpoint: ours, Detectron2's, DeepDISC's, torchvision's, timm's, or "
+        "one of the names in `astroseg models`, downloaded once",
+    )
+    one.add_argument(
+        "--weights-sha256",
+        default=d.weights_sha256,
+        metavar="HASH",
+        help="trust the download of this hash, where none is published",
     )
     one.add_argument("--engine", default=d.engine, choices=("auto", "torchvision", "detectron2"))
     _add_pixels(one.add_argument_group("data"))

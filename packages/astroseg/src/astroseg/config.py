@@ -51,6 +51,9 @@ class TrainConfig:
     """Checkpoint to start from, or a name in `astroseg.pretrained.PRETRAINED`, which is
     downloaded once; empty starts from random weights, with group norm where
     the model would need statistics of pre-trained ones."""
+    weights_sha256: str = ""
+    """Hash of a download that is trusted though nobody publishes its hash, or in place of
+    what is published; 64 hexadecimal digits."""
     data: DataConfig = field(default_factory=DataConfig)
     schedule: str = ""
     """Built-in name or TOML file; empty: tiny for the model tiny, paper for the others."""

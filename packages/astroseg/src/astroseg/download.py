@@ -1,9 +1,13 @@
 """One file from the web into a cache: resumed, verified, whole or not at all.
 
 What is kept between runs, for a file NAME: ``NAME`` itself, whole and verified;
-``NAME.json``, the hash it had when it came and where from; and, of a download that was cut
+``NAME.json``, the hash it had when it came and where from; of a download that was cut
 short, ``NAME.part`` with ``NAME.part.etag``, by which the server knows whether the rest
-still belongs to it.
+still belongs to it; and ``NAME.unverified``, a whole file that nobody vouches for yet.
+
+Verified means: its hash begins with the digits its publisher gives, or is the one that the
+user names. A file without either is not used. It is kept, and the error tells its hash, so
+that trusting it is one deliberate step. What was accepted once is held to its whole hash.
 
 pooch, the usual library, begins a broken download from the start and verifies by whole
 hashes only; Detectron2's files name the first digits of theirs.
@@ -53,7 +57,9 @@ def cache_folder() -> Path:
     return base / "astroseg"
 
 
-def fetch(url: str, folder: Path, digest: str = "", *, quiet: bool = False) -> Path:
+def fetch(
+    url: str, folder: Path, digest: str = "", *, trusted: str = "", quiet: bool = False
+) -> Path:
     """The file of that address in that folder, from there if it is there already.
 
     Parameters
@@ -61,14 +67,19 @@ def fetch(url: str, folder: Path, digest: str = "", *, quiet: bool = False) -> P
     digest : "sha256:..." or "md5:...", as many first hexadecimal digits as are published;
         "" if none are. The whole SHA-256 of what came first is recorded and every later
         use is held to it.
+    trusted : the whole SHA-256 of the file that the user wants, 64 hexadecimal digits; it
+        counts before what is published, and is needed where nothing is.
     quiet : no progress bar.
 
     Raises
     ------
-    InputError : no connection, no such file there, cut short, or not the file it should be.
+    InputError : no connection, no such file there, cut short, not the file it should be, or
+        nobody says what file it should be.
     OutputError : the folder cannot be written.
     """
     target = folder / urlsplit(url).path.rpartition("/")[2]
+    if trusted:
+        digest = _whole_digest(trusted)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Processes of one run ask at the same moment; one downloads, the others wait.
@@ -78,8 +89,12 @@ def fetch(url: str, folder: Path, digest: str = "", *, quiet: bool = False) -> P
                 _download(url, target, _recorded(target) or digest, quiet)
             elif _record(target).is_file():
                 _check_recorded(target)
-            else:  # put there by hand
+            elif digest:  # put there by hand
                 _accept(target, url, digest)
+            else:
+                raise _unknown(target, url)
+            if trusted and not _has_digest(target, digest):
+                raise _another(target, url, digest)
     except OSError as problem:
         raise OutputError(
             f"cannot be written ({problem.strerror or problem})",
@@ -91,30 +106,61 @@ def fetch(url: str, folder: Path, digest: str = "", *, quiet: bool = False) -> P
 
 def _download(url: str, target: Path, digest: str, quiet: bool) -> None:
     part = target.with_name(f"{target.name}.part")
-    resumed = _receive(url, part, quiet)
-    if resumed and not _has_digest(part, digest):
-        # The beginning may have been of another file: once more from there.
-        part.unlink()
-        _receive(url, part, quiet)
-    try:
-        _accept(part, url, digest, _record(target))
-    except InputError:
-        part.unlink()
+    unverified = target.with_name(f"{target.name}.unverified")
+    if not unverified.is_file() or (digest and not _has_digest(unverified, digest)):
+        unverified.unlink(missing_ok=True)
+        resumed = _receive(url, part, quiet)
+        if resumed and not _has_digest(part, digest):
+            # The beginning may have been of another file: once more from there.
+            part.unlink()
+            _receive(url, part, quiet)
+        part.replace(unverified)
         _validator(part).unlink(missing_ok=True)
+    if not digest:
+        raise _unknown(unverified, url)
+    try:
+        _accept(unverified, url, digest, _record(target))
+    except InputError:
+        unverified.unlink()
         raise
-    part.replace(target)
-    _validator(part).unlink(missing_ok=True)
+    unverified.replace(target)
+
+
+def _unknown(file: Path, url: str) -> InputError:
+    """That nothing says what file this should be."""
+    found = sha256(file)
+    return InputError(
+        f"came from {url}, and nobody publishes its hash",
+        file=file,
+        remedy="where you trust that address and this connection, or know this hash from "
+        f"elsewhere, give --weights-sha256 {found}",
+    )
+
+
+def _another(file: Path, url: str, digest: str) -> InputError:
+    """That the file is not the one of that digest."""
+    return InputError(
+        f"is not the file of {url}: {digest} does not begin its hash",
+        file=file,
+        remedy=f"see whether a proxy answered in its place, or {_by_hand(url)}; where its "
+        "publisher changed it on purpose, delete the cached .json beside it and give the new "
+        "hash as --weights-sha256",
+    )
+
+
+def _whole_digest(trusted: str) -> str:
+    if not re.fullmatch("[0-9a-fA-F]{64}", trusted):
+        raise InputError(
+            f"{trusted!r} is not a whole SHA-256",
+            remedy="give its 64 hexadecimal digits with --weights-sha256",
+        )
+    return f"sha256:{trusted.lower()}"
 
 
 def _accept(file: Path, url: str, digest: str, record: Path | None = None) -> None:
-    """Hold a file to the published digits of its hash, and record the whole one."""
+    """Hold a file to the known digits of its hash, and record the whole one."""
     if not _has_digest(file, digest):
-        raise InputError(
-            f"is not the file of {url}: {digest} does not begin its hash",
-            file=file,
-            remedy=f"see whether a proxy answered in its place, or {_by_hand(url)}; where its "
-            "publisher changed it on purpose, delete the cached .json beside it",
-        )
+        raise _another(file, url, digest)
     entry = {"url": url, "sha256": sha256(file), "bytes": file.stat().st_size}
     write_json(record or _record(file), entry, indent=1)
 

@@ -6,9 +6,12 @@ Pickles are read by machines that build arrays and dictionaries and nothing else
 
 - Detectron2's detectors, also DeepDISC's: their names are ours.
 - Caffe2's backbones, as Detectron2 distributes them for its own training (``R-50.pkl``).
-- torchvision's ImageNet classifiers: blocks renamed; the first convolution turned from red
-  first to blue first, so that every network sees the same order. They halve the resolution
-  in the 3x3 convolution and want deviations divided out, which `Foreign.fields` says.
+- torchvision's ImageNet classifiers, whose names timm's ResNets have too: blocks renamed;
+  the first convolution turned from red first to blue first, so that every residual network
+  sees the same order. They halve the resolution in the 3x3 convolution and want deviations
+  divided out, which `Foreign.fields` says.
+- Classifiers Swin and MViTv2, of their authors, timm and torchvision:
+  `astroseg.transformer_names`. They saw red first, as the models here do.
 
 torchvision's own Mask R-CNN is refused: it pools regions half a feature pixel off
 (``aligned=False``), so its second stage would not be the network it was trained as.
@@ -28,6 +31,7 @@ import torch
 
 from astroseg.errors import InputError
 from astroseg.models.spec import ZOO_STD_X101_BGR
+from astroseg.transformer_names import LACKS, layout_of, renamed
 from astroseg.unpickle import StoredArray, load_arrays
 
 _ZIP = b"PK\x03\x04"
@@ -130,6 +134,9 @@ def convert(tensors: Mapping[str, torch.Tensor], path: Path) -> Foreign:
         return _from_caffe2(tensors, path)
     if "layer1.0.conv1.weight" in tensors and "conv1.weight" in tensors:
         return _from_torchvision(tensors, path)
+    if (layout := layout_of(tensors)) is not None:
+        lacks = (*BACKBONE_LACKS, *LACKS, *layout.lacks)
+        return Foreign(layout.origin, renamed(tensors, layout, path), lacks)
     if "stem.conv1.weight" in tensors:
         raise InputError(
             "is a lone backbone with Detectron2's names, which tell neither its order of "
@@ -193,7 +200,7 @@ def _from_torchvision(tensors: Mapping[str, torch.Tensor], path: Path) -> Foreig
             remedy="give ResNet-50, ResNet-101 or ResNeXt-101",
         )
     return Foreign(
-        "ImageNet classifier of torchvision",
+        "ImageNet classifier of torchvision or timm",
         found,
         (*BACKBONE_LACKS, "fc.*", "*.num_batches_tracked"),
         MappingProxyType({"stride_in_1x1": False, "pixel_std": ZOO_STD_X101_BGR}),
@@ -236,8 +243,9 @@ def _reason(problem: BaseException) -> str:
 
 def _tensors(content: Any, path: Path) -> dict[str, torch.Tensor]:
     """The tensors by name in what a file held."""
-    for key in ("model", "blobs"):
-        # Detectron2 keeps optimizer and iteration beside the model, Caffe2 its configuration.
+    for key in ("model", "blobs", "model_state"):
+        # Detectron2 keeps optimizer and iteration beside the model, Caffe2 its configuration;
+        # MViT's authors have a name of their own for it.
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping):

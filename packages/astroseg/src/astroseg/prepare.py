@@ -38,7 +38,9 @@ from astroseg.weights import CLASS_HEADS, matches, read_header
 ZOO_DEVIATION = sum(ZOO_STD_X101_BGR) / 3
 
 # What a resumed run may change: where it computes, not what.
-FREE_TO_CHANGE = frozenset({"device", "workers", "cache_mb", "save_every", "log_every"})
+FREE_TO_CHANGE = frozenset(
+    {"device", "workers", "cache_mb", "save_every", "log_every", "weights_sha256"}
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +105,10 @@ def prepare(
     config = dataclasses.replace(config, data=_resolved(config.data, dataset))
     data = config.data
     channels = _channels(data, dataset)
-    weights = weights_file(config.weights, config.model, quiet=quiet) if config.weights else None
+    weights = None
+    if config.weights:
+        trusted = config.weights_sha256
+        weights = weights_file(config.weights, config.model, trusted=trusted, quiet=quiet)
     spec = training_spec(config, channels, dataset.classes, weights)
     lengths = stage_steps(schedule, len(dataset))
     stream = Stream(
