@@ -46,6 +46,28 @@ def test_what_an_edge_cuts_is_not_counted():
     assert found.n_truth == 1
 
 
+def test_labels_of_one_object_are_counted_where_its_mask_is_and_no_other_source_has_them():
+    whole = (np.ones((41, 41), bool), Box.around(50, 50, 20))
+    small = (np.ones((5, 5), bool), Box.around(60, 60, 2))
+    truth = instances([(50, 50), (60, 60)], masks=[whole, small])
+    objects = np.array([0])
+
+    def count(*centres, masks=None):
+        return list(quality.labels_per_object(instances(centres, masks), truth, objects))
+
+    assert count() == [0]
+    assert count((50, 50)) == [1]
+    assert count((50, 50), (60, 60)) == [1]  # the other source's own
+    assert count((50, 50), (40, 40), (65, 45)) == [3]  # shreds
+    assert count((50, 50), (90, 90)) == [1]  # elsewhere
+    assert count((29.5, 50), masks=[(np.ones((1, 1), bool), Box(0, 0, 1, 1))]) == [1]  # its edge
+    # A centre beyond the mask counts with most of the label's own mask inside.
+    inside, outside = Box(30, 30, 20, 20), Box(15, 30, 20, 20)
+    square = np.ones((20, 20), bool)
+    assert count((10, 10), masks=[(square, inside)]) == [1]
+    assert count((10, 10), masks=[(square, outside)]) == [0]
+
+
 def test_iou_of_shifted_squares():
     square = np.ones((4, 4), bool)
     assert quality.iou((square, Box(0, 0, 4, 4)), (square, Box(0, 2, 4, 4))) == pytest.approx(

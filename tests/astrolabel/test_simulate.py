@@ -503,6 +503,8 @@ def test_progress_is_told_up_to_the_number_wanted(tmp_path):
         ({"density_per_arcmin2": float("nan")}, "density"),
         ({"seed": -1}, "seed"),
         ({"no_data_fraction": 0.5}, "no-data"),
+        ({"bright": -1}, "0 to 50"),
+        ({"bright": 3, "size": 200}, "0 to 2"),
     ],
 )
 def test_impossible_configuration_is_refused_with_the_remedy(wrong, says):

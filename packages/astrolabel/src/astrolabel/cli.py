@@ -24,6 +24,7 @@ examples:
   astrolabel simulate sky                          a 1050x1050 HSC-Deep-like patch in g,r,i
   astrolabel simulate sky --size 2100 --seed 7     four tiles of another sky
   astrolabel simulate sky --survey decam --size 512
+  astrolabel simulate sky --bright 6               with 6 spirals and 6 saturated stars more
 """,
     "make-coco": """
 examples:
@@ -116,6 +117,14 @@ def _add_simulate(one: argparse.ArgumentParser) -> None:
         metavar="PER_ARCMIN2",
         help="sources with a 5 sigma mask per square arcminute (default: the survey's)",
     )
+    one.add_argument(
+        "--bright",
+        type=int,
+        default=0,
+        metavar="N",
+        help="add N large structured galaxies (arms, knots, dust) and N saturated stars "
+        "(spikes, bleed trails)",
+    )
     one.set_defaults(run=_simulate)
 
 
@@ -195,6 +204,7 @@ def _simulate(options: argparse.Namespace) -> int:
     config = SimulateConfig(
         survey=options.survey,
         seed=options.seed,
+        bright=options.bright,
         **{name: value for name, value in given.items() if value is not None},
     )
     scene = simulate(options.out, config)

@@ -158,6 +158,47 @@ def compare(
     )
 
 
+def labels_per_object(
+    labels: Instances, truth: Instances, objects: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """How many labels each of some true objects has: one where it is whole, more in shreds.
+
+    A label counts for an object when its centre, or more than half of its mask, lies in the
+    object's true mask, and when it is no other true source's by the one-to-one match within
+    `MATCH_RADIUS_PX`.
+
+    Parameters
+    ----------
+    objects : (K,) indices into `truth`.
+
+    Returns
+    -------
+    (K,) int64; 0 where the object has no label at all.
+    """
+    owner = np.full(len(labels.centres), -1, np.int64)
+    pairs = match(truth.centres, labels.centres, MATCH_RADIUS_PX)
+    owner[pairs[:, 1]] = pairs[:, 0]
+    counts = np.zeros(len(objects), np.int64)
+    for k, index in enumerate(objects):
+        for label in np.flatnonzero((owner < 0) | (owner == index)):
+            counts[k] += _is_part(labels, int(label), truth.masks[index])
+    return counts
+
+
+def _is_part(labels: Instances, label: int, whole: tuple[NDArray[np.bool_], Box]) -> bool:
+    mask, box = whole
+    y, x = labels.centres[label]
+    row, column = int(np.floor(y + 0.5)) - box.y0, int(np.floor(x + 0.5)) - box.x0
+    if box.contains(y, x) and mask[row, column]:
+        return True
+    own, place = labels.masks[label]
+    common = place & box
+    if not common.area:
+        return False
+    shared = int((own[common.slices_in(place)] & mask[common.slices_in(box)]).sum())
+    return 2 * shared > int(own.sum())
+
+
 def _mean(values: NDArray[np.bool_]) -> float:
     return float(values.mean()) if len(values) else float("nan")
 

@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.signal import fftconvolve
 from scipy.special import gamma
 
 from astrolabel.box import Box
 from astrolabel.errors import InputError
-from astrolabel.simulate.population import Body, sersic_b
+from astrolabel.simulate.disc import OVERSAMPLING, Structure, paint
+from astrolabel.simulate.glare import SPIKE_FLUX, add_glare, aureole_reach, spikes
+from astrolabel.simulate.population import Body, Component, sersic_b
 from astrolabel.simulate.survey import SurveySpec
 
 MASK_SIGMA = 5.0
@@ -20,13 +23,6 @@ STAMP_EDGE_SIGMA = 0.1
 their edges drowns in the noise."""
 MAX_STAMP_RADIUS_PX = 400
 """67 arcsec at HSC's scale: only a star far beyond saturation would reach farther."""
-SPIKE_FLUX = 0.006
-"""Part of a saturated star's light in its diffraction spikes, about what the four vanes
-of Subaru's spider take."""
-SPIKE_WIDTH_PX = 1.2
-"""Gaussian width across a spike, a third of the seeing."""
-SPIKE_ANGLE_RAD = 0.78
-"""Angle of the first of the four spikes from +x."""
 
 
 def _galsim() -> Any:
@@ -87,7 +83,9 @@ class Artist:
                 major = reach_round / np.sqrt(c.axis_ratio)
                 # The PSF spreads the profile: by the width of its core, in quadrature.
                 reach = max(reach, float(np.hypot(major, fwhm)))
-        if self._has_spikes(body):
+        if body.glare is not None:
+            reach = max(reach, aureole_reach(body.flux, STAMP_EDGE_SIGMA * self.sky_sigma))
+        elif self._has_spikes(body):
             reach *= 1.6  # the spikes reach beyond the disc of the wings
         return min(int(np.ceil(reach)), MAX_STAMP_RADIUS_PX)
 
@@ -96,26 +94,49 @@ class Artist:
         middle = (box.y0 + (box.height - 1) / 2, box.x0 + (box.width - 1) / 2)
         offset = (body.y - middle[0], body.x - middle[1])
         out = np.empty((len(self._psfs), *box.shape), np.float32)
-        shape = self._shapes(body)
+        # A structured galaxy's last component is the disc, which is painted.
+        smooth = body.components if body.structure is None else body.components[:-1]
+        shape = self._shapes(smooth)
         for n, psf in enumerate(self._psfs):
             if body.is_star:
                 out[n] = self._render(psf, box.shape, offset) * body.flux[n]
                 continue
             profile = self._galsim.Sum(
-                [s.withFlux(c.flux[n]) for s, c in zip(shape, body.components, strict=True)]
+                [s.withFlux(c.flux[n]) for s, c in zip(shape, smooth, strict=True)]
             )
             out[n] = self._render(self._galsim.Convolve(profile, psf), box.shape, offset)
-        if self._has_spikes(body):
-            spikes = _spikes(box, body.y, body.x)
+        if body.structure is not None:
+            out += self._disc(body.components[-1], body.structure, body, box)
+        if body.glare is not None:
+            limits = np.array([b.saturation_counts for b in self.spec.bands])
+            out = add_glare(out, box, body.y, body.x, body.flux, limits, body.glare)
+        elif self._has_spikes(body):
+            shape_of_spikes = spikes(box, body.y, body.x)
             out *= 1 - SPIKE_FLUX
-            out += SPIKE_FLUX * body.flux[:, None, None].astype(np.float32) * spikes
+            out += SPIKE_FLUX * body.flux[:, None, None].astype(np.float32) * shape_of_spikes
         # What the FFT leaves below zero at the edges is no light.
         np.maximum(out, 0, out=out)
         return out
 
-    def _shapes(self, body: Body) -> list[Any]:
+    def _disc(
+        self, disc: Component, structure: Structure, body: Body, box: Box
+    ) -> NDArray[np.float32]:
+        """(C, h, w) counts of a structured disc under each band's PSF."""
+        scale = self.spec.pixel_scale_arcsec
+        radius = disc.radius_arcsec / scale
+        centre = (body.y - box.y0, body.x - box.x0)
+        light = paint(structure, radius, disc.axis_ratio, disc.angle_rad, centre, box.shape, scale)
+        size = OVERSAMPLING * self.spec.psf_stamp_px + 1  # odd: the PSF has a middle pixel
+        out = np.empty((len(self._psfs), *box.shape), np.float32)
+        for n, psf in enumerate(self._psfs):
+            fine = self._render(psf, (size, size), (0.0, 0.0), scale / OVERSAMPLING)
+            seen = fftconvolve(light[n], fine / fine.sum(), mode="same")
+            out[n] = disc.flux[n] * seen[::OVERSAMPLING, ::OVERSAMPLING]
+        return out
+
+    def _shapes(self, components: tuple[Component, ...]) -> list[Any]:
         shapes = []
-        for c in body.components:
+        for c in components:
             if c.index == 1.0:
                 shape = self._galsim.Exponential(half_light_radius=c.radius_arcsec)
             else:
@@ -125,13 +146,17 @@ class Artist:
         return shapes
 
     def _render(
-        self, profile: Any, shape: tuple[int, int], offset: tuple[float, float]
+        self,
+        profile: Any,
+        shape: tuple[int, int],
+        offset: tuple[float, float],
+        scale_arcsec: float | None = None,
     ) -> NDArray[np.float64]:
         """Counts at pixel centres: the PSF is the effective one, pixel included."""
         image = profile.drawImage(
             nx=shape[1],
             ny=shape[0],
-            scale=self.spec.pixel_scale_arcsec,
+            scale=scale_arcsec or self.spec.pixel_scale_arcsec,
             offset=(offset[1], offset[0]),
             method="no_pixel",
             dtype=np.float64,
@@ -160,15 +185,3 @@ def _sersic_reach(flux: float, index: float, radius: float, edge: float) -> floa
     b = sersic_b(index)
     centre = flux * b ** (2 * index) / (2 * np.pi * index * gamma(2 * index) * radius**2)
     return float(radius * (max(np.log(centre / edge), 0.0) / b) ** index)
-
-
-def _spikes(box: Box, y: float, x: float) -> NDArray[np.float32]:
-    """Four diffraction spikes that fall as 1/r^2, summing to one."""
-    rows, columns = np.mgrid[box.y0 : box.y1, box.x0 : box.x1]
-    out = np.zeros(box.shape)
-    for angle in (SPIKE_ANGLE_RAD, SPIKE_ANGLE_RAD + np.pi / 2):
-        along = (columns - x) * np.cos(angle) + (rows - y) * np.sin(angle)
-        across = -(columns - x) * np.sin(angle) + (rows - y) * np.cos(angle)
-        # Flat inside 4 px, where the saturated core hides them anyway.
-        out += np.exp(-0.5 * (across / SPIKE_WIDTH_PX) ** 2) / np.maximum(np.abs(along), 4) ** 2
-    return (out / out.sum()).astype(np.float32)

@@ -13,14 +13,18 @@ from scipy import ndimage
 from astrolabel.box import Box
 from astrolabel.simulate import planes
 from astrolabel.simulate.artist import MASK_SIGMA, Artist
+from astrolabel.simulate.bright import draw_bright
 from astrolabel.simulate.population import Body, draw_system
 from astrolabel.simulate.survey import SimulateConfig, SurveySpec
 
 EIGHT_CONNECTED = np.ones((3, 3), bool)
 """Masks that touch at a corner are one group, as sep has it."""
-SKY_STREAM, NOISE_STREAM = 1, 2
+SKY_STREAM, NOISE_STREAM, BRIGHT_STREAM, CORE_STREAM = 1, 2, 5, 6
 """Streams of random numbers of their own: the noise does not change when the drawing
 takes a number more. The catalogs have 3 and 4."""
+RAGGED_CORE = 0.25
+"""Scatter of the log of saturated pixels around a bright star, where a coadd has averaged
+and mended what few exposures left: half to twice the typical in a real DR7 cutout."""
 
 Progress = Callable[[int, int], None]
 
@@ -132,6 +136,11 @@ def draw_scene(config: SimulateConfig, progress: Progress | None = None) -> Scen
             found += source.has_mask
         if progress is not None:
             progress(min(found, config.n_masked), config.n_masked)
+    bright = np.random.default_rng([config.seed, BRIGHT_STREAM])
+    for body in draw_bright(bright, spec, side, config.bright):
+        source = _source(artist, body, frame, no_data, len(sources))
+        if source is not None:
+            sources.append(source)
     return _assemble(config, artist, sources, no_data)
 
 
@@ -223,6 +232,10 @@ def _observe(
     limit = np.array([b.saturation_counts for b in spec.bands], np.float32)[:, None, None]
     saturated = model > limit
     image = np.where(saturated, np.minimum(image, limit), image)
+    if any(source.body.glare is not None for source in sources):
+        core = np.random.default_rng([config.seed, CORE_STREAM])
+        ragged = np.exp(RAGGED_CORE * core.standard_normal(model.shape, np.float32))
+        image = np.where(saturated, image * ragged, image)
     mask = planes.make_mask(model, artist.sky_sigma, saturated, no_data)
     for source in sources:
         if source.body.is_star and source.body.i_mag < planes.BRIGHT_STAR_DEPTH + spec.bright_mag:

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import gammainc, gammaincinv
 
+from astrolabel.simulate.disc import Structure
+from astrolabel.simulate.glare import Glare
 from astrolabel.simulate.survey import SurveySpec
 
 GALAXY_COUNT_SLOPE = 0.30
@@ -63,6 +65,8 @@ class Body:
     mags : (C,) float64 total AB magnitudes; i_mag : in i, whatever the bands.
     components : a galaxy's profiles; none for a star.
     flux : (C,) float64 total counts.
+    structure : of a bright galaxy's disc, its last component; None where it is smooth.
+    glare : of a bright star.
     """
 
     y: float
@@ -71,6 +75,13 @@ class Body:
     mags: NDArray[np.float64]
     flux: NDArray[np.float64]
     components: tuple[Component, ...] = ()
+    structure: Structure | None = None
+    glare: Glare | None = None
+
+    @property
+    def is_bright(self) -> bool:
+        """Whether it has a look of its own: structure or glare."""
+        return self.structure is not None or self.glare is not None
 
     @property
     def is_star(self) -> bool:
@@ -118,9 +129,9 @@ def draw_system(rng: Generator, spec: SurveySpec, side: int) -> list[Body]:
     y, x = rng.uniform(-0.5 - margin, side - 0.5 + margin, 2)
     if rng.random() < spec.star_fraction:
         # Stars end brighter than galaxies do: the faintest dwarfs are rare even in the halo.
-        mag = _magnitude(rng, spec.bright_mag, spec.faint_mag - 0.7, STAR_COUNT_SLOPE)
-        return [_star(rng, spec, y, x, mag)]
-    mag = _magnitude(rng, spec.bright_mag + 0.5, spec.faint_mag, GALAXY_COUNT_SLOPE)
+        mag = draw_magnitude(rng, spec.bright_mag, spec.faint_mag - 0.7, STAR_COUNT_SLOPE)
+        return [draw_star(rng, spec, y, x, mag)]
+    mag = draw_magnitude(rng, spec.bright_mag + 0.5, spec.faint_mag, GALAXY_COUNT_SLOPE)
     bodies = [_galaxy(rng, spec, y, x, mag, red=None)]
     red = bool(bodies[0].mags[0] - bodies[0].mags[-1] > 1.3)
     for distance_arcsec, fainter in _companions(rng, spec, bodies[0]):
@@ -162,18 +173,23 @@ def _companions(rng: Generator, spec: SurveySpec, host: Body) -> list[tuple[floa
             distance = max(heart, 0.7) + 9.5 * rng.random() ** 2
             faintest = spec.faint_mag
             found.append(
-                (distance, _magnitude(rng, min(mag + 1.0, faintest), faintest, GALAXY_COUNT_SLOPE))
+                (
+                    distance,
+                    draw_magnitude(rng, min(mag + 1.0, faintest), faintest, GALAXY_COUNT_SLOPE),
+                )
             )
     return [(distance, min(m, spec.faint_mag)) for distance, m in found]
 
 
-def _magnitude(rng: Generator, bright: float, faint: float, slope: float) -> float:
+def draw_magnitude(rng: Generator, bright: float, faint: float, slope: float) -> float:
     """One magnitude of counts that rise as 10^(slope m) between two limits."""
     low, high = 10 ** (slope * np.array([bright, faint]))
     return float(np.log10(rng.uniform(low, high)) / slope)
 
 
-def _star(rng: Generator, spec: SurveySpec, y: float, x: float, mag: float) -> Body:
+def draw_star(
+    rng: Generator, spec: SurveySpec, y: float, x: float, mag: float, glare: Glare | None = None
+) -> Body:
     """A star on the stellar locus."""
     # Bright stars at high latitude are turn-off stars of the disc and halo; the fainter,
     # the more of them are M dwarfs, which run up in r-i at constant g-r.
@@ -185,8 +201,8 @@ def _star(rng: Generator, spec: SurveySpec, y: float, x: float, mag: float) -> B
         g_r = rng.uniform(0.2, 1.2)
         r_i = 0.02 + 0.36 * g_r
     g_r, r_i = rng.normal((g_r, r_i), 0.03)
-    mags, flux = _photometry(spec, mag, g_r, r_i, 0.05 + 0.55 * r_i)
-    return Body(y, x, mag, mags, flux)
+    mags, flux = photometry(spec, mag, g_r, r_i, 0.05 + 0.55 * r_i)
+    return Body(y, x, mag, mags, flux, glare=glare)
 
 
 def _galaxy(
@@ -197,7 +213,7 @@ def _galaxy(
         # From a half at i = 19 to a twelfth at 26: the blue population outnumbers.
         red = bool(rng.random() < np.clip(0.5 - 0.06 * (mag - 19), 0.08, 0.5))
     g_r, r_i, i_z = _galaxy_colours(rng, mag, red)
-    mags, flux = _photometry(spec, mag, g_r, r_i, i_z)
+    mags, flux = photometry(spec, mag, g_r, r_i, i_z)
     # Log-normal about the typical size with 0.18 dex of scatter; passive galaxies are a
     # fifth smaller. Limits: the pixel of no survey, and what an image of minutes holds.
     factor = 10 ** (rng.normal(0, 0.18) - (0.1 if red else 0.0))
@@ -232,7 +248,7 @@ def _galaxy_colours(rng: Generator, mag: float, red: bool) -> NDArray[np.float64
     return np.array([g_r, r_i, rng.normal(0.6 * r_i + 0.05, 0.1)])
 
 
-def _photometry(
+def photometry(
     spec: SurveySpec, mag: float, g_r: float, r_i: float, i_z: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Magnitudes and counts in the survey's bands."""

@@ -13,6 +13,8 @@ MIN_SIZE = 64
 """Smaller images hold hardly a source and no sky to measure noise on."""
 MAX_SIZE = 10_000
 """Four HSC patches; stamps and planes of more would not fit an ordinary machine."""
+MIN_BRIGHT_CELL_PX = 100
+"""Side of the square that a bright object has for itself: smaller ones would be one blend."""
 MAX_DENSITY = 1000.0
 """Masks per square arcminute: at ten times the density of a deep field they cover the sky."""
 
@@ -61,6 +63,7 @@ class SurveySpec:
     tract, patch, origin : the survey's cells; origin is (y, x) in the tract of the
         image's first pixel, tract_centre the projection's pixel, from 0.
     lupton_stretch : of the 8-bit picture, counts.
+    bleed_axis : along which full pixels spill: 0 columns, 1 rows of the image.
     """
 
     name: str
@@ -80,6 +83,7 @@ class SurveySpec:
     origin: tuple[int, int]
     tract_centre: tuple[float, float] | None
     lupton_stretch: float
+    bleed_axis: int
 
     @property
     def band_names(self) -> tuple[str, ...]:
@@ -118,6 +122,7 @@ HSC_DEEP = SurveySpec(
     origin=(5 * 4000 - 100, 4 * 4000 - 100),
     tract_centre=(17999.0, 17999.0),
     lupton_stretch=0.5,  # paper, 3.3
+    bleed_axis=0,
 )
 
 DECAM = SurveySpec(
@@ -145,6 +150,7 @@ DECAM = SurveySpec(
     origin=(0, 0),
     tract_centre=None,
     lupton_stretch=0.05,  # the faintest sky noise stays dark in nanomaggies
+    bleed_axis=1,  # the columns of DECam's detectors run east to west
 )
 
 SURVEYS = {spec.name: spec for spec in (HSC_DEEP, DECAM)}
@@ -165,6 +171,9 @@ class SimulateConfig:
     """Sources with a truth mask per square arcminute; None takes the survey's (100 or 30)."""
     no_data_fraction: float = 0.0
     """Part of the image, a triangle in its upper right corner, that holds no data."""
+    bright: int = 0
+    """So many large structured galaxies (arms, knots, bars, dust) and as many bright stars
+    (spikes, aureole, bleed trails) are added to the scene, which is otherwise the same."""
 
     def __post_init__(self) -> None:
         if self.survey not in SURVEYS:
@@ -188,6 +197,12 @@ class SimulateConfig:
                 f"a no-data fraction of {self.no_data_fraction}",
                 remedy="choose from 0 to less than 0.5, a corner's triangle",
             )
+        room = (self.side // MIN_BRIGHT_CELL_PX) ** 2 // 2
+        if not 0 <= self.bright <= room:
+            raise InputError(
+                f"{self.bright} bright galaxies and as many stars",
+                remedy=f"choose 0 to {room} in an image of {self.side} pixels, or a larger image",
+            )
 
     @property
     def spec(self) -> SurveySpec:
@@ -209,4 +224,6 @@ class SimulateConfig:
         return max(1, int(np.rint(density * usable)))
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Plain values; `bright` only where asked for, as files from before it had none."""
+        values = asdict(self)
+        return values if self.bright else {k: v for k, v in values.items() if k != "bright"}
