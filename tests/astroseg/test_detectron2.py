@@ -12,22 +12,14 @@ from astroseg.catalogue import models_table
 from astroseg.engines import get_engine
 from astroseg.engines.detectron2 import Detectron2Engine, RleMasks
 from astroseg.engines.detectron2_config import refusals, settings
-from astroseg.engines.detectron2_library import GUIDE
+from astroseg.engines.detectron2_lazy import lazy
+from astroseg.engines.detectron2_library import GUIDE, need_timm
 from astroseg.errors import InputError
 from astroseg.models.mask_targets import TruthMasks
-from astroseg.models.spec import ModelSpec, model_spec
+from astroseg.models.spec import MODELS, ModelSpec, model_spec
 from astroseg.rle import encode_at
 
 CLASSES = ("galaxy", "star")
-RESIDUAL = (
-    "r50-fpn",
-    "r101-fpn",
-    "x101-fpn",
-    "r50-fpn-cascade",
-    "r50-fpn-deform",
-    "r101-dc5",
-    "r101-c4",
-)
 
 
 def spec(name="r50-fpn", **overrides):
@@ -56,7 +48,7 @@ def package(folder, init="", modeling=None):
     (folder / "detectron2").mkdir()
     (folder / "detectron2" / "__init__.py").write_text(init)
     if modeling is not None:
-        (folder / "detectron2" / "config.py").write_text("get_cfg = None")
+        (folder / "detectron2" / "config.py").write_text("get_cfg = instantiate = None")
         (folder / "detectron2" / "modeling.py").write_text(modeling)
 
 
@@ -173,7 +165,16 @@ OTHERS = {
     "attention_heads": {"attention_heads": (3, 6, 12, 24)},
     "channels": {"channels": 4, "pixel_mean": (0.0,) * 4, "pixel_std": (1.0,) * 4},
     "classes": {"classes": ("one",)},
-    "backbone": {"backbone": "small", "anchor_sizes": ((8,), (16,), (32,), (64,), (128,))},
+    # A "mvit" has four stages.
+    "backbone": {
+        "backbone": "mvit",
+        "norm": "LN",
+        "blocks": (2, 2, 2),
+        "stage_channels": (96, 192, 384),
+        "attention_heads": (1, 2, 4),
+        "attention_window": 56,
+        "anchor_sizes": ((8,), (16,), (32,), (64,)),
+    },
     "features": {
         "features": "dc5",
         "fpn_extra_level": False,
@@ -236,12 +237,126 @@ def test_what_its_configuration_cannot_say_is_refused(overrides, words):
     assert words in Detectron2Engine().refusal(dataclasses.replace(spec(), **overrides))
 
 
-def test_the_residual_networks_are_not_refused_and_tiny_is():
+def test_no_model_is_refused():
     engine = Detectron2Engine()
-    for name in RESIDUAL:
+    for name in MODELS:
         assert engine.refusal(spec(name)) is None
         assert engine.refusal(spec(name).for_scratch()) is None
-    assert "no small backbone" in engine.refusal(spec("tiny"))
+
+
+# --- the lazy configuration
+
+
+LAZY = ("swin-b", "mvitv2-b", "tiny")
+
+
+def calls(node, end):
+    """All calls of that name inside a lazy configuration."""
+    if isinstance(node, list):
+        return [call for one in node for call in calls(one, end)]
+    if not isinstance(node, dict):
+        return []
+    inside = [call for one in node.values() for call in calls(one, end)]
+    return [node, *inside] if node.get("_target_", "").endswith(end) else inside
+
+
+@pytest.mark.parametrize("name", LAZY)
+def test_lazy_configurations_have_the_limits_of_the_spec_and_pad_without_cropping(name):
+    tree = lazy(spec(name, channels=5, classes=("a", "b", "c")))
+    predictors = calls(tree, "FastRCNNOutputLayers")
+    assert len(predictors) == (1 if name == "tiny" else 3)
+    for one in predictors:
+        assert one["test_topk_per_image"] == 1000
+        assert one["num_classes"] == 3
+        assert one["test_score_thresh"] == 0.5
+    [rpn] = calls(tree, "RPN")
+    if name != "tiny":
+        assert rpn["pre_nms_topk"] == rpn["post_nms_topk"] == [6000, 6000]
+        assert rpn["batch_size_per_image"] == tree["roi_heads"]["batch_size_per_image"] == 512
+        assert calls(tree, "DefaultAnchorGenerator")[0]["sizes"] == [[8], [16], [32], [64], [128]]
+    assert tree["backbone"]["square_pad"] == 0
+    assert len(tree["pixel_mean"]) == len(tree["pixel_std"]) == 5
+    entrance = tree["backbone"]["bottom_up"]
+    entrance = entrance.get("stem", entrance)
+    assert entrance.get("in_chans", entrance.get("in_channels")) == 5
+
+
+# Of networks with other backbones these fields mean nothing.
+RESNETS_OWN = {"groups", "group_width", "stride_in_1x1", "deform_stages", "features", "mask_pool"}
+LAZY_OTHERS = {
+    "tiny": {
+        "blocks": (2, 1, 1),
+        "stage_channels": (32, 40, 48),
+        "norm": "BN",
+        "norm_groups": 4,
+        "head_norm": "GN",
+        "anchor_sizes": ((4.0,), (10.0,), (24.0,)),
+    },
+    "swin-b": {
+        "blocks": (2, 2, 6, 2),
+        "stage_channels": (96, 192, 384, 768),
+        "attention_heads": (2, 4, 8, 16),
+        "head_norm": "GN",
+        "anchor_sizes": ((4,), (16,), (32,), (64,), (128,)),
+        "cascade_iou": (0.5, 0.6, 0.8),
+        "cascade_weights": ((1.0, 1.0, 1.0, 1.0),) * 3,
+    },
+}
+UNUSED = {
+    "tiny": RESNETS_OWN
+    | {"attention_heads", "attention_window", "drop_path", "box_conv_dim"}
+    | {"cascade_iou", "cascade_weights"},  # come together
+    # A cascade has IoUs and weights of its own, and layer norm no groups.
+    "swin-b": RESNETS_OWN | {"stem_channels", "norm", "norm_groups", "roi_iou", "box_weights"},
+}
+# The last two are read from the spec when they are applied.
+ELSEWHERE = {"name", "reverse_channels", "backbone", "classes", "channels", "fpn_extra_level"} | {
+    "rpn_top_n_area",
+    "nms_any_class",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        (name, field.name)
+        for name in LAZY_OTHERS
+        for field in dataclasses.fields(ModelSpec)
+        if field.name not in UNUSED[name] | ELSEWHERE
+    ],
+)
+def test_no_field_of_a_lazy_configuration_is_silently_ignored(name, field):
+    plain = spec(name)
+    values = LAZY_OTHERS[name]
+    if field in values:
+        change = values[field]
+    else:
+        value = getattr(plain, field)
+        if isinstance(value, tuple):
+            change = tuple(v + 1 for v in value)
+        elif field in ("rpn_convs", "box_convs", "box_head_layers"):
+            change = value + 1
+        else:
+            change = value // 2 or 0.25
+    changed = dataclasses.replace(plain, **{field: change})
+
+    def words(tree):
+        return repr(tree).replace(repr(changed), "").replace(repr(plain), "")
+
+    assert words(lazy(changed)) != words(lazy(plain))
+
+
+def test_lazy_configurations_refuse_what_their_parts_cannot_do():
+    refuse = Detectron2Engine().refusal
+    assert "fully connected" in refuse(spec("swin-b", box_head_layers=0))
+    assert "halve the resolution" in refuse(spec("tiny", stage_channels=(16, 32, 48)))
+
+
+def test_without_timm_a_transformer_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    monkeypatch.setitem(sys.modules, "timm.models.layers", None)
+    with pytest.raises(InputError, match=r"swin-b from timm.*pip install timm.*torchvision"):
+        need_timm("swin-b")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ predicted masks are pasted box by box.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -18,12 +19,21 @@ import numpy as np
 import torch
 import torchvision
 from numpy.typing import NDArray
+from torchvision.ops import nms
 
 from astroseg.engines.base import Freeze
 from astroseg.engines.common import device_of, image_tensor, load_weights, parameter_groups
 from astroseg.engines.detectron2_config import refusals, settings
-from astroseg.engines.detectron2_library import Library, adapt, deformable_by_torchvision, library
+from astroseg.engines.detectron2_lazy import lazy
+from astroseg.engines.detectron2_library import (
+    Library,
+    adapt,
+    deformable_by_torchvision,
+    library,
+    need_timm,
+)
 from astroseg.errors import AstrosegError, InputError
+from astroseg.models.backbone import start_stages
 from astroseg.models.mask_targets import TruthMasks
 from astroseg.models.pasting import paste_masks
 from astroseg.models.roi import MASK_CHUNK
@@ -81,14 +91,17 @@ class Detectron2Engine:
                 f"engine detectron2 has no model {spec.name}: {reason}",
                 remedy="use --engine torchvision",
             )
-        config = d2.get_cfg()
-        config.merge_from_list([part for item in settings(spec).items() for part in item])
+        if spec.backbone in ("swin", "mvit"):
+            need_timm(spec.name)
         with torch.random.fork_rng(devices=[]), deformable_by_torchvision(d2):
             if seed is not None:
                 torch.manual_seed(seed)
-            model: Any = d2.build_model(config)
+            model: Any = _made(spec, d2)
         adapt(model, d2)
         model.astroseg_spec = spec
+        if spec.nms_any_class is not None:
+            model.roi_heads.register_forward_hook(functools.partial(_one_class, model))
+        _set_limits(model)
         built: torch.nn.Module = model.train()
         return built
 
@@ -152,11 +165,7 @@ class Detectron2Engine:
         plain = _plain(model)
         changes: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
         plain.astroseg_spec = dataclasses.replace(plain.astroseg_spec, **changes)
-        # A cascade has several predictors.
-        for module in plain.modules():
-            for field, attribute in _PREDICTOR_LIMITS.items():
-                if hasattr(module, attribute):
-                    setattr(module, attribute, getattr(plain.astroseg_spec, field))
+        _set_limits(plain)
 
     def param_groups(self, model: torch.nn.Module, freeze: Freeze) -> list[dict[str, Any]]:
         """Weights with and norms and biases without weight decay; sets requires_grad."""
@@ -204,6 +213,42 @@ class RleMasks:
     def crop_and_resize(self, boxes: torch.Tensor, side: int) -> torch.Tensor:
         """(N, side, side) bool, the N masks inside the N boxes (N, 4), on the CPU."""
         return self._masks.targets(self._index, boxes.detach().cpu(), side) > 0.5
+
+
+def _made(spec: ModelSpec, d2: Library) -> Any:
+    """The model as Detectron2 makes it from either kind of its configurations."""
+    if spec.backbone == "resnet":
+        config = d2.get_cfg()
+        config.merge_from_list([part for item in settings(spec).items() for part in item])
+        return d2.build_model(config)
+    model = d2.instantiate(lazy(spec))
+    if spec.backbone == "small":
+        # Its residual blocks start as the identity.
+        start_stages(spec, model.backbone.bottom_up)
+    return model
+
+
+def _set_limits(model: Any) -> None:
+    """Give the box predictors what the spec says is kept; a cascade has several."""
+    spec: ModelSpec = model.astroseg_spec
+    limits = {name: getattr(spec, field) for field, name in _PREDICTOR_LIMITS.items()}
+    if spec.nms_any_class is not None:
+        limits["test_topk_per_image"] = -1  # counted after the second suppression
+    for module in model.modules():
+        for name, value in limits.items():
+            if hasattr(module, name):
+                setattr(module, name, value)
+
+
+def _one_class(model: Any, heads: torch.nn.Module, given: Any, answer: Any) -> Any:
+    """Of detections that overlap, whatever their class, the best; then the most to be kept."""
+    if heads.training:
+        return answer
+    spec: ModelSpec = model.astroseg_spec
+    every, losses = answer
+    kept = [nms(one.pred_boxes.tensor, one.scores, spec.nms_any_class) for one in every]
+    top = spec.detections_per_image
+    return [one[index[:top]] for one, index in zip(every, kept, strict=True)], losses
 
 
 def _plain(model: torch.nn.Module) -> Any:

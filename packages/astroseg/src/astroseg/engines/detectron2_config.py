@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from astroseg.engines import detectron2_lazy
 from astroseg.models.spec import ModelSpec
 
 DEPTHS: dict[tuple[int, ...], int] = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
@@ -74,12 +75,10 @@ _KNOWN = frozenset(
 
 
 def refusals(spec: ModelSpec) -> list[str]:
-    """What of a spec Detectron2's configuration cannot say, one clause each; empty: nothing."""
-    found = []
+    """What of a spec Detectron2's configurations cannot say, one clause each; empty: nothing."""
     if spec.backbone != "resnet":
-        found.append(f"there is no {spec.backbone} backbone in this engine")
-    else:
-        found += _resnet_refusals(spec)
+        return detectron2_lazy.refusals(spec)
+    found = _resnet_refusals(spec)
     for field in dataclasses.fields(ModelSpec):
         value = getattr(spec, field.name)
         if field.name not in _KNOWN and value != field.default:
@@ -121,7 +120,7 @@ def _c4_refusals(spec: ModelSpec) -> list[str]:
 
 
 def settings(spec: ModelSpec) -> dict[str, Any]:
-    """Detectron2's configuration keys and their values, of a spec without `refusals`."""
+    """Detectron2's configuration keys and values of a "resnet" without `refusals`."""
     return {
         **_input(spec),
         **_backbone(spec),

@@ -1,8 +1,8 @@
 """The real Detectron2: found, checked, imported only when asked for, and made to work here.
 
 Nothing but its models, structures and configuration is imported. Its model zoo needs
-`pkg_resources`, which setuptools removed in version 82, and its trainer and lazy
-configuration lean on omegaconf and iopath in ways that change; none of them is touched.
+`pkg_resources`, which setuptools removed in version 82, and its trainer leans on iopath in
+ways that change; neither is touched.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ REMEDY = f"install it by its own guide, {GUIDE}, or use --engine torchvision"
 
 # What differs between libraries of this name, and what the engine uses.
 _NEEDED = {
-    "config": ("get_cfg",),
+    "config": ("get_cfg", "instantiate"),
     "modeling": ("build_model",),
     "modeling.backbone": ("resnet",),
     "modeling.poolers": ("ROIPooler",),
@@ -47,6 +47,7 @@ class Library:
 
     version: str
     get_cfg: Any
+    instantiate: Any
     build_model: Any
     resnet: Any
     ROIPooler: Any
@@ -85,6 +86,26 @@ def library() -> Library:
     # Its anchors are made in a way that torch wants spelled out; it says so in every run.
     warnings.filterwarnings("ignore", "torch.meshgrid", UserWarning)
     return Library(version=version, **names)
+
+
+def need_timm(model: str) -> None:
+    """Import what Detectron2's transformers take from timm.
+
+    Raises
+    ------
+    InputError : it is not installed, or lacks that.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Detectron2 imports it by a name that timm deprecates.
+            warnings.simplefilter("ignore")
+            layers = importlib.import_module("timm.models.layers")
+            _ = layers.DropPath, layers.Mlp
+    except (ImportError, AttributeError) as problem:
+        raise InputError(
+            f"Detectron2 takes parts of {model} from timm, which does not give them ({problem})",
+            remedy="pip install timm (known to work: 1.0.31), or use --engine torchvision",
+        ) from problem
 
 
 def _unusable(spec: Any, problem: Exception) -> InputError:
