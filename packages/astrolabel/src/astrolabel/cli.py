@@ -175,6 +175,11 @@ def _add_make_coco(one: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--tile-size", type=int, metavar="PIXELS", help="default 1050")
     group.add_argument("--halo", type=int, metavar="PIXELS", help="default 64")
+    group.add_argument(
+        "--overlaps",
+        choices=("resolve", "keep"),
+        help="where coadds overlap, label each source in one of them (default), or in each",
+    )
     group = one.add_argument_group("output")
     group.add_argument("--out", type=Path, help="folder (needed without --manifest)")
     group.add_argument("--jobs", type=int, default=1, help="worker processes; -1: all cores")
@@ -276,7 +281,9 @@ def _overridden(config: LabelConfig, options: argparse.Namespace) -> LabelConfig
 
     return replace(
         config,
-        tile=changed(config.tile, size=options.tile_size, halo=options.halo),
+        tile=changed(
+            config.tile, size=options.tile_size, halo=options.halo, overlaps=options.overlaps
+        ),
         detect=changed(config.detect, combine=options.detection_image),
         deblend=changed(config.deblend, engine=options.deblender),
         classify=changed(config.classify, keep_unmatched=options.keep_unmatched or None),

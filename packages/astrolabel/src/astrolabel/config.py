@@ -29,6 +29,10 @@ class TileConfig:
     max_no_data: float = 0.3
     """A tile is left out of all bands when more than this fraction of its pixels carry
     no data in any one band (paper, 3.1)."""
+    overlaps: str = "resolve"
+    """`resolve`: where coadds of one run overlap, a source belongs to the one with the
+    nearest centre; `keep`: each coadd is labelled whole, and what lies in an overlap is
+    labelled more than once (the paper's, whose patches overlap by 200 pixels)."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +167,7 @@ def preset(name: str) -> LabelConfig:
     if name == "paper":
         return LabelConfig(
             preset="paper",
-            tile=TileConfig(halo=0),
+            tile=TileConfig(halo=0, overlaps="keep"),
             detect=DetectConfig(
                 noise="sep", deblend_contrast=0.005, peaks="sep", join_saturated=False
             ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,7 +80,12 @@ class TileLabels:
 
 
 def label_tile(
-    coadd: Coadd, tile: Tile, config: LabelConfig, deblender: Deblender, catalog: Catalog | None
+    coadd: Coadd,
+    tile: Tile,
+    config: LabelConfig,
+    deblender: Deblender,
+    catalog: Catalog | None,
+    owned: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.bool_]] | None = None,
 ) -> TileLabels:
     """Label the sources of one tile.
 
@@ -88,6 +93,8 @@ def label_tile(
     ----------
     coadd : the pixels of ``tile.outer``.
     catalog : objects around the tile, or None for the scheme ``none``.
+    owned : which positions (y, x), in the pixels of ``tile.outer``, are not another
+        coadd's; all by default. What is another's becomes an ignore region.
 
     Returns
     -------
@@ -99,6 +106,13 @@ def label_tile(
     detection = detection_image(coadd, config.detect)
     sources, chi2, left = deblend(coadd, detection, core, config, deblender)
     classes = _classes(coadd, sources, config, catalog)
+    # A peak beyond the core is a neighbouring tile's, of this coadd or of another: its
+    # light in here is labelled all the same.
+    elsewhere = np.array([core.contains(s.y, s.x) for s in sources], bool)
+    if owned is not None and len(sources):
+        elsewhere &= ~owned(np.array([s.y for s in sources]), np.array([s.x for s in sources]))
+    else:
+        elsewhere[:] = False
     annotations, listed = [], []
     for k, source in enumerate(sources):
         state = source.state
@@ -108,8 +122,9 @@ def label_tile(
         elif clipped.area < config.mask.min_area:
             state, clipped = f"skipped:mask below {config.mask.min_area} pixels", None
         else:
-            state = classes.state[k]
-        if clipped is not None and (state == "ok" or config.classify.keep_unmatched):
+            state = "skipped:labelled in another coadd" if elsewhere[k] else classes.state[k]
+        keep = config.classify.keep_unmatched or elsewhere[k]
+        if clipped is not None and (state == "ok" or keep):
             annotations.append(
                 coco.annotation(
                     mask=clipped.pixels,

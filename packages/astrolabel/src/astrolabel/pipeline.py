@@ -7,12 +7,11 @@ the same hash takes it as it is, so a run that was stopped ends in the same file
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import traceback
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from tqdm import tqdm
 
 import astrolabel
 from astrolabel import coco, preview, psf, readers
-from astrolabel.box import Box
 from astrolabel.catalogs import Catalog
 from astrolabel.classify import categories
 from astrolabel.coadd import Coadd
@@ -34,41 +32,18 @@ from astrolabel.errors import AstrolabelError, InputError, OutputError
 from astrolabel.export import write_croissant
 from astrolabel.files import atomic_path
 from astrolabel.label import FLAGS, TileLabels, label_tile
+from astrolabel.overlaps import owned
 from astrolabel.parquet import write_parquet
-from astrolabel.readers import Characteristics, CoaddFiles
-from astrolabel.readers.layers import read_wcs
+from astrolabel.plan import Task, plan
+from astrolabel.readers import CoaddFiles
 from astrolabel.residuals import write_residual
-from astrolabel.tiles import Tile, no_data_fraction, split
+from astrolabel.tiles import no_data_fraction
 from astrolabel.validate import validate
-
-BALANCE_PX = 1024
-"""Side of the middle part of a coadd that its pictures' colours are balanced on."""
 
 PARQUET_BEYOND = 1_000_000
 """Labels beyond which a Parquet table is written too: JSON of that size takes most tools
 minutes and gigabytes to open."""
 LIBRARIES = ("numpy", "scipy", "astropy", "sep", "numba", "pycocotools")
-
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """All that a worker needs for one tile; small, and picklable.
-
-    `key` is the hash of everything the tile's labels depend on; `hashes` are the sha256
-    of the files among that, by name; `gains` balance the colours of the pictures, the
-    same for all tiles of a coadd.
-    """
-
-    name: str
-    key: str
-    hashes: Mapping[str, str]
-    files: CoaddFiles
-    known: Characteristics
-    gains: tuple[float, ...]
-    tile: Tile
-    config: LabelConfig
-    catalog: Catalog | None
-    out: Path
 
 
 @dataclass(frozen=True)
@@ -126,7 +101,7 @@ def make_coco(
     """
     make_deblender(config.deblend)  # an unknown name is an error before the work starts
     _prepare(out)
-    planned, problems = _plan(coadds, config, out, catalog, jobs, progress)
+    planned, problems = plan(coadds, config, out, catalog, jobs, progress)
     if not planned:
         raise InputError(problems[0] if problems else "no coadds to label")
     tasks = [t for t in planned if not _is_done(t)]
@@ -159,84 +134,6 @@ def _prepare(out: Path) -> None:
             file=out,
             remedy="choose another place with --out",
         ) from error
-
-
-def _plan(
-    coadds: Sequence[CoaddFiles],
-    config: LabelConfig,
-    out: Path,
-    catalog: tuple[Catalog, Path] | None,
-    jobs: int,
-    progress: bool,
-) -> tuple[list[Task], list[str]]:
-    """The tiles of all coadds that can be read, and a line for each that cannot."""
-    tasks: list[Task] = []
-    problems: list[str] = []
-    looked_at = joblib.Parallel(n_jobs=jobs, return_as="generator")(
-        joblib.delayed(_look)(files) for files in coadds
-    )
-    bar = tqdm(looked_at, total=len(coadds), desc="coadds", unit="coadd", disable=not progress)
-    of_catalog = {} if catalog is None else {catalog[1].name: file_hash(catalog[1])}
-    for files, found in zip(coadds, bar, strict=True):
-        if isinstance(found, AstrolabelError):
-            problems.append(str(found))
-            continue
-        known, gains, hashes = found[0], found[1], {**found[2], **of_catalog}
-        wcs = read_wcs(files.layers[0])
-        if catalog is not None and wcs is None:
-            problems.append(f"{files.name}: no WCS, so its sources cannot be matched to a catalog")
-            continue
-        for tile in split(files.shape, config.tile):
-            near = None
-            if catalog is not None and wcs is not None:
-                near = _around(catalog[0], wcs, tile, config.classify.radius_arcsec)
-            name = f"{files.name}-r{tile.row}c{tile.column}"
-            basis = {
-                "program": astrolabel.__version__,
-                "config": config.to_dict(),
-                "files": hashes,
-                "bands": files.bands,
-                "zeropoints": dict(files.zeropoints),
-                "tile": repr(tile),
-            }
-            text = json.dumps(basis, sort_keys=True)
-            key = hashlib.sha256(text.encode()).hexdigest()
-            tasks.append(Task(name, key, hashes, files, known, gains, tile, config, near, out))
-    return tasks, problems
-
-
-def _look(
-    files: CoaddFiles,
-) -> tuple[Characteristics, tuple[float, ...], dict[str, str]] | AstrolabelError:
-    """Check a coadd, find its PSFs, colour balance and hashes; the error where that fails."""
-    try:
-        readers.check(files)
-        hashes = {p.name: file_hash(p) for p in files.paths}
-        known = readers.characterise(files)
-        height, width = files.shape
-        middle = Box.around(height // 2, width // 2, BALANCE_PX // 2)
-        gains = preview.white_balance(readers.read(files, known, middle).image)
-        return known, tuple(float(g) for g in gains), hashes
-    except AstrolabelError as error:
-        return error
-
-
-def file_hash(path: Path) -> str:
-    """sha256 of a file's bytes, in hex."""
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror})", file=path) from error
-
-
-def _around(catalog: Catalog, wcs: Any, tile: Tile, radius_arcsec: float) -> Catalog:
-    """The part of a catalog that a tile's sources can match."""
-    box = tile.outer
-    y = np.array([box.y0, box.y0, box.y1, box.y1]) - 0.5
-    x = np.array([box.x0, box.x1, box.x0, box.x1]) - 0.5
-    ra, dec = wcs.all_pix2world(x, y, 0)
-    return catalog.take(catalog.rows_around(ra, dec, 2 * radius_arcsec))
 
 
 def _is_done(task: Task) -> bool:
@@ -286,22 +183,29 @@ def _failed(task: Task, reason: str) -> dict[str, Any]:
 
 
 def _shard_head(task: Task, state: str) -> dict[str, Any]:
-    return {"key": task.key, "name": task.name, "state": state, "notes": dict(task.known.notes)}
+    return {
+        "key": task.key,
+        "name": task.name,
+        "state": state,
+        "notes": dict(task.look.known.notes),
+    }
 
 
 def _shard(task: Task) -> dict[str, Any]:
-    coadd = readers.read(task.files, task.known, task.tile.outer)
+    coadd = readers.read(task.files, task.look.known, task.tile.outer)
     core = task.tile.core_in_outer
     missing = no_data_fraction(coadd, core)
     if missing > task.config.tile.max_no_data:
         state = f"skipped:{100 * missing:.0f} % of the pixels have no data"
         return {**_shard_head(task, state), "image": None, "annotations": [], "sources": []}
     deblender = make_deblender(task.config.deblend)
-    labels = label_tile(coadd, task.tile, task.config, deblender, task.catalog)
+    labels = label_tile(coadd, task.tile, task.config, deblender, task.catalog, _ownership(task))
     shown = coadd.cutout(core)
     image = _image_entry(task, shown, labels)
     sigma = np.array(labels.sky_sigma)
-    preview.write_png(task.out / image["file_name"], preview.rgb(shown.image, sigma, task.gains))
+    preview.write_png(
+        task.out / image["file_name"], preview.rgb(shown.image, sigma, task.look.gains)
+    )
     _write_cube(task.out / image["astro"]["cube"], shown)
     write_residual(task.out / image["astro"]["residual"], labels.residual)
     return {
@@ -311,6 +215,14 @@ def _shard(task: Task) -> dict[str, Any]:
         "annotations": labels.annotations,
         "sources": labels.sources,
     }
+
+
+def _ownership(task: Task) -> Any:
+    """Which positions in the tile's outer pixels are its coadd's own (see `label_tile`)."""
+    if not task.others:
+        return None
+    one, box = task.look.footprint, task.tile.outer
+    return lambda y, x: owned(one, task.others, y + box.y0, x + box.x0)
 
 
 def _image_entry(task: Task, shown: Coadd, labels: TileLabels) -> dict[str, Any]:

@@ -33,14 +33,18 @@ class Tile:
         return self.core.shifted(-self.outer.y0, -self.outer.x0)
 
 
-def split(shape: tuple[int, int], config: TileConfig) -> tuple[Tile, ...]:
-    """Tiles that cover a coadd of `shape` once, row by row.
+def split(shape: tuple[int, int], config: TileConfig, part: Box | None = None) -> tuple[Tile, ...]:
+    """Tiles that cover `part` of a coadd of `shape` (all of it by default) once, by rows.
 
-    The fewest that fit under ``config.size``, equal within one pixel; every pixel
-    belongs to exactly one core. A coadd smaller than a tile is one tile.
+    The fewest that fit under ``config.size``, equal within one pixel; every pixel of the
+    part belongs to exactly one core. A part smaller than a tile is one tile, an empty one none.
     """
     frame = Box.of_shape(shape)
-    rows, columns = (_edges(n, config.size) for n in shape)
+    part = frame if part is None else part
+    if part.area == 0:
+        return ()
+    rows = [part.y0 + n for n in _edges(part.height, config.size)]
+    columns = [part.x0 + n for n in _edges(part.width, config.size)]
     tiles = []
     for i in range(len(rows) - 1):
         for j in range(len(columns) - 1):
