@@ -15,10 +15,8 @@ from astrolabel.deblend import (
     Blend,
     BlendFit,
     Deblender,
-    available_deblenders,
     make_deblender,
 )
-from astrolabel.errors import InputError
 
 FWHM = (4.9, 4.6, 4.0)
 """HSC's seeing in g, r, i in pixels."""
@@ -85,12 +83,6 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
 
 
 THRESHOLD = 5 * NOISE * np.sqrt(len(FWHM))
-
-
-def test_unknown_deblender_is_refused_with_the_known_names() -> None:
-    assert available_deblenders() == ("cmf",)
-    with pytest.raises(InputError, match="cmf"):
-        make_deblender(DeblendConfig(engine="scarlett"))
 
 
 def test_star_is_a_point_with_its_flux_and_subpixel_place(deblender) -> None:

@@ -167,7 +167,11 @@ def _add_make_coco(one: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--preset", choices=("default", "paper"), help="paper: the published recipe to the letter"
     )
-    group.add_argument("--deblender", metavar="NAME", help="engine (default: cmf, built in)")
+    group.add_argument(
+        "--deblender",
+        metavar="NAME",
+        help="cmf (default, built in) or scarlet (the authors' package; docs/deblenders.md)",
+    )
     group.add_argument(
         "--detection-image",
         choices=("sum", "weighted"),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from astrolabel.config import DeblendConfig
 from astrolabel.deblend.base import Blend, BlendFit, Deblender, SourceFit
 from astrolabel.deblend.cmf import CMFDeblender
@@ -18,11 +16,20 @@ __all__ = [
     "make_deblender",
 ]
 
-_REGISTRY: dict[str, Callable[[DeblendConfig], Deblender]] = {CMFDeblender.name: CMFDeblender}
+
+def _scarlet(config: DeblendConfig) -> Deblender:
+    from astrolabel.deblend.scarlet import ScarletDeblender
+
+    return ScarletDeblender(config)
+
+
+# Each imports its library when it is asked for: those of others are slow to import, and
+# most users have none of them.
+_REGISTRY = {CMFDeblender.name: CMFDeblender, "scarlet": _scarlet}
 
 
 def available_deblenders() -> tuple[str, ...]:
-    """Names that `DeblendConfig.engine` may take, sorted."""
+    """Names that `DeblendConfig.engine` may take, sorted; not all need be installed."""
     return tuple(sorted(_REGISTRY))
 
 
@@ -32,7 +39,7 @@ def make_deblender(config: DeblendConfig) -> Deblender:
     Raises
     ------
     InputError
-        If no deblender has that name.
+        If no deblender has that name, or the library behind it is not installed.
     """
     if config.engine not in _REGISTRY:
         raise InputError(
