@@ -6,9 +6,11 @@ Those of others take part where their library is installed.
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import pickle
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -402,3 +404,80 @@ def test_first_look_at_a_star_on_the_edge_or_with_a_hole_takes_the_other_side() 
         weights[:, 22:25, 29:32] = 0
         (look,) = adapt.first_looks(adapt.prepared(replace(blend, weights=weights)))
         assert not look.extended
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """Of all the recorded blends: `cmf`, then scarlet.
+
+    Attributes
+    ----------
+    iou : (2, N) of each source's mask with the truth.
+    flux : (2, N) over the true, bands added.
+    snr : (N,) of the true flux under the PSF, about.
+    chi2 : (2, K) per pixel.
+    """
+
+    iou: np.ndarray
+    flux: np.ndarray
+    snr: np.ndarray
+    chi2: np.ndarray
+
+
+@pytest.fixture(scope="module")
+def recorded() -> dict[str, np.ndarray]:
+    """What `record_scarlet.py` wrote."""
+    with np.load(Path(__file__).parent / "references" / "scarlet.npz") as file:
+        return dict(file)
+
+
+@pytest.fixture(scope="module")
+def compared(recorded) -> Compared:
+    cmf = made("cmf")
+    threshold = float(recorded["threshold"])
+    ious, fluxes, snr, chi2 = [], [], [], []
+    for k in range(sum(name.endswith("_image") for name in recorded)):
+        one = {n.partition("_")[2]: v for n, v in recorded.items() if n.startswith(f"{k}_")}
+        variance = one["variance"].astype(np.float32)
+        blend = Blend(one["image"], 1 / variance, recorded["psfs"], one["peaks"])
+        fit = cmf.fit(blend)
+        chi2.append((fit.chi2_per_pixel, float(one["scarlet_chi2_per_pixel"])))
+        for n, peak in enumerate(blend.peaks):
+            true = one["true_flux"][n].sum(dtype=float)
+            models = whole(fit, n, blend.image.shape), one["scarlet_model"][n].astype(float)
+            ious.append([iou(mask_of(m, threshold, peak), one["true_mask"][n]) for m in models])
+            fluxes.append([fit.sources[n].flux.sum() / true, one["scarlet_flux"][n].sum() / true])
+            sky = np.sqrt(
+                variance.min(axis=(1, 2)).sum() / (recorded["psfs"] ** 2).sum((1, 2)).mean()
+            )
+            snr.append(true / sky)
+    return Compared(np.array(ious).T, np.array(fluxes).T, np.array(snr), np.array(chi2).T)
+
+
+def test_reference_says_where_it_comes_from(recorded) -> None:
+    origin = json.loads(str(recorded["origin"]))
+    assert origin["command"] == "python tests/astrolabel/record_scarlet.py"
+    assert origin["versions"]["scarlet"]
+    assert origin["simulated"]["seed"] == 11
+
+
+def test_cmf_fits_no_recorded_blend_worse_than_scarlet(compared) -> None:
+    ours, theirs = compared.chi2
+    assert np.median(ours) <= np.median(theirs)
+    # A blend has some 2000 values: chi2/pixel itself is known to 0.03.
+    assert (ours <= theirs + 0.01).all()
+
+
+def test_cmf_has_the_better_masks_of_the_recorded_blends(compared) -> None:
+    ours, theirs = compared.iou
+    assert np.median(ours) >= np.median(theirs)
+    assert ours.mean() >= theirs.mean()
+    assert (ours >= theirs).mean() > 0.5
+
+
+def test_cmf_has_the_fluxes_of_the_recorded_blends(compared) -> None:
+    ours, theirs = np.abs(compared.flux - 1)
+    assert np.median(ours) <= np.median(theirs)
+    bright = compared.snr > 50
+    assert bright.sum() >= 8
+    assert np.median(np.abs(compared.flux[0] / compared.flux[1] - 1)[bright]) < 0.1
