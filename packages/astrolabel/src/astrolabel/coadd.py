@@ -79,11 +79,17 @@ class Coadd:
         """(H, W) in pixels."""
         return self.image.shape[1], self.image.shape[2]
 
-    def plane(self, name: str) -> NDArray[np.bool_]:
-        """(C, H, W) bool: where a mask plane is set; all False where it is unknown."""
+    def plane(self, name: str, box: Box | None = None) -> NDArray[np.bool_]:
+        """(C, h, w) bool: where a mask plane is set; all False where it is unknown.
+
+        Parameters
+        ----------
+        box : the part to tell of, inside this array; all of it by default.
+        """
+        part = (slice(None), *(Box.of_shape(self.image.shape) if box is None else box).slices)
         if self.mask is None or name not in self.planes:
-            return np.zeros(self.image.shape, bool)
-        return (self.mask & (1 << self.planes[name])) != 0
+            return np.zeros(self.image[part].shape, bool)
+        return (self.mask[part] & (1 << self.planes[name])) != 0
 
     @property
     def pixel_scale_arcsec(self) -> float | None:

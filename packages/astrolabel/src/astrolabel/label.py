@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from astrolabel import coco
+from astrolabel import coco, flags
 from astrolabel.box import Box
 from astrolabel.catalogs import Catalog
 from astrolabel.classify import Classes, classify
@@ -21,14 +21,6 @@ from astrolabel.deblend.footprints import cut_blend, group_footprints
 from astrolabel.detect import DetectionImage, detect, detection_image
 from astrolabel.masks import Mask, threshold_mask
 from astrolabel.tiles import Tile
-
-FLAGS: Mapping[str, str] = {
-    "edge": "the mask touches the tile's edge: the source may go on beyond it",
-    "peak_outside": "the source's peak lies in a neighbouring tile, which labels it too",
-    "saturated": "the mask holds saturated pixels in at least one band",
-    "no_data": "the mask holds pixels without data in at least one band",
-}
-"""What a flag in ``attributes.flags`` means; written into the file's ``info``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +37,7 @@ class Source:
     flux : (C,) counts.
     snr : light inside the mask over its noise.
     kind : of the deblender's model.
+    fit_flags : names in `flags` of what its fit tells.
     """
 
     y: float
@@ -56,6 +49,7 @@ class Source:
     flux: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     snr: float = np.nan
     kind: str = ""
+    fit_flags: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +107,7 @@ def label_tile(
         elsewhere &= ~owned(np.array([s.y for s in sources]), np.array([s.x for s in sources]))
     else:
         elsewhere[:] = False
+    residual = np.where(detection.valid, left / detection.sigma, np.nan).astype(np.float32)
     annotations, listed = [], []
     for k, source in enumerate(sources):
         state = source.state
@@ -133,7 +128,7 @@ def label_tile(
                     # An ignore region needs a category too: COCO has none for "unknown".
                     category_id=max(int(classes.category_id[k]), 1),
                     iscrowd=0 if state == "ok" else 1,
-                    attributes=_attributes(coadd, source, core, classes, k, config),
+                    attributes=_attributes(coadd, source, core, classes, k, config, residual),
                 )
             )
         listed.append(
@@ -143,8 +138,7 @@ def label_tile(
         float(np.sqrt(np.median(v[ok]))) if ok.any() else float("nan")
         for v, ok in zip(coadd.variance, coadd.valid, strict=True)
     )
-    residual = np.where(detection.valid, left / detection.sigma, np.nan)[core.slices]
-    return TileLabels(annotations, listed, sky, chi2, residual.astype(np.float32))
+    return TileLabels(annotations, listed, sky, chi2, residual[core.slices].copy())
 
 
 def deblend(
@@ -190,7 +184,10 @@ def deblend(
         n = int((blend.weights > 0).sum())
         chi2, pixels = chi2 + fit.chi2_per_pixel * n, pixels + n
         for peak, n_blended, one in zip(peaks, blended, fit.sources, strict=True):
-            sources.append(_source(peak, int(n_blended), one, group.box, detection, threshold))
+            source = _source(
+                peak, int(n_blended), one, fit.converged, group.box, detection, threshold
+            )
+            sources.append(source)
             if one.state == "ok":
                 light = np.tensordot(detection.band_weights, one.model, 1)
                 left[one.box.shifted(group.box.y0, group.box.x0).slices] -= light
@@ -201,6 +198,7 @@ def _source(
     peak: NDArray[np.float64],
     n_blended: int,
     fit: SourceFit,
+    converged: bool,
     cutout: Box,
     detection: DetectionImage,
     threshold: NDArray[np.float32],
@@ -217,6 +215,7 @@ def _source(
     total = inside.sum()
     rows, columns = np.indices(mask.box.shape)
     noise = np.sqrt((detection.sigma[mask.box.slices][mask.pixels] ** 2).sum())
+    frame = Box.of_shape(detection.image.shape)
     return Source(
         y,
         x,
@@ -230,6 +229,7 @@ def _source(
         fit.flux,
         float(total / noise) if noise > 0 else float("nan"),
         fit.kind,
+        flags.of_fit(mask, n_blended, fit.flux, converged, box, frame),
     )
 
 
@@ -274,11 +274,15 @@ def _attributes(
     classes: Classes,
     k: int,
     config: LabelConfig,
+    residual: NDArray[np.float32],
 ) -> dict[str, Any]:
     assert source.mask is not None
     ra, dec = coadd.world(*source.centre)
     values = magnitudes(source.flux, coadd.zeropoints)
     matched = classes.catalog_index[k] >= 0
+    told = source.fit_flags | flags.of_pixels(
+        coadd, source.mask, (source.y, source.x), core, residual
+    )
     return {
         "ra": round(float(ra[0]), 7),  # 1e-7 deg is 0.4 mas
         "dec": round(float(dec[0]), 7),
@@ -287,20 +291,6 @@ def _attributes(
         "object_id": str(classes.object_id[k]) if matched else None,
         "class_source": config.classify.scheme if matched else None,
         "n_blended": source.n_blended,
-        "flags": _flags(coadd, source, core),
+        "flags": flags.decode(flags.encode(told)),
+        "flag_bits": flags.encode(told),
     }
-
-
-def _flags(coadd: Coadd, source: Source, core: Box) -> list[str]:
-    """Names from `FLAGS`, in its order."""
-    assert source.mask is not None
-    box, pixels = source.mask.box, source.mask.pixels
-    at_edge = box.y0 <= core.y0 or box.x0 <= core.x0 or box.y1 >= core.y1 or box.x1 >= core.x1
-    part = (slice(None), *box.slices)
-    is_set = {
-        "edge": at_edge,
-        "peak_outside": not core.contains(source.y, source.x),
-        "saturated": bool((coadd.plane("SAT")[part] & pixels).any()),
-        "no_data": bool((~coadd.valid[part] & pixels).any()),
-    }
-    return [name for name in FLAGS if is_set[name]]

@@ -22,7 +22,7 @@ from astropy.io import fits
 from tqdm import tqdm
 
 import astrolabel
-from astrolabel import coco, preview, psf, readers
+from astrolabel import coco, flags, preview, psf, readers
 from astrolabel.catalogs import Catalog
 from astrolabel.classify import categories
 from astrolabel.coadd import Coadd
@@ -31,7 +31,7 @@ from astrolabel.deblend import make_deblender
 from astrolabel.errors import AstrolabelError, InputError, OutputError
 from astrolabel.export import write_croissant
 from astrolabel.files import atomic_path
-from astrolabel.label import FLAGS, TileLabels, label_tile
+from astrolabel.label import TileLabels, label_tile
 from astrolabel.overlaps import owned
 from astrolabel.parquet import write_parquet
 from astrolabel.plan import Task, plan
@@ -327,7 +327,7 @@ def _info(
         "config_hash": config.digest(),
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
         "inputs": [{"file": n, "sha256": digest} for n, digest in sorted(inputs.items())],
-        "flags": dict(FLAGS),
+        "flags": flags.described(),
         "tiles": [{"name": s["name"], "state": s["state"], "notes": s["notes"]} for s in shards],
         "sources": counts,
     }
