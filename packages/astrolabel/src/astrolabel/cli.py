@@ -11,12 +11,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from astrolabel import __version__, coco
 from astrolabel.config import LabelConfig, preset
 from astrolabel.errors import AstrolabelError, InputError
 from astrolabel.validate import validate
+
+if TYPE_CHECKING:
+    from astrolabel.manifest import Manifest
 
 EXAMPLES = {
     "simulate": """
@@ -38,6 +41,17 @@ examples:
     astrolabel make-coco --manifest data_manifests/demo.yaml --root sky --out labels
 
 The run can be stopped and started again with the same words: finished tiles are kept.
+""",
+    "manifest": """
+examples:
+  what of a dataset is there, missing or wrong:
+    astrolabel manifest check data_manifests/hsc_dr3_udcosmos_test.yaml --root /data/hsc
+  fetch what is missing (an HSC account in HSC_SSP_CAS_USER and HSC_SSP_CAS_PASSWORD, or netrc):
+    astrolabel manifest fetch data_manifests/hsc_dr3_udcosmos_test.yaml --root /data/hsc
+  fetch and label:
+    astrolabel manifest build data_manifests/hsc_dr3_udcosmos_test.yaml --root /data/hsc --jobs 8
+
+Each can be stopped and started again with the same words. docs/manifests.md has it all.
 """,
     "validate": """
 example:
@@ -90,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_simulate(command("simulate", "simulate coadds, catalogs and their true labels"))
     _add_make_coco(command("make-coco", "label coadds: detect, deblend, mask, classify"))
+    _add_manifest(command("manifest", "check, fetch or build a dataset described in one file"))
     one = command("validate", "check a COCO file: ids, boxes, masks, areas, images")
     one.add_argument("coco", type=Path, metavar="COCO.json")
     one.set_defaults(run=_validate)
@@ -158,11 +173,12 @@ def _add_make_coco(one: argparse.ArgumentParser) -> None:
         choices=("hsc", "hst"),
         help="hsc: extendedness; hst: mu_class of the ACS catalog (default: one class)",
     )
-    group.add_argument(
-        "--keep-unmatched",
-        action="store_true",
-        help="keep sources without a class as ignore regions (iscrowd 1)",
-    )
+    _add_how(one)
+    one.set_defaults(run=_make_coco)
+
+
+def _add_how(one: argparse.ArgumentParser) -> None:
+    """The options of whatever labels coadds."""
     group = one.add_argument_group("how")
     group.add_argument(
         "--preset", choices=("default", "paper"), help="paper: the published recipe to the letter"
@@ -184,11 +200,39 @@ def _add_make_coco(one: argparse.ArgumentParser) -> None:
         choices=("resolve", "keep"),
         help="where coadds overlap, label each source in one of them (default), or in each",
     )
+    group.add_argument(
+        "--keep-unmatched",
+        action="store_true",
+        help="keep sources without a class as ignore regions (iscrowd 1)",
+    )
     group = one.add_argument_group("output")
-    group.add_argument("--out", type=Path, help="folder (needed without --manifest)")
+    group.add_argument("--out", type=Path, help="folder (default: a manifest's name)")
     group.add_argument("--jobs", type=int, default=1, help="worker processes; -1: all cores")
     group.add_argument("--quiet", action="store_true", help="no progress bar")
-    one.set_defaults(run=_make_coco)
+
+
+def _add_manifest(one: argparse.ArgumentParser) -> None:
+    actions = one.add_subparsers(required=True, metavar="ACTION")
+    for name, run, what in (
+        ("check", _manifest_check, "say what is there, missing or wrong; exit code 2 if anything"),
+        ("fetch", _manifest_fetch, "download what is missing, verify the rest"),
+        ("build", _manifest_build, "fetch, then label"),
+    ):
+        action = actions.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".")
+        action.add_argument("manifest", type=Path, metavar="FILE", help="the manifest")
+        action.add_argument("--root", type=Path, help="folder of its files (default: as it says)")
+        if name != "check":
+            action.add_argument(
+                "--parallel", type=int, default=4, metavar="N", help="downloads at once (default 4)"
+            )
+        if name == "build":
+            action.add_argument(
+                "--no-fetch", action="store_true", help="label what is there; missing is an error"
+            )
+            _add_how(action)
+        else:
+            action.add_argument("--quiet", action="store_true", help="no progress bar")
+        action.set_defaults(run=run)
 
 
 def _add_export(one: argparse.ArgumentParser) -> None:
@@ -223,7 +267,7 @@ def _simulate(options: argparse.Namespace) -> int:
 
 def _make_coco(options: argparse.Namespace) -> int:
     from astrolabel.catalogs import read_catalog
-    from astrolabel.manifest import read_manifest, request
+    from astrolabel.manifest import read_manifest
     from astrolabel.pipeline import make_coco
     from astrolabel.readers.find import Inputs, find_coadds
 
@@ -232,49 +276,105 @@ def _make_coco(options: argparse.Namespace) -> int:
             raise InputError(
                 "--manifest names the input already", remedy="leave out INPUT, --band, --catalog"
             )
-        asked = request(read_manifest(options.manifest), options.root)
-        inputs, base, catalog_path = asked.inputs, asked.config, asked.catalog
-        out = options.out or Path(asked.name)
-        if options.preset:
-            base = replace(preset(options.preset), classify=base.classify)
-    else:
-        if options.out is None:
-            raise InputError("no --out", remedy="say where the labels go: --out FOLDER")
-        if (options.catalog is None) != (options.scheme is None):
-            raise InputError(
-                "--catalog and --scheme go together",
-                remedy="give both for classes, or neither for the one class `source`",
-            )
-        inputs = Inputs(
-            paths=tuple(options.inputs),
-            bands=tuple(options.bands.split(",")) if options.bands else (),
-            band_files=tuple(
-                (tuple(n.split(",")), Path(f)) for n, f in _pairs("--band", options.band, False)
-            ),
-            variance=_paths("--variance", options.variance),
-            mask=_paths("--mask", options.mask),
-            psf=_paths("--psf", options.psf),
-            zeropoints=_numbers("--zeropoint", options.zeropoint),
+        return _build(read_manifest(options.manifest), options)
+    if options.out is None:
+        raise InputError("no --out", remedy="say where the labels go: --out FOLDER")
+    if (options.catalog is None) != (options.scheme is None):
+        raise InputError(
+            "--catalog and --scheme go together",
+            remedy="give both for classes, or neither for the one class `source`",
         )
-        base = preset(options.preset or "default")
-        base = replace(base, classify=replace(base.classify, scheme=options.scheme or "none"))
-        out, catalog_path = options.out, options.catalog
+    inputs = Inputs(
+        paths=tuple(options.inputs),
+        bands=tuple(options.bands.split(",")) if options.bands else (),
+        band_files=tuple(
+            (tuple(n.split(",")), Path(f)) for n, f in _pairs("--band", options.band, False)
+        ),
+        variance=_paths("--variance", options.variance),
+        mask=_paths("--mask", options.mask),
+        psf=_paths("--psf", options.psf),
+        zeropoints=_numbers("--zeropoint", options.zeropoint),
+    )
+    base = preset(options.preset or "default")
+    base = replace(base, classify=replace(base.classify, scheme=options.scheme or "none"))
     config = _overridden(base, options)
     problems: list[InputError] = []
     coadds = find_coadds(inputs, problems)
     if not coadds:
         raise problems[0]
     catalog = None
-    if catalog_path is not None:
+    if options.catalog is not None:
         band = config.classify.magnitude_band
-        read = read_catalog(catalog_path, config.classify.scheme, magnitude_band=band)
-        catalog = (read, catalog_path)
-    result = make_coco(coadds, config, out, catalog, options.jobs, progress=not options.quiet)
-    print(result.summary())
-    lines = [str(problem) for problem in problems] + list(result.problems)
-    for line in lines:
+        read = read_catalog(options.catalog, config.classify.scheme, magnitude_band=band)
+        catalog = (read, options.catalog)
+    result = make_coco(
+        coadds, config, options.out, catalog, options.jobs, progress=not options.quiet
+    )
+    return _told(result.summary(), (*map(str, problems), *result.problems))
+
+
+def _told(summary: str, problems: Sequence[str]) -> int:
+    print(summary)
+    for line in problems:
         print(f"astrolabel: {line}", file=sys.stderr)
-    return 2 if lines else 0
+    return 2 if problems else 0
+
+
+def _build(manifest: Manifest, options: argparse.Namespace) -> int:
+    """Label the files of a manifest; the end of ``make-coco --manifest`` and ``build``."""
+    from astrolabel.manifest_build import build
+
+    base = manifest.config()
+    if options.preset:
+        base = replace(preset(options.preset), classify=base.classify)
+    result, problems = build(
+        manifest,
+        manifest.folder(options.root),
+        options.out or Path(manifest.name),
+        config=_overridden(base, options),
+        jobs=options.jobs,
+        progress=not options.quiet,
+    )
+    return _told(result.summary(), problems)
+
+
+def _manifest_check(options: argparse.Namespace) -> int:
+    from astrolabel.manifest import read_manifest
+    from astrolabel.manifest_files import survey_states, table
+
+    manifest = read_manifest(options.manifest)
+    folder = manifest.folder(options.root)
+    states = survey_states(manifest, folder)
+    print(f"{options.manifest}: sound; its files in {folder}:")
+    print(table(states))
+    return 0 if all(state.state in ("ok", "new") for state in states) else 2
+
+
+def _manifest_fetch(options: argparse.Namespace) -> int:
+    from astrolabel.manifest import read_manifest
+
+    print(_fetch(read_manifest(options.manifest), options))
+    return 0
+
+
+def _manifest_build(options: argparse.Namespace) -> int:
+    from astrolabel.manifest import read_manifest
+
+    manifest = read_manifest(options.manifest)
+    if not options.no_fetch:
+        print(_fetch(manifest, options))
+    return _build(manifest, options)
+
+
+def _fetch(manifest: Manifest, options: argparse.Namespace) -> str:
+    from astrolabel.archive import fetch
+    from astrolabel.fetch_manners import Manners
+
+    if not 1 <= options.parallel <= 16:
+        raise InputError(f"--parallel {options.parallel}", remedy="give 1 to 16")
+    manners = Manners(parallel=options.parallel)
+    folder = manifest.folder(options.root)
+    return fetch(manifest, folder, manners=manners, progress=not options.quiet).summary()
 
 
 def _overridden(config: LabelConfig, options: argparse.Namespace) -> LabelConfig:

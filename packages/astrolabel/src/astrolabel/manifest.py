@@ -1,23 +1,98 @@
-"""Dataset manifests: which coadds, catalog and recipe make a dataset (``data_manifests/``).
+"""Dataset manifests: which coadds, catalogs and recipe make a dataset (``data_manifests/``).
 
-A manifest is a YAML file with the keys of `Manifest`; unknown keys are refused. Paths are
-relative to ``root``, which is relative to the manifest unless the command line moves it.
+A manifest is a YAML file with the keys of `Manifest`; docs/manifests.md explains them all.
+Paths are relative to ``root``, which is relative to the manifest unless the command line
+moves it. This module reads and checks manifests; `manifest_files` finds the files they
+name, `archive` fetches them.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from astrolabel.config import LabelConfig, preset
 from astrolabel.errors import InputError
-from astrolabel.readers.find import CALEXP, Inputs
+from astrolabel.manifest_keys import Keys, expand_patches, read_yaml
+from astrolabel.manifest_regions import Region, read_splits
 
-SCHEMA = 1
+SCHEMA = 2
+"""Version of the format. 1 had one catalog, coadds without patterns, no source, no splits."""
+
+SURVEYS = ("hsc", "fits")
+SCHEMES = ("none", "hsc", "hst")
+PLACEHOLDERS = ("band", "BAND", "tract", "patch")
+HSC_SERVER = "https://hsc-release.mtk.nao.ac.jp"
+
+KEYS = (
+    "schema", "name", "description", "survey", "bands", "root", "coadds", "catalogs", "scheme",
+    "preset", "tile_size", "cuts", "source", "splits",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Coadds:
+    """Which coadds.
+
+    Attributes
+    ----------
+    patches : by tract; empty where the pattern or `files` say it all.
+    pattern : file of one band, with {band}, {tract}, {patch} and, where there are no
+        patches, ``*`` for what tells coadds apart; empty for HSC's own names.
+    psfs : pattern of the PSF stamps' files; empty for none (HSC's are found beside the
+        coadds).
+    files : file by band, for a single coadd.
+    """
+
+    patches: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    pattern: str = ""
+    psfs: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CatalogEntry:
+    """One catalog: where it lies below the root, what it is, where it comes from.
+
+    Attributes
+    ----------
+    file : below the root.
+    scheme : ``hsc`` or ``hst``: its columns and the rule that makes classes of them.
+    query : file with the SQL that makes it, relative to the manifest; "" for none.
+    url : address it is downloaded from; "" for none.
+    """
+
+    file: str
+    scheme: str
+    query: str = ""
+    url: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where missing files come from.
+
+    Attributes
+    ----------
+    archive : ``hsc``: the HSC public data release's file tree, PSF picker and catalog
+        database; ``url``: any web server, files by pattern.
+    server : address that all others are below.
+    rerun : ``hsc``: name in the file tree and the PSF picker, ``pdr3_dud`` or ``pdr3_wide``.
+    release : ``hsc``: catalog database, such as ``pdr3-citus-columnar``.
+    coadds, psfs : ``url``: patterns below the server; "" fetches none.
+    fetch_psfs : ``hsc``: whether the PSF picker's stamps are fetched too.
+    """
+
+    archive: str
+    server: str
+    rerun: str = ""
+    release: str = ""
+    coadds: str = ""
+    psfs: str = ""
+    fetch_psfs: bool = False
 
 
 @dataclass(frozen=True)
@@ -26,31 +101,68 @@ class Manifest:
 
     Attributes
     ----------
-    schema : version of this format.
     name : of the dataset; the default output folder.
-    description : for people: where it is from, what it is for.
-    survey : ``hsc`` (coadds named by tract and patch) or ``fits`` (files named by band).
+    survey : ``hsc`` (coadds named by tract and patch) or ``fits`` (files by pattern).
     bands : in order, blue to red.
-    coadds : ``hsc``: patches by tract, ``{"9813": ["4,5", ...]}``; ``fits``: file by band.
+    coadds : which coadds.
+    description : for people: where it is from, what it is for.
     root : folder the files are in.
-    catalog : file with the classes; none gives the one class ``source``.
+    catalogs : every catalog; those of the class scheme give the classes.
     scheme : ``none``, ``hsc`` or ``hst``.
     preset : ``default`` or ``paper``.
     tile_size : pixels; the preset's where absent.
+    max_no_data, match_radius_arcsec, max_magnitude_difference, magnitude_band : the quality
+        cuts (see `config`); the preset's where absent.
+    source : where missing files come from, if anywhere.
+    splits : regions by split name.
+    path : the manifest's file.
     """
 
-    schema: int
     name: str
     survey: str
     bands: tuple[str, ...]
-    coadds: Mapping[str, Any]
+    coadds: Coadds
     description: str = ""
     root: str = "."
-    catalog: str | None = None
+    catalogs: tuple[CatalogEntry, ...] = ()
     scheme: str = "none"
     preset: str = "default"
     tile_size: int | None = None
+    max_no_data: float | None = None
+    match_radius_arcsec: float | None = None
+    max_magnitude_difference: float | None = None
+    magnitude_band: str | None = None
+    source: Source | None = None
+    splits: Mapping[str, tuple[Region, ...]] = field(default_factory=dict)
     path: Path = field(default=Path(), compare=False)
+
+    @property
+    def classes(self) -> CatalogEntry | None:
+        """The catalog that gives the classes; None for the one class ``source``."""
+        return next((c for c in self.catalogs if c.scheme == self.scheme), None)
+
+    def folder(self, moved: Path | None = None) -> Path:
+        """Where the files are: `moved`, or `root` beside the manifest."""
+        return moved if moved is not None else self.path.parent / self.root
+
+    def config(self) -> LabelConfig:
+        """The recipe: the preset with the manifest's own numbers."""
+        base = preset(self.preset)
+
+        def changed(part: Any, **values: Any) -> Any:
+            return replace(part, **{k: v for k, v in values.items() if v is not None})
+
+        return replace(
+            base,
+            tile=changed(base.tile, size=self.tile_size, max_no_data=self.max_no_data),
+            classify=changed(
+                base.classify,
+                scheme=self.scheme,
+                radius_arcsec=self.match_radius_arcsec,
+                max_magnitude_difference=self.max_magnitude_difference,
+                magnitude_band=self.magnitude_band,
+            ),
+        )
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -61,133 +173,212 @@ def read_manifest(path: Path) -> Manifest:
     InputError
         Naming the file, the key and what it should be.
     """
-    try:
-        values = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror})", file=path) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"not YAML ({str(error).splitlines()[0]})", file=path) from error
-    if not isinstance(values, dict):
-        raise InputError("not a mapping of keys to values", file=path)
-    known = [f.name for f in fields(Manifest) if f.name != "path"]
-    required = ("schema", "name", "survey", "bands", "coadds")
-    for key in values:
-        if key not in known:
-            raise InputError(
-                f"unknown key {key!r}", file=path, remedy=f"the keys are {', '.join(known)}"
-            )
-    for key in required:
+    values = read_yaml(path)
+    schema = values.get("schema")
+    if schema == 1:
+        values = _from_schema_1(path, values)
+    keys = Keys(path, "", values, KEYS)
+    for key in ("schema", "name", "survey", "bands", "coadds"):
         if key not in values:
             raise InputError(f"no {key!r}", file=path, remedy="add it")
-    if values["schema"] != SCHEMA:
-        raise InputError(f"schema {values['schema']!r}, but this version reads {SCHEMA}", file=path)
-    _check_types(path, values)
-    return Manifest(**{**values, "bands": tuple(values["bands"]), "path": path})
-
-
-def _check_types(path: Path, values: Mapping[str, Any]) -> None:
-    def refuse(key: str, wanted: str) -> None:
-        raise InputError(f"{key} is {values[key]!r}", file=path, remedy=f"give {wanted}")
-
-    for key in ("name", "description", "root", "preset"):
-        if key in values and not isinstance(values[key], str):
-            refuse(key, "a text")
-    if values["survey"] not in ("hsc", "fits"):
-        refuse("survey", "hsc or fits")
-    if values.get("scheme", "none") not in ("none", "hsc", "hst"):
-        refuse("scheme", "none, hsc or hst")
-    if values.get("scheme", "none") != "none" and not values.get("catalog"):
+    if schema not in (1, SCHEMA) or isinstance(schema, bool):
         raise InputError(
-            f"scheme {values['scheme']} without a catalog", file=path, remedy="add catalog: FILE"
+            f"schema {schema!r}, but this version reads 1 and {SCHEMA}",
+            file=path,
+            remedy="use the version of astrolabel that it was written for",
         )
-    if values.get("tile_size") is not None and not isinstance(values["tile_size"], int):
-        refuse("tile_size", "a number of pixels")
-    bands = values["bands"]
-    if not isinstance(bands, list) or not bands or not all(isinstance(b, str) for b in bands):
-        refuse("bands", "a list such as [g, r, i]")
-    if not isinstance(values["coadds"], dict) or not values["coadds"]:
-        refuse("coadds", "a mapping")
-    for key, value in values["coadds"].items():
-        if values["survey"] == "hsc" and not (
-            isinstance(value, list) and all(isinstance(v, str) for v in value)
-        ):
+    name = keys.text("name")
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+        keys.refuse("name", "letters, digits, _ . - (it names a folder)")
+    survey = keys.choice("survey", SURVEYS)
+    bands = keys.texts("bands", "a list of different names such as [g, r, i]")
+    coadds = _coadds(path, survey, bands, values["coadds"])
+    cuts = Keys(
+        path,
+        "cuts",
+        values.get("cuts", {}),
+        ("max_no_data", "match_radius_arcsec", "max_magnitude_difference", "magnitude_band"),
+    )
+    manifest = Manifest(
+        name=name,
+        survey=survey,
+        bands=bands,
+        coadds=coadds,
+        description=keys.text("description", ""),
+        root=keys.text("root", "."),
+        catalogs=_catalogs(path, values.get("catalogs", [])),
+        scheme=keys.choice("scheme", SCHEMES, "none"),
+        preset=keys.choice("preset", ("default", "paper"), "default"),
+        tile_size=keys.whole("tile_size", 16, 65536),
+        max_no_data=cuts.number("max_no_data", 0, 1),
+        match_radius_arcsec=cuts.number("match_radius_arcsec", 1e-3, 60),
+        max_magnitude_difference=cuts.number("max_magnitude_difference", 1e-3, 100),
+        magnitude_band=cuts.text("magnitude_band") if cuts.has("magnitude_band") else None,
+        source=_source(path, survey, coadds, values["source"]) if keys.has("source") else None,
+        splits=read_splits(path, values["splits"]) if keys.has("splits") else {},
+        path=path,
+    )
+    _check_whole(manifest)
+    return manifest
+
+
+def _from_schema_1(path: Path, old: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Schema 1 as schema 2: one catalog becomes a list, coadds say what they are by."""
+    for key in ("catalogs", "cuts", "source", "splits"):
+        if key in old:
+            raise InputError(f"schema 1 has no {key!r}", file=path, remedy="write schema: 2")
+    new = {key: value for key, value in old.items() if key != "catalog"}
+    if old.get("catalog") and old.get("scheme", "none") != "none":
+        new["catalogs"] = [{"file": old["catalog"], "scheme": old["scheme"]}]
+    if isinstance(old.get("coadds"), dict):
+        new["coadds"] = {"patches" if old.get("survey") == "hsc" else "files": old["coadds"]}
+    return new
+
+
+def _coadds(path: Path, survey: str, bands: tuple[str, ...], given: Any) -> Coadds:
+    keys = Keys(path, "coadds", given, ("patches", "pattern", "psfs", "files"))
+    patches = {}
+    if keys.has("patches"):
+        patches = expand_patches(path, "coadds.patches", keys.values["patches"])
+    pattern, psfs = keys.file("pattern", ""), keys.file("psfs", "")
+    files = {}
+    if keys.has("files"):
+        one = Keys(path, "coadds.files", keys.values["files"], bands)
+        files = {band: one.file(band) for band in bands}
+    if files and (patches or pattern):
+        raise InputError(
+            "coadds has files and patches or a pattern", file=path, remedy="give one or the other"
+        )
+    if survey == "hsc" and (not patches or pattern or psfs):
+        raise InputError(
+            "coadds of survey hsc are found by tract and patch",
+            file=path,
+            remedy="give coadds.patches alone, or survey: fits with a pattern",
+        )
+    if survey == "fits" and not (pattern or files):
+        raise InputError(
+            "coadds of survey fits need their files' names",
+            file=path,
+            remedy='give coadds.pattern: "{tract}-{patch}-{band}.fits", or coadds.files',
+        )
+    for key, text in (("pattern", pattern), ("psfs", psfs)):
+        if text and not (key == "psfs" and files):
+            _check_pattern(keys, key, text, bool(patches), several=len(bands) > 1)
+    return Coadds(patches, pattern, psfs, files)
+
+
+def _check_pattern(keys: Keys, key: str, text: str, patches: bool, several: bool) -> None:
+    """Braces that are known, and all that is needed to tell the files apart."""
+    used = set(re.findall(r"\{([^{}]*)\}", text))
+    if not used <= set(PLACEHOLDERS) or re.sub(r"\{[^{}]*\}", "", text).strip("{}") != re.sub(
+        r"\{[^{}]*\}", "", text
+    ):
+        keys.refuse(key, "a name with no braces but {band}, {BAND}, {tract}, {patch}")
+    if several and not used & {"band", "BAND"}:
+        keys.refuse(key, "a name with {band} in it, since there are several bands")
+    if patches != bool(used & {"tract", "patch"}) or (patches and "patch" not in used):
+        keys.refuse(
+            key,
+            "a name with {tract} and {patch} in it"
+            if patches
+            else "coadds.patches as well, since the name has {tract} or {patch} in it",
+        )
+
+
+def _catalogs(path: Path, given: Any) -> tuple[CatalogEntry, ...]:
+    if not isinstance(given, list):
+        raise InputError(
+            f"catalogs is {given!r}", file=path, remedy="give a list: [{file: a.fits, scheme: hsc}]"
+        )
+    found = []
+    for n, one in enumerate(given):
+        keys = Keys(path, f"catalogs[{n}]", one, ("file", "scheme", "query", "url"))
+        entry = CatalogEntry(
+            keys.file("file"),
+            keys.choice("scheme", SCHEMES[1:]),
+            keys.text("query", ""),
+            keys.url("url", ""),
+        )
+        if entry.query and entry.url:
             raise InputError(
-                f"the patches of tract {key} are {value!r}",
+                f"catalogs[{n}] has a query and an url", file=path, remedy="give one of them"
+            )
+        found.append(entry)
+    for entry in found:
+        for what in ("file", "scheme"):
+            if sum(getattr(c, what) == getattr(entry, what) for c in found) > 1:
+                raise InputError(
+                    f"two catalogs have the {what} {getattr(entry, what)}",
+                    file=path,
+                    remedy="leave one of them",
+                )
+    return tuple(found)
+
+
+def _source(path: Path, survey: str, coadds: Coadds, given: Any) -> Source:
+    kind = Keys(path, "source", given, ("archive", "server", "rerun", "release", "coadds", "psfs"))
+    archive = kind.choice("archive", ("hsc", "url"))
+    if archive == "hsc":
+        keys = Keys(path, "source", given, ("archive", "server", "rerun", "release", "psfs"))
+        if survey != "hsc":
+            keys.refuse("archive", f"url for coadds of survey {survey}")
+        return Source(
+            archive,
+            keys.url("server", HSC_SERVER).rstrip("/"),
+            rerun=keys.text("rerun", wanted="pdr3_dud or pdr3_wide"),
+            release=keys.text("release", "pdr3-citus-columnar"),
+            fetch_psfs=keys.truth("psfs", True),
+        )
+    keys = Keys(path, "source", given, ("archive", "server", "coadds", "psfs"))
+    found = Source(
+        archive,
+        keys.url("server").rstrip("/"),
+        coadds=keys.text("coadds", ""),
+        psfs=keys.text("psfs", ""),
+    )
+    starred = "*" in coadds.pattern
+    for key, text in (("coadds", found.coadds), ("psfs", found.psfs)):
+        if text and starred:
+            keys.refuse(key, "no name: coadds found by * cannot be fetched")
+        if text and not coadds.files:
+            _check_pattern(keys, key, text, bool(coadds.patches), several=True)
+    if found.psfs and survey != "hsc" and not coadds.psfs:
+        raise InputError(
+            "source.psfs without coadds.psfs", file=path, remedy="say what the PSFs are called"
+        )
+    return found
+
+
+def _check_whole(manifest: Manifest) -> None:
+    """What must fit together."""
+    path = manifest.path
+    if manifest.scheme != "none" and manifest.classes is None:
+        raise InputError(
+            f"scheme {manifest.scheme} without a catalog of that scheme",
+            file=path,
+            remedy=f"add catalogs: [{{file: FILE, scheme: {manifest.scheme}}}]",
+        )
+    for entry in manifest.catalogs:
+        if entry.query and (manifest.source is None or manifest.source.archive != "hsc"):
+            raise InputError(
+                f"the query of {entry.file} has no database to go to",
                 file=path,
-                remedy='give a list of texts such as ["4,5", "4,6"]',
+                remedy="add source: {archive: hsc, ...}",
             )
-        if values["survey"] == "fits" and not isinstance(value, str):
-            raise InputError(f"the file of band {key} is {value!r}", file=path)
-
-
-@dataclass(frozen=True)
-class Request:
-    """A manifest made ready for `make-coco`: what to read and how to label it."""
-
-    name: str
-    inputs: Inputs
-    config: LabelConfig
-    catalog: Path | None
-
-
-def request(manifest: Manifest, moved: Path | None = None) -> Request:
-    """What a manifest asks for, with its paths made whole.
-
-    Parameters
-    ----------
-    moved : folder of the files, where it is not the manifest's ``root``.
-
-    Raises
-    ------
-    InputError
-        For a coadd, band or catalog that is not there, all of them named.
-    """
-    root = moved if moved is not None else manifest.path.parent / manifest.root
-    inputs = _hsc(manifest, root) if manifest.survey == "hsc" else _fits(manifest, root)
-    base = preset(manifest.preset)
-    tile = base.tile
-    if manifest.tile_size is not None:
-        tile = replace(tile, size=manifest.tile_size)
-    config = replace(base, tile=tile, classify=replace(base.classify, scheme=manifest.scheme))
-    catalog = None
-    if manifest.scheme != "none" and manifest.catalog is not None:
-        catalog = root / manifest.catalog
-        if not catalog.exists():
+        if entry.query and not (path.parent / entry.query).is_file():
             raise InputError(
-                "the manifest's catalog is not there",
-                file=catalog,
-                remedy="fetch it, or say where the files are with --root",
+                f"the query {entry.query} is not there", file=path, remedy="put the SQL there"
             )
-    return Request(manifest.name, inputs, config, catalog)
-
-
-def _hsc(manifest: Manifest, root: Path) -> Inputs:
-    there: dict[tuple[str, str, str], Path] = {}
-    for file in sorted(root.rglob("calexp-*.fits*")) if root.is_dir() else ():
-        match = CALEXP.match(file.name)
-        if match is not None:
-            there[match["filter"][0].lower(), match["tract"], match["patch"]] = file
-    wanted = [
-        (band, str(tract), patch)
-        for tract, patches in manifest.coadds.items()
-        for patch in patches
-        for band in manifest.bands
-    ]
-    missing = [key for key in wanted if key not in there]
-    if missing:
-        names = ", ".join(f"calexp-HSC-{b.upper()}-{t}-{p}.fits" for b, t, p in missing[:3])
-        raise InputError(
-            f"{len(missing)} of the manifest's {len(wanted)} coadds are not there ({names}"
-            + (", ...)" if len(missing) > 3 else ")"),
-            file=root,
-            remedy="fetch them, or say where they are with --root",
-        )
-    return Inputs(paths=tuple(there[key] for key in wanted), bands=manifest.bands)
-
-
-def _fits(manifest: Manifest, root: Path) -> Inputs:
-    missing = [b for b in manifest.bands if b not in manifest.coadds]
-    if missing:
-        raise InputError(f"no file for the band {missing[0]} in coadds", file=manifest.path)
-    files = tuple(((b,), root / str(manifest.coadds[b])) for b in manifest.bands)
-    return Inputs(band_files=files, bands=manifest.bands)
+    for name, regions in manifest.splits.items():
+        for region in regions:
+            if region.kind != "patches":
+                continue
+            for tract, patches in region.value.items():
+                strange = [p for p in patches if p not in manifest.coadds.patches.get(tract, ())]
+                if strange:
+                    raise InputError(
+                        f"split {name} has tract {tract} patch {strange[0]}, which is not among "
+                        "the coadds",
+                        file=path,
+                        remedy="add it to coadds.patches or take it out of the split",
+                    )

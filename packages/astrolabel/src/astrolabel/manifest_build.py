@@ -1,0 +1,57 @@
+"""From a manifest to a dataset: verify, read the catalog, label."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from astrolabel.catalogs import read_catalog
+from astrolabel.config import LabelConfig
+from astrolabel.errors import InputError
+from astrolabel.manifest import Manifest
+from astrolabel.manifest_files import catalog_of, coadds_of, verify
+from astrolabel.pipeline import Result, make_coco
+
+
+def build(
+    manifest: Manifest,
+    folder: Path,
+    out: Path,
+    *,
+    config: LabelConfig | None = None,
+    jobs: int = 1,
+    progress: bool = True,
+) -> tuple[Result, tuple[str, ...]]:
+    """Label a manifest's coadds into ``out/coco.json``.
+
+    Nothing is written before every file is there and every recorded one is the same as
+    when it first came.
+
+    Parameters
+    ----------
+    folder : where the files are.
+    config : the recipe, where it is not the manifest's.
+
+    Returns
+    -------
+    The result, and one line for each coadd or tile that could not be labelled.
+
+    Raises
+    ------
+    InputError
+        For a file that is missing or wrong, or when not one coadd could be read.
+    OutputError
+        When `out` cannot be written.
+    """
+    config = manifest.config() if config is None else config
+    verify(manifest, folder)
+    problems: list[InputError] = []
+    coadds = coadds_of(manifest, folder, problems)
+    path = catalog_of(manifest, folder)
+    if not coadds:
+        raise problems[0]
+    catalog = None
+    if path is not None:
+        band = config.classify.magnitude_band
+        catalog = read_catalog(path, config.classify.scheme, magnitude_band=band), path
+    result = make_coco(coadds, config, out, catalog, jobs, progress)
+    return result, (*map(str, problems), *result.problems)
