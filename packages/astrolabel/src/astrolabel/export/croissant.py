@@ -119,7 +119,8 @@ def describe(coco_file: str | Path, doc: Mapping[str, Any]) -> dict[str, Any]:
         "@context": _context(),
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
-        "name": path.resolve().parent.name,
+        # Not the folder's name: the same labels are the same bytes wherever they are made.
+        "name": f"labels-{digest[:8]}",
         "description": text,
         "distribution": distribution,
         "recordSet": [_annotations(), _categories(doc), _pictures()],
