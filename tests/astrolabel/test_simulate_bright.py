@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from astrolabel import coco
 from astrolabel.cli import main
 from astrolabel.simulate import SimulateConfig, draw_bodies, draw_scene, simulate
 from astrolabel.simulate import survey as surveys
@@ -149,3 +150,7 @@ def test_command_adds_bright_objects(tmp_path, capsys):
     assert main(["simulate", str(tmp_path / "sky"), *arguments]) == 0
     plain = simulate(tmp_path / "plain", SimulateConfig(size=200, density_per_arcmin2=5, seed=0))
     assert f"{len(plain.scene.labelled) + 2} sources with a mask" in capsys.readouterr().out
+    truth = coco.read(tmp_path / "sky" / "truth.json")["annotations"]
+    assert [a["category_id"] for a in truth if a["attributes"]["bright"]] == [1, 2]
+    untouched = coco.read(plain.files["truth"])["annotations"]
+    assert not any("bright" in a["attributes"] for a in untouched)

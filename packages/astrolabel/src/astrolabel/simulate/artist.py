@@ -84,7 +84,8 @@ class Artist:
                 # The PSF spreads the profile: by the width of its core, in quadrature.
                 reach = max(reach, float(np.hypot(major, fwhm)))
         if body.glare is not None:
-            reach = max(reach, aureole_reach(body.flux, STAMP_EDGE_SIGMA * self.sky_sigma))
+            edges = STAMP_EDGE_SIGMA * self.sky_sigma
+            reach = max(reach, aureole_reach(body.glare, body.flux, edges))
         elif self._has_spikes(body):
             reach *= 1.6  # the spikes reach beyond the disc of the wings
         return min(int(np.ceil(reach)), MAX_STAMP_RADIUS_PX)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.random import Generator
 
 from astrolabel.simulate.disc import Structure
-from astrolabel.simulate.glare import Glare
+from astrolabel.simulate.glare import AUREOLE_ARCSEC, Glare
 from astrolabel.simulate.population import (
     GALAXY_COUNT_SLOPE,
     STAR_COUNT_SLOPE,
@@ -103,6 +103,7 @@ def _bright_star(rng: Generator, spec: SurveySpec, y: float, x: float) -> Body:
     glare = Glare(
         # The spider turns little between the exposures of one field.
         spike_angle_rad=float(rng.normal(np.pi / 4, 0.05)),
+        aureole_px=AUREOLE_ARCSEC / spec.pixel_scale_arcsec,
         beads=float(rng.uniform(0.1, 0.3)),
         bead_period_px=float(rng.uniform(8, 16)),
         bead_phase=float(rng.uniform(0, 2 * np.pi)),

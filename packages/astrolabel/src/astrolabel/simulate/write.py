@@ -160,6 +160,7 @@ def _attributes(scene: Scene, source: Source, ra: float, dec: float) -> dict[str
         "half_light_radius_arcsec": body.half_light_arcsec,
         "object_id": str(source.object_id),
         "class_source": "truth",
+        **({"bright": body.is_bright} if scene.config.bright else {}),
         "flags": [
             name
             for name, is_set in (
