@@ -196,6 +196,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("ETag", self.server.version)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Content-Type", "application/fits")
+        if self.path.endswith(".gz"):  # as Apache does
+            self.send_header("Content-Encoding", "x-gzip")
         self.end_headers()
         if cut >= 0:
             body, self.close_connection = body[:cut], True

@@ -1,6 +1,7 @@
 """Fetching a manifest's files from an archive: whole, verified, polite, and no secret told."""
 
 import base64
+import gzip
 import logging
 import os
 import signal
@@ -501,6 +502,26 @@ def test_files_of_any_web_server_come_by_pattern(hsc, tmp_path):
     get(path, tmp_path / "root")
     assert names(tmp_path / "root") == EVERYTHING
     assert not [r for r in hsc.asked if "authorization" in r.headers]
+
+
+def test_a_compressed_file_comes_as_it_is_sent(hsc, tmp_path):
+    hsc.account = False
+    packed = {}
+    for band, name in zip("gi", COADDS, strict=True):
+        packed[band] = gzip.compress(hsc.files[TREE.format(band.upper(), name)], mtime=0)
+        hsc.files[f"{band}.fits.gz"] = packed[band]
+    path = write(
+        tmp_path / "m", hsc, catalogs=[], scheme="none", survey="fits",
+        coadds={"pattern": "{band}.fits.gz"},
+        source={"archive": "url", "server": hsc.url, "coadds": "{band}.fits.gz"},
+    )  # fmt: skip
+    hsc.faults = [Fault("g.fits.gz", "cut", size=30_000)]
+    get(path, tmp_path / "root")
+    assert (tmp_path / "root" / "g.fits.gz").read_bytes() == packed["g"]
+    hsc.files["g.fits.gz"] = packed["g"][:-20]
+    path.with_name("small.lock.yaml").unlink()
+    with pytest.raises(InputError, match=r"g\.fits\.gz: is damaged or cut short"):
+        get(path, tmp_path / "second")
 
 
 def test_files_there_are_taken_in_hscs_own_tree_and_psfs_go_beside_them(dataset, hsc, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from fits_files import scene, write_calexp, write_plain
 
-from astrolabel import cli
+from astrolabel import cli, coco
 from astrolabel.errors import InputError
 from astrolabel.manifest import read_manifest
 from astrolabel.manifest_build import build
@@ -401,6 +401,19 @@ def test_missing_coadds_and_catalogs_are_named_and_nothing_is_written(tmp_path):
     with pytest.raises(InputError, match=r"forced\.fits: the manifest's catalog is not there"):
         build(manifest, tmp_path, out)
     assert not out.exists()
+
+
+def test_another_preset_keeps_the_manifests_own_numbers(tmp_path, capsys):
+    image, _ = scene()
+    for band in "gi":
+        write_calexp(tmp_path, band, image)
+    path = write(tmp_path, tile_size=200, cuts={"max_no_data": 0.2})
+    out = tmp_path / "out"
+    words = ("make-coco", "--manifest", path, "--preset", "paper", "--out", out, "--quiet")
+    assert cli.main([str(w) for w in words]) == 0
+    config = coco.read(out / "coco.json")["info"]["config"]
+    assert (config["preset"], config["detect"]["noise"]) == ("paper", "sep")
+    assert (config["tile"]["size"], config["tile"]["max_no_data"]) == (200, 0.2)
 
 
 def test_check_says_what_is_there_missing_and_wrong(tmp_path, capsys):

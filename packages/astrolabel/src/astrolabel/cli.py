@@ -324,14 +324,13 @@ def _build(manifest: Manifest, options: argparse.Namespace) -> int:
     """Label the files of a manifest; the end of ``make-coco --manifest`` and ``build``."""
     from astrolabel.manifest_build import build
 
-    base = manifest.config()
     if options.preset:
-        base = replace(preset(options.preset), classify=base.classify)
+        manifest = replace(manifest, preset=options.preset)
     result, problems = build(
         manifest,
         manifest.folder(options.root),
         options.out or Path(manifest.name),
-        config=_overridden(base, options),
+        config=_overridden(manifest.config(), options),
         jobs=options.jobs,
         progress=not options.quiet,
     )
@@ -344,7 +343,7 @@ def _manifest_check(options: argparse.Namespace) -> int:
 
     manifest = read_manifest(options.manifest)
     folder = manifest.folder(options.root)
-    states = survey_states(manifest, folder)
+    states = survey_states(manifest, folder, progress=not options.quiet)
     print(f"{options.manifest}: sound; its files in {folder}:")
     print(table(states))
     return 0 if all(state.state in ("ok", "new") for state in states) else 2

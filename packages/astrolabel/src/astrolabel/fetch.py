@@ -28,6 +28,7 @@ from astrolabel.fetch_manners import Manners, retry_after
 
 try:
     import requests
+    import urllib3
 except ImportError as error:  # an extra: labels are made without
     raise InputError(
         "fetching needs requests and filelock",
@@ -322,11 +323,12 @@ class Client:
         with part.open("r+b" if start else "wb") as file:
             file.seek(start)
             try:
-                for chunk in answer.iter_content(CHUNK):
+                # As it was sent: some servers call a file that is gzip itself encoded.
+                for chunk in answer.raw.stream(CHUNK, decode_content=False):
                     file.write(chunk)
                     if self.stop.is_set():
                         raise Stopped
-            except requests.exceptions.RequestException as problem:
+            except urllib3.exceptions.HTTPError as problem:
                 file.flush()
                 raise _TryAgain(
                     f"cut short after {file.tell()} of {total or '?'} bytes ({_reason(problem)})"

@@ -220,7 +220,7 @@ def state_of(manifest: Manifest, lock: Lock, wanted: Wanted, path: Path | None) 
     return State(wanted, "ok", path=path)
 
 
-def survey_states(manifest: Manifest, folder: Path) -> tuple[State, ...]:
+def survey_states(manifest: Manifest, folder: Path, *, progress: bool = False) -> tuple[State, ...]:
     """The state of every wanted file, in order."""
     lock, there = read_lock(manifest.path), located(manifest, folder)
     everything = wanted_files(manifest, folder)

@@ -6,7 +6,9 @@ as files first come, and belongs with the manifest: whoever has both gets the sa
 
 from __future__ import annotations
 
+import gzip
 import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,9 +100,18 @@ def check_content(path: Path) -> None:
 
 def _check_fits(path: Path) -> None:
     """Every HDU's data must lie inside the file: a short last block is a cut-short file."""
+    if path.name.lower().endswith(".gz"):
+        try:
+            with gzip.open(path) as stream:
+                while stream.read(2**20):  # to the checksum at the end
+                    pass
+        except (OSError, EOFError, zlib.error) as error:
+            raise InputError(
+                f"is damaged or cut short ({error})", file=path, remedy="fetch it again"
+            ) from error
     with open_fits(path) as hdus:
-        if path.name.endswith(".gz"):
-            len(hdus)  # reads to the end
+        if path.name.lower().endswith(".gz"):
+            len(hdus)  # walks to the last header
             return
         size = path.stat().st_size
         for hdu in hdus:
