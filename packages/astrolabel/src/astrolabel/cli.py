@@ -57,6 +57,18 @@ Each can be stopped and started again with the same words. docs/manifests.md has
 example:
   astrolabel validate labels/coco.json
 """,
+    "split": """
+examples:
+  by chance, in cells of the sky about as large as an image:
+    astrolabel split labels/coco.json --fractions train=0.8 val=0.1 test=0.1 --seed 7
+  a test field, everything else for training:
+    astrolabel split labels/coco.json --region test=circle:150.1,2.2,0.3 --out parts
+    astrolabel split labels/coco.json --region test=moc:6/28765-28767
+  the regions of a manifest:
+    astrolabel split labels/coco.json --manifest dataset.yaml
+  whether the parts of a dataset share images, sky or objects (exit code 2 if so):
+    astrolabel split --check train.json val.json test.json
+""",
     "export": """
 examples:
   astrolabel export labels/coco.json --to ds9            outlines to load over the coadd
@@ -112,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("coco", type=Path, metavar="COCO.json")
     one.add_argument("--out", type=Path, help="folder (default: preview beside the file)")
     one.set_defaults(run=_preview)
+    _add_split(command("split", "split labels into parts that share no sky"))
     _add_export(command("export", "write labels in the formats of other tools"))
     return parser
 
@@ -233,6 +246,32 @@ def _add_manifest(one: argparse.ArgumentParser) -> None:
         else:
             action.add_argument("--quiet", action="store_true", help="no progress bar")
         action.set_defaults(run=run)
+
+
+def _add_split(one: argparse.ArgumentParser) -> None:
+    one.add_argument("coco", nargs="+", type=Path, metavar="COCO.json", help="label files")
+    one.add_argument(
+        "--check", action="store_true", help="only look for what the files have in common"
+    )
+    how = one.add_mutually_exclusive_group()
+    how.add_argument(
+        "--fractions", nargs="+", metavar="PART=SHARE",
+        help="shares of HEALPix cells (default train=0.8 val=0.1 test=0.1)",
+    )  # fmt: skip
+    how.add_argument(
+        "--region", nargs="+", action="extend", metavar="PART=KIND:VALUE",
+        help="circle:RA,DEC,RADIUS in degrees; moc:ORDER/CELLS or moc:FILE.fits; patches:TRACT/X,Y; "
+        "coadds:PATTERN of image names",
+    )  # fmt: skip
+    how.add_argument("--manifest", type=Path, help="take the regions under its `splits`")
+    one.add_argument(
+        "--rest", default="train", metavar="PART",
+        help="the part of images in no region; `none` leaves them out (default train)",
+    )  # fmt: skip
+    one.add_argument("--order", type=int, help="HEALPix order of the cells (default: an image's)")
+    one.add_argument("--seed", type=int, default=0, help="another seed, other parts")
+    one.add_argument("--out", type=Path, help="folder (default: the first file's)")
+    one.set_defaults(run=_split)
 
 
 def _add_export(one: argparse.ArgumentParser) -> None:
@@ -444,4 +483,30 @@ def _export(options: argparse.Namespace) -> int:
 
     for path in export(options.coco, options.to, options.out):
         print(path)
+    return 0
+
+
+def _split(options: argparse.Namespace) -> int:
+    from astrolabel.split_files import leaks, read_regions, split_files
+
+    if options.check:
+        found = leaks(options.coco)
+        for line in found:
+            print(line)
+        print("no leaks" if not found else f"{len(found)} leaks")
+        return 2 if found else 0
+    regions = read_regions(options.region, options.manifest)
+    shares = None
+    if options.fractions:
+        shares = _numbers("--fractions", options.fractions)
+    written = split_files(
+        options.coco,
+        options.out or options.coco[0].parent,
+        regions=regions,
+        rest=None if options.rest == "none" else options.rest,
+        fractions=shares,
+        order=options.order,
+        seed=options.seed,
+    )
+    print(written.summary())
     return 0
