@@ -254,6 +254,17 @@ def test_files_are_joined_and_their_paths_followed(tmp_path):
     assert [s["file"] for s in sources] == ["coco.json", "coco.json"]
 
 
+def test_scenes_parted_by_name_may_have_one_sky(tmp_path):
+    tiles = [tile(f"{name}-{k}", 10.0, 0.0) for name in ("training", "test") for k in range(3)]
+    labels = {k: [label(10.0, 0.0)] for k in range(6)}
+    regions = {
+        "train": (Region("coadds", ("training-*",)),),
+        "test": (Region("coadds", ("test-*",)),),
+    }
+    result = written(tmp_path, document(tiles, labels), regions=regions, rest=None)
+    assert crowds(result) == {"train": [0] * 3, "test": [0] * 3}
+
+
 @pytest.mark.parametrize("kind", ["circle", "polygon", "healpix", "moc"])
 def test_regions_hold_what_they_should(kind):
     rng = np.random.default_rng(3)

@@ -260,8 +260,8 @@ def _add_split(one: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     how.add_argument(
         "--region", nargs="+", action="extend", metavar="PART=KIND:VALUE",
-        help="circle:RA,DEC,RADIUS in degrees; moc:ORDER/CELLS or moc:FILE.fits; patches:TRACT/X,Y; "
-        "coadds:PATTERN of image names",
+        help="circle:RA,DEC,RADIUS in degrees; moc:ORDER/CELLS or moc:FILE.fits; "
+        "patches:TRACT/X,Y; coadds:PATTERN of image names",
     )  # fmt: skip
     how.add_argument("--manifest", type=Path, help="take the regions under its `splits`")
     one.add_argument(

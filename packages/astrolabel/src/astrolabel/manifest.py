@@ -113,6 +113,7 @@ class Manifest:
     tile_size : pixels; the preset's where absent.
     max_no_data, match_radius_arcsec, max_magnitude_difference, magnitude_band : the quality
         cuts (see `config`); the preset's where absent.
+    overlaps : ``resolve`` or ``keep`` (see `config`); the preset's where absent.
     source : where missing files come from, if anywhere.
     splits : regions by split name.
     path : the manifest's file.
@@ -132,6 +133,7 @@ class Manifest:
     match_radius_arcsec: float | None = None
     max_magnitude_difference: float | None = None
     magnitude_band: str | None = None
+    overlaps: str | None = None
     source: Source | None = None
     splits: Mapping[str, tuple[Region, ...]] = field(default_factory=dict)
     path: Path = field(default=Path(), compare=False)
@@ -154,7 +156,12 @@ class Manifest:
 
         return replace(
             base,
-            tile=changed(base.tile, size=self.tile_size, max_no_data=self.max_no_data),
+            tile=changed(
+                base.tile,
+                size=self.tile_size,
+                max_no_data=self.max_no_data,
+                overlaps=self.overlaps,
+            ),
             classify=changed(
                 base.classify,
                 scheme=self.scheme,
@@ -197,7 +204,13 @@ def read_manifest(path: Path) -> Manifest:
         path,
         "cuts",
         values.get("cuts", {}),
-        ("max_no_data", "match_radius_arcsec", "max_magnitude_difference", "magnitude_band"),
+        (
+            "max_no_data",
+            "match_radius_arcsec",
+            "max_magnitude_difference",
+            "magnitude_band",
+            "overlaps",
+        ),
     )
     manifest = Manifest(
         name=name,
@@ -214,6 +227,7 @@ def read_manifest(path: Path) -> Manifest:
         match_radius_arcsec=cuts.number("match_radius_arcsec", 1e-3, 60),
         max_magnitude_difference=cuts.number("max_magnitude_difference", 1e-3, 100),
         magnitude_band=cuts.text("magnitude_band") if cuts.has("magnitude_band") else None,
+        overlaps=cuts.choice("overlaps", ("resolve", "keep")) if cuts.has("overlaps") else None,
         source=_source(path, survey, coadds, values["source"]) if keys.has("source") else None,
         splits=read_splits(path, values["splits"]) if keys.has("splits") else {},
         path=path,

@@ -10,6 +10,7 @@ from astrolabel.errors import InputError
 from astrolabel.manifest import Manifest
 from astrolabel.manifest_files import catalog_of, coadds_of, verify
 from astrolabel.pipeline import Result, make_coco
+from astrolabel.split_files import split_files
 
 
 def build(
@@ -21,7 +22,9 @@ def build(
     jobs: int = 1,
     progress: bool = True,
 ) -> tuple[Result, tuple[str, ...]]:
-    """Label a manifest's coadds into ``out/coco.json``.
+    """Label a manifest's coadds into ``out/coco.json``, and divide it by its splits.
+
+    With splits there is one file beside it for each, ``out/<split>.json``, and a map.
 
     Nothing is written before every file is there and every recorded one is the same as
     when it first came.
@@ -54,4 +57,10 @@ def build(
         band = config.classify.magnitude_band
         catalog = read_catalog(path, config.classify.scheme, magnitude_band=band), path
     result = make_coco(coadds, config, out, catalog, jobs, progress)
-    return result, (*map(str, problems), *result.problems)
+    found = [*map(str, problems), *result.problems]
+    if manifest.splits:
+        try:
+            split_files([result.coco], out, regions=manifest.splits, rest=None)
+        except InputError as error:  # the labels are whole without it
+            found.append(f"not split: {error}")
+    return result, tuple(found)

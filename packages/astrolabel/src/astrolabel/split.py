@@ -67,7 +67,7 @@ def by_regions(
 
     Parameters
     ----------
-    regions : by part.
+    regions : by part; of two that hold an image the later has it.
     rest : the part of images that are in no region; None leaves them out.
     """
     first = () if rest is None or rest in regions else (rest,)
@@ -75,19 +75,19 @@ def by_regions(
     part = np.full(len(places), -1)
     why: dict[int, str] = {}
     for k, one in enumerate(places):
-        inside = {name: fraction_inside(given, one) for name, given in regions.items()}
-        wholly = [name for name, f in inside.items() if f == 1]
-        partly = [name for name, f in inside.items() if 0 < f < 1]
-        if len(wholly) > 1:
-            why[k] = f"is in the regions of {' and '.join(wholly)}"
-        elif partly:
-            why[k] = f"lies on the border of {partly[0]}'s region"
-        elif wholly:
-            part[k] = parts.index(wholly[0])
-        elif rest is not None:
-            part[k] = parts.index(rest)
+        for name in reversed(list(regions)):
+            inside = fraction_inside(regions[name], one)
+            if inside == 1:
+                part[k] = parts.index(name)
+            elif inside > 0:
+                why[k] = f"lies on the border of {name}'s region"
+            if inside > 0:
+                break
         else:
-            why[k] = "is in no region"
+            if rest is not None:
+                part[k] = parts.index(rest)
+            else:
+                why[k] = "is in no region"
     return parts, part, why
 
 

@@ -83,7 +83,8 @@ def split_files(
 
     Parameters
     ----------
-    regions : of each part; or
+    regions : of each part. Where all are names of coadds (simulated scenes, whose WCS may
+        all be the same), nothing is compared on the sky. Or
     fractions : the share of each part, by HEALPix cells of `order` (by default the finest
         that an image fills).
     rest : the part of the images in none of the regions; None leaves them out.
@@ -108,7 +109,10 @@ def split_files(
         shares = fractions or {"train": 0.8, "val": 0.1, "test": 0.1}
         parts, part, why, order = by_cells(places, shares, order, seed)
         rule |= {"fractions": dict(shares), "healpix_order": order, "seed": seed}
-    split = separate(doc, parts, part, why, places)
+    if regions is not None and all(r.kind == "coadds" for g in regions.values() for r in g):
+        split = Split(parts, part, why, frozenset(), places)
+    else:
+        split = separate(doc, parts, part, why, places)
     for j, name in enumerate(parts):
         if not (split.part == j).any():
             raise InputError(
