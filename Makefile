@@ -30,6 +30,8 @@ run-demo:
 	$(MAKE_COCO) --root $(OUT)/sky/test --out $(OUT)/labels/test
 	$(LABEL) validate $(OUT)/labels/train/coco.json
 	$(LABEL) preview $(OUT)/labels/test/coco.json
+	$(LABEL) report $(OUT)/labels/test/coco.json --truth $(OUT)/sky/test/truth.json \
+	  --catalog $(OUT)/sky/test/catalog_hst.fits --scheme hst
 	rm -rf $(OUT)/model $(OUT)/untrained
 	@echo "--- one step with a learning rate of 1e-9: the model before training"
 	$(TRAIN) --out $(OUT)/untrained --steps 1 --lr 1e-9 --quiet
@@ -45,6 +47,7 @@ run-demo:
 	  --beside $(OUT)/evaluation/untrained/metrics.json
 	@echo
 	@echo "labels:      $(OUT)/labels/train/coco.json, $(OUT)/labels/test/coco.json"
+	@echo "trust them?  $(OUT)/labels/test/report.html"
 	@echo "pictures:    $(OUT)/labels/test/preview/index.html"
 	@echo "model:       $(OUT)/model/last.safetensors"
 	@echo "predictions: $(OUT)/predictions/model/predictions.json, catalog.fits and overlays/"

@@ -21,7 +21,9 @@ def run(*words):
     return cli.main([str(w) for w in words])
 
 
-@pytest.mark.parametrize("command", ["simulate", "make-coco", "manifest", "validate", "preview"])
+@pytest.mark.parametrize(
+    "command", ["simulate", "make-coco", "manifest", "validate", "preview", "report"]
+)
 def test_help_shows_an_example(command, capsys):
     with pytest.raises(SystemExit) as stop:
         run(command, "--help")

@@ -29,6 +29,8 @@ def test_the_demo_ends_in_labels_a_model_and_a_report(tmp_path):
     assert len(own) > 0.66 * len(truth["annotations"])
     assert {c["name"] for c in document["categories"]} == {"galaxy", "star"}
     assert (tmp_path / "labels/test/preview/index.html").exists()
+    report = json.loads((tmp_path / "labels/test/report.json").read_text())
+    assert report["verdict"]["completeness"] > 0.6
     assert (tmp_path / "model/last.safetensors").exists()
     metrics = json.loads((tmp_path / "evaluation/model/metrics.json").read_text())
     n_test = len(json.loads((tmp_path / "labels/test/coco.json").read_text())["annotations"])
@@ -36,5 +38,9 @@ def test_the_demo_ends_in_labels_a_model_and_a_report(tmp_path):
     assert "<html" in (tmp_path / "evaluation/model/report.html").read_text()[:200]
     # The trained model's numbers are printed beside the untrained one's.
     assert "this  untrained" in done.stdout
-    for named in ("labels/test/coco.json", "evaluation/model/report.html"):
+    for named in (
+        "labels/test/coco.json",
+        "labels/test/report.html",
+        "evaluation/model/report.html",
+    ):
         assert str(tmp_path / named) in done.stdout

@@ -19,6 +19,10 @@ TAKEN = "skipped:catalog object taken by a better match"
 IS_FAKE = "skipped:fake"
 NO_CLASS = "skipped:class unknown"
 NO_MAGNITUDE = "skipped:source has no magnitude"
+NO_OBJECT = "skipped:no catalog object within"
+NO_AGREEMENT = "skipped:no magnitude agrees within"
+UNMATCHED = (TAKEN, IS_FAKE, NO_CLASS, NO_MAGNITUDE, NO_OBJECT, NO_AGREEMENT)
+"""How the states begin of sources that have a mask and found no class in the catalog."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +122,7 @@ def classify(
             remedy="give coadds with a celestial WCS, or leave out the catalog",
         )
     pairs = _within(ra, dec, catalog, config.radius_arcsec)
-    state = np.full(len(ra), f"skipped:no catalog object within {config.radius_arcsec:g} arcsec")
+    state = np.full(len(ra), f"{NO_OBJECT} {config.radius_arcsec:g} arcsec")
     state = state.astype(object)
     if config.scheme == "hsc":
         allowed, cost = _hsc_candidates(pairs, magnitude, catalog, config, state)
@@ -191,9 +195,7 @@ def _hsc_candidates(
     difference = np.abs(mine - catalog.magnitudes[band][pairs.row])
     agrees = difference < config.max_magnitude_difference  # False where either is NaN
     known = catalog.label[pairs.row] != UNKNOWN
-    state[pairs.source] = (
-        f"skipped:no magnitude agrees within {config.max_magnitude_difference:g} mag"
-    )
+    state[pairs.source] = f"{NO_AGREEMENT} {config.max_magnitude_difference:g} mag"
     state[pairs.source[np.isnan(mine)]] = NO_MAGNITUDE
     state[pairs.source[agrees & ~known]] = NO_CLASS
     return pairs.where(agrees & known), difference[agrees & known]

@@ -75,6 +75,12 @@ examples:
   astrolabel export labels/coco.json --to parquet cvat
   astrolabel export labels/coco.parquet --to coco --out elsewhere
 """,
+    "report": """
+examples:
+  astrolabel report labels/coco.json
+  astrolabel report labels/coco.json --catalog forced.fits --scheme hsc
+  astrolabel report labels/coco.json --truth sky/truth.json --out report.html
+""",
     "preview": """
 example:
   astrolabel preview labels/coco.json --out labels/preview
@@ -126,7 +132,22 @@ def _parser() -> argparse.ArgumentParser:
     one.set_defaults(run=_preview)
     _add_split(command("split", "split labels into parts that share no sky"))
     _add_export(command("export", "write labels in the formats of other tools"))
+    _add_report(command("report", "one page that answers: can I trust these labels?"))
     return parser
+
+
+def _add_report(one: argparse.ArgumentParser) -> None:
+    one.add_argument("coco", type=Path, metavar="COCO.json")
+    one.add_argument("--catalog", type=Path, help="FITS, CSV or Parquet table to compare with")
+    one.add_argument("--scheme", choices=("hsc", "hst"), help="kind of the catalog")
+    one.add_argument("--truth", type=Path, help="truth.json of a simulated sky")
+    one.add_argument(
+        "--out",
+        type=Path,
+        help="page (default: report.html beside the file); its numbers go beside it as .json",
+    )
+    one.add_argument("--quiet", action="store_true", help="no progress bar")
+    one.set_defaults(run=_report)
 
 
 def _add_simulate(one: argparse.ArgumentParser) -> None:
@@ -509,4 +530,17 @@ def _split(options: argparse.Namespace) -> int:
         seed=options.seed,
     )
     print(written.summary())
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from astrolabel.report import measure, summary, write_report
+
+    if (options.catalog is None) != (options.scheme is None):
+        raise InputError("--catalog and --scheme go together", remedy="give both or neither")
+    catalog = None if options.catalog is None else (options.catalog, options.scheme)
+    measured = measure(options.coco, catalog, options.truth, progress=not options.quiet)
+    page, machine = write_report(measured, options.out or options.coco.parent / "report.html")
+    print(summary(measured))
+    print(f"{page} and {machine}")
     return 0

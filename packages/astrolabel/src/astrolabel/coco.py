@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,8 +117,13 @@ def merge(
     }
 
 
-def read_json(path: str | Path) -> Any:
+def read_json(path: str | Path, object_hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
     """What a JSON file holds.
+
+    Parameters
+    ----------
+    object_hook : takes each object when it has been read, and gives what to keep in its
+        place (see `json.loads`); so a large file can be read without being held.
 
     Raises
     ------
@@ -141,7 +146,7 @@ def read_json(path: str | Path) -> Any:
     if not text.strip():
         raise InputError("is empty", file=path, remedy="make it again")
     try:
-        return json.loads(text)
+        return json.loads(text, object_hook=object_hook)
     except json.JSONDecodeError as error:
         what = (
             "is cut off"
@@ -155,10 +160,14 @@ def read_json(path: str | Path) -> Any:
         ) from error
 
 
-def read(path: str | Path) -> Document:
+def read(path: str | Path, object_hook: Callable[[dict[str, Any]], Any] | None = None) -> Document:
     """A COCO document, its three lists present; `validate` checks what is in them.
 
     A file that ends in ``.parquet`` is read as `astrolabel.parquet` wrote it.
+
+    Parameters
+    ----------
+    object_hook : see `read_json`; a Parquet file does not go through it.
 
     Raises
     ------
@@ -167,7 +176,7 @@ def read(path: str | Path) -> Document:
     """
     if Path(path).suffix == ".parquet":
         return read_parquet(path)
-    doc = read_json(path)
+    doc = read_json(path, object_hook)
     needed = ("images", "annotations", "categories")
     if isinstance(doc, list):
         raise InputError(

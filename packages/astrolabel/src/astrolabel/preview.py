@@ -193,10 +193,10 @@ def draw_outlines(
     """
     height, width = picture.shape[:2]
     result = picture.repeat(scale, axis=0).repeat(scale, axis=1)
-    by_category = {key: _channels(colour) for key, colour in colours(categories).items()}
+    by_category = {key: channels(colour) for key, colour in colours(categories).items()}
     # Labels last, so that they are on top of ignore regions.
     for item in sorted(annotations, key=lambda item: -int(item.get("iscrowd", 0))):
-        mask, box = _mask(item["segmentation"], (height, width))
+        mask, box = mask_of(item["segmentation"], (height, width))
         if not mask.size:
             continue
         mask = np.pad(mask.repeat(scale, axis=0).repeat(scale, axis=1), 1)
@@ -208,18 +208,25 @@ def draw_outlines(
         ]  # a view: drawing on it draws on the result
         if item.get("iscrowd", 0):
             y, x = np.indices(edge.shape)
-            part[edge & ((x + y) % 4 < 2)] = _channels(IGNORED)
+            part[edge & ((x + y) % 4 < 2)] = channels(IGNORED)
         else:
-            part[edge] = by_category.get(item.get("category_id", 0), _channels(IGNORED))
+            part[edge] = by_category.get(item.get("category_id", 0), channels(IGNORED))
     return result
 
 
-def _channels(colour: str) -> tuple[int, int, int]:
+def channels(colour: str) -> tuple[int, int, int]:
+    """Red, green and blue of ``#rrggbb``."""
     return (int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16))
 
 
-def _mask(segmentation: Any, shape: tuple[int, int]) -> tuple[NDArray[np.bool_], Box]:
-    """The pixels of a mask in its tight box, and the box."""
+def mask_of(segmentation: Any, shape: tuple[int, int]) -> tuple[NDArray[np.bool_], Box]:
+    """The pixels of a COCO segmentation (RLE or polygons) in its tight box, and the box.
+
+    Raises
+    ------
+    ValueError
+        When it cannot be decoded or is of another image's size.
+    """
     if isinstance(segmentation, list):
         merged = coco_mask.merge(coco_mask.frPyObjects(segmentation, *shape))
         segmentation = {"size": list(shape), "counts": merged["counts"].decode("ascii")}

@@ -122,20 +122,33 @@ def iou(a: tuple[NDArray[np.bool_], Box], b: tuple[NDArray[np.bool_], Box]) -> f
     return shared / (int(a[0].sum()) + int(b[0].sum()) - shared)
 
 
-def compare(
+@dataclass(frozen=True, eq=False)
+class Paired:
+    """L labels matched with T truths.
+
+    Attributes
+    ----------
+    pairs : (P, 2) int64, rows of truth and labels.
+    found : (T,) bool: has a label.
+    real : (L,) bool: has a source, of any brightness.
+    iou : (P,) float64 of the masks; NaN where an edge cuts either.
+    """
+
+    pairs: NDArray[np.int64]
+    found: NDArray[np.bool_]
+    real: NDArray[np.bool_]
+    iou: NDArray[np.float64]
+
+
+def pair(
     labels: Instances, truth: Instances, injected: NDArray[np.float64] | None = None
-) -> Quality:
-    """How labels compare with the truth.
+) -> Paired:
+    """Match labels with the truth, one to one within `MATCH_RADIUS_PX`.
 
     Parameters
     ----------
     injected : (K, 2) positions of every source there is, also of those too faint for a
         mask: a label on one of these is not false. The truth's own where not given.
-
-    Notes
-    -----
-    What an image edge cuts may be matched, but is not counted: its centre is nowhere
-    known, and its cut mask agrees for free.
     """
     pairs = match(truth.centres, labels.centres, MATCH_RADIUS_PX)
     found = np.zeros(len(truth.centres), bool)
@@ -143,16 +156,37 @@ def compare(
     everything = truth.centres if injected is None else injected
     real = np.zeros(len(labels.centres), bool)
     real[match(everything, labels.centres, MATCH_RADIUS_PX)[:, 1]] = True
-    kept = [(i, j) for i, j in pairs if truth.whole[i] and labels.whole[j]]
-    values = np.array([iou(truth.masks[i], labels.masks[j]) for i, j in kept])
-    blended = np.array([truth.blended[i] for i, _ in kept], bool)
+    values = [
+        iou(truth.masks[i], labels.masks[j]) if truth.whole[i] and labels.whole[j] else np.nan
+        for i, j in pairs
+    ]
+    return Paired(pairs, found, real, np.array(values, np.float64))
+
+
+def compare(
+    labels: Instances, truth: Instances, injected: NDArray[np.float64] | None = None
+) -> Quality:
+    """How labels compare with the truth (see `pair`)."""
+    return summarise(pair(labels, truth, injected), labels, truth)
+
+
+def summarise(paired: Paired, labels: Instances, truth: Instances) -> Quality:
+    """The numbers of a match.
+
+    Notes
+    -----
+    What an image edge cuts may be matched, but is not counted: its centre is nowhere
+    known, and its cut mask agrees for free.
+    """
+    kept = np.isfinite(paired.iou)
+    blended, values = truth.blended[paired.pairs[kept, 0]], paired.iou[kept]
     return Quality(
         n_truth=int(truth.whole.sum()),
         n_blended=int((truth.blended & truth.whole).sum()),
         n_labels=int(labels.whole.sum()),
-        completeness=_mean(found[truth.whole]),
-        completeness_blended=_mean(found[truth.whole & truth.blended]),
-        purity=_mean(real[labels.whole]),
+        completeness=_mean(paired.found[truth.whole]),
+        completeness_blended=_mean(paired.found[truth.whole & truth.blended]),
+        purity=_mean(paired.real[labels.whole]),
         iou_isolated=_median(values[~blended]),
         iou_blended=_median(values[blended]),
     )

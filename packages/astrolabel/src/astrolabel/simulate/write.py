@@ -98,8 +98,17 @@ def truth_document(scene: Scene) -> dict[str, Any]:
         "mask": f"noiseless flux, summed over the bands, above {MASK_SIGMA:g} sky sigma of the sum",
         "threshold_counts": scene.threshold,
         "sky_sigma_counts": dict(zip(scene.spec.band_names, scene.sky_sigma, strict=True)),
+        "without_mask": _without_mask(scene),
     }
     return coco.merge(info, CATEGORIES, [shard])
+
+
+def _without_mask(scene: Scene) -> dict[str, list[float]]:
+    """Positions of the sources too faint for a mask: a label on one of them is not false."""
+    faint = [s.body for s in scene.sources if not s.has_mask]
+    y, x = np.array([b.y for b in faint]), np.array([b.x for b in faint])
+    ra, dec = scene.wcs.all_pix2world(x, y, 0) if faint else (y, x)
+    return {"ra": np.round(ra, 7).tolist(), "dec": np.round(dec, 7).tolist()}
 
 
 def _image_entry(scene: Scene) -> dict[str, Any]:

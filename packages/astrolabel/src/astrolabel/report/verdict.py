@@ -1,0 +1,186 @@
+"""The answer in a dozen lines, and what a reader must know before trusting it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from astrolabel.report import bins
+from astrolabel.report.measured import Measured
+
+DEPTH = 0.8
+"""Completeness that defines a depth: the paper judges its star samples near it (4.2)."""
+CHI2_EXCESS_SIGMA = 5.0
+"""A label's chi2 this many sigma of its own noise above 1 is a model that is wrong there:
+with n pixels of noise chi2 scatters by sqrt(2/n)."""
+OFFSET_ARCSEC = 0.1
+"""A median offset from the catalog beyond this is astrometry or a wrong convention: half a
+pixel of HSC is 0.084 arcsec."""
+WRONG_MODELS = 0.05
+"""Part of labels with a wrong model that a reader must be told of."""
+LOST_PER_LABEL = 0.05
+"""Groups of unexplained light per label that a reader must be told of."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One question and its answer.
+
+    Attributes
+    ----------
+    name : in the file of numbers.
+    question, measure : for people.
+    value : NaN where it is unknown.
+    text : the value as the page shows it, or what to give to have it.
+    ideal : what it would be were all well.
+    """
+
+    name: str
+    question: str
+    measure: str
+    value: float
+    text: str
+    ideal: str
+
+
+def verdict(m: Measured) -> list[Line]:
+    """The headline numbers; what needs a file that was not given says which."""
+    return [*_of_the_run(m), *_of_residuals(m), *_of_catalog(m), *_of_truth(m)]
+
+
+def _line(
+    name: str, question: str, measure: str, value: float, ideal: str, *,
+    form: str = "{:.1f} %", missing: str = "–",
+) -> Line:  # fmt: skip
+    shown = 100 * value if form.endswith("%") else value
+    text = form.format(shown) if math.isfinite(value) else missing
+    return Line(name, question, measure, value, text, ideal)
+
+
+def _part(number: float, of: float) -> float:
+    return number / of if of else math.nan
+
+
+def _of_the_run(m: Measured) -> list[Line]:
+    c = m.counts
+    failed = sum(n for state, n in c.detections.items() if state.startswith("failed"))
+    total = sum(c.detections.values())
+    tiles = c.tiles_by_kind
+    untold = "the file does not tell"
+    return [
+        _line("tiles_ok", "Is every tile labelled?", "tiles that are ok",
+              _part(tiles["ok"], sum(tiles.values())), "all but those without data",
+              missing=untold),
+        _line("detections_failed", "Did the deblender fail?", "detections that failed",
+              _part(failed, total), "0 %", form="{:.2f} %", missing=untold),
+    ]  # fmt: skip
+
+
+def wrong_models(m: Measured) -> float:
+    """Part of the labels whose chi2 noise alone does not explain; NaN without residuals."""
+    chi2, area = m.leftover.chi2[m.labels.own], m.labels.area[m.labels.own]
+    known = np.isfinite(chi2)
+    beyond = (chi2 - 1) * np.sqrt(area / 2) > CHI2_EXCESS_SIGMA
+    return _part(float((beyond & known).sum()), float(known.sum()))
+
+
+def _of_residuals(m: Measured) -> list[Line]:
+    left, missing = m.leftover, "needs residuals"
+    chi2 = left.chi2[m.labels.own]
+    chi2 = chi2[np.isfinite(chi2)]
+    lost = _part(left.groups_outside, m.counts.labels) if left.tiles else math.nan
+    return [
+        _line("chi2_median", "Do the models explain the pixels?", "median χ² per pixel of a label",
+              float(np.median(chi2)) if len(chi2) else math.nan, "1, or a little less",
+              form="{:.2f}", missing=missing),
+        _line("wrong_models", "", f"labels with χ² {CHI2_EXCESS_SIGMA:g} sigma above noise",
+              wrong_models(m), "0 %", missing=missing),
+        _line("groups_outside_per_label", "Is light left that has no label?",
+              "groups of pixels above 5 sigma outside masks, per label", lost, "0",
+              form="{:.3f}", missing=missing),
+    ]  # fmt: skip
+
+
+def _of_catalog(m: Measured) -> list[Line]:
+    found, missing = m.catalog, "needs --catalog"
+    rate = depth = offset = math.nan
+    if found is not None:
+        rate = _part(found.n_pairs, found.n_catalog)
+        offset = math.hypot(*found.offset_arcsec)
+        if found.catalog_rate is not None:
+            depth = bins.depth(found.catalog_rate, DEPTH)
+    return [
+        _line("catalog_rate", "Is what a catalog knows labelled?",
+              "catalog objects that have a label", rate, "100 % down to the labels' depth",
+              missing=missing),
+        _line("catalog_depth", "", f"{100 * DEPTH:.0f} % of them down to magnitude", depth,
+              "as deep as the images", form="{:.1f}",
+              missing=missing if found is None else "nowhere"),
+        _line("catalog_offset_arcsec", "Are positions right?", "median offset from the catalog",
+              offset, "0", form="{:.3f} arcsec", missing=missing),
+    ]  # fmt: skip
+
+
+def _of_truth(m: Measured) -> list[Line]:
+    missing = "needs --truth"
+    q = None if m.truth is None else m.truth.quality
+    fields = (
+        ("completeness", "Is everything labelled?", "completeness", "{:.1f} %", "100 %"),
+        ("completeness_blended", "", "completeness of blended sources", "{:.1f} %", "100 %"),
+        ("purity", "Is what is labelled real?", "purity", "{:.1f} %", "100 %"),
+        ("iou_isolated", "Are outlines right?", "median mask IoU, isolated", "{:.3f}", "1"),
+        ("iou_blended", "", "median mask IoU, blended", "{:.3f}", "1"),
+    )
+    lines = [
+        _line(name, question, f"{measure}, against the truth",
+              math.nan if q is None else float(getattr(q, name)), ideal, form=form,
+              missing=missing)
+        for name, question, measure, form, ideal in fields
+    ]  # fmt: skip
+    bias = {} if m.truth is None else m.truth.flux_bias
+    lines += [
+        _line(f"flux_bias_{group}", "Are fluxes right?" if group == "isolated" else "",
+              f"median flux excess of S/N > 20, {group}", bias.get(group, math.nan), "0 %",
+              form="{:+.1f} %", missing=missing)
+        for group in ("isolated", "blended")
+    ]  # fmt: skip
+    return lines
+
+
+def notes(m: Measured) -> list[str]:
+    """What a reader must know, in plain text."""
+    c, out = m.counts, []
+    tiles = c.tiles_by_kind
+    if tiles["failed"]:
+        out.append(f"{tiles['failed']:,} tiles failed; the table below says why. Run again.")
+    if c.labels == 0:
+        out.append("There is not one label that counts.")
+    wrong = wrong_models(m)
+    if wrong > WRONG_MODELS:
+        out.append(
+            f"{100 * wrong:.1f} % of the labels have a model that is wrong by more than noise. "
+            "Look at the worst below: bright and saturated sources may be forgiven, many faint "
+            "ones may not."
+        )
+    if m.leftover.tiles and m.leftover.groups_outside > LOST_PER_LABEL * max(c.labels, 1):
+        out.append(
+            f"{m.leftover.groups_outside:,} groups of pixels above 5 sigma lie outside every "
+            "mask: sources without a label, or light that a failed or dropped source left."
+        )
+    if m.catalog is not None and m.catalog.n_pairs:
+        offset = math.hypot(*m.catalog.offset_arcsec)
+        if offset > OFFSET_ARCSEC:
+            out.append(
+                f"The labels lie {offset:.2f} arcsec from the catalog in the median: the two "
+                "are not on one astrometric frame, or a pixel convention is mixed up."
+            )
+    if m.catalog is not None and not m.catalog.n_pairs:
+        out.append("Not one label has a catalog object: is the catalog of this sky?")
+    if m.truth is not None and not m.truth.complete_list:
+        out.append(
+            "The truth's file does not list sources too faint for a mask, so labels on them "
+            "count as false: purity is a lower limit. Simulate again for the whole list."
+        )
+    return out
