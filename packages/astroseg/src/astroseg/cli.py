@@ -39,6 +39,9 @@ examples:
     astroseg train train.json --val val.json --model tiny --out run --resume
   on four GPUs:
     torchrun --nproc-per-node 4 -m astroseg train train.json --model r101-fpn --out run
+  the model of any Detectron2 configuration file, trained by real Detectron2:
+    astroseg train train.json --config mask_rcnn_R_50_FPN_3x.yaml --engine detectron2 \\
+        --weights model_final_f10217.pkl --out run
   a list of Detectron2 records, whose image paths are another machine's:
     astroseg train records.json --images coadds/ --classes star,galaxy --model tiny --out run
 
@@ -136,7 +139,22 @@ def _add_train(one: argparse.ArgumentParser) -> None:
     d = TrainConfig()
     one.add_argument("train", type=Path, metavar="TRAIN.json", help="COCO file to learn from")
     one.add_argument("--val", type=Path, metavar="VAL.json", help="COCO file to choose by")
-    one.add_argument("--model", required=True, help="name from `astroseg models`")
+    what = one.add_mutually_exclusive_group(required=True)
+    absent = argparse.SUPPRESS  # a default that is given counts as not given
+    what.add_argument("--model", default=absent, help="name from `astroseg models`")
+    what.add_argument(
+        "--config",
+        default=absent,
+        metavar="FILE",
+        help="the model of a Detectron2 configuration, for --engine detectron2: a .yaml, or a "
+        "LazyConfig .py, which is a program and is RUN",
+    )
+    one.add_argument(
+        "--keep-limits",
+        action="store_true",
+        help="leave that file's limits of proposals and detections, which hide sources of "
+        "crowded fields, as they are",
+    )
     one.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run")
     one.add_argument(
         "--resume", action="store_true", help="go on where the run in --out was interrupted"

@@ -47,6 +47,11 @@ class TrainConfig:
     """Name in `astroseg.models.spec.MODELS`."""
     engine: str = "auto"
     """Library that trains it."""
+    config: str = ""
+    """Detectron2 configuration file that says the model, in the place of `model`."""
+    keep_limits: bool = False
+    """Leave that file's limits of proposals and detections as they are, which on pictures of
+    a few large objects hide nothing; else they are raised to the paper's."""
     weights: str = ""
     """Checkpoint to start from, or a name in `astroseg.pretrained.PRETRAINED`, which is
     downloaded once; empty starts from random weights, with group norm where

@@ -18,6 +18,8 @@ from astroseg.config import DataConfig, TrainConfig, to_dict
 from astroseg.contrast import CONTRASTS, PIXEL_STATISTICS
 from astroseg.dataset import Dataset, check_same_classes, read_dataset
 from astroseg.engines.base import Engine
+from astroseg.engines.detectron2_file import read_config
+from astroseg.engines.detectron2_override import changes, config_spec, frozen_norms, with_pixels
 from astroseg.errors import InputError
 from astroseg.loader import (
     Samples,
@@ -100,6 +102,12 @@ def prepare(
     InputError
         For anything that would make the run fail later.
     """
+    if config.config and engine.name != "detectron2":
+        raise InputError(
+            f"--config is for engine detectron2, not {engine.name}",
+            file=config.config,
+            remedy="use --engine detectron2, or --model",
+        )
     schedule = _schedule(config)
     dataset, validation = _datasets(train, val, config.data)
     config = dataclasses.replace(config, data=_resolved(config.data, dataset))
@@ -108,7 +116,8 @@ def prepare(
     weights = None
     if config.weights:
         trusted = config.weights_sha256
-        weights = weights_file(config.weights, config.model, trusted=trusted, quiet=quiet)
+        model = "" if config.config else config.model  # what it must fit is not known by name
+        weights = weights_file(config.weights, model, trusted=trusted, quiet=quiet)
     spec = training_spec(config, channels, dataset.classes, weights)
     lengths = stage_steps(schedule, len(dataset))
     stream = Stream(
@@ -144,9 +153,13 @@ def prepare(
     )
 
 
+def _is_tiny(config: TrainConfig) -> bool:
+    return config.model == "tiny" and not config.config
+
+
 def _schedule(config: TrainConfig) -> Schedule:
     return override(
-        get_schedule(config.schedule or ("tiny" if config.model == "tiny" else "paper")),
+        get_schedule(config.schedule or ("tiny" if _is_tiny(config) else "paper")),
         epochs=config.epochs,
         steps=config.steps,
         batch=config.batch,
@@ -208,6 +221,8 @@ def training_spec(
     config: TrainConfig, channels: int, classes: tuple[str, ...], weights: Path | None = None
 ) -> ModelSpec:
     """The model to build: as its checkpoint `weights` has it, or able to train from scratch."""
+    if config.config:
+        return _configured_spec(config, channels, classes, weights)
     header = None if weights is None else read_header(weights)
     fields = dict(header.fields) if header is not None else {}
     deviation = fields.pop("pixel_std", None)
@@ -225,8 +240,31 @@ def training_spec(
     return dataclasses.replace(header.spec, **changes)
 
 
+def _configured_spec(
+    config: TrainConfig, channels: int, classes: tuple[str, ...], weights: Path | None
+) -> ModelSpec:
+    """The model of a Detectron2 configuration file."""
+    text, name = read_config(config.config), Path(config.config).stem
+    plain = config_spec(
+        text, name, channels=channels, classes=classes, keep_limits=config.keep_limits
+    )
+    if weights is None and frozen_norms(text):
+        raise InputError(
+            "its model has frozen batch norm, which diverges without pre-trained weights",
+            file=config.config,
+            remedy="give --weights, or set the norms in it to GN",
+        )
+    deviation = None if weights is None else read_header(weights).fields.get("pixel_std")
+    contrast = config.data.contrast
+    return with_pixels(plain, pixel_overrides(name, contrast, channels, deviation, plain.pixel_std))
+
+
 def pixel_overrides(
-    model: str, contrast: str, channels: int, deviation: tuple[float, ...] | None = None
+    model: str,
+    contrast: str,
+    channels: int,
+    deviation: tuple[float, ...] | None = None,
+    own: tuple[float, ...] | None = None,
 ) -> dict[str, Any]:
     """Fields of the spec that bring a contrast's values to what a network learns well from.
 
@@ -239,18 +277,21 @@ def pixel_overrides(
     ----------
     deviation : blue first, what the weights to start from want the 8-bit pictures divided
         by, where that is not the model's own.
+    own : the model's own, where it is none of this program's.
     """
+    tiny = model == "tiny" and own is None
     if contrast == "none":
-        if model != "tiny":
+        if not tiny:
             if deviation is None:
                 return {}
             return {"pixel_std": deviation if channels == 3 else sum(deviation) / 3}
         return {"pixel_mean": 127.5, "pixel_std": ZOO_DEVIATION}
     mean, std = PIXEL_STATISTICS[contrast]
-    if model == "tiny":
+    if tiny:
         return {"pixel_mean": mean, "pixel_std": std}
-    plain = model_spec(model, channels=channels, classes=("object",))
-    unit = sum(deviation) / 3 if deviation is not None else sum(plain.pixel_std) / channels
+    if own is None:
+        own = model_spec(model, channels=channels, classes=("object",)).pixel_std
+    unit = sum(deviation) / 3 if deviation is not None else sum(own) / channels
     if not contrast.startswith("lupton"):
         unit *= std / ZOO_DEVIATION
     fields: dict[str, Any] = {"pixel_mean": mean, "pixel_std": unit}
@@ -287,6 +328,10 @@ def describe(plan: Plan, model: torch.nn.Module, device: torch.device) -> str:
         f"{plan.config.data.contrast}, engine {plan.engine.name} on {device}",
         f"schedule {plan.schedule.name}: {plan.steps} steps of {plan.schedule.batch} images",
     ]
+    if plan.spec.config:
+        lines.append(f"{plan.config.config} is built with other values than it has:")
+        lines += [f"  {line}" for line in changes(plan.spec)]
+        lines.append("its optimizer, schedule, data and weights are not used")
     return "\n".join(lines)
 
 

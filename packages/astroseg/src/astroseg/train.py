@@ -101,7 +101,8 @@ def train(
         )
     state = read_state(state_path) if resume else None
     device = choose_device(config.device)
-    engine = engine or get_engine(config.engine)
+    named = "detectron2" if config.config and config.engine == "auto" else config.engine
+    engine = engine or get_engine(named)
     with joined(device) as group:
         plan = prepare(
             Path(train_file),

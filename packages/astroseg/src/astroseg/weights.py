@@ -210,6 +210,7 @@ def place(
     file: str | Path,
     allow_missing: Sequence[str] = (),
     adapt_channels: bool = False,
+    first_convolution: str = "",
 ) -> LoadReport:
     """Copy a checkpoint's tensors into a model and say where each went.
 
@@ -218,6 +219,7 @@ def place(
     spec : of the model.
     allow_missing : patterns (as of a shell) of the names that may stay unplaced.
     adapt_channels : whether the first convolution may be spread over the model's channels.
+    first_convolution : name of its weights, where the spec does not say it.
 
     Raises
     ------
@@ -229,13 +231,14 @@ def place(
     tensors = _with_full_names(tensors, state)
     new: dict[str, torch.Tensor] = {}
     mismatched, adapted = [], []
+    first = first_convolution or spec.first_convolution
     for name in sorted(state.keys() & tensors.keys()):
         stored = tensors[name]
         if other_classes and matches(name, CLASS_HEADS):
             mismatched.append(name)
         elif stored.shape == state[name].shape:
             new[name] = stored
-        elif adapt_channels and name == spec.first_convolution and _spreads(stored, state[name]):
+        elif adapt_channels and name == first and _spreads(stored, state[name]):
             new[name] = spread_channels(stored, spec.channels)
             adapted.append(name)
         else:

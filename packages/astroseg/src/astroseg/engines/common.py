@@ -46,6 +46,7 @@ def load_weights(
     path: str | Path,
     allow_missing: Sequence[str],
     adapt_channels: bool,
+    first_convolution: str = "",
 ) -> LoadReport:
     """Place a checkpoint's weights in a model of that spec; see `astroseg.weights.place`."""
     tensors, header = read_checkpoint(path)
@@ -57,6 +58,7 @@ def load_weights(
         file=path,
         allow_missing=allow_missing,
         adapt_channels=adapt_channels,
+        first_convolution=first_convolution,
     )
 
 

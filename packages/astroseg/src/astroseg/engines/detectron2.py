@@ -24,6 +24,7 @@ from torchvision.ops import nms
 from astroseg.engines.base import Freeze
 from astroseg.engines.common import device_of, image_tensor, load_weights, parameter_groups
 from astroseg.engines.detectron2_config import refusals, settings
+from astroseg.engines.detectron2_file import bottom_up, build_config, entrance
 from astroseg.engines.detectron2_lazy import lazy
 from astroseg.engines.detectron2_library import (
     Library,
@@ -170,7 +171,7 @@ class Detectron2Engine:
     def param_groups(self, model: torch.nn.Module, freeze: Freeze) -> list[dict[str, Any]]:
         """Weights with and norms and biases without weight decay; sets requires_grad."""
         plain = _plain(model)
-        return parameter_groups(plain, freeze, plain.astroseg_spec.bottom_up)
+        return parameter_groups(plain, freeze, bottom_up(plain))
 
     def save(self, model: torch.nn.Module, path: str | Path, meta: Mapping[str, str]) -> None:
         """Write a checkpoint, atomically."""
@@ -188,7 +189,8 @@ class Detectron2Engine:
     ) -> LoadReport:
         """Place a checkpoint's weights in the model; see `astroseg.weights.place`."""
         plain = _plain(model)
-        return load_weights(plain, plain.astroseg_spec, path, allow_missing, adapt_channels)
+        first = f"{entrance(plain)[0]}.weight"
+        return load_weights(plain, plain.astroseg_spec, path, allow_missing, adapt_channels, first)
 
 
 class RleMasks:
@@ -217,6 +219,8 @@ class RleMasks:
 
 def _made(spec: ModelSpec, d2: Library) -> Any:
     """The model as Detectron2 makes it from either kind of its configurations."""
+    if spec.config:
+        return build_config(spec, d2)
     if spec.backbone == "resnet":
         config = d2.get_cfg()
         config.merge_from_list([part for item in settings(spec).items() for part in item])
@@ -296,15 +300,15 @@ def _detect(model: Any, image: torch.Tensor) -> Prediction:
     finally:
         heads.mask_on = True
     found = found[found.pred_boxes.nonempty()]
-    side = 2 * model.astroseg_spec.mask_pool
-    masks = [image.new_zeros(0, side, side)]
+    masks = []
     for start in range(0, len(found), MASK_CHUNK):
         [part] = heads.forward_with_given_boxes(features, [found[start : start + MASK_CHUNK]])
         masks.append(part.pred_masks[:, 0].float())
+    soft = torch.cat(masks) if masks else image.new_zeros(0, 1, 1)
     boxes = found.pred_boxes.tensor.float().cpu().numpy()
     return Prediction(
         boxes=boxes,
         scores=found.scores.float().cpu().numpy(),
         labels=found.pred_classes.cpu().numpy(),
-        masks=paste_masks(torch.cat(masks).cpu().numpy(), boxes, shape),
+        masks=paste_masks(soft.cpu().numpy(), boxes, shape),
     )

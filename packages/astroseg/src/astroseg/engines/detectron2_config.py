@@ -76,6 +76,8 @@ _KNOWN = frozenset(
 
 def refusals(spec: ModelSpec) -> list[str]:
     """What of a spec Detectron2's configurations cannot say, one clause each; empty: nothing."""
+    if spec.config:
+        return []  # it is a configuration
     if spec.backbone != "resnet":
         return detectron2_lazy.refusals(spec)
     found = _resnet_refusals(spec)

@@ -8,11 +8,15 @@ ways that change; neither is touched.
 from __future__ import annotations
 
 import importlib
+import importlib.resources
 import importlib.util
+import sys
+import types
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,7 +33,7 @@ REMEDY = f"install it by its own guide, {GUIDE}, or use --engine torchvision"
 
 # What differs between libraries of this name, and what the engine uses.
 _NEEDED = {
-    "config": ("get_cfg", "instantiate"),
+    "config": ("LazyConfig", "get_cfg", "instantiate"),
     "modeling": ("build_model",),
     "modeling.backbone": ("resnet",),
     "modeling.poolers": ("ROIPooler",),
@@ -46,6 +50,7 @@ class Library:
     """What the engine uses of Detectron2. It has no type information."""
 
     version: str
+    LazyConfig: Any
     get_cfg: Any
     instantiate: Any
     build_model: Any
@@ -108,6 +113,31 @@ def need_timm(model: str) -> None:
         ) from problem
 
 
+@contextmanager
+def zoo_resources() -> Iterator[None]:
+    """While a configuration is read that takes parts from Detectron2's model zoo.
+
+    The zoo finds its files by `pkg_resources`, which setuptools has no more from version 82;
+    the one function of it that is used stands in.
+    """
+    name = "pkg_resources"
+    if importlib.util.find_spec(name) is not None:
+        yield
+        return
+    stand_in: Any = types.ModuleType(name)
+    stand_in.resource_exists = lambda package, path: _resource(package, path).exists()
+    stand_in.resource_filename = lambda package, path: str(_resource(package, path))
+    sys.modules[name] = stand_in
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+
+
+def _resource(package: str, path: str) -> Path:
+    return Path(str(importlib.resources.files(package))) / path
+
+
 def _unusable(spec: Any, problem: Exception) -> InputError:
     place = spec.origin or ", ".join(spec.submodule_search_locations or ())
     own = getattr(problem, "name", None) or ""
@@ -165,18 +195,19 @@ def deformable_by_torchvision(d2: Library) -> Iterator[None]:
     make the layer at all where its own operators are not compiled. So it trains everywhere;
     weights and their names are the same.
     """
-    own = d2.resnet.DeformConv
-    d2.resnet.DeformConv = _DeformConv
+    own = d2.resnet.DeformConv, d2.resnet.ModulatedDeformConv
+    d2.resnet.DeformConv = d2.resnet.ModulatedDeformConv = _DeformConv
     try:
         yield
     finally:
-        d2.resnet.DeformConv = own
+        d2.resnet.DeformConv, d2.resnet.ModulatedDeformConv = own
 
 
 class _DeformConv(nn.Module):
     """The layer by Detectron2's arguments, names and start; the ReLU is its caller's.
 
-    ``others`` say what is always so there: 3x3, padded, without bias, one group of offsets.
+    ``others`` say what is always so there (3x3, padded, without bias) or what the offsets'
+    number says (their groups).
     """
 
     def __init__(
@@ -196,8 +227,13 @@ class _DeformConv(nn.Module):
         self.bias = None  # looked for when weights are started
         self.norm = nn.Identity() if norm is None else norm
 
-    def forward(self, x: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
-        """Convolve (N, C, H, W) at places shifted by (N, 18, H', W'), then norm."""
+    def forward(
+        self, x: torch.Tensor, offset: torch.Tensor, mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Convolve (N, C, H, W) at places shifted by (N, 18, H', W'), then norm.
+
+        The second version of it, "modulated", weighs what is read there: (N, 9, H', W').
+        """
         # In float32 also under mixed precision: a place must be finer than a bfloat16.
         with torch.autocast(x.device.type, enabled=False):
             found = deform_conv2d(
@@ -207,6 +243,7 @@ class _DeformConv(nn.Module):
                 stride=self.stride,
                 padding=self.dilation,
                 dilation=self.dilation,
+                mask=None if mask is None else mask.float(),
             )
         normed: torch.Tensor = self.norm(found.to(x.dtype))
         return normed

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from astroseg.engines.base import Freeze
 from astroseg.engines.common import device_of, image_tensor, load_weights, parameter_groups
+from astroseg.errors import InputError
 from astroseg.models.mask_rcnn import MaskRcnn
 from astroseg.models.mask_targets import TruthMasks
 from astroseg.models.pasting import paste_masks
@@ -33,15 +34,27 @@ class TorchvisionEngine:
         return None
 
     def refusal(self, spec: ModelSpec) -> str | None:
-        """None: it has every model."""
-        return None
+        """None: it has every model, but for those of Detectron2's configuration files."""
+        if not spec.config:
+            return None
+        return f"{spec.name} was made from a Detectron2 configuration file"
 
     def versions(self) -> dict[str, str]:
         """Of torch and torchvision."""
         return {"torch": str(torch.__version__), "torchvision": str(torchvision.__version__)}
 
     def build(self, spec: ModelSpec, seed: int | None = None) -> torch.nn.Module:
-        """A model with fresh weights, on the CPU, in training mode."""
+        """A model with fresh weights, on the CPU, in training mode.
+
+        Raises
+        ------
+        InputError : the model was made from a Detectron2 configuration file.
+        """
+        if (reason := self.refusal(spec)) is not None:
+            raise InputError(
+                f"engine torchvision cannot build this model: {reason}",
+                remedy="use --engine detectron2, where Detectron2 is installed",
+            )
         with torch.random.fork_rng(devices=[]):
             if seed is not None:
                 torch.manual_seed(seed)

@@ -137,6 +137,9 @@ class ModelSpec:
     reverse_channels : whether the network sees the channels last to first: images come red
         first, the model zoo's weights want blue first.
     pixel_mean, pixel_std : per channel as the network sees them, in the input's unit.
+    config : a user's Detectron2 configuration (`astroseg.engines.detectron2_override`), which
+        then says what is built in the place of the fields of the network above; "" for the
+        models of this program.
     """
 
     name: str
@@ -195,6 +198,7 @@ class ModelSpec:
     reverse_channels: bool = False
     pixel_mean: tuple[float, ...] = ()
     pixel_std: tuple[float, ...] = ()
+    config: str = ""
 
     def __post_init__(self) -> None:
         check(self)
@@ -272,7 +276,7 @@ class ModelSpec:
         or two images that fit a step: group norm, in the pyramid and mask head too, needs
         neither, nor does a transformer's layer norm.
         """
-        if self.norm in ("GN", "LN"):
+        if self.norm in ("GN", "LN") or self.config:
             return self
         return dataclasses.replace(self, norm="GN", head_norm="GN")
 
@@ -361,6 +365,8 @@ def structure_differences(stored: ModelSpec, wanted: ModelSpec) -> list[str]:
     for field in dataclasses.fields(ModelSpec):
         a, b = getattr(stored, field.name), getattr(wanted, field.name)
         pixels = field.name in _PIXELS and stored.channels != wanted.channels
-        if field.name not in NOT_STRUCTURE and not pixels and a != b:
+        if field.name == "config" and a != b:
+            found.append("it was made from another Detectron2 configuration file, or from none")
+        elif field.name not in NOT_STRUCTURE and not pixels and a != b:
             found.append(f"{field.name} is {a} in the file, {b} in the model")
     return found
