@@ -218,6 +218,7 @@ def test_model_and_config_exclude_each_other(capsys):
         "torch.nn.modules",
         "torch.nn.NoSuchLayer",
         "torch.nn",
+        ["torch.nn.Linear"],
         "astroseg.cli.main",
         "",
     ],

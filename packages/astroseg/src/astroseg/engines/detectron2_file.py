@@ -271,6 +271,7 @@ def find(name: str) -> Callable[..., Any]:
     ------
     InputError : there is none, or it is anything else: a name cannot lead anywhere.
     """
+    name = str(name)
     parts, found = name.split("."), None
     if any(name.startswith(f"{package}.") for package in _LAYERS):
         count = 2
