@@ -183,7 +183,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def _send(self, content: bytes, cut: int = -1) -> None:
         start = 0
         wanted = self.headers.get("Range", "")
-        if wanted and self.headers.get("If-Range") == self.server.version:
+        if wanted and self.headers.get("If-Range", self.server.version) == self.server.version:
             start = int(wanted.removeprefix("bytes=").rstrip("-"))
         if start and start >= len(content):
             self._answer(416, b"")

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
@@ -189,9 +188,10 @@ def test_a_file_that_changes_between_two_parts_is_never_mixed(dataset, hsc, tmp_
     hsc.faults = [Fault("calexp-HSC-G", "cut", size=50_000, times=1)]
     with pytest.raises(InputError, match="cut short"):
         get(dataset, tmp_path / "root", Manners(parallel=1, attempts=1))
-    # Same length, other content, other version: the part held is of no use.
+    # Same length, other pixels from the first on, other version: what is held is of no use.
     key = TREE.format("G", COADDS[0])
-    hsc.files[key] = hsc.files[TREE.format("I", COADDS[1])].replace(b"HSC-I", b"HSC-G")
+    old = hsc.files[key]
+    hsc.files[key] = old[:10_000] + bytes(b ^ 1 for b in old[10_000:60_000]) + old[60_000:]
     hsc.version = '"v2"'
     get(dataset, tmp_path / "root")
     assert (tmp_path / "root" / COADDS[0]).read_bytes() == hsc.files[key]
@@ -333,15 +333,15 @@ def test_a_file_changed_on_disk_is_told_and_never_used(dataset, hsc, tmp_path, c
     with (root / CATALOG).open("r+b") as file:
         file.seek(-1, os.SEEK_END)
         file.write(b"\1")
-    words = [str(w) for w in (dataset, "--root", root)]
-    for command in (["check"], ["fetch", "--quiet"], ["build", "--quiet", "--out", "no"],
-                    ["build", "--quiet", "--no-fetch", "--out", "no"]):  # fmt: skip
+    words, out = [str(w) for w in (dataset, "--root", root)], tmp_path / "out"
+    for command in (["check"], ["fetch", "--quiet"], ["build", "--quiet", "--out", str(out)],
+                    ["build", "--quiet", "--no-fetch", "--out", str(out)]):  # fmt: skip
         assert cli.main(["manifest", command[0], *words, *command[1:]]) == 2
         captured = capsys.readouterr()
         assert "forced.fits: is not the file that came first" in captured.out + captured.err
-    assert cli.main(["make-coco", "--manifest", *words, "--out", "no", "--quiet"]) == 2
+    assert cli.main(["make-coco", "--manifest", *words, "--out", str(out), "--quiet"]) == 2
     assert "is not the file that came first" in capsys.readouterr().err
-    assert not Path("no").exists()
+    assert not out.exists()
 
 
 def test_a_changed_query_is_told(dataset, hsc, tmp_path):

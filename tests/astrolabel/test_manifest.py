@@ -13,7 +13,7 @@ from astrolabel.errors import InputError
 from astrolabel.manifest import read_manifest
 from astrolabel.manifest_build import build
 from astrolabel.manifest_files import coadds_of, located, survey_states, table, wanted_files
-from astrolabel.manifest_lock import read_lock
+from astrolabel.manifest_lock import check_content, read_lock
 
 FOLDER = Path(__file__).parents[2] / "data_manifests"
 SHIPPED = sorted(p for p in FOLDER.glob("*.yaml") if not p.name.endswith(".lock.yaml"))
@@ -434,6 +434,15 @@ def test_check_says_what_is_there_missing_and_wrong(tmp_path, capsys):
     assert lines[6:] == ["missing: forced.fits"]
     write_calexp(tmp_path, "i", image)
     assert cli.main(["manifest", "check", str(write(tmp_path))]) == 0
+
+
+@pytest.mark.parametrize("cut", [1, 100, 2880, 3000, 50_000, 230_000])
+def test_a_fits_file_cut_anywhere_is_seen(tmp_path, cut):
+    whole = write_calexp(tmp_path, "g", scene()[0])
+    check_content(whole)
+    whole.write_bytes(whole.read_bytes()[:-cut])
+    with pytest.raises(InputError, match="not a readable FITS file"):
+        check_content(whole)
 
 
 def test_a_long_list_of_what_is_amiss_is_cut(tmp_path):

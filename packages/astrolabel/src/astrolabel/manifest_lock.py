@@ -23,6 +23,10 @@ from astrolabel.readers.layers import open_fits
 
 LOCK_SCHEMA = 1
 
+FITS_BLOCK = 2880
+"""Bytes; FITS files are whole blocks (FITS standard 4.0, section 3.1). A file that ends inside
+a header would else pass as one with fewer HDUs."""
+
 
 @dataclass(frozen=True)
 class Lock:
@@ -99,7 +103,7 @@ def check_content(path: Path) -> None:
 
 
 def _check_fits(path: Path) -> None:
-    """Every HDU's data must lie inside the file: a short last block is a cut-short file."""
+    """Every HDU must be whole: headers are read, and data must not end before they should."""
     if path.name.lower().endswith(".gz"):
         try:
             with gzip.open(path) as stream:
@@ -109,12 +113,11 @@ def _check_fits(path: Path) -> None:
             raise InputError(
                 f"is damaged or cut short ({error})", file=path, remedy="fetch it again"
             ) from error
+    elif path.stat().st_size % FITS_BLOCK:
+        raise InputError(
+            f"not a readable FITS file ({path.stat().st_size} bytes are no whole blocks)",
+            file=path,
+            remedy="it may be truncated; fetch it again",
+        )
     with open_fits(path) as hdus:
-        if path.name.lower().endswith(".gz"):
-            len(hdus)  # walks to the last header
-            return
-        size = path.stat().st_size
-        for hdu in hdus:
-            info = hdu.fileinfo()
-            if info["datLoc"] + info["datSpan"] > size:
-                raise InputError(f"is cut short ({size} bytes)", file=path, remedy="fetch it again")
+        len(hdus)  # walks to the last header; data that end before they should are an error
