@@ -37,6 +37,7 @@ from astrolabel.deblend import (
     make_deblender,
 )
 from astrolabel.deblend.adapt import Alone
+from astrolabel.deblend.scarlet2 import COUNTS, SIDES, next_size
 from astrolabel.errors import InputError
 
 REASONS = {
@@ -300,8 +301,8 @@ def test_any_pixels_end_in_states_and_finite_models_inside_the_cutout(deblender,
 
 
 def test_unknown_deblender_is_refused_with_the_known_names() -> None:
-    assert available_deblenders() == ("cmf", "scarlet")
-    with pytest.raises(InputError, match="cmf, scarlet"):
+    assert available_deblenders() == ("cmf", "scarlet", "scarlet2")
+    with pytest.raises(InputError, match="cmf, scarlet, scarlet2"):
         make_deblender(DeblendConfig(engine="scarlett"))
 
 
@@ -329,6 +330,24 @@ def test_the_other_project_called_scarlet_is_recognised(monkeypatch, tmp_path) -
     scarlet_is(monkeypatch, tmp_path, "print 'two'")
     with pytest.raises(InputError, match=r"cannot be imported.*pmelchior"):
         make_deblender(DeblendConfig(engine="scarlet"))
+
+
+def test_missing_scarlet2_is_explained_with_the_extra(monkeypatch, tmp_path) -> None:
+    monkeypatch.delitem(sys.modules, "scarlet2", raising=False)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    sys.path_importer_cache.clear()
+    with pytest.raises(InputError, match=r"not installed; pip install 'astrolabel\[scarlet2\]'"):
+        make_deblender(DeblendConfig(engine="scarlet2"))
+
+
+def test_blends_of_many_sizes_need_few_compilations() -> None:
+    assert [next_size(n, COUNTS) for n in (1, 3, 16, 17, 41, 65)] == [1, 4, 16, 40, 64, 88]
+    assert [next_size(n, SIDES) for n in (1, 49, 50, 300, 700)] == [49, 49, 81, 337, 721]
+    used = {
+        (next_size(s, SIDES), next_size(n, COUNTS)) for s in range(1, 301) for n in range(1, 41)
+    }
+    assert len(used) == 30
+    assert all(side % 2 for side, _ in used)
 
 
 @pytest.mark.parametrize(("version", "refused"), [("1.8.0", False), ("1.9.1", True), ("2.0", True)])

@@ -220,7 +220,7 @@ def _add_how(one: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--deblender",
         metavar="NAME",
-        help="cmf (default, built in) or scarlet (the authors' package; docs/deblenders.md)",
+        help="cmf (default, built in), or scarlet or scarlet2 where installed (docs/deblenders.md)",
     )
     group.add_argument(
         "--detection-image",

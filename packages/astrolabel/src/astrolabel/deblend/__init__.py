@@ -23,9 +23,15 @@ def _scarlet(config: DeblendConfig) -> Deblender:
     return ScarletDeblender(config)
 
 
+def _scarlet2(config: DeblendConfig) -> Deblender:
+    from astrolabel.deblend.scarlet2 import Scarlet2Deblender
+
+    return Scarlet2Deblender(config)
+
+
 # Each imports its library when it is asked for: those of others are slow to import, and
 # most users have none of them.
-_REGISTRY = {CMFDeblender.name: CMFDeblender, "scarlet": _scarlet}
+_REGISTRY = {CMFDeblender.name: CMFDeblender, "scarlet": _scarlet, "scarlet2": _scarlet2}
 
 
 def available_deblenders() -> tuple[str, ...]:
