@@ -323,3 +323,12 @@ def test_checkpoints_survive_and_take_other_numbers_of_channels(name, tmp_path):
     five = ENGINE.build(narrow(name, channels=5).for_scratch())
     report = ENGINE.load(five, path, adapt_channels=True)
     assert report.adapted == (f"{five.spec.bottom_up}stem.conv1.weight",)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_without_a_single_proposal_finds_nothing(name):
+    model = ENGINE.build(narrow(name), seed=0)
+    with torch.no_grad():  # what a network that diverged answers
+        model.proposal_generator.rpn_head.anchor_deltas.weight.fill_(float("nan"))
+    [found] = ENGINE.predict(model, [sample().image])
+    assert len(found.scores) == len(found.boxes) == len(found.masks) == 0

@@ -92,7 +92,7 @@ def decode(reference: torch.Tensor, deltas: torch.Tensor, weights: Sequence[floa
     -------
     (N, K, 4).
     """
-    deltas = deltas.float().reshape(len(deltas), -1, 4)
+    deltas = deltas.float().reshape(len(deltas), deltas.shape[1] // 4, 4)
     deltas = deltas / deltas.new_tensor(weights)
     centre, size = _centre_size(reference.float())
     new_centre = deltas[..., :2] * size[:, None] + centre[:, None]

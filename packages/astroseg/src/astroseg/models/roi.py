@@ -299,7 +299,7 @@ def class_and_box_losses(
     objects = torch.nonzero(labels < len(spec.classes)).flatten()
     reference = torch.cat([s.boxes for s in samples])[objects]
     target = bx.encode(reference, torch.cat([s.truth_boxes for s in samples]), weights)
-    deltas = deltas.reshape(len(deltas), -1, 4)
+    deltas = deltas.reshape(len(deltas), deltas.shape[1] // 4, 4)
     column = labels[objects] if deltas.shape[1] > 1 else torch.zeros_like(objects)
     distance = bx.regression_loss(deltas[objects, column], target, spec.smooth_l1_beta)
     return {
