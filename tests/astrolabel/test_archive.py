@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
@@ -160,6 +161,25 @@ def test_build_is_byte_identical_wherever_it_is_fetched_to(dataset, hsc, tmp_pat
     hashes = {entry["file"]: entry["sha256"] for entry in document["info"]["inputs"]}
     assert hashes == {name: entry["sha256"] for name, entry in locked(dataset).items()}
     assert "5 files fetched, 0 were there" in capsys.readouterr().out
+
+
+def test_the_shipped_demo_is_built_the_same_twice_from_a_server(archive, tmp_path):
+    pytest.importorskip("galsim", reason="the demo is simulated: pip install astrolabel[simulate]")
+    sky = tmp_path / "sky"
+    assert cli.main(["simulate", str(sky), "--size", "160", "--seed", "3"]) == 0
+    archive.account = False
+    archive.files = {file.name: file.read_bytes() for file in sky.iterdir()}
+    shipped = Path(__file__).parents[2] / "data_manifests" / "demo_served.yaml"
+    manifest = tmp_path / "demo_served.yaml"
+    manifest.write_text(shipped.read_text().replace("http://127.0.0.1:8000", archive.url))
+    found = []
+    for n in "12":
+        root, out = tmp_path / f"root{n}", tmp_path / f"a folder {n}"
+        words = ["manifest", "build", manifest, "--root", root, "--out", out, "--quiet"]
+        assert cli.main([str(w) for w in words]) == 0
+        found.append({p.relative_to(out): p.read_bytes() for p in out.rglob("*") if p.is_file()})
+    assert found[0] == found[1]
+    assert len(coco.read(tmp_path / "a folder 1" / "coco.json")["annotations"]) > 5
 
 
 @pytest.mark.parametrize("version", ['"v1"', "", 'W/"v1"'])
@@ -571,7 +591,10 @@ def test_two_runs_at_once_do_not_mix(dataset, hsc, tmp_path):
 
 def test_a_killed_run_goes_on_in_the_next(dataset, hsc, tmp_path):
     hsc.polls = 10**6
-    code = "import sys; from astrolabel import cli; sys.exit(cli.main(sys.argv[1:]))"
+    code = (  # a test run in the background has the signal ignored, and its children with it
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from astrolabel import cli; sys.exit(cli.main(sys.argv[1:]))"
+    )
     words = ["manifest", "fetch", str(dataset), "--root", str(tmp_path / "root"), "--quiet"]
     run = subprocess.Popen([sys.executable, "-c", code, *words], stderr=subprocess.PIPE)
     deadline = time.monotonic() + 60

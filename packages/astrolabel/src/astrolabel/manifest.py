@@ -31,6 +31,9 @@ KEYS = (
     "schema", "name", "description", "survey", "bands", "root", "coadds", "catalogs", "scheme",
     "preset", "tile_size", "cuts", "source", "splits",
 )  # fmt: skip
+CUTS = (
+    "max_no_data", "match_radius_arcsec", "max_magnitude_difference", "magnitude_band", "overlaps",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -200,18 +203,6 @@ def read_manifest(path: Path) -> Manifest:
     survey = keys.choice("survey", SURVEYS)
     bands = keys.texts("bands", "a list of different names such as [g, r, i]")
     coadds = _coadds(path, survey, bands, values["coadds"])
-    cuts = Keys(
-        path,
-        "cuts",
-        values.get("cuts", {}),
-        (
-            "max_no_data",
-            "match_radius_arcsec",
-            "max_magnitude_difference",
-            "magnitude_band",
-            "overlaps",
-        ),
-    )
     manifest = Manifest(
         name=name,
         survey=survey,
@@ -223,17 +214,28 @@ def read_manifest(path: Path) -> Manifest:
         scheme=keys.choice("scheme", SCHEMES, "none"),
         preset=keys.choice("preset", ("default", "paper"), "default"),
         tile_size=keys.whole("tile_size", 16, 65536),
-        max_no_data=cuts.number("max_no_data", 0, 1),
-        match_radius_arcsec=cuts.number("match_radius_arcsec", 1e-3, 60),
-        max_magnitude_difference=cuts.number("max_magnitude_difference", 1e-3, 100),
-        magnitude_band=cuts.text("magnitude_band") if cuts.has("magnitude_band") else None,
-        overlaps=cuts.choice("overlaps", ("resolve", "keep")) if cuts.has("overlaps") else None,
+        **_cuts(path, values.get("cuts", {})),
         source=_source(path, survey, coadds, values["source"]) if keys.has("source") else None,
         splits=read_splits(path, values["splits"]) if keys.has("splits") else {},
         path=path,
     )
     _check_whole(manifest)
     return manifest
+
+
+def _cuts(path: Path, given: Any) -> dict[str, Any]:
+    """The quality cuts that are given, by attribute of `Manifest`."""
+    keys = Keys(path, "cuts", given, CUTS)
+    found: dict[str, Any] = {
+        "max_no_data": keys.number("max_no_data", 0, 1),
+        "match_radius_arcsec": keys.number("match_radius_arcsec", 1e-3, 60),
+        "max_magnitude_difference": keys.number("max_magnitude_difference", 1e-3, 100),
+    }
+    if keys.has("magnitude_band"):
+        found["magnitude_band"] = keys.text("magnitude_band")
+    if keys.has("overlaps"):
+        found["overlaps"] = keys.choice("overlaps", ("resolve", "keep"))
+    return found
 
 
 def _from_schema_1(path: Path, old: Mapping[Any, Any]) -> dict[Any, Any]:
