@@ -280,6 +280,17 @@ def test_a_match_across_right_ascension_zero(tmp_path):
     assert found.catalog_rate is None
 
 
+def test_a_catalog_of_another_sky_and_labels_without_positions_are_said_so(tmp_path):
+    path = hst_catalog(tmp_path, [(9000, 9000)])
+    nowhere = [entry(n, 20 * n, 50, ra=None, dec=None) for n in (1, 2)]
+    for entries, cards in ((some_entries(), dict(WCS.to_header())), (nowhere, None)):
+        measured = measure(dataset(tmp_path, entries, wcs=cards), (path, "hst"))
+        assert measured.catalog.n_pairs == measured.catalog.n_catalog == 0
+        assert any("is the catalog of this sky?" in note for note in notes(measured))
+        page, _ = write_report(measured, tmp_path / "report.html")
+        assert "no object here" in page.read_text()
+
+
 # Truth.
 
 
@@ -429,6 +440,14 @@ def test_the_page_says_what_became_of_everything(tmp_path):
     assert found["verdict"]["detections_failed"] == pytest.approx(0.15)
     assert found["distributions"]["mag_r"]["medians"]["galaxy"] == pytest.approx(26.0)
     assert sum(found["distributions"]["snr"]["classes"]["star"]) == 6
+
+
+def test_the_page_says_how_many_got_their_class_from_a_catalog(tmp_path):
+    entries = [entry(1, 20, 20, object_id="7"), entry(2, 50, 60)]
+    _, page, found = made(tmp_path, entries, info=INFO)
+    assert "1 of 2 labels carry the id" in page
+    assert "12 of 17 detections" in page
+    assert found["counts"]["matched"] == 1
 
 
 def test_what_is_not_given_is_asked_for(tmp_path):

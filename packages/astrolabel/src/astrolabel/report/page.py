@@ -235,26 +235,18 @@ def _residuals(m: Measured) -> str:
 
 
 def _catalog(m: Measured) -> str:
-    out = "<h2>Against the catalog</h2>"
+    out = "<h2>Against the catalog</h2>" + _classes_given(m)
     found = m.catalog
     if found is None:
         return out + _give(
             "Give <code>--catalog FILE --scheme hsc</code> (or <code>hst</code>) for match rates "
             "and offsets."
         )
-    matched, asked = m.counts.in_catalog
     out += (
         f"<p>{_text(Path(found.name).name)}: {found.n_catalog:,} objects inside the images, "
         f"{found.n_labels:,} labels; {found.n_pairs:,} pairs within {found.radius_arcsec:g} "
         "arcsec, one to one, nearest first, classes aside.</p>"
     )
-    if asked > matched:
-        out += (
-            f'<p class="dim">When the labels were made {matched:,} of {asked:,} detections with a '
-            f"mask ({_percent(matched / asked)}) got a class; those without are left out of the "
-            "file, or ignore regions in it. So the labels' own match rate says little; the "
-            "catalog's says what is missing.</p>"
-        )
     rows = [
         ["median offset east, north (arcsec)", " ".join(f"{v:+.3f}" for v in found.offset_arcsec)],
         ["scatter east, north (arcsec)", " ".join(_number(v) for v in found.scatter_arcsec)],
@@ -280,6 +272,23 @@ def _catalog(m: Measured) -> str:
                                "Median and quartiles", 0.1)
         )  # fmt: skip
     return out + _row(plots) + _table(["", ""], rows)
+
+
+def _classes_given(m: Measured) -> str:
+    """How many got their class from a catalog when the labels were made."""
+    c = m.counts
+    if not c.matched:
+        return ""
+    out = f"<p>{c.matched:,} of {c.labels:,} labels carry the id of a catalog's object."
+    matched, asked = c.in_catalog
+    if asked > matched:
+        out += (
+            f" When they were made {matched:,} of {asked:,} detections with a mask "
+            f"({_percent(matched / asked)}) got a class; those without are left out of the file, "
+            "or ignore regions in it. So the labels' own match rate says little; the catalog's "
+            "says what is missing."
+        )
+    return out + "</p>"
 
 
 def _truth(m: Measured) -> str:

@@ -104,7 +104,8 @@ def _of_residuals(m: Measured) -> list[Line]:
 
 
 def _of_catalog(m: Measured) -> list[Line]:
-    found, missing = m.catalog, "needs --catalog"
+    found = m.catalog
+    missing = "needs --catalog" if found is None else "no object here"
     rate = depth = offset = math.nan
     if found is not None:
         rate = _part(found.n_pairs, found.n_catalog)
@@ -117,7 +118,7 @@ def _of_catalog(m: Measured) -> list[Line]:
               missing=missing),
         _line("catalog_depth", "", f"{100 * DEPTH:.0f} % of them down to magnitude", depth,
               "as deep as the images", form="{:.1f}",
-              missing=missing if found is None else "nowhere"),
+              missing="nowhere" if found is not None and found.n_catalog else missing),
         _line("catalog_offset_arcsec", "Are positions right?", "median offset from the catalog",
               offset, "0", form="{:.3f} arcsec", missing=missing),
     ]  # fmt: skip
