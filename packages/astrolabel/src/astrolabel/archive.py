@@ -107,7 +107,8 @@ def _fetch(manifest: Manifest, folder: Path, manners: Manners, progress: bool) -
     # PSFs are asked for at the middle of their coadds, which must be there first.
     first = [w for w in missing if w.kind != "psf"]
     stamps = [w for w in missing if w.kind == "psf"]
-    with tqdm(total=len(missing), desc="fetch", unit="file", disable=not progress) as bar:
+    silent = not (progress and missing)
+    with tqdm(total=len(missing), desc="fetch", unit="file", disable=silent) as bar:
         for group in (first, stamps):
             lock = _side_by_side(manifest, folder, group, lock, manners, bar)
     return Fetched(len(missing), present)
