@@ -28,6 +28,7 @@ from typing import Any
 from tqdm import tqdm
 
 from astroseg.config import DataConfig, PredictConfig, TrainConfig
+from astroseg.errors import AstrosegError
 from astroseg.evaluate import EvaluateConfig, evaluate
 from astroseg.files import write_json
 from astroseg.metrics.ap_report import ApReport
@@ -176,6 +177,14 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="simulations at once")
     parser.add_argument("--astrolabel", default="astrolabel", help="command that simulates")
     given = parser.parse_args()
+    try:
+        run(given)
+    except AstrosegError as problem:
+        sys.exit(f"decam.py: {problem}")
+
+
+def run(given: argparse.Namespace) -> None:
+    """Simulate, train, predict, evaluate, print."""
     simulate(given.out, given)
     files = {name: join(given.out, name, n) for name, n in tiles_of(given.tiles).items()}
     print(table(judge(learn(given.out, files, given), files["test"], given), given))
