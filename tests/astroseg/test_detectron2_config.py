@@ -24,6 +24,7 @@ from astroseg.engines.detectron2_override import (
 from astroseg.errors import InputError
 from astroseg.models.spec import from_dict, model_spec, structure_differences, to_dict
 from astroseg.train import train
+from astroseg.weights import Header, write_checkpoint
 
 CLASSES = ("galaxy", "star")
 YACS = {
@@ -171,6 +172,15 @@ def test_a_checkpoints_header_keeps_it(kind):
     other = model_spec("r50-fpn", channels=3, classes=CLASSES)
     [difference] = [d for d in structure_differences(made, other) if "configuration" in d]
     assert len(difference) < 100
+
+
+def test_its_checkpoint_is_refused_by_another_model_with_the_option_that_takes_it(tmp_path):
+    path = tmp_path / "a.safetensors"
+    write_checkpoint(path, {"a": torch.zeros(1)}, Header(spec("yacs"), "detectron2"))
+    engine = get_engine("torchvision")
+    model = engine.build(model_spec("tiny", channels=3, classes=CLASSES))
+    with pytest.raises(InputError, match="use --config with its file of own"):
+        engine.load(model, path)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"kind": "other", "tree": {}}'])

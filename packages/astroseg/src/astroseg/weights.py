@@ -289,7 +289,7 @@ def _check_spec(
         raise InputError(
             f"is a {stored.name}, not this {wanted.name}: {'; '.join(differences[:4])}",
             file=file,
-            remedy=f"use --model {stored.name} or another checkpoint",
+            remedy=f"use {_option(stored)} or another checkpoint",
         )
     if stored.classes == wanted.classes:
         return False
@@ -300,6 +300,11 @@ def _check_spec(
         file=file,
         remedy="use a dataset of these classes, or ask for new class heads",
     )
+
+
+def _option(spec: ModelSpec) -> str:
+    """What on the command line asks for a model."""
+    return f"--config with its file of {spec.name}" if spec.config else f"--model {spec.name}"
 
 
 def _check_report(
