@@ -18,6 +18,7 @@ from astrolabel.config import LabelConfig
 from astrolabel.deblend import Deblender
 from astrolabel.deblend.base import SourceFit
 from astrolabel.deblend.footprints import cut_blend, group_footprints
+from astrolabel.deblend.sky import measure_sky
 from astrolabel.detect import DetectionImage, detect, detection_image
 from astrolabel.masks import Mask, threshold_mask
 from astrolabel.tiles import Tile
@@ -34,7 +35,7 @@ class Source:
     state : ``ok``, ``skipped:<reason>`` or ``failed:<reason>``.
     mask : in the same pixels; None unless it has one.
     centre : (y, x) of the light inside the mask.
-    flux : (C,) counts.
+    flux, flux_err : (C,) counts.
     snr : light inside the mask over its noise.
     kind : of the deblender's model.
     fit_flags : names in `flags` of what its fit tells.
@@ -47,6 +48,7 @@ class Source:
     mask: Mask | None = None
     centre: tuple[float, float] = (np.nan, np.nan)
     flux: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    flux_err: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     snr: float = np.nan
     kind: str = ""
     fit_flags: frozenset[str] = frozenset()
@@ -155,15 +157,13 @@ def deblend(
     out: they are another tile's.
     """
     found = detect(coadd, detection, config.detect)
-    grouping = group_footprints(
-        found.footprint,
-        (detection.image / detection.sky_sigma).astype(np.float32),
-        found.peaks,
-        config.deblend,
-    )
+    significance = (detection.image / detection.sky_sigma).astype(np.float32)
+    grouping = group_footprints(found.footprint, significance, found.peaks, config.deblend)
     usable = coadd.valid
     weights = np.where(usable, 1 / np.where(usable, coadd.variance, 1), 0).astype(np.float32)
     image = np.where(usable, coadd.image, 0).astype(np.float32)
+    sky = measure_sky(image, weights, coadd.psfs, significance)
+    image -= sky.level[:, None, None]
     threshold = config.mask.threshold_sigma * detection.sky_sigma
     sources: list[Source] = []
     chi2, pixels = 0.0, 0
@@ -179,7 +179,7 @@ def deblend(
                 for p, n in zip(peaks, blended, strict=True)
             ]
             continue
-        blend = cut_blend(image, weights, coadd.psfs, found.peaks, grouping, index)
+        blend = cut_blend(image, weights, coadd.psfs, found.peaks, grouping, index, sky.excess)
         fit = deblender.fit(blend)
         n = int((blend.weights > 0).sum())
         chi2, pixels = chi2 + fit.chi2_per_pixel * n, pixels + n
@@ -227,6 +227,7 @@ def _source(
             mask.box.x0 + float((columns * inside).sum() / total),
         ),
         fit.flux,
+        fit.flux_err,
         float(total / noise) if noise > 0 else float("nan"),
         fit.kind,
         flags.of_fit(mask, n_blended, fit.flux, converged, box, frame),
@@ -287,6 +288,7 @@ def _attributes(
         "ra": round(float(ra[0]), 7),  # 1e-7 deg is 0.4 mas
         "dec": round(float(dec[0]), 7),
         **{f"mag_{band}": round(float(m), 4) for band, m in zip(coadd.bands, values, strict=True)},
+        **_fluxes(coadd, source),
         "snr": round(source.snr, 2),
         "object_id": str(classes.object_id[k]) if matched else None,
         "class_source": config.classify.scheme if matched else None,
@@ -294,3 +296,12 @@ def _attributes(
         "flags": flags.decode(flags.encode(told)),
         "flag_bits": flags.encode(told),
     }
+
+
+def _fluxes(coadd: Coadd, source: Source) -> dict[str, float | None]:
+    """Counts to six digits; None where not known."""
+    out = {}
+    for name, values in (("flux", source.flux), ("flux_err", source.flux_err)):
+        for band, value in zip(coadd.bands, values, strict=True):
+            out[f"{name}_{band}"] = float(f"{value:.6g}") if np.isfinite(value) else None
+    return out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -21,12 +21,15 @@ class Blend:
     weights : (C, H, W) float32, 1/variance; zero where a pixel must not be used.
     psfs : (C, P, P) float32, P odd, each summing to one.
     peaks : (N, 2) float64, (y, x) of the sources in this cutout's pixels; all inside.
+    excess : (C,) float32 by which the noise of a flux exceeds what `weights` tell; empty
+        where it does not. See `sky.Sky`.
     """
 
     image: NDArray[np.float32]
     weights: NDArray[np.float32]
     psfs: NDArray[np.float32]
     peaks: NDArray[np.float64]
+    excess: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,9 +40,10 @@ class SourceFit:
     ----------
     box : where `model` lies in the blend's cutout; always inside it.
     model : (C, h, w) float32 counts, convolved with each band's PSF.
-    flux : (C,) float64 counts: the model's total, also of what the box cuts off.
+    flux : (C,) float64 counts: the source's total, also of what the box cuts off.
     kind : ``point`` or ``extended``.
     state : ``ok`` or ``failed:<reason>``; a failed source is never written as a label.
+    flux_err : (C,) float64 counts, one sigma, of `flux`; NaN where the deblender gives none.
     """
 
     box: Box
@@ -47,6 +51,11 @@ class SourceFit:
     flux: NDArray[np.float64]
     kind: str
     state: str = "ok"
+    flux_err: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+
+    def __post_init__(self) -> None:
+        if len(self.flux_err) != len(self.flux):
+            object.__setattr__(self, "flux_err", np.full(len(self.flux), np.nan))
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,16 +65,19 @@ class BlendFit:
     Attributes
     ----------
     sources : one per peak, in the order of the peaks.
-    chi2_per_pixel : sum of weights * residual^2 over the number of (band, pixel)
-        values with positive weight.
+    chi2_per_pixel : of all models together: sum of weights * residual^2 over the number
+        of (band, pixel) values with positive weight.
     n_iterations : steps taken.
-    converged : whether the relative change of chi2 fell below the tolerance.
+    converged : whether the last steps gained next to nothing.
+    unlisted : (C, H, W) float32 counts of light that was fitted and that no peak stands
+        for; None where there is none. It counts in chi2.
     """
 
     sources: tuple[SourceFit, ...]
     chi2_per_pixel: float
     n_iterations: int
     converged: bool
+    unlisted: NDArray[np.float32] | None = None
 
 
 class Deblender(Protocol):

@@ -1,17 +1,18 @@
-"""The built-in deblender: constrained matrix factorisation of one blend.
+"""The built-in deblender: parametric models, and free shapes where these do not fit.
 
-Each source is a non-negative spectrum times a non-negative morphology that falls away
-from its peak, in a frame whose PSF is narrower than any observed one; each band is the
-sum of the sources convolved with that band's difference kernel (the model of scarlet,
-Melchior et al. 2018). Here chi2 is minimised by accelerated proximal steps on all
-morphologies at once, with least-squares spectra in between. All sources are summed
-before they are convolved, so that a step costs the same few transforms however many
-there are.
+Every source is a point, a Sersic profile or a disc with a bulge, convolved with each band's
+PSF and fitted together with its neighbours (`parametric`). These give the fluxes with their
+errors and, for most sources, the model. What such a model does not fit (a spiral's arms, a
+star's spikes, a PSF that is not quite right) gets a free shape: a non-negative spectrum
+times a non-negative morphology that falls away from its peak, in a frame whose PSF is
+narrower than any observed one (the model of scarlet, Melchior et al. 2018). There chi2 is
+minimised by accelerated proximal steps on all free morphologies at once, with
+least-squares spectra in between; the free shape is kept where it lowers chi2 by more than
+the noise would.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,19 +22,13 @@ from astrolabel.box import Box
 from astrolabel.config import DeblendConfig
 from astrolabel.deblend import start as starting
 from astrolabel.deblend.base import Blend, BlendFit, SourceFit
-from astrolabel.deblend.convolve import KernelCache, fwhm_sigma
-from astrolabel.deblend.factors import Factors, Solution
-from astrolabel.deblend.scene import Image, Scene
+from astrolabel.deblend.components import NOBODY
+from astrolabel.deblend.convolve import KernelCache, Kernels, fwhm_sigma
+from astrolabel.deblend.free import Model, freed, of_components
+from astrolabel.deblend.parametric import Parametric
+from astrolabel.deblend.scene import TRIM_SIGMA, Image
+from astrolabel.deblend.start import Start
 
-STEPS_BETWEEN_SPECTRA = 5
-"""Morphology steps between two least-squares solutions of the spectra: fewer pay more
-for the rendering of the templates than they gain, more follow outdated colours."""
-CENTRING_STEPS = 2
-"""Newton steps of the points' positions before shapes are measured: an offset of a tenth
-of a pixel in a bright star looks like a disc."""
-EDGE_MARGIN_PX = 6
-"""A source whose peak is nearer to the cutout's edge than a model PSF's box is modelled
-beyond the edge too, where there is no data: the light inside needs it."""
 MIN_CORE = 0.5
 """A source needs data on this fraction of the pixels within its PSF's core."""
 
@@ -71,18 +66,93 @@ class CMFDeblender:
         measured = _has_core(weights, blend.psfs, blend.peaks)
         if not measured.any():
             sources = tuple(_failed(p, image, "masked") for p in blend.peaks)
-            return BlendFit(sources, _zero_chi2(image, weights), 0, False)
-        margin = _margin(blend.peaks, image.shape)
-        around = ((0, 0), (margin, margin), (margin, margin))
-        scene = Scene(np.pad(image, around), np.pad(weights, around), kernels)
-        factors = _initial(scene, blend.psfs, blend.peaks[measured] + margin)
-        solution, iterations, converged = _iterate(factors, scene, self.config)
-        alive = (_inside(s, margin, image.shape) for s in _finished(factors, scene, solution))
+            return BlendFit(sources, _chi2_per_pixel(image, weights), 0, False)
+        excess = blend.excess if len(blend.excess) else np.ones(len(image), np.float32)
+        starts = _starts(image, weights, blend.psfs, blend.peaks[measured], kernels)
+        fitted = Parametric(image, weights, kernels, starts, excess, self.config.max_iterations)
+        fitted.fit()
+        components = [fitted.of(n) for n in range(len(starts))]
+        models, steps = freed(
+            [of_components(c) for c in components],
+            components,
+            fitted.residual,
+            weights,
+            kernels,
+            self.config,
+        )
+        found = iter(_sources(fitted, models, image, weights, self.config))
         sources = tuple(
-            next(alive) if ok else _failed(p, image, "masked")
+            next(found) if ok else _failed(p, image, "masked")
             for ok, p in zip(measured, blend.peaks, strict=True)
         )
-        return BlendFit(sources, scene.chi2_per_pixel(solution.chi2), iterations, converged)
+        unlisted = _unlisted(fitted)
+        residual = image.copy() if unlisted is None else image - unlisted
+        for source in sources:
+            residual[(slice(None), *source.box.slices)] -= source.model
+        return BlendFit(
+            sources,
+            _chi2_per_pixel(residual, weights),
+            fitted.sweeps + steps,
+            fitted.settled,
+            unlisted,
+        )
+
+
+def _unlisted(fitted: Parametric) -> Image | None:
+    own = fitted.of(NOBODY)
+    if not own:
+        return None
+    out = np.zeros_like(fitted.image)
+    for c in own:
+        out[c.where] += c.model
+    return out
+
+
+def _starts(
+    image: Image, weights: Image, psfs: Image, peaks: NDArray[np.float64], kernels: Kernels
+) -> list[Start]:
+    detection = starting.significance(image, weights)
+    psf = starting.detection_psf(psfs, weights)
+    known = _known(weights)
+    return [starting.first_guess(detection, known, psf, y, x, kernels) for y, x in peaks]
+
+
+def _sources(
+    fitted: Parametric, models: list[Model], image: Image, weights: Image, config: DeblendConfig
+) -> list[SourceFit]:
+    """Every source alone, with its fluxes, their errors, and its state."""
+    photometry = fitted.photometry(len(models))
+    residual = fitted.residual
+    beaten = (weights * residual**2).sum(dtype=float) < (weights * image**2).sum(dtype=float)
+    out = []
+    for n, model in enumerate(models):
+        own = fitted.of(n)
+        peak, flux = np.array(own[0].peak), photometry.flux[n]
+        pull = weights[model.where] * model.light * (model.light + 2 * residual[model.where])
+        rise = float(pull.sum(dtype=float))
+        if not np.isfinite(rise) or not np.all(np.isfinite(flux)) or not model.light.sum() > 0:
+            out.append(_failed(peak, image, "zero flux"))
+        elif rise <= 0 or not beaten:
+            out.append(_failed(peak, image, "no better than nothing"))
+        else:
+            single = len(own) == 1
+            point = single and (own[0].point or own[0].point_gain < config.extended_gain)
+            box, light = _trimmed(model, weights)
+            kind = "point" if point else "extended"
+            out.append(SourceFit(box, light, flux, kind, flux_err=photometry.error[n]))
+    return out
+
+
+def _trimmed(model: Model, weights: Image) -> tuple[Box, Image]:
+    """A source without the rows and columns that hold nothing."""
+    highest = np.sqrt(weights.reshape(len(weights), -1).max(axis=1))[:, None, None]
+    bright = (np.abs(model.light) * highest > TRIM_SIGMA).any(axis=0)
+    rows, columns = np.flatnonzero(bright.any(axis=1)), np.flatnonzero(bright.any(axis=0))
+    if rows.size == 0:
+        rows, columns = np.array([model.box.height // 2]), np.array([model.box.width // 2])
+    inner = Box.from_corners(rows[0], columns[0], rows[-1] + 1, columns[-1] + 1)
+    light = np.ascontiguousarray(model.light[(slice(None), *inner.slices)])
+    return inner.shifted(model.box.y0, model.box.x0), light
 
 
 def _sanitised(blend: Blend) -> tuple[Image, Image]:
@@ -97,8 +167,10 @@ def _known(weights: Image) -> NDArray[np.bool_]:
     return np.asarray((weights > 0).any(axis=0), bool)
 
 
-def _zero_chi2(image: Image, weights: Image) -> float:
-    return float((weights * image**2).sum(dtype=float)) / max(int(np.count_nonzero(weights)), 1)
+def _chi2_per_pixel(residual: Image, weights: Image) -> float:
+    """Over the (band, pixel) values that have weight."""
+    chi2 = float((weights * residual**2).sum(dtype=float))
+    return chi2 / max(int(np.count_nonzero(weights)), 1)
 
 
 def _has_core(weights: Image, psfs: Image, peaks: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -115,85 +187,9 @@ def _has_core(weights: Image, psfs: Image, peaks: NDArray[np.float64]) -> NDArra
     return out
 
 
-def _margin(peaks: NDArray[np.float64], shape: tuple[int, ...]) -> int:
-    """Pixels without data to add around the cutout; none unless a peak is near its edge."""
-    distance = np.minimum(peaks, np.array(shape[-2:]) - 1 - peaks).min()
-    return EDGE_MARGIN_PX if distance < EDGE_MARGIN_PX else 0
-
-
-def _inside(source: SourceFit, margin: int, shape: tuple[int, ...]) -> SourceFit:
-    """A source of the widened cutout, in the frame of the cutout and cut to it."""
-    if margin == 0:
-        return source
-    frame = Box.of_shape(shape).shifted(margin, margin)
-    box = source.box & frame
-    if box.area == 0:
-        y, x = np.clip([source.box.y0, source.box.x0], margin, np.array(frame.shape) + margin - 1)
-        box, model = Box(int(y), int(x), 1, 1), np.zeros((shape[0], 1, 1), np.float32)
-    else:
-        model = np.ascontiguousarray(source.model[(slice(None), *box.slices_in(source.box))])
-    return replace(source, box=box.shifted(-margin, -margin), model=model)
-
-
-def _initial(scene: Scene, psfs: Image, peaks: NDArray[np.float64]) -> Factors:
-    detection = starting.significance(scene.image, scene.weights)
-    psf = starting.detection_psf(psfs, scene.weights)
-    known = _known(scene.weights)
-    kernels = scene.kernels
-    guesses = [starting.first_guess(detection, known, psf, y, x, kernels) for y, x in peaks]
-    return Factors(guesses, peaks, scene)
-
-
-def _iterate(factors: Factors, scene: Scene, config: DeblendConfig) -> tuple[Solution, int, bool]:
-    """Alternate morphology steps and spectra until chi2 stands still."""
-    solution = factors.solve_spectra(scene)
-    factors.set_steps(scene)
-    for _ in range(CENTRING_STEPS):
-        factors.centre(scene)
-    solution = factors.solve_spectra(scene)
-    if factors.reshape(scene, solution, config.extended_gain):
-        solution = factors.solve_spectra(scene)
-    iterations, converged = 0, False
-    while iterations < config.max_iterations and not converged:
-        factors.set_steps(scene)
-        for _ in range(min(STEPS_BETWEEN_SPECTRA, config.max_iterations - iterations)):
-            factors.step(scene)
-            iterations += 1
-        before = solution.chi2
-        changed = factors.grow(scene)
-        solution = factors.solve_spectra(scene)
-        changed |= factors.reshape(scene, solution, config.extended_gain, points_only=True)
-        gain = before - solution.chi2
-        converged = not changed and gain < config.tolerance * before
-    if changed:
-        solution = factors.solve_spectra(scene)
-    return solution, iterations, converged
-
-
 def _failed(peak: NDArray[Any], image: Image, reason: str) -> SourceFit:
     """A source without light: its peak's pixel, all zero."""
     y, x = np.clip(np.rint(peak), 0, np.array(image.shape[1:]) - 1).astype(int)
     bands = image.shape[0]
     model = np.zeros((bands, 1, 1), np.float32)
     return SourceFit(Box(int(y), int(x), 1, 1), model, np.zeros(bands), "point", f"failed:{reason}")
-
-
-def _finished(factors: Factors, scene: Scene, solution: Solution) -> list[SourceFit]:
-    """Every source alone, with its state."""
-    residual = scene.image - solution.model
-    beaten = solution.chi2 < scene.chi2(np.zeros_like(scene.image))
-    out = []
-    for n, (box, template) in enumerate(zip(solution.boxes, solution.templates, strict=True)):
-        flux = solution.flux[n]
-        kind = "point" if factors.points[n] else "extended"
-        model = template * flux[:, None, None].astype(np.float32)
-        s = (slice(None), *box.slices)
-        rise = float((scene.weights[s] * model * (model + 2 * residual[s])).sum(dtype=float))
-        if not np.isfinite(rise) or not np.all(np.isfinite(flux)) or flux.sum() <= 0:
-            out.append(_failed(factors.peaks[n], scene.image, "zero flux"))
-        elif rise <= 0 or not beaten:
-            out.append(_failed(factors.peaks[n], scene.image, "no better than nothing"))
-        else:
-            box, model = scene.trimmed(box, model)
-            out.append(SourceFit(box, model, flux, kind))
-    return out

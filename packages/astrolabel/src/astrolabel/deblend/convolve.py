@@ -88,8 +88,9 @@ class Kernels:
     sigma : width in pixels of the model frame's Gaussian PSF.
     kernels : (C, P, P) float32.
     psf_sigma : (C,) Gaussian-equivalent widths of the observed PSFs, pixels.
-    slope : (C,) sum of the squared derivative of each PSF along one axis: the curvature
-        of chi2 with the position of a point source of unit flux and unit weight.
+    psf_peak : (C,) brightest pixel of each PSF.
+    psf_power : (C,) sum of the squares of each PSF: one over the variance of a point's flux
+        at unit weight.
     """
 
     def __init__(self, psfs: Image, sigma: float) -> None:
@@ -98,14 +99,15 @@ class Kernels:
             min(sigma, MODEL_SIGMA_OVER_PSF * float(self.psf_sigma.min())), MIN_MODEL_SIGMA_PX
         )
         self.kernels = difference_kernels(psfs, self.sigma)
-        dy, dx = np.gradient(psfs, axis=(1, 2))
-        self.slope = (0.5 * (dy**2 + dx**2).sum(axis=(1, 2))).astype(np.float32)
         self.power = (self.kernels.astype(float) ** 2).sum(axis=(1, 2))
         half = psfs.shape[-1] // 2
         ring = np.maximum(*np.abs(np.mgrid[-half : half + 1, -half : half + 1]))
         peak = np.abs(self.kernels).max(axis=0)
         self._wing = np.array([peak[ring >= r].max() for r in range(half + 1)])
-        self._cache: OrderedDict[tuple[int, int, int, bool], NDArray[Any]] = OrderedDict()
+        self._psfs = psfs
+        self.psf_peak = psfs.max(axis=(1, 2)).astype(float)
+        self.psf_power = (psfs.astype(float) ** 2).sum(axis=(1, 2))
+        self._cache: OrderedDict[tuple[int, ...], NDArray[Any]] = OrderedDict()
         self._bytes = 0
 
     def reach(self, flux_over_sigma: float) -> int:
@@ -126,13 +128,25 @@ class Kernels:
         `absolute` gives those of the kernels' absolute values.
         """
         key = (*shape, reach, absolute)
+        half = self.kernels.shape[-1] // 2
+        cut = self.kernels[:, half - reach : half + reach + 1, half - reach : half + reach + 1]
+        return self._kept(key, np.abs(cut) if absolute else cut, shape)
+
+    def psf_transform(self, shape: tuple[int, int]) -> NDArray[Any]:
+        """(C, F, G//2+1) complex64 of the PSFs, cut to fit, centre at the origin."""
+        half = self._psfs.shape[-1] // 2
+        reach = min(half, (min(shape) - 1) // 2)
+        cut = self._psfs[:, half - reach : half + reach + 1, half - reach : half + reach + 1]
+        return self._kept(shape, cut, shape)
+
+    def _kept(self, key: tuple[int, ...], cut: Image, shape: tuple[int, int]) -> NDArray[Any]:
+        """The transform of a stamp centred at the origin, from the cache if it is there."""
         if key in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key]
-        half = self.kernels.shape[-1] // 2
-        cut = self.kernels[:, half - reach : half + reach + 1, half - reach : half + reach + 1]
+        reach = cut.shape[-1] // 2
         pad = np.zeros((len(cut), *shape), np.float32)
-        pad[:, : cut.shape[1], : cut.shape[2]] = np.abs(cut) if absolute else cut
+        pad[:, : cut.shape[1], : cut.shape[2]] = cut
         pad = np.roll(pad, (-reach, -reach), axis=(1, 2))
         result: NDArray[Any] = scipy.fft.rfft2(pad)
         self._cache[key] = result

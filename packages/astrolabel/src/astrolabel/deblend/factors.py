@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +10,8 @@ from numpy.typing import NDArray
 from astrolabel.box import Box
 from astrolabel.deblend import morphology as loops
 from astrolabel.deblend.scene import Image, Scene
-from astrolabel.deblend.shapes import WIDTHS, best_shape, rendered
+from astrolabel.deblend.shapes import rendered
 from astrolabel.deblend.spectra import gram, non_negative_least_squares
-from astrolabel.deblend.start import Start, point_start
 
 SHARE_FLOOR = 0.5
 """Light, in sigma of a pixel, that a source is credited with where it has none yet when
@@ -28,8 +26,6 @@ SYMMETRY = 0.05
 the source's centre where the source is faint or contested. Without it wings take the
 neighbours' light along their rays: on a simulated tile the median mask IoU of blended
 sources is 0.765 without, 0.79 with 0.02 to 0.05; from 0.3 on faint masks suffer."""
-MAX_OFFSET_PX = 1.5
-"""Farthest a point source moves from its peak; detection is never wrong by more."""
 BORDER_SIGMA = 0.1
 """A box grows while its border is brighter than this many sigma of a pixel."""
 
@@ -60,20 +56,19 @@ class Factors:
     Attributes
     ----------
     peaks : (N, 2) int64 pixels from which the morphologies fall.
-    centres : (N, 2) float64 positions of the point sources.
-    points : (N,) bool.
+    centres : (N, 2) float64 positions about which they are symmetric, more or less.
     spectra : (N, C) float32, each summing to one; zero for a source without light.
     morphologies : views (h, w) of one flat array, counts summed over the bands.
     """
 
-    def __init__(self, guesses: list[Start], peaks: NDArray[np.float64], scene: Scene) -> None:
+    def __init__(self, guesses: list[tuple[Box, Image, NDArray[np.float64]]], scene: Scene) -> None:
+        """From (box, morphology in counts summed over the bands, centre) of each."""
         limit = np.array(scene.image.shape[1:]) - 1
-        self.peaks = np.clip(np.rint(peaks), 0, limit).astype(np.int64)
-        self.centres = np.array([g.centre for g in guesses], np.float64)
-        self._ellipses = [g.ellipse for g in guesses]
-        self.points = np.array([g.point for g in guesses])
-        self.spectra = np.full((len(peaks), len(scene.image)), 1 / len(scene.image), np.float32)
-        self._pack([g.box for g in guesses], [g.morphology for g in guesses])
+        self.centres = np.array([centre for _, _, centre in guesses], np.float64)
+        self.peaks = np.clip(np.rint(self.centres), 0, limit).astype(np.int64)
+        bands = len(scene.image)
+        self.spectra = np.full((len(guesses), bands), 1 / bands, np.float32)
+        self._pack([box for box, _, _ in guesses], [m for _, m, _ in guesses])
 
     def _pack(self, boxes: list[Box], morphologies: list[Image]) -> None:
         self._boxes = list(boxes)
@@ -98,13 +93,11 @@ class Factors:
         return scene.canvas
 
     def set_steps(self, scene: Scene) -> None:
-        """Step sizes of the morphologies and stiffness of the points' positions."""
+        """Step sizes of the morphologies, and the price of light."""
         share = np.maximum(self._now, 0)
-        self._stiffness = np.zeros(len(self._boxes))
         self._penalty = np.zeros(len(self._boxes), np.float32)
         for n, (y, x) in enumerate(self.peaks):
             squared = self.spectra[n].astype(float) ** 2 * scene.curvature[:, y, x]
-            self._stiffness[n] = float((squared * scene.kernels.slope).sum())
             noise = np.sqrt(float((squared * scene.kernels.power).sum()))
             self._penalty[n] = SPARSITY_SIGMA * noise
             if squared.sum() > 0:
@@ -116,9 +109,9 @@ class Factors:
             share, self._offsets, self._box_rows, self.spectra, scene.curvature, total, self._steps
         )
 
-    def step(self, scene: Scene) -> float:
-        """One step of all morphologies and positions; chi2 before it."""
-        chi2 = self.centre(scene)
+    def step(self, scene: Scene) -> None:
+        """One step of all morphologies."""
+        gradient, _ = scene.gradient(self.assemble(self._ahead, scene))
         loops.proximal_step(
             self._now,
             self._ahead,
@@ -129,31 +122,10 @@ class Factors:
             self.peaks,
             self.centres,
             self.spectra,
-            ~self.points,
             self._penalty,
-            self._gradient,
-            SYMMETRY if len(self.points) > 1 else 0.0,
+            gradient,
+            SYMMETRY,
         )
-        return chi2
-
-    def centre(self, scene: Scene) -> float:
-        """One Newton step of the points' positions; chi2 before it."""
-        self._gradient, chi2 = scene.gradient(self.assemble(self._ahead, scene))
-        loops.move_points(
-            self._now,
-            self._ahead,
-            self._offsets,
-            self._box_rows,
-            self.peaks,
-            self.centres,
-            self._stiffness,
-            self.spectra,
-            self.points,
-            self._gradient,
-            scene.kernels.sigma,
-            MAX_OFFSET_PX,
-        )
-        return chi2
 
     def solve_spectra(self, scene: Scene) -> Solution:
         """Non-negative least-squares fluxes of all sources in all bands; rescales them."""
@@ -196,7 +168,7 @@ class Factors:
         for n, (box, m) in enumerate(zip(boxes, grown, strict=True)):
             y, x = self.peaks[n]
             squared = float((self.spectra[n].astype(float) ** 2 * scene.curvature[:, y, x]).sum())
-            if self.points[n] or squared <= 0:
+            if squared <= 0:
                 continue
             border = max(m[0].mean(), m[-1].mean(), m[:, 0].mean(), m[:, -1].mean())
             if border * np.sqrt(squared) > BORDER_SIGMA:
@@ -208,75 +180,8 @@ class Factors:
             self._pack(boxes, [m.copy() for m in grown])
         return changed
 
-    def reshape(
-        self, scene: Scene, solution: Solution, gain: float, *, points_only: bool = False
-    ) -> bool:
-        """Start sources anew as sums of Gaussians, the brightest first.
-
-        A source to which the Gaussians give less than `gain` of chi2 over a point is a
-        point from then on.
-
-        Returns
-        -------
-        Whether any morphology changed.
-        """
-        boxes, morphologies = list(self._boxes), [m.copy() for m in self.morphologies]
-        residual = scene.image - solution.model
-        changed = False
-        totals = solution.flux.sum(axis=1)
-        for n in np.argsort(-totals, kind="stable").tolist():
-            if points_only and not self.points[n]:
-                continue
-            outer = solution.boxes[n]
-            flux = solution.flux[n]
-            if totals[n] <= 0:
-                # Its light went to a neighbour whose first guess was too wide.
-                flux = _fluxes_in(residual, outer, solution.templates[n], scene)
-                if flux.sum() <= 0:
-                    continue
-                self.spectra[n] = flux / flux.sum()
-            colour = (flux / flux.sum()).astype(np.float32)
-            own = solution.templates[n] * solution.flux[n, :, None, None].astype(np.float32)
-            residual[(slice(None), *outer.slices)] += own
-            box = self._shape_box(n, scene)
-            shape = best_shape(scene, residual, box, self.centres[n], self._ellipses[n], colour)
-            extended = shape.gain >= gain and bool(shape.morphology.any())
-            if extended:
-                boxes[n], morphologies[n] = shape.box, shape.morphology
-                outer, own = shape.outer, shape.model
-                changed, self.points[n] = True, False
-            elif not self.points[n]:
-                y, x = self.centres[n]
-                guess = point_start(scene.image.shape[1:], y, x, scene.kernels.sigma)
-                boxes[n], changed, self.points[n] = guess.box, True, True
-                morphologies[n] = guess.morphology * np.float32(max(shape.point_flux, 1e-6))
-                own = np.zeros_like(own)
-            residual[(slice(None), *outer.slices)] -= own
-        if changed:
-            limit = np.array(scene.image.shape[1:]) - 1
-            moved = np.clip(np.rint(self.centres), 0, limit).astype(np.int64)
-            self.peaks = np.where(self.points[:, None], self.peaks, moved)
-            self._pack(boxes, morphologies)
-        return changed
-
-    def _shape_box(self, n: int, scene: Scene) -> Box:
-        """Box that holds three widths of the second-widest Gaussian, and the present one."""
-        y, x = self.centres[n]
-        width = np.sqrt(float(np.linalg.eigvalsh(self._ellipses[n])[-1]))
-        radius = int(np.ceil(3 * WIDTHS[-2] * width)) + 2
-        return (self._boxes[n] | Box.around(y, x, radius)) & Box.of_shape(scene.image.shape)
-
 
 def _placed(box: Box, values: Image, larger: Box) -> Image:
     out = np.zeros(larger.shape, np.float32)
     out[box.slices_in(larger)] = values
     return out
-
-
-def _fluxes_in(residual: Image, box: Box, template: Image, scene: Scene) -> NDArray[np.float64]:
-    """(C,) non-negative flux of a template that fits the residual best, band by band."""
-    s: Any = (slice(None), *box.slices)
-    weighted = scene.weights[s] * template
-    pull = (weighted * residual[s]).sum(axis=(1, 2), dtype=float)
-    norm = (weighted * template).sum(axis=(1, 2), dtype=float)
-    return np.maximum(pull, 0) / np.where(norm > 0, norm, np.inf)

@@ -125,6 +125,7 @@ def cut_blend(
     peaks: NDArray[np.float64],
     grouping: Grouping,
     index: int,
+    excess: NDArray[np.float32] | None = None,
 ) -> Blend:
     """The cutout of group `index`, ready for a deblender.
 
@@ -134,6 +135,7 @@ def cut_blend(
         where not valid. Pixels without weight may hold anything.
     psfs : (C, P, P) float32.
     peaks : (N, 2), those that were grouped.
+    excess : (C,) of `Blend`.
 
     Returns
     -------
@@ -148,7 +150,8 @@ def cut_blend(
     corner = (group.box.y0, group.box.x0)
     low, high = np.zeros(2), np.array(group.box.shape) - 1.0
     inside = np.clip(np.asarray(peaks, float)[group.peaks] - corner, low, high)
-    return Blend(pixels.astype(np.float32), w.astype(np.float32), psfs, inside)
+    noise = np.zeros(0, np.float32) if excess is None else excess
+    return Blend(pixels.astype(np.float32), w.astype(np.float32), psfs, inside, noise)
 
 
 def _with_discs(footprint: NDArray[np.bool_], pixels: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -193,12 +193,11 @@ def proximal_step(
     peaks: Array,
     centres: Array,
     spectra: Array,
-    moving: Array,
     penalty: Array,
     gradient: Array,
     symmetry: float,
 ) -> None:
-    """One accelerated proximal step of every moving morphology, in place.
+    """One accelerated proximal step of every morphology, in place.
 
     From the extrapolated point `ahead`, where `gradient` was taken, down the gradient,
     then non-negative and monotonic; then extrapolate (Beck & Teboulle 2009). A source
@@ -209,13 +208,10 @@ def proximal_step(
     now, ahead, steps : (total pixels,) float32.
     momentum : (N,) float64, the t of FISTA.
     peaks : (N, 2) int64, centre pixels in the cutout.
-    moving : (N,) bool.
     penalty : (N,) float32 added to the gradient: the price of a count of light.
     gradient : (C, F, G) float32 of chi2/2 with respect to the scene in the model frame.
     """
     for n in range(boxes.shape[0]):
-        if not moving[n]:
-            continue
         y0, x0, h, w = boxes[n]
         lo = offsets[n]
         new = np.empty((h, w), np.float32)
@@ -236,71 +232,6 @@ def proximal_step(
         balance(new, sy, sx, steps[lo : lo + h * w].reshape(h, w), symmetry)
         monotonic(new, cy, cx)
         momentum[n] = extrapolate(now, ahead, steps, lo, new.ravel(), momentum[n])
-
-
-@numba.njit(cache=True, nogil=True)
-def draw_point(out: Array, y: float, x: float, sigma: float, flux: float) -> None:
-    """Write a Gaussian of total `flux`, centred at (y, x) of `out` (h, w)."""
-    norm = flux / (2 * np.pi * sigma * sigma)
-    for i in range(out.shape[0]):
-        gy = norm * np.exp(-0.5 * ((i - y) / sigma) ** 2)
-        for j in range(out.shape[1]):
-            out[i, j] = gy * np.exp(-0.5 * ((j - x) / sigma) ** 2)
-
-
-@numba.njit(cache=True, nogil=True)
-def move_points(
-    now: Array,
-    ahead: Array,
-    offsets: Array,
-    boxes: Array,
-    peaks: Array,
-    centres: Array,
-    stiffness: Array,
-    spectra: Array,
-    points: Array,
-    gradient: Array,
-    sigma: float,
-    max_offset: float,
-) -> None:
-    """One Newton step in the position of every point source, then draw it anew.
-
-    Parameters
-    ----------
-    centres : (N, 2) float64, (y, x) in the cutout; changed.
-    stiffness : (N,) float64, curvature of chi2/2 with position for a unit flux.
-    max_offset : farthest a centre may go from its peak's pixel, pixels.
-    """
-    for n in range(boxes.shape[0]):
-        if not points[n]:
-            continue
-        y0, x0, h, w = boxes[n]
-        lo = offsets[n]
-        gy, gx, flux = 0.0, 0.0, 0.0
-        for i in range(h):
-            for j in range(w):
-                g = 0.0
-                for c in range(gradient.shape[0]):
-                    g += spectra[n, c] * gradient[c, y0 + i, x0 + j]
-                s = now[lo + i * w + j]
-                flux += s
-                gy += g * s * (y0 + i - centres[n, 0])
-                gx += g * s * (x0 + j - centres[n, 1])
-        k = stiffness[n] * flux * flux * sigma * sigma
-        if flux <= 0 or k <= 0:
-            continue
-        # A third of a pixel at a time: the quadratic model holds no farther.
-        dy = min(max(-gy / k, -0.33), 0.33)
-        dx = min(max(-gx / k, -0.33), 0.33)
-        limit = max_offset
-        centres[n, 0] = min(max(centres[n, 0] + dy, peaks[n, 0] - limit), peaks[n, 0] + limit)
-        centres[n, 1] = min(max(centres[n, 1] + dx, peaks[n, 1] - limit), peaks[n, 1] + limit)
-        s2 = np.empty((h, w), np.float32)
-        draw_point(s2, centres[n, 0] - y0, centres[n, 1] - x0, sigma, flux)
-        for i in range(h):
-            for j in range(w):
-                now[lo + i * w + j] = s2[i, j]
-                ahead[lo + i * w + j] = s2[i, j]
 
 
 @numba.njit(cache=True, nogil=True)

@@ -6,7 +6,6 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from astrolabel.box import Box
 from astrolabel.deblend.convolve import Kernels, fft_length
 from astrolabel.deblend.morphology import weighted_residual
 
@@ -80,17 +79,3 @@ class Scene:
     def chi2(self, model: Image) -> float:
         """chi2 of a model (C, H, W) of the observed bands."""
         return float((self.weights * (self.image - model) ** 2).sum(dtype=float))
-
-    def chi2_per_pixel(self, chi2: float) -> float:
-        """Over the (band, pixel) values that have weight."""
-        return chi2 / max(int(np.count_nonzero(self.weights)), 1)
-
-    def trimmed(self, box: Box, model: Image) -> tuple[Box, Image]:
-        """A rendered source without the rows and columns that hold nothing."""
-        bright = (np.abs(model) > TRIM_SIGMA * self.noise[:, None, None]).any(axis=0)
-        rows, columns = np.flatnonzero(bright.any(axis=1)), np.flatnonzero(bright.any(axis=0))
-        if rows.size == 0:
-            rows, columns = np.array([box.height // 2]), np.array([box.width // 2])
-        y0, y1, x0, x1 = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
-        inner = Box.from_corners(box.y0 + y0, box.x0 + x0, box.y0 + y1, box.x0 + x1)
-        return inner, np.ascontiguousarray(model[:, y0:y1, x0:x1])

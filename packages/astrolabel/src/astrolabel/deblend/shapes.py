@@ -1,42 +1,14 @@
-"""A source's shape as a sum of Gaussians: the start of its free morphology."""
+"""Shapes in the model frame, and rendered in the bands."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from astrolabel.box import Box
+from astrolabel.deblend import profiles
 from astrolabel.deblend.convolve import render_alone
 from astrolabel.deblend.scene import Image, Scene
-from astrolabel.deblend.spectra import non_negative_least_squares
-
-WIDTHS = (0.4, 0.8, 1.6, 3.2)
-"""Widths of the Gaussians beside the point, in units of the ellipse measured on the core.
-Steps of two: a galaxy's core and wings each find a Gaussian near their own width."""
-
-
-@dataclass(frozen=True, eq=False)
-class Shape:
-    """The best non-negative sum of a point and Gaussians.
-
-    Attributes
-    ----------
-    box : of the morphology in the cutout.
-    morphology : (h, w) float32 counts summed over the bands.
-    outer, model : the same rendered, (C, H', W') float32 counts.
-    gain : by how much chi2 is below that of the best point alone; with the `point_flux`
-        that point would have.
-    """
-
-    box: Box
-    morphology: Image
-    outer: Box
-    model: Image
-    gain: float
-    point_flux: float
 
 
 def draw(box: Box, centre: NDArray[np.float64], covariance: NDArray[np.float64]) -> Image:
@@ -55,6 +27,30 @@ def draw(box: Box, centre: NDArray[np.float64], covariance: NDArray[np.float64])
     return np.asarray(norm * np.exp(-0.5 * q), np.float32)
 
 
+def drawn(
+    box: Box, centre: NDArray[np.float64], shape: NDArray[np.float64], point: bool, sigma: float
+) -> Image:
+    """A parametric model of unit flux in the model frame, sampled at the pixels of `box`.
+
+    Parameters
+    ----------
+    centre : (y, x) in the frame of the box.
+    shape : (6,) parameters of `profiles`; of a point only the centre counts.
+    sigma : of the model frame's PSF.
+    """
+    psf = sigma**2 * np.eye(2)
+    if point:
+        return draw(box, centre, psf)
+    (yy, xy, xx), _ = profiles.covariance(shape)
+    amplitudes, _ = profiles.mixture(float(shape[profiles.LOG_INDEX]))
+    out = np.zeros(box.shape, np.float32)
+    for amplitude, width in zip(amplitudes, profiles.WIDTHS, strict=True):
+        if amplitude > 0:
+            intrinsic = width**2 * np.array([[yy, xy], [xy, xx]])
+            out += np.float32(amplitude) * draw(box, centre, intrinsic + psf)
+    return out
+
+
 def rendered(
     boxes: list[Box], morphologies: list[Image], scene: Scene
 ) -> tuple[list[Box], list[Image]]:
@@ -68,38 +64,3 @@ def rendered(
         for image, i, g in zip(images, inside, grown, strict=True)
     ]
     return inside, cut
-
-
-def best_shape(
-    scene: Scene,
-    residual: Image,
-    box: Box,
-    centre: NDArray[np.float64],
-    covariance: NDArray[np.float64],
-    colour: Image,
-) -> Shape:
-    """Fit a point and Gaussians to a source, the others' light being subtracted.
-
-    Parameters
-    ----------
-    residual : (C, H, W) float32, the image less the other sources.
-    covariance : (2, 2) intrinsic, of the Gaussian of width one.
-    colour : (C,) float32 spectrum, summing to one.
-    """
-    psf = scene.kernels.sigma**2 * np.eye(2)
-    widths = [0.0, *WIDTHS]
-    parts = [draw(box, centre, w * w * covariance + psf) for w in widths]
-    outers, images = rendered([box] * len(parts), parts, scene)
-    outer = outers[0]
-    s: Any = (slice(None), *outer.slices)
-    root = np.sqrt(scene.weights[s])
-    design = np.stack([(root * colour[:, None, None] * t).ravel() for t in images])
-    matrix = (design @ design.T).astype(float)
-    vector = (design @ (root * residual[s]).ravel()).astype(float)
-    flux = non_negative_least_squares(matrix, vector, np.zeros(len(parts)))
-    alone = max(vector[0] / matrix[0, 0], 0.0) if matrix[0, 0] > 0 else 0.0
-    gain = float(2 * vector @ flux - flux @ matrix @ flux)
-    gain -= 2 * vector[0] * alone - matrix[0, 0] * alone**2
-    weights = flux.astype(np.float32)
-    model = colour[:, None, None] * np.tensordot(weights, np.stack(images), 1)
-    return Shape(box, np.tensordot(weights, np.stack(parts), 1), outer, model, gain, alone)

@@ -83,3 +83,76 @@ def non_negative_least_squares(matrix: Array, vector: Array, start: Array) -> Ar
         if change <= 1e-5 * scale:
             break
     return x
+
+
+@numba.njit(cache=True, nogil=True, fastmath=SUMS)
+def products(images: Array, weights: Array, residual: Array) -> tuple[Array, Array]:
+    """Weighted products of a component's images with each other and with a residual.
+
+    Parameters
+    ----------
+    images : (P, C, h, w) float32; weights, residual : (C, h, w) float32.
+
+    Returns
+    -------
+    (C, P, P) and (C, P) float64.
+    """
+    count, bands, height, width = images.shape
+    grams = np.zeros((bands, count, count))
+    pulls = np.zeros((bands, count))
+    weighted = np.empty(width, np.float32)
+    for c in range(bands):
+        for i in range(height):
+            for p in range(count):
+                for j in range(width):
+                    weighted[j] = images[p, c, i, j] * weights[c, i, j]
+                part = np.float32(0)
+                for j in range(width):
+                    part += weighted[j] * residual[c, i, j]
+                pulls[c, p] += part
+                for q in range(p, count):
+                    part = np.float32(0)
+                    for j in range(width):
+                        part += weighted[j] * images[q, c, i, j]
+                    grams[c, p, q] += part
+        for p in range(count):
+            for q in range(p):
+                grams[c, p, q] = grams[c, q, p]
+    return grams, pulls
+
+
+@numba.njit(cache=True, nogil=True, fastmath=SUMS)
+def best_fluxes(template: Array, data: Array, weights: Array) -> tuple[Array, float]:
+    """Non-negative flux of a template in each band that fits data best, and chi2 then.
+
+    Parameters
+    ----------
+    template, data, weights : (C, h, w) float32.
+
+    Returns
+    -------
+    (C,) float64 and chi2.
+    """
+    bands, height, width = template.shape
+    flux = np.zeros(bands)
+    chi2 = 0.0
+    for c in range(bands):
+        pull, norm = 0.0, 0.0
+        for i in range(height):
+            a, b = np.float32(0), np.float32(0)
+            for j in range(width):
+                t = template[c, i, j]
+                a += weights[c, i, j] * t * data[c, i, j]
+                b += weights[c, i, j] * t * t
+            pull += float(a)
+            norm += float(b)
+        if norm > 0 and pull > 0:
+            flux[c] = pull / norm
+        f = np.float32(flux[c])
+        for i in range(height):
+            a = np.float32(0)
+            for j in range(width):
+                d = data[c, i, j] - f * template[c, i, j]
+                a += weights[c, i, j] * d * d
+            chi2 += float(a)
+    return flux, chi2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,8 @@ import scipy.ndimage
 from numpy.typing import NDArray
 
 from astrolabel.box import Box
-from astrolabel.deblend.convolve import Kernels, gaussian
+from astrolabel.deblend.convolve import Kernels
 from astrolabel.deblend.morphology import symmetric_profile
-from astrolabel.deblend.shapes import draw
 
 FLOOR_SIGMA = 0.5
 """A source's box ends where its symmetric, monotonic part is below half the noise of a
@@ -27,12 +26,18 @@ EXTENDED_AREA = 1.3
 """A source starts as extended when its core covers this many times the PSF's: an
 intrinsic width of half the PSF's. Below, it starts as a point, and the fit makes it
 extended if chi2 asks for it."""
-POINT_RADIUS_SIGMA = 5
-"""Half side of a point source's box in model PSF sigmas; 4e-6 of its light lies outside."""
-MIN_RADIUS = 5
-"""Smallest half side of an extended source's box, about an HSC seeing disc."""
 MAX_RADIUS = 120
 """Largest half side a box starts with, pixels; half of the largest cutout."""
+
+CORE_PX = 3
+"""A core that is not seen whole this far from its peak tells no size."""
+MIN_RADIUS = 12
+"""Smallest half side of the box a parametric model is fitted in: three seeing radii of HSC,
+within which a star has 97 % of its light."""
+LARGEST_RADIUS = 60
+"""Largest to start with."""
+FAINT_SIGMA = 0.3
+"""Light below this many sigma of a pixel says nothing about a source's shape."""
 
 Image = NDArray[np.float32]
 
@@ -43,18 +48,17 @@ class Start:
 
     Attributes
     ----------
-    box, morphology : in the cutout, (h, w) float32.
-    point : whether it starts as a point.
     centre : (y, x) to a fraction of a pixel.
+    point : whether its core is as narrow as the PSF.
     ellipse : (2, 2) intrinsic covariance of its core, axes y, x, pixels squared; for a
         point the width at which it would be noticed.
+    radius : half side in pixels of the box that its light fills.
     """
 
-    box: Box
-    morphology: Image
-    point: bool
     centre: tuple[float, float]
+    point: bool
     ellipse: NDArray[np.float64]
+    radius: int
 
 
 def significance(image: Image, weights: Image) -> Image:
@@ -106,14 +110,6 @@ def _ellipse(core: NDArray[Any], area: int, psf_area: int, peak: float, level: f
     return vectors @ np.diag(intrinsic) @ vectors.T
 
 
-def point_start(shape: tuple[int, ...], y: float, x: float, sigma: float) -> Start:
-    """A point source at (y, x), of unit flux; `sigma` is the model PSF's, in pixels."""
-    radius = int(np.ceil(POINT_RADIUS_SIGMA * sigma))
-    box = Box.around(y, x, radius) & Box.of_shape(shape)
-    drawn = gaussian(box.shape, y - box.y0, x - box.x0, sigma)
-    return Start(box, drawn, True, (float(y), float(x)), np.eye(2))
-
-
 def _vertex(detection: Image, cy: int, cx: int) -> tuple[float, float]:
     """Summit of the parabolas through a pixel and its neighbours, within half a pixel.
 
@@ -130,6 +126,18 @@ def _vertex(detection: Image, cy: int, cx: int) -> tuple[float, float]:
         shift = 0.5 * (high - low) / bend if mid >= max(low, high) and bend > 0 else 0.0
         out.append(at + min(max(shift, -0.5), 0.5))
     return out[0], out[1]
+
+
+def _fit_radius(psf: Image, peak: float, ellipse: NDArray[Any], seen: int) -> int:
+    """Half side of the box that holds the light of a disc with this core to `FAINT_SIGMA`;
+    no more than the radius `seen` in the image, where that ended, and a little."""
+    level = min(FAINT_SIGMA / max(peak, 1e-30), 1.0)
+    half = psf.shape[0] // 2
+    line = np.maximum(psf[half, half:], psf[half:, half])
+    of_psf = float(np.count_nonzero(line > level))
+    # An exponential's scale length is 0.7 of the sigma of the Gaussian of its core.
+    of_disc = 0.7 * np.sqrt(float(np.linalg.eigvalsh(ellipse)[-1])) * np.log(1 / level)
+    return int(np.clip(np.hypot(of_psf, of_disc), MIN_RADIUS, min(seen + 6, LARGEST_RADIUS)))
 
 
 def first_guess(
@@ -150,14 +158,15 @@ def first_guess(
     peak = float(profile[radius, radius])
     level = max(CORE_FRACTION * peak, CORE_SIGMA)
     half_psf = (0.5 * float(kernels.psf_sigma.mean())) ** 2 * np.eye(2)
-    point = replace(point_start(detection.shape, *centre, kernels.sigma), ellipse=half_psf)
-    if peak < 2 * level:
+    point = Start(centre, True, half_psf, _fit_radius(psf, peak, half_psf, radius))
+    core_box = Box.around(cy, cx, CORE_PX)
+    inside = core_box & Box.of_shape(known.shape)
+    whole = inside == core_box and known[inside.slices].all()
+    if peak < 2 * level or not whole:
         return point
     area, core = _core(profile, level)
     psf_area = int(np.count_nonzero(psf > level / peak))
     if area < EXTENDED_AREA * psf_area:
         return point
     ellipse = _ellipse(core, area, psf_area, peak, level)
-    box = Box.around(cy, cx, max(radius, MIN_RADIUS)) & Box.of_shape(detection.shape)
-    drawn = draw(box, np.array(centre), ellipse + kernels.sigma**2 * np.eye(2))
-    return Start(box, drawn, False, centre, ellipse)
+    return Start(centre, False, ellipse, _fit_radius(psf, peak, ellipse, radius))

@@ -1,0 +1,341 @@
+"""Point and Sersic models of all sources of a blend, fitted together.
+
+Every component is a few shape parameters and a flux in each band. Components are improved
+one after the other by damped Gauss-Newton steps, the light of the others subtracted, with
+non-negative fluxes of all of them solved together in between. At the end one joint step of
+everything gives the fluxes and their covariance, which so includes what neighbours and
+uncertain shapes add to it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from astrolabel.box import Box
+from astrolabel.deblend import profiles
+from astrolabel.deblend.components import (
+    INDEX_PRIOR,
+    LIMITS,
+    LONGEST_STEP,
+    NOBODY,
+    RADIUS_PRIOR,
+    STRETCH_PRIOR,
+    Component,
+    Vector,
+    fit_fluxes,
+    joint_equations,
+    limited,
+    newton_step,
+    rendered,
+)
+from astrolabel.deblend.convolve import Kernels
+from astrolabel.deblend.photometry import Photometry, left_over, photometry
+from astrolabel.deblend.profiles import LOG_INDEX, LOG_RADIUS, N_SHAPE, STRETCH_1, STRETCH_2
+from astrolabel.deblend.scene import Image
+from astrolabel.deblend.spectra import gram, non_negative_least_squares
+from astrolabel.deblend.start import MIN_RADIUS, Start
+
+SWEEPS = 5
+"""Passes over the components at most; three do for most."""
+SETTLED = 0.3
+"""A component whose step lowers chi2 by less than this stands still; the joint step of all
+at the end takes its fluxes the rest of the way."""
+UNSETTLED = 9.0
+"""A fit whose last steps still lowered chi2 by this much, three sigma of a parameter, has
+not converged."""
+POINT_GAIN = 2.0
+"""A galaxy that lowers chi2 by less than this against a point is a point. Low, for most
+sources are galaxies, and a galaxy taken for a point loses the light of its wings."""
+TRY_POINT = 0.9
+"""Galaxies whose radius is below this many sigmas of the PSF are compared with a point."""
+BORDER_SIGMA = 0.1
+"""A box grows when its border is brighter than this many sigma of a pixel."""
+GROWTH = 1.6
+LARGEST_RADIUS = 100
+"""Half side of the largest box, pixels: a third of the largest cutout."""
+
+MISFIT_SIGMA = 4.0
+"""A galaxy whose chi2 is above expectation by this many sigma is tried as bulge and disc,"""
+MISFIT_PIXELS = 60
+"""... where it stands above the noise in at least this many pixels of all bands."""
+TWO_GAIN = 30.0
+"""Bulge and disc are kept when they lower chi2 by this: nine parameters, each worth its
+three sigma... """
+DISC_INDEX = (1.0, 0.1)
+BULGE_INDEX = (3.0, 0.4)
+"""Sersic indices of a disc and a bulge, and the scatter of their natural logarithms."""
+CONCENTRIC_PX = 0.3
+"""Bulge and disc lie within about this of one another."""
+
+
+class Parametric:
+    """The components of one blend while they are fitted.
+
+    Attributes
+    ----------
+    components : one a source at first.
+    residual : (C, H, W) float32: the image less all models.
+    sweeps : passes over the components so far.
+    settled : whether the last pass gained next to nothing.
+    """
+
+    def __init__(
+        self,
+        image: Image,
+        weights: Image,
+        kernels: Kernels,
+        starts: list[Start],
+        excess: NDArray[np.float32],
+        max_sweeps: int,
+    ) -> None:
+        self.image, self.kernels, self._max_sweeps = image, kernels, max_sweeps
+        # The noise of a flux is what counts against the priors.
+        self._excess = excess[:, None, None] ** 2
+        self.weights = weights / self._excess
+        self._frame = Box.of_shape(image.shape)
+        self._sigma = float(kernels.psf_sigma.mean())
+        middle = [np.log(RADIUS_PRIOR[0] * self._sigma), 0.0, 0.0, np.log(INDEX_PRIOR[0])]
+        self._prior = np.array([0.0, 0.0, *middle])
+        widths = np.array([RADIUS_PRIOR[1], STRETCH_PRIOR, STRETCH_PRIOR, INDEX_PRIOR[1]])
+        self._precision = np.concatenate([[0.0, 0.0], widths**-2])
+        self.components = [self._begin(n, s) for n, s in enumerate(starts)]
+        self.residual = image.copy()
+        self.solve_fluxes()
+        self.sweeps, self.settled = 0, False
+
+    def of(self, owner: int) -> list[Component]:
+        """The components of one source."""
+        return [c for c in self.components if c.owner == owner]
+
+    def _begin(self, owner: int, start: Start) -> Component:
+        shape = self._prior.copy()
+        if not start.point:
+            # A Gaussian's half-light radius is 1.18 sigma.
+            shape[2:5] = profiles.stretch(1.4 * start.ellipse)
+            # A core that runs on into a neighbour or over an edge is no galaxy's.
+            shape[LOG_RADIUS] = min(shape[LOG_RADIUS], np.log(0.5 * start.radius))
+        shape[:2] = start.centre
+        peak = (round(start.centre[0]), round(start.centre[1]))
+        return self._made(owner, peak, start.radius, shape, False)
+
+    def _made(
+        self, owner: int, peak: tuple[int, int], radius: int, shape: Vector, point: bool
+    ) -> Component:
+        shape = shape.copy()
+        shape[2:] = np.clip(shape[2:], LIMITS[:, 0], LIMITS[:, 1])
+        box, images = rendered(self.kernels, self._frame, peak, radius, shape, point)
+        flux = np.zeros(len(self.image))
+        prior, precision = self._prior, self._precision
+        return Component(peak, radius, shape, point, flux, box, images, owner, prior, precision)
+
+    def _drawn(self, c: Component) -> Image:
+        """A component's template and derivatives as its shape is now."""
+        return rendered(self.kernels, self._frame, c.peak, c.radius, c.shape, c.point)[1]
+
+    def fit(self) -> None:
+        """Sweep over the components until they stand still; decide what is a point, what
+        light is nobody's, and what has two components."""
+        self._sweep(2)
+        self._choose_points()
+        self._sweep(SWEEPS)
+        self._choose_points()
+        self._grow()
+        self._add_unlisted()
+        for c in list(self.components):
+            if not c.point and self._misfit(c) > MISFIT_SIGMA:
+                self._try_two(c)
+
+    def _grow(self) -> None:
+        """Larger boxes for components that are bright at their border."""
+        grown = []
+        for c in self.components:
+            bright = np.abs(c.model) * np.sqrt(self.weights[c.where])
+            whole = Box.around(*c.peak, c.radius)
+            edges = []
+            if c.box.y0 == whole.y0:
+                edges.append(bright[:, 0])
+            if c.box.y1 == whole.y1:
+                edges.append(bright[:, -1])
+            if c.box.x0 == whole.x0:
+                edges.append(bright[:, :, 0])
+            if c.box.x1 == whole.x1:
+                edges.append(bright[:, :, -1])
+            if c.point or not edges or max(float(e.max()) for e in edges) < BORDER_SIGMA:
+                continue
+            c.radius = min(int(GROWTH * c.radius), LARGEST_RADIUS)
+            c.box = Box.around(*c.peak, c.radius) & self._frame
+            c.images = self._drawn(c)
+            grown.append(c)
+        if grown:
+            self.solve_fluxes()
+            self._sweep(1, grown)
+
+    def _choose_points(self) -> None:
+        """Make points of what is as narrow as the PSF."""
+        for c in self.components:
+            if not c.point and c.shape[LOG_RADIUS] < np.log(TRY_POINT * self._sigma):
+                self._try_point(c)
+
+    def _sweep(self, times: int, chosen: list[Component] | None = None) -> None:
+        """Improve components (all by default) in turn until each stands still."""
+        active = list(self.components if chosen is None else chosen)
+        for _ in range(min(times, self._max_sweeps - self.sweeps)):
+            gains = [self._improve(c) for c in active]
+            self.sweeps += 1
+            if len(self.components) > 1:
+                self.solve_fluxes()
+            self.settled = max(gains, default=0.0) < UNSETTLED
+            active = [c for c, gain in zip(active, gains, strict=True) if gain >= SETTLED]
+            if not active:
+                break
+
+    def _own(self, c: Component) -> tuple[Image, Image]:
+        """(data less the others, weights) in a component's box."""
+        return self.residual[c.where] + c.model, self.weights[c.where]
+
+    def _improve(self, c: Component) -> float:
+        """One damped step of one component; by how much it lowers the cost."""
+        data, weights = self._own(c)
+        before = fit_fluxes(c, data, weights)
+        old = (c.shape, c.flux, c.images)
+        c.shape = limited(c, c.shape + newton_step(c, data - c.model, weights))
+        c.images = self._drawn(c)
+        gain = before - fit_fluxes(c, data, weights)
+        if gain < 0 or not np.isfinite(gain):
+            c.shape, c.flux, c.images = old
+            c.damping = max(8 * c.damping, 1.0)
+            gain = 2 * SETTLED if c.damping < 100 else 0.0
+        else:
+            c.damping /= 8
+        self.residual[c.where] = data - c.model
+        return gain
+
+    def _try_point(self, c: Component) -> bool:
+        """Make a component a point where that costs next to nothing."""
+        data, weights = self._own(c)
+        galaxy = fit_fluxes(c, data, weights)
+        point = self._made(c.owner, c.peak, c.radius, c.shape, True)
+        for k in range(2):
+            if k > 0:
+                point.images = self._drawn(point)
+            fit_fluxes(point, data, weights)
+            step = newton_step(point, data - point.model, weights)
+            point.shape = limited(point, point.shape + step)
+        point.images = self._drawn(point)
+        c.point_gain = fit_fluxes(point, data, weights) - galaxy
+        if c.point_gain > POINT_GAIN:
+            return False
+        c.point, c.shape, c.flux, c.images = True, point.shape, point.flux, point.images
+        self.residual[c.where] = data - c.model
+        return True
+
+    def photometry(self, sources: int) -> Photometry:
+        """Fluxes and errors of the sources."""
+        return photometry(self.components, self.residual, self.weights, sources)
+
+    def solve_fluxes(self) -> None:
+        """Non-negative fluxes of all components together; the residual follows."""
+        rows = np.array([(c.box.y0, c.box.x0, *c.box.shape) for c in self.components], np.int64)
+        templates = [c.template.ravel() for c in self.components]
+        starts = np.concatenate([[0], np.cumsum([t.size for t in templates])]).astype(np.int64)
+        matrix, vector = gram(np.concatenate(templates), starts, rows, self.image, self.weights)
+        begin = np.array([c.flux for c in self.components])
+        for band in range(len(self.image)):
+            begin[:, band] = non_negative_least_squares(matrix[band], vector[band], begin[:, band])
+        for c, flux in zip(self.components, begin, strict=True):
+            c.flux = flux
+        self._subtract()
+
+    def _add_unlisted(self) -> None:
+        """Points of nobody's on what the models leave over."""
+        places = left_over(self.components, self.image, self.residual, self.weights, self.kernels)
+        for y, x in places:
+            shape = self._prior.copy()
+            shape[:2] = y, x
+            self.components.append(self._made(NOBODY, (y, x), MIN_RADIUS, shape, True))
+        if places:
+            self.solve_fluxes()
+            near = [c for c in self.components if any(c.box.contains(y, x) for y, x in places)]
+            self._sweep(2, near)
+
+    def _misfit(self, c: Component) -> float:
+        """By how many sigma chi2 exceeds the number of pixels where the component is seen."""
+        weights, model = self.weights[c.where] * self._excess, c.model
+        seen = weights * model**2 > 1
+        chi2 = float((weights * self.residual[c.where] ** 2)[seen].sum(dtype=float))
+        count = int(np.count_nonzero(seen))
+        return (chi2 - count) / np.sqrt(2 * count) if count >= MISFIT_PIXELS else 0.0
+
+    def _try_two(self, c: Component) -> bool:
+        """Replace a component by a disc and a bulge with a spectrum each, if that pays."""
+        before = self._total_cost()
+        kept, at = list(self.components), self.components.index(c)
+        saved = [(k.shape, k.flux, k.images) for k in kept]
+        disc, bulge = c.shape.copy(), c.shape.copy()
+        disc[LOG_RADIUS] += np.log(1.2)
+        bulge[LOG_RADIUS] += np.log(0.4)
+        disc[LOG_INDEX], bulge[LOG_INDEX] = np.log(DISC_INDEX[0]), np.log(BULGE_INDEX[0])
+        bulge[STRETCH_1 : STRETCH_2 + 1] *= 0.3
+        two = [self._made(c.owner, c.peak, c.radius, p, False) for p in (disc, bulge)]
+        for part, shape, index in zip(two, (disc, bulge), (DISC_INDEX, BULGE_INDEX), strict=True):
+            part.prior, part.precision = self._prior.copy(), self._precision.copy()
+            part.prior[:2], part.precision[:2] = c.shape[:2], CONCENTRIC_PX**-2
+            part.prior[LOG_RADIUS] = shape[LOG_RADIUS]
+            part.prior[LOG_INDEX], part.precision[LOG_INDEX] = np.log(index[0]), index[1] ** -2
+        self.components[at : at + 1] = two
+        self.solve_fluxes()
+        self._sweep(2, two)
+        self._joint_steps(two)
+        if before - self._total_cost() > TWO_GAIN:
+            return True
+        self.components = kept
+        for k, (shape, flux, images) in zip(kept, saved, strict=True):
+            k.shape, k.flux, k.images = shape, flux, images
+        self.solve_fluxes()
+        return False
+
+    def _total_cost(self) -> float:
+        chi2 = float((self.weights * self.residual**2).sum(dtype=float))
+        return chi2 + sum(
+            float((c.precision * (c.shape - c.prior) ** 2).sum())
+            for c in self.components
+            if not c.point
+        )
+
+    def _joint_steps(self, chosen: list[Component], times: int = 5) -> None:
+        """Damped Gauss-Newton steps of some components at once, for those that one by one
+        would take many."""
+        bands, damping, cost = len(self.image), 0.0, self._total_cost()
+        for _ in range(times):
+            matrix, vector, at = joint_equations(chosen, self.residual, self.weights)
+            scale = np.sqrt(np.maximum(np.diag(matrix), 1e-30))
+            scaled = matrix / scale[:, None] / scale + (1e-7 + damping) * np.eye(len(scale))
+            delta = np.linalg.solve(scaled, vector / scale) / scale
+            old = [(c.shape, c.images) for c in chosen]
+            fluxes = [c.flux for c in self.components]
+            for n, c in enumerate(chosen):
+                step = np.zeros(N_SHAPE)
+                step[: len(c.images) - 1] = delta[at[n] + bands : at[n + 1]]
+                step /= max(float(np.max(np.abs(step) / LONGEST_STEP)), 1.0)
+                c.shape = limited(c, c.shape + step)
+                c.images = self._drawn(c)
+            self.solve_fluxes()
+            gain = cost - self._total_cost()
+            if gain > 0:
+                cost, damping = cost - gain, damping / 10
+            else:
+                for c, (shape, images) in zip(chosen, old, strict=True):
+                    c.shape, c.images = shape, images
+                for c, flux in zip(self.components, fluxes, strict=True):
+                    c.flux = flux
+                self._subtract()
+                damping = max(10 * damping, 0.01)
+            if 0 <= gain < SETTLED:
+                break
+
+    def _subtract(self) -> None:
+        """The residual of the components as they are."""
+        self.residual = self.image.copy()
+        for c in self.components:
+            self.residual[c.where] -= c.model

@@ -1,0 +1,111 @@
+"""What a fitted blend tells: fluxes with their errors, and light that no source stands for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.fft
+import scipy.ndimage
+
+from astrolabel.deblend.components import PAD_PX, Component, Vector, joint_equations
+from astrolabel.deblend.convolve import Kernels, fft_length
+from astrolabel.deblend.scene import Image
+
+NEIGHBOUR_ERROR = 0.2
+"""Part of the neighbours' light under a source that goes to the wrong one: no galaxy is
+quite its model. With it the pulls of blended sources in simulated scenes are as wide as
+those of isolated ones."""
+MODEL_ERROR = 0.01
+"""Part of a source's flux that its model gets wrong, as its wings are extrapolated."""
+UNLISTED_SIGMA = 4.0
+"""Residual light of a point this significant gets a point of nobody's, so that it goes into
+no neighbour's flux."""
+UNLISTED_CONTRAST = 0.15
+"""... whose middle is brighter than this fraction of the models' light there: fainter is
+the structure of a galaxy or an error of the PSF,"""
+UNLISTED_APART = 0.5
+"""... where no component is nearer than this many FWHM of the PSF."""
+
+
+@dataclass(frozen=True, eq=False)
+class Photometry:
+    """Fluxes of all components.
+
+    Attributes
+    ----------
+    flux : (N, C) counts, of either sign.
+    error : (N, C) counts, one sigma: of the noise, of the shapes, of the light of
+        neighbours and nobodies under the source (`NEIGHBOUR_ERROR`), and of the model
+        (`MODEL_ERROR`).
+    """
+
+    flux: Vector
+    error: Vector
+
+
+def photometry(
+    components: list[Component], residual: Image, weights: Image, sources: int
+) -> Photometry:
+    """One joint linear step of all fluxes and shapes, and its covariance.
+
+    Parameters
+    ----------
+    sources : their number; components of nobody's are fitted with them and left out.
+    """
+    bands = len(weights)
+    matrix, vector, at = joint_equations(components, residual, weights)
+    scale = np.sqrt(np.maximum(np.diag(matrix), 1e-30))
+    # Two peaks on one source are told apart by nothing: the ridge keeps them finite.
+    scaled = matrix / scale[:, None] / scale + 1e-7 * np.eye(len(scale))
+    inverse = np.linalg.inv(scaled) / scale[:, None] / scale
+    delta = inverse @ vector
+    k = np.arange(bands)
+    places = at[:-1, None] + k
+    flux, variance = np.zeros((sources, bands)), np.zeros((sources, bands))
+    others = np.zeros((sources, bands))
+    fluxes = np.array([c.flux for c in components])
+    owners = np.array([c.owner for c in components])
+    for n in range(sources):
+        own = np.flatnonzero(owners == n)
+        rows = places[own]
+        flux[n] = (fluxes[own] + delta[rows]).sum(axis=0)
+        variance[n] = inverse[rows[:, None], rows[None]].sum(axis=(0, 1))
+        # Light of the others in the template's own measure of flux.
+        overlap = matrix[rows[:, None], places[owners != n][None]]
+        under = (overlap * fluxes[owners != n]).sum(axis=1)
+        shares = matrix[rows, rows] * fluxes[own]
+        others[n] = under.sum(axis=0) / np.maximum(shares.sum(axis=0), 1e-30) * flux[n]
+    variance = np.maximum(variance, 0) + (NEIGHBOUR_ERROR * others) ** 2
+    return Photometry(flux, np.sqrt(variance + (MODEL_ERROR * flux) ** 2))
+
+
+def left_over(
+    components: list[Component], image: Image, residual: Image, weights: Image, kernels: Kernels
+) -> list[tuple[int, int]]:
+    """Pixels where the residual has the light of a point, brightest first; not where
+    it is but a few per cent of what the models have there."""
+    height, width = image.shape[1:]
+    shape = (fft_length(height + PAD_PX), fft_length(width + PAD_PX))
+    pad = np.zeros((len(image), *shape), np.float32)
+    pad[:, :height, :width] = weights * residual
+    spectrum = scipy.fft.rfft2(pad) * np.conj(kernels.psf_transform(shape))
+    light = scipy.fft.irfft2(spectrum, s=shape)[:, :height, :width].sum(axis=0)
+    norm = np.tensordot(kernels.psf_power, weights, 1)
+    significance = light / np.sqrt(np.where(norm > 0, norm, np.inf))
+    peaks = significance == scipy.ndimage.maximum_filter(significance, 3)
+    peaks &= significance > UNLISTED_SIGMA
+    # A point's flux over its norm is what its middle holds in units of the PSF's peak.
+    flux = light / np.where(norm > 0, norm, np.inf)
+    top = np.tensordot(weights.max(axis=(1, 2)), kernels.psf_peak, 1)
+    model = np.tensordot(weights.max(axis=(1, 2)), image - residual, 1)
+    peaks &= flux * top > UNLISTED_CONTRAST * model
+    places = np.argwhere(peaks)
+    centres = np.array([c.shape[:2] for c in components])
+    apart = UNLISTED_APART * 2.3548 * float(kernels.psf_sigma.mean())
+    out: list[tuple[int, int]] = []
+    for y, x in places[np.argsort(-significance[peaks], kind="stable")].tolist():
+        if np.hypot(*(centres - (y, x)).T).min() > apart:
+            out.append((y, x))
+            centres = np.concatenate([centres, [(y, x)]])
+    return out

@@ -1,0 +1,122 @@
+"""Fluxes and errors of the parametric models, and the light and sky around them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.fft
+from scipy.special import gammainc, gammaincinv
+from test_deblend_cmf import COLOUR, NOISE, blend_of, light, psfs
+
+from astrolabel.config import DeblendConfig
+from astrolabel.deblend import Deblender, make_deblender, profiles
+from astrolabel.deblend.sky import measure_sky
+
+
+@pytest.fixture(scope="module")
+def deblender() -> Deblender:
+    return make_deblender(DeblendConfig())
+
+
+@pytest.mark.parametrize("index", [0.5, 1.0, 2.0, 4.0])
+def test_sum_of_gaussians_has_the_light_of_a_sersic_profile_within_every_radius(index) -> None:
+    amplitudes, _ = profiles.mixture(np.log(index))
+    radius = np.geomspace(0.1, 10, 30)
+    expected = gammainc(2 * index, gammaincinv(2 * index, 0.5) * radius ** (1 / index))
+    found = amplitudes @ (1 - np.exp(-0.5 * (radius / profiles.WIDTHS[:, None]) ** 2))
+    np.testing.assert_allclose(found, expected, atol=0.015)
+
+
+def image_of(shape: np.ndarray, count: int = 1) -> np.ndarray:
+    """A profile, and its derivatives, under a Gaussian PSF of two pixels."""
+    n = 64
+    value, slopes = profiles.covariance(shape)
+    amplitudes, by_index = profiles.mixture(float(shape[profiles.LOG_INDEX]))
+    out = np.empty((count, n, n // 2 + 1), np.complex64)
+    profiles.transforms(
+        out, shape[0], shape[1], value, slopes, amplitudes, by_index, profiles.WIDTHS
+    )
+    k2 = scipy.fft.fftfreq(n)[:, None] ** 2 + scipy.fft.rfftfreq(n) ** 2
+    psf = np.exp(-0.5 * (2 * np.pi * 2) ** 2 * k2).astype(np.float32)
+    return scipy.fft.irfft2(out * psf, s=(n, n))
+
+
+def test_derivatives_of_a_profile_are_those_of_its_image() -> None:
+    shape = np.array([30.3, 29.1, np.log(3.0), 0.4, -0.3, np.log(2.1)])
+    found = image_of(shape, 7)
+    for m in range(profiles.N_SHAPE):
+        step = np.zeros(6)
+        step[m] = 0.01
+        expected = (image_of(shape + step)[0] - image_of(shape - step)[0]) / 0.02
+        assert np.abs(found[1 + m] - expected).max() < 2e-3 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("size", [0.0, 1.5])
+def test_errors_are_as_wide_as_the_scatter_of_fluxes(deblender, size: float) -> None:
+    shape = (41, 43)
+    source = light(shape, 20.2, 21.4, 600, size=size)
+    pulls = []
+    for seed in range(40):
+        (fit,) = deblender.fit(blend_of(source, peaks=[(20, 21)], seed=seed)).sources
+        pulls.append((fit.flux - 600 * COLOUR) / fit.flux_err)
+    # Forty draws tell a width to a ninth and a mean to a sixth of it.
+    assert 0.7 < np.std(pulls) < 1.3
+    assert abs(np.mean(pulls)) < 0.6
+
+
+def test_neighbour_makes_a_flux_less_certain(deblender) -> None:
+    shape = (51, 61)
+    one = light(shape, 25, 28, 1000)
+    alone = deblender.fit(blend_of(one, peaks=[(25, 28)])).sources[0]
+    other = light(shape, 25, 33, 1000)
+    pair = deblender.fit(blend_of(one, other, peaks=[(25, 28), (25, 33)])).sources[0]
+    assert (pair.flux_err > 1.3 * alone.flux_err).all()
+    np.testing.assert_array_less(np.abs(pair.flux - 1000 * COLOUR), 4 * pair.flux_err)
+
+
+def test_light_without_a_peak_goes_into_no_flux(deblender) -> None:
+    shape = (51, 61)
+    listed, unlisted = light(shape, 25, 24, 2000), light(shape, 26, 36, 300)
+    fit = deblender.fit(blend_of(listed, unlisted, peaks=[(25, 24)]))
+    np.testing.assert_allclose(fit.sources[0].flux, 2000 * COLOUR, rtol=0.04)
+    assert fit.unlisted is not None
+    assert fit.unlisted.sum() == pytest.approx(300 * COLOUR.sum(), rel=0.25)
+
+
+def test_bulge_and_disc_of_two_colours_are_fitted_as_such(deblender) -> None:
+    shape = (71, 73)
+    colour = np.array([2.0, 1.0, 0.5])[:, None, None]
+    disc = light(shape, 35, 36, 20000, size=4.0, ratio=1.5) * colour
+    bulge = light(shape, 35, 36, 10000, size=0.8)
+    fit = deblender.fit(blend_of(disc, bulge, peaks=[(35, 36)]))
+    expected = COLOUR * (20000 * colour[:, 0, 0] + 10000)
+    np.testing.assert_allclose(fit.sources[0].flux, expected, rtol=0.02)
+    assert fit.chi2_per_pixel == pytest.approx(1, abs=0.1)
+
+
+def test_more_noise_of_the_sky_widens_the_errors_by_as_much(deblender) -> None:
+    blend = blend_of(light((41, 43), 20, 21, 400), peaks=[(20, 21)])
+    (plain,) = deblender.fit(blend).sources
+    (noisy,) = deblender.fit(replace(blend, excess=np.full(3, 2, np.float32))).sources
+    np.testing.assert_allclose(noisy.flux_err / plain.flux_err, 2, rtol=0.25)
+
+
+def test_white_sky_has_no_excess_and_a_level_is_found() -> None:
+    rng = np.random.default_rng(1)
+    image = rng.normal(0.3, NOISE, (3, 150, 150)).astype(np.float32)
+    weights = np.full(image.shape, NOISE**-2, np.float32)
+    sky = measure_sky(image, weights, psfs(), np.zeros((150, 150), np.float32))
+    np.testing.assert_allclose(sky.level, 0.3, atol=0.05)
+    np.testing.assert_allclose(sky.excess, 1, atol=0.15)
+
+
+def test_correlated_sky_has_excess_noise() -> None:
+    rng = np.random.default_rng(1)
+    image = rng.normal(0, NOISE, (3, 150, 150))
+    image = 0.5 * (image + np.roll(image, 1, axis=2) + np.roll(image, 1, axis=1))
+    weights = np.full(image.shape, 1 / image.var(), np.float32)
+    sky = measure_sky(image.astype(np.float32), weights, psfs(), np.zeros((150, 150), np.float32))
+    # Three shifted copies add up in a PSF's flux as the sum, in a pixel as the root.
+    np.testing.assert_allclose(sky.excess, np.sqrt(3), rtol=0.12)
