@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
+import multiprocessing
+import os
 import subprocess
 import sys
 import tempfile
@@ -40,6 +41,15 @@ def repeated(document, folder: Path, tiles: int):
     return {**document, "images": images, "annotations": annotations}
 
 
+def prepare(folder: Path, tiles: int, size: int) -> None:
+    """Write the dataset of many tiles into `folder`."""
+    simulate(folder / "sky", SimulateConfig(seed=1, size=size))
+    (files,) = find_coadds(Inputs((folder / "sky",)))
+    result = make_coco([files], LabelConfig(), folder / "labels", progress=False)
+    document = repeated(coco.read(result.coco), folder / "labels", tiles)
+    coco.write(folder / "labels" / "all.json", document)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tiles", type=int, default=1000)
@@ -47,27 +57,30 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        simulate(folder / "sky", SimulateConfig(seed=1, size=options.size))
-        result = make_coco(
-            find_coadds(Inputs((folder / "sky",))), LabelConfig(), folder / "labels", progress=False
+        # In a process of its own: a child's peak memory starts at its parent's.
+        making = multiprocessing.get_context("spawn").Process(
+            target=prepare, args=(folder, options.tiles, options.size)
         )
-        document = repeated(coco.read(result.coco), folder / "labels", options.tiles)
+        making.start()
+        making.join()
         path = folder / "labels" / "all.json"
-        coco.write(path, document)
-        n, size = len(document["annotations"]), path.stat().st_size
-        del document
         words = [sys.executable, "-m", "astrolabel", "report", str(path), "--quiet"]
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        seconds = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
+        command = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+        _, status, used = os.wait4(command.pid, 0)
+        assert status == 0
         page = (folder / "labels" / "report.html").stat().st_size
         found = json.loads((folder / "labels" / "report.json").read_text())
         assert len(found["residuals"]["tiles"]) == options.tiles
-    print(f"{options.tiles} tiles of {options.size}x{options.size}, {n} annotations, "
-          f"{size / 1e6:.0f} MB of JSON")  # fmt: skip
-    print(f"{seconds:.0f} s of processor time, {used.ru_maxrss / 1024:.0f} MiB at most, "
-          f"a page of {page / 1e6:.1f} MB")  # fmt: skip
+        counts = found["counts"]
+        n = counts["labels"] + counts["ignored"] + counts["elsewhere"]
+        print(
+            f"{options.tiles} tiles of {options.size}x{options.size}, {n} annotations, "
+            f"{path.stat().st_size / 1e6:.0f} MB of JSON"
+        )
+    print(
+        f"{used.ru_utime + used.ru_stime:.0f} s of processor time, "
+        f"{used.ru_maxrss / 1024:.0f} MiB at most, a page of {page / 1e6:.1f} MB"
+    )
 
 
 if __name__ == "__main__":

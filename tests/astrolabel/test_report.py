@@ -267,16 +267,17 @@ def test_rates_and_offsets_against_a_catalog(tmp_path):
 
 
 def test_a_match_across_right_ascension_zero(tmp_path):
-    entries = [entry(1, 20, 20, ra=359.99999, dec=2.2), entry(2, 50, 60, ra=0.00002, dec=2.2)]
-    cards = {**dict(WCS.to_header()), "CRVAL1": 0.0, "CRVAL2": 2.2}
+    entries = [entry(1, 20, 20, ra=359.99999, dec=60.0), entry(2, 50, 60, ra=0.00002, dec=60.0)]
+    cards = {**dict(WCS.to_header()), "CRVAL1": 0.0, "CRVAL2": 60.0}
     labels = read_labels(dataset(tmp_path, entries, wcs=cards))
     table = Table(
-        {"number": [1, 2], "ra": [0.00001, 359.99997], "dec": [2.2, 2.2], "mu_class": [1, 1]}
+        {"number": [1, 2], "ra": [0.00001, 359.99997], "dec": [60.0, 60.0], "mu_class": [1, 1]}
     )
     table.write(tmp_path / "c.fits")
     found = compare_with_catalog(labels, read_catalog(tmp_path / "c.fits", "hst"), "i", 1.0)
     assert found.n_pairs == 2
-    assert abs(found.offset_arcsec[0]) < 0.2
+    # 1e-5 and 2e-5 degrees of right ascension, at half their length on the sky.
+    assert found.offset_arcsec[0] == pytest.approx(1.5e-5 * 3600 / 2, abs=1e-4)
     assert found.catalog_rate is None
 
 
