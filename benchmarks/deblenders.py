@@ -226,7 +226,7 @@ def line(r: Row, cmf_seconds: float) -> str:
         f"{100 * np.median(others):+.1f} %",
         f"{100 * scatter:.1f} %",
         f"{1e3 * r.seconds / r.sources:.1f}",
-        f"{r.seconds / r.sources / cmf_seconds:.1f}",
+        f"{r.seconds / r.sources / cmf_seconds:.2g}",
         f"{r.first_seconds:.0f}",
         f"{r.megabytes:.0f}",
     )

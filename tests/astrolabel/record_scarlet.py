@@ -86,6 +86,7 @@ def record(scene: Scene, box: Box, sources: list[Source], seed: int) -> dict[str
         "peaks": peaks,
         "true_flux": np.array([s.body.flux for s in sources], np.float32),
         "true_mask": truth.sum(axis=1) > scene.threshold,
+        "true_chi2_per_pixel": np.array(((image - truth.sum(axis=0)) ** 2 / variance).mean()),
         "scarlet_model": models,
         "scarlet_flux": np.array([s.flux for s in fit.sources], np.float32),
         "scarlet_chi2_per_pixel": np.array(fit.chi2_per_pixel),
