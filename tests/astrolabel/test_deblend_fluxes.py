@@ -12,6 +12,7 @@ from test_deblend_cmf import COLOUR, NOISE, blend_of, light, psfs
 
 from astrolabel.config import DeblendConfig
 from astrolabel.deblend import Deblender, make_deblender, profiles
+from astrolabel.deblend.convolve import with_wings
 from astrolabel.deblend.sky import measure_sky
 
 
@@ -120,3 +121,37 @@ def test_correlated_sky_has_excess_noise() -> None:
     sky = measure_sky(image.astype(np.float32), weights, psfs(), np.zeros((150, 150), np.float32))
     # Three shifted copies add up in a PSF's flux as the sum, in a pixel as the root.
     np.testing.assert_allclose(sky.excess, np.sqrt(3), rtol=0.12)
+
+
+def test_saturated_star_goes_on_smoothly_under_its_core(deblender) -> None:
+    shape, flux = (61, 63), 80_000
+    star = light(shape, 30.3, 31.2, flux)
+    blend = blend_of(star, peaks=[(30, 31)])
+    full = (star > 600).any(axis=0)
+    assert full.sum() > 30
+    image = np.where(full, np.minimum(blend.image, 600), blend.image)
+    cut = replace(blend, image=image, weights=np.where(full, 0, blend.weights), saturated=full)
+    (source,) = deblender.fit(cut).sources
+    assert source.state == "ok"
+    np.testing.assert_allclose(source.flux, flux * COLOUR, rtol=0.03)
+    s = source.box.slices
+    np.testing.assert_allclose(source.model[:, full[s]], star[:, *s][:, full[s]], rtol=0.1)
+    # Without the saturated pixels' word it is a hole in the data.
+    assert deblender.fit(replace(cut, saturated=None)).sources[0].state == "failed:masked"
+
+
+def test_wings_of_a_moffat_are_continued_beyond_its_stamp() -> None:
+    y, x = np.mgrid[-42:43, -42:43]
+    moffat = (1 + (y**2 + x**2) / 4.4**2) ** -2.5
+    moffat = (moffat / moffat.sum()).astype(np.float32)
+    stamp = moffat[21:64, 21:64]
+    wide = with_wings(stamp[None] / stamp.sum())[0]
+    ring = (np.hypot(y, x) > 25) & (np.hypot(y, x) < 36)
+    np.testing.assert_allclose(wide[ring], moffat[ring], rtol=0.15)
+    assert wide.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_stamp_without_wings_is_continued_by_nothing() -> None:
+    wide = with_wings(psfs())
+    np.testing.assert_allclose(wide[:, 21:64, 21:64], psfs(), rtol=1e-4)
+    assert (wide[:, :21] == 0).all()

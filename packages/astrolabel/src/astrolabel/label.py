@@ -164,6 +164,7 @@ def deblend(
     image = np.where(usable, coadd.image, 0).astype(np.float32)
     sky = measure_sky(image, weights, coadd.psfs, significance)
     image -= sky.level[:, None, None]
+    saturated = np.asarray(coadd.plane("SAT").any(axis=0), bool)
     threshold = config.mask.threshold_sigma * detection.sky_sigma
     sources: list[Source] = []
     chi2, pixels = 0.0, 0
@@ -179,7 +180,9 @@ def deblend(
                 for p, n in zip(peaks, blended, strict=True)
             ]
             continue
-        blend = cut_blend(image, weights, coadd.psfs, found.peaks, grouping, index, sky.excess)
+        blend = cut_blend(
+            image, weights, coadd.psfs, found.peaks, grouping, index, sky.excess, saturated
+        )
         fit = deblender.fit(blend)
         n = int((blend.weights > 0).sum())
         chi2, pixels = chi2 + fit.chi2_per_pixel * n, pixels + n

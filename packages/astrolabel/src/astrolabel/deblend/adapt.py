@@ -105,7 +105,9 @@ def prepared(blend: Blend) -> Task:
     bands = np.flatnonzero(good.any(axis=(1, 2)))
     shape = np.array(image.shape[1:])
     peaks = np.clip(np.asarray(blend.peaks, float).reshape(-1, 2), 0, shape - 1.0)
-    sources = np.flatnonzero(_has_core(known, blend.psfs, peaks))
+    # A saturated core is no missing one: the wings around it tell the star.
+    core = known if blend.saturated is None else known | blend.saturated
+    sources = np.flatnonzero(_has_core(core, blend.psfs, peaks))
     peaks = peaks[sources]
     near = peaks.size > 0 and np.minimum(peaks, shape - 1 - peaks).min() < EDGE_MARGIN_PX
     margin = EDGE_MARGIN_PX if near else 0

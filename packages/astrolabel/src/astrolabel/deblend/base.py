@@ -17,12 +17,15 @@ class Blend:
 
     Attributes
     ----------
-    image : (C, H, W) float32 counts, finite everywhere (zero where `weights` is zero).
+    image : (C, H, W) float32 counts, finite everywhere (zero where `weights` is zero and
+        nothing is saturated).
     weights : (C, H, W) float32, 1/variance; zero where a pixel must not be used.
     psfs : (C, P, P) float32, P odd, each summing to one.
     peaks : (N, 2) float64, (y, x) of the sources in this cutout's pixels; all inside.
     excess : (C,) float32 by which the noise of a flux exceeds what `weights` tell; empty
         where it does not. See `sky.Sky`.
+    saturated : (H, W) bool, pixels without weight where `image` is less than the light was;
+        None where there are none.
     """
 
     image: NDArray[np.float32]
@@ -30,6 +33,7 @@ class Blend:
     psfs: NDArray[np.float32]
     peaks: NDArray[np.float64]
     excess: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    saturated: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, eq=False)

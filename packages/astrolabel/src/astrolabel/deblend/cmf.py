@@ -63,12 +63,13 @@ class CMFDeblender:
         """
         image, weights = _sanitised(blend)
         kernels = self._cache.get(blend.psfs)
-        measured = _has_core(weights, blend.psfs, blend.peaks)
+        shown, shown_weights = _shown(blend, image, weights)
+        measured = _has_core(shown_weights, blend.psfs, blend.peaks)
         if not measured.any():
             sources = tuple(_failed(p, image, "masked") for p in blend.peaks)
             return BlendFit(sources, _chi2_per_pixel(image, weights), 0, False)
         excess = blend.excess if len(blend.excess) else np.ones(len(image), np.float32)
-        starts = _starts(image, weights, blend.psfs, blend.peaks[measured], kernels)
+        starts = _starts(shown, shown_weights, blend.psfs, blend.peaks[measured], kernels)
         fitted = Parametric(image, weights, kernels, starts, excess, self.config.max_iterations)
         fitted.fit()
         components = [fitted.of(n) for n in range(len(starts))]
@@ -160,6 +161,16 @@ def _sanitised(blend: Blend) -> tuple[Image, Image]:
     zero = np.float32(0)
     image = np.where(good, blend.image, zero).astype(np.float32)
     return image, np.where(good, blend.weights, zero).astype(np.float32)
+
+
+def _shown(blend: Blend, image: Image, weights: Image) -> tuple[Image, Image]:
+    """Image and weights with the saturated pixels as they are: they tell little of the
+    light and much of where and how large a source is."""
+    if blend.saturated is None:
+        return image, weights
+    full = blend.saturated & np.isfinite(blend.image)
+    highest = weights.reshape(len(weights), -1).max(axis=1)[:, None, None]
+    return np.where(full, blend.image, image), np.where(full, highest, weights)
 
 
 def _known(weights: Image) -> NDArray[np.bool_]:

@@ -25,6 +25,9 @@ REACHES = (8, 12, 16, 24, 32)
 """Radii in pixels a kernel may be cut to; few, so that transforms are found in the cache."""
 WING_SIGMA = 0.1
 """A kernel is cut where the light beyond is fainter than this many sigma a pixel."""
+WING_SLOPES = (2.5, 8.0)
+"""Falls of a PSF's wings that are believed, as powers of the radius: 3 of scattered light,
+4 and 6 of Moffats of beta 2 and 3; a Gaussian's are steeper and hold nothing."""
 CACHE_BYTES = 64 * 2**20
 """Transforms kept at most, per set of PSFs; what was used longest ago goes first."""
 
@@ -78,6 +81,39 @@ def difference_kernels(psfs: Image, sigma: float) -> Image:
     return (kernels / kernels.sum(axis=(1, 2), keepdims=True)).astype(np.float32)
 
 
+def with_wings(psfs: Image) -> Image:
+    """Stamps continued to twice their radius by the power law of their outermost ring.
+
+    Parameters
+    ----------
+    psfs : (C, P, P) float32, P odd, each summing to one.
+
+    Returns
+    -------
+    (C, 2P - 1, 2P - 1) float32, each summing to one. A stamp whose ring holds no light, or
+    none that falls like a PSF's (`WING_SLOPES`), is continued by zeros.
+    """
+    half = psfs.shape[-1] // 2
+    radius = np.hypot(*np.mgrid[-half : half + 1, -half : half + 1])
+    inner = (radius > 0.55 * half) & (radius <= 0.75 * half)
+    outer = (radius > 0.75 * half) & (radius <= 0.95 * half)
+    wide = np.hypot(*np.mgrid[-2 * half : 2 * half + 1, -2 * half : 2 * half + 1])
+    out = np.zeros((len(psfs), *wide.shape), np.float32)
+    core = slice(half, 3 * half + 1)
+    for c, psf in enumerate(psfs):
+        if outer.any() and min(float(psf[inner].mean()), float(psf[outer].mean())) > 0:
+            near, far = float(psf[inner].mean()), float(psf[outer].mean())
+            r_near, r_far = float(radius[inner].mean()), float(radius[outer].mean())
+            slope = np.log(near / far) / np.log(r_far / r_near)
+            if WING_SLOPES[0] <= slope <= WING_SLOPES[1]:
+                out[c] = far * (np.maximum(wide, half) / r_far) ** -slope
+        # The corners of a stamp are farther out than the middles of its sides, and faint.
+        out[c, core, core] = np.where(radius <= half, psf, out[c, core, core])
+        if not out[c, 0, 2 * half] > 0:
+            out[c, core, core] = psf
+    return out / out.sum(axis=(1, 2), keepdims=True, dtype=np.float64).astype(np.float32)
+
+
 class Kernels:
     """The difference kernels of one set of PSFs, with their transforms by FFT shape.
 
@@ -104,7 +140,7 @@ class Kernels:
         ring = np.maximum(*np.abs(np.mgrid[-half : half + 1, -half : half + 1]))
         peak = np.abs(self.kernels).max(axis=0)
         self._wing = np.array([peak[ring >= r].max() for r in range(half + 1)])
-        self._psfs = psfs
+        self._psfs = with_wings(psfs)
         self.psf_peak = psfs.max(axis=(1, 2)).astype(float)
         self.psf_power = (psfs.astype(float) ** 2).sum(axis=(1, 2))
         self._cache: OrderedDict[tuple[int, ...], NDArray[Any]] = OrderedDict()

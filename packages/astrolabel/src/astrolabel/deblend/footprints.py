@@ -126,6 +126,7 @@ def cut_blend(
     grouping: Grouping,
     index: int,
     excess: NDArray[np.float32] | None = None,
+    saturated: NDArray[np.bool_] | None = None,
 ) -> Blend:
     """The cutout of group `index`, ready for a deblender.
 
@@ -136,6 +137,7 @@ def cut_blend(
     psfs : (C, P, P) float32.
     peaks : (N, 2), those that were grouped.
     excess : (C,) of `Blend`.
+    saturated : (H, W) bool, pixels saturated in any band: they get no weight in any.
 
     Returns
     -------
@@ -145,13 +147,18 @@ def cut_blend(
     group = grouping.groups[index]
     s = (slice(None), *group.box.slices)
     own = grouping.territory[group.box.slices] == index
-    w = np.where(own, weights[s], np.float32(0))
-    pixels = np.where(w > 0, image[s], np.float32(0))
+    full = None
+    if saturated is not None and (own & saturated[group.box.slices]).any():
+        full = own & saturated[group.box.slices]
+    kept = own if full is None else own & ~full
+    w = np.where(kept, weights[s], np.float32(0))
+    shown = w > 0 if full is None else (w > 0) | (full & np.isfinite(image[s]))
+    pixels = np.where(shown, image[s], np.float32(0))
     corner = (group.box.y0, group.box.x0)
     low, high = np.zeros(2), np.array(group.box.shape) - 1.0
     inside = np.clip(np.asarray(peaks, float)[group.peaks] - corner, low, high)
     noise = np.zeros(0, np.float32) if excess is None else excess
-    return Blend(pixels.astype(np.float32), w.astype(np.float32), psfs, inside, noise)
+    return Blend(pixels.astype(np.float32), w.astype(np.float32), psfs, inside, noise, full)
 
 
 def _with_discs(footprint: NDArray[np.bool_], pixels: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -135,6 +135,8 @@ def _fit_radius(psf: Image, peak: float, ellipse: NDArray[Any], seen: int) -> in
     half = psf.shape[0] // 2
     line = np.maximum(psf[half, half:], psf[half:, half])
     of_psf = float(np.count_nonzero(line > level))
+    if line[-1] > level:  # wings beyond the stamp fall at least this fast
+        of_psf *= (float(line[-1]) / level) ** 0.25
     # An exponential's scale length is 0.7 of the sigma of the Gaussian of its core.
     of_disc = 0.7 * np.sqrt(float(np.linalg.eigvalsh(ellipse)[-1])) * np.log(1 / level)
     return int(np.clip(np.hypot(of_psf, of_disc), MIN_RADIUS, min(seen + 6, LARGEST_RADIUS)))
