@@ -10,10 +10,22 @@ import scipy.fft
 from scipy.special import gammainc, gammaincinv
 from test_deblend_cmf import COLOUR, NOISE, blend_of, light, psfs
 
-from astrolabel.config import DeblendConfig
-from astrolabel.deblend import Deblender, make_deblender, profiles
+from astrolabel.box import Box
+from astrolabel.coadd import Coadd
+from astrolabel.config import DeblendConfig, LabelConfig
+from astrolabel.deblend import (
+    Blend,
+    BlendFit,
+    Deblender,
+    SourceFit,
+    make_deblender,
+    profiles,
+)
 from astrolabel.deblend.convolve import with_wings
+from astrolabel.deblend.footprints import brightest_first, group_footprints
 from astrolabel.deblend.sky import measure_sky
+from astrolabel.detect import detect, detection_image
+from astrolabel.label import deblend
 
 
 @pytest.fixture(scope="module")
@@ -155,3 +167,48 @@ def test_stamp_without_wings_is_continued_by_nothing() -> None:
     wide = with_wings(psfs())
     np.testing.assert_allclose(wide[:, 21:64, 21:64], psfs(), rtol=1e-4)
     assert (wide[:, :21] == 0).all()
+
+
+class Recorder:
+    """A deblender that finds the same light in every pixel, and keeps what it is given."""
+
+    name = "recorder"
+
+    def __init__(self) -> None:
+        self.blends: list[Blend] = []
+
+    def fit(self, blend: Blend) -> BlendFit:
+        self.blends.append(blend)
+        box = Box.of_shape(blend.image.shape)
+        model = np.full((3, *box.shape), 7, np.float32)
+        sources = tuple(SourceFit(box, model, np.ones(3), "point") for _ in blend.peaks)
+        return BlendFit(sources, 1.0, 1, True)
+
+
+def test_light_of_brighter_groups_is_subtracted_where_it_reaches_into_others() -> None:
+    shape = (70, 90)
+    bright, faint = light(shape, 35, 30, 8000), light(shape, 35, 56, 600)
+    noise = np.random.default_rng(0).normal(0, NOISE, bright.shape)
+    image = (bright + faint + noise).astype(np.float32)
+    coadd = Coadd(
+        "made", ("g", "r", "i"), image, np.full_like(image, NOISE**2),
+        np.ones(image.shape, bool), psfs(), (27.0,) * 3,
+    )  # fmt: skip
+    config, recorder = LabelConfig(), Recorder()
+    detection = detection_image(coadd, config.detect)
+    deblend(coadd, detection, Box.of_shape(shape), config, recorder)
+    found = detect(coadd, detection, config.detect)
+    significance = detection.image / detection.sky_sigma
+    grouping = group_footprints(found.footprint, significance, found.peaks, config.deblend)
+    order = brightest_first(grouping, found.peaks, significance)
+    first, second = (grouping.groups[k].box for k in order)
+    assert first.x0 < second.x0  # the bright star is the left one
+    _, blend = recorder.blends
+    taken = (image[(slice(None), *second.slices)] - blend.image)[0]
+    known = blend.weights[0] > 0
+    reached = np.zeros(second.shape, bool)
+    reached[(first & second).slices_in(second)] = True
+    assert (reached & known).any()
+    sky = np.median(taken[known & ~reached])
+    np.testing.assert_allclose(taken[known & reached] - sky, 7, atol=1e-3)
+    np.testing.assert_allclose(taken[known & ~reached] - sky, 0, atol=1e-3)

@@ -17,7 +17,7 @@ from astrolabel.coadd import Coadd
 from astrolabel.config import LabelConfig
 from astrolabel.deblend import Deblender
 from astrolabel.deblend.base import SourceFit
-from astrolabel.deblend.footprints import cut_blend, group_footprints
+from astrolabel.deblend.footprints import brightest_first, cut_blend, group_footprints
 from astrolabel.deblend.sky import measure_sky
 from astrolabel.detect import DetectionImage, detect, detection_image
 from astrolabel.masks import Mask, threshold_mask
@@ -166,16 +166,17 @@ def deblend(
     image -= sky.level[:, None, None]
     saturated = np.asarray(coadd.plane("SAT").any(axis=0), bool)
     threshold = config.mask.threshold_sigma * detection.sky_sigma
-    sources: list[Source] = []
+    found_in: list[list[Source]] = [[] for _ in grouping.groups]
     chi2, pixels = 0.0, 0
     left = detection.image.astype(np.float32)
-    for index, group in enumerate(grouping.groups):
+    for index in brightest_first(grouping, found.peaks, significance):
+        group = grouping.groups[index]
         if (group.box & core).area == 0:
             continue
         peaks = found.peaks[group.peaks]
         blended = grouping.n_blended[group.peaks]
         if group.state != "ok":
-            sources += [
+            found_in[index] = [
                 Source(float(p[0]), float(p[1]), int(n), group.state)
                 for p, n in zip(peaks, blended, strict=True)
             ]
@@ -190,10 +191,13 @@ def deblend(
             source = _source(
                 peak, int(n_blended), one, fit.converged, group.box, detection, threshold
             )
-            sources.append(source)
+            found_in[index].append(source)
             if one.state == "ok":
-                light = np.tensordot(detection.band_weights, one.model, 1)
-                left[one.box.shifted(group.box.y0, group.box.x0).slices] -= light
+                box = one.box.shifted(group.box.y0, group.box.x0)
+                # What reaches into the groups that are still to be fitted is not theirs.
+                image[(slice(None), *box.slices)] -= one.model
+                left[box.slices] -= np.tensordot(detection.band_weights, one.model, 1)
+    sources = [source for group_sources in found_in for source in group_sources]
     return sources, chi2 / pixels if pixels else float("nan"), left
 
 

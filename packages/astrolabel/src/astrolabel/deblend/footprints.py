@@ -27,6 +27,9 @@ HSC's seeing plus a pixel. Where discs touch footprints or each other they form 
 WING_WIDTH_PX = 1.5
 """Smoothing under which wings below the detection threshold are found; less than an HSC
 PSF, so that neighbours are not run together. It takes the noise of a pixel to 0.19."""
+WING_FRACTION = 0.3
+"""Of a footprint's longer side, if that is more than the padding: so far around it its wings
+are rendered, and subtracted from other groups."""
 EIGHT = np.ones((3, 3))
 """Footprints that touch at a corner are one: they overlap in their wings."""
 
@@ -118,6 +121,23 @@ def group_footprints(
     return Grouping(tuple(groups), _nearest(owner), n_blended)
 
 
+def brightest_first(
+    grouping: Grouping, peaks: NDArray[np.float64], significance: NDArray[np.float32]
+) -> list[int]:
+    """Indices of the groups by the significance at their brightest peak.
+
+    The wings of the brighter reach into the cutouts of the fainter, and are subtracted
+    there when these are fitted later.
+    """
+    limit = np.array(significance.shape) - 1
+    y, x = np.clip(np.rint(np.asarray(peaks, float).reshape(-1, 2)), 0, limit).astype(int).T
+    known = np.nan_to_num(significance[y, x], posinf=0, neginf=0)
+    return sorted(
+        range(len(grouping.groups)),
+        key=lambda k: (-float(known[grouping.groups[k].peaks].max()), k),
+    )
+
+
 def cut_blend(
     image: NDArray[np.float32],
     weights: NDArray[np.float32],
@@ -192,7 +212,10 @@ def _tight(mask: NDArray[np.bool_]) -> Box:
 
 
 def _padded(box: Box, shape: tuple[int, ...], config: DeblendConfig) -> Box:
-    return box.expanded(config.padding_px) & Box.of_shape(shape)
+    """The cutout of a footprint: the larger it is, the farther its wings reach."""
+    frame = Box.of_shape(shape)
+    wide = box.expanded(max(config.padding_px, int(WING_FRACTION * max(box.shape)))) & frame
+    return wide if wide.area <= config.max_pixels else box.expanded(config.padding_px) & frame
 
 
 def _nearest(owner: NDArray[np.int32]) -> NDArray[np.int32]:
