@@ -33,8 +33,13 @@ examples:
 examples:
   HSC coadds (a folder of calexp-HSC-I-9813-4,5.fits, flat or as deepCoadd-results):
     astrolabel make-coco coadds/ --bands g,r,i --catalog forced.fits --scheme hsc --out labels
+  LSST coadds as the butler exports them (deep_coadd_5063_14_i_....fits), the same:
+    astrolabel make-coco coadds/ --bands g,r,i --out labels
   any other survey, one file per band:
     astrolabel make-coco --band g=g.fits r=r.fits z=z.fits --out labels
+  Euclid's mosaics, with their maps of the noise and of the flags:
+    astrolabel make-coco --band vis=EUC_MER_BGSUB-MOSAIC-VIS_TILE1.fits \
+      --rms EUC_MER_MOSAIC-VIS-RMS_TILE1.fits --mask EUC_MER_MOSAIC-VIS-FLAG_TILE1.fits --out labels
   a cube, using three of its five planes:
     astrolabel make-coco --band g,r,i,z,y=cube.fits --bands g,r,i --out labels
   a dataset described in a file:
@@ -180,7 +185,7 @@ def _add_simulate(one: argparse.ArgumentParser) -> None:
 def _add_make_coco(one: argparse.ArgumentParser) -> None:
     group = one.add_argument_group("what to label")
     group.add_argument(
-        "inputs", nargs="*", type=Path, metavar="INPUT", help="HSC coadds or folders of them"
+        "inputs", nargs="*", type=Path, metavar="INPUT", help="HSC or LSST coadds, or folders"
     )
     group.add_argument(
         "--band", nargs="+", action="extend", default=[], metavar="NAME=FILE",
@@ -190,8 +195,13 @@ def _add_make_coco(one: argparse.ArgumentParser) -> None:
     group.add_argument("--manifest", type=Path, help="a dataset file instead of all this")
     group.add_argument("--root", type=Path, help="folder of the manifest's files")
     for name, what in (
-        ("variance", "variance image, where it is not in the same file"),
-        ("mask", "mask image: MP_ cards, or non-zero means bad"),
+        (
+            "variance",
+            "variance image, where it is not in the same file; also an inverse variance "
+            "or rms whose HDU or file name says so",
+        ),
+        ("rms", "rms image, in place of the variance"),
+        ("mask", "mask image: MP_ cards, --mask-planes, or non-zero means bad"),
         ("psf", "PSF stamp(s): an image, a cube or one HDU per band"),
         ("zeropoint", "AB magnitude of one count, where the header does not tell"),
     ):
@@ -200,6 +210,11 @@ def _add_make_coco(one: argparse.ArgumentParser) -> None:
             f"--{name}", nargs="+", action="extend", default=[], metavar=f"[BAND=]{value}",
             help=what,
         )  # fmt: skip
+    group.add_argument(
+        "--mask-planes", nargs="+", action="extend", default=[], metavar="NAME=BIT",
+        help="bits of a mask without MP_ cards: NO_DATA, BAD and CR are no data, SAT is "
+        "saturated, INTRP interpolated, BRIGHT_OBJECT near a bright star",
+    )  # fmt: skip
     group = one.add_argument_group("classes")
     group.add_argument("--catalog", type=Path, help="FITS, CSV or Parquet table")
     group.add_argument(
@@ -351,8 +366,10 @@ def _make_coco(options: argparse.Namespace) -> int:
             (tuple(n.split(",")), Path(f)) for n, f in _pairs("--band", options.band, False)
         ),
         variance=_paths("--variance", options.variance),
+        rms=_paths("--rms", options.rms),
         mask=_paths("--mask", options.mask),
         psf=_paths("--psf", options.psf),
+        planes=_bits("--mask-planes", options.mask_planes),
         zeropoints=_numbers("--zeropoint", options.zeropoint),
     )
     base = preset(options.preset or "default")
@@ -468,6 +485,14 @@ def _pairs(option: str, given: Sequence[str], for_all: bool = True) -> list[tupl
 
 def _paths(option: str, given: Sequence[str]) -> dict[str, Path]:
     return {name: Path(value) for name, value in _pairs(option, given)}
+
+
+def _bits(option: str, given: Sequence[str]) -> dict[str, int]:
+    bits = dict(_pairs(option, given, False))
+    for name, value in bits.items():
+        if not value.isdigit() or int(value) > 30:
+            raise InputError(f"{option} {name}={value}", remedy="give a bit from 0 to 30")
+    return {name: int(value) for name, value in bits.items()}
 
 
 def _numbers(option: str, given: Sequence[str]) -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,7 @@ def _tasks(
             "files": hashes,
             "bands": files.bands,
             "zeropoints": dict(files.zeropoints),
+            "read_as": [repr(replace(part, path=Path(part.path.name))) for part in files.parts],
             "tile": repr(tile),
             "others": describe(others),
         }
@@ -138,7 +139,10 @@ def _look(files: CoaddFiles) -> Look | AstrolabelError:
         middle = Box.around(height // 2, width // 2, BALANCE_PX // 2)
         gains = preview.white_balance(readers.read(files, known, middle).image)
         first = files.layers[0]
-        place = Footprint(files.name, files.shape, files.tract, read_origin(first), read_wcs(first))
+        origin = read_origin(first)
+        # Without an origin all patches of a tract would lie on one another: the sky tells.
+        tract = files.tract if origin is not None else ""
+        place = Footprint(files.name, files.shape, tract, origin or (0, 0), read_wcs(first))
         return Look(known, tuple(float(g) for g in gains), hashes, place)
     except AstrolabelError as error:
         return error

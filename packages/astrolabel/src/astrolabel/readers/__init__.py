@@ -54,11 +54,15 @@ class CoaddFiles:
         return self.layers[0].shape
 
     @property
+    def parts(self) -> tuple[Layers, ...]:
+        """The bands, then what is in files of its own, in a fixed order."""
+        further = [more[b] for more in (self.variance, self.mask) for b in self.bands if b in more]
+        return (*self.layers, *further)
+
+    @property
     def paths(self) -> tuple[Path, ...]:
         """Every file that is read, once, in a fixed order."""
-        found = [layer.path for layer in self.layers]
-        for more in (self.variance, self.mask):
-            found += [more[b].path for b in self.bands if b in more]
+        found = [part.path for part in self.parts]
         found += [self.psf[b] for b in self.bands if b in self.psf]
         return tuple(dict.fromkeys(found))
 
@@ -205,15 +209,13 @@ def read(files: CoaddFiles, known: Characteristics, box: Box | None = None) -> C
     zeropoints = []
     for band, layer in zip(files.bands, files.layers, strict=True):
         zeropoint = files.zeropoints.get(band, fits_layers.read_zeropoint(layer))
-        if zeropoint is None and layer.mask is not None and layer.path.name.startswith("calexp"):
-            zeropoint = 27.0  # every HSC coadd is scaled to this (FLUXMAG0 = 0 in some files)
         if zeropoint is None:
             notes[f"zeropoint_{band}"] = "unknown: no magnitudes"
         zeropoints.append(np.nan if zeropoint is None else zeropoint)
     wcs = fits_layers.read_wcs(files.layers[0])
     if wcs is None:
         notes["wcs"] = "none: no sky positions"
-    origin = fits_layers.read_origin(files.layers[0])
+    origin = fits_layers.read_origin(files.layers[0]) or (0, 0)
     return Coadd(
         name=files.name,
         bands=files.bands,

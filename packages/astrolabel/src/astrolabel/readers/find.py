@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,14 +12,26 @@ from astrolabel.errors import InputError
 from astrolabel.readers import CoaddFiles
 from astrolabel.readers.layers import Layers, find_extra, find_layers
 
-CALEXP = re.compile(
-    r"^calexp-HSC-(?P<filter>[A-Z0-9]+)-(?P<tract>\d+)-(?P<patch>\d+,\d+)\.fits(\.fz|\.gz)?$"
+NAMES = (
+    re.compile(
+        r"calexp-(?:HSC-)?(?P<filter>[A-Za-z0-9]+)-(?P<tract>\d+)-(?P<patch>\d+,\d+)"
+        r"\.fits(\.fz|\.gz)?"
+    ),
+    re.compile(
+        r"(?:deepCoadd_calexp|deepCoadd|deep_coadd)_(?:(?P<filter>[ugrizy]|N\d+)_)?"
+        r"(?P<tract>\d+)_(?P<patch>\d+(?:[,-]\d+)?)(?:_(?P<behind>[ugrizy]|N\d+))?(?:_.+)?"
+        r"\.fits(\.fz|\.gz)?"
+    ),
 )
-"""HSC's coadds in the flat form of its archive and in the deepCoadd-results tree."""
+"""Names of coadds that tell tract, patch and band: HSC's in the flat form of its archive and in
+its deepCoadd-results tree (LSST's simulations have the same tree without ``HSC-``), and what
+LSST's butler calls the files it exports, dataset type first (``deep_coadd_5063_14_i_...``)."""
+FIRST_LETTER = re.compile(r"[UGRIZY]\d?", re.IGNORECASE)
+"""Broad bands by the names of their filters: HSC-I2 is the second filter of the band i."""
 
 T = TypeVar("T")
 
-HSC_ORDER = "ugrizy"
+ORDER = "ugrizy"
 
 
 @dataclass(frozen=True)
@@ -28,10 +40,11 @@ class Inputs:
 
     Attributes
     ----------
-    paths : HSC coadds, directories of them, or one FITS cube.
+    paths : HSC or LSST coadds, directories of them, or one FITS cube.
     bands : the bands to use, in order; empty takes what is there.
     band_files : (names, file) pairs: several names for the planes of a cube.
-    variance, mask, psf : one further file for a band, or for all under the name ``*``.
+    variance, rms, mask, psf : one further file for a band, or for all under the name ``*``.
+    planes : bit by plane name of masks whose headers do not tell.
     zeropoints : AB magnitude of one count by band, or for all under ``*``.
     """
 
@@ -39,8 +52,10 @@ class Inputs:
     bands: tuple[str, ...] = ()
     band_files: tuple[tuple[tuple[str, ...], Path], ...] = ()
     variance: Mapping[str, Path] = field(default_factory=dict)
+    rms: Mapping[str, Path] = field(default_factory=dict)
     mask: Mapping[str, Path] = field(default_factory=dict)
     psf: Mapping[str, Path] = field(default_factory=dict)
+    planes: Mapping[str, int] = field(default_factory=dict)
     zeropoints: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -49,7 +64,7 @@ def find_coadds(inputs: Inputs, problems: list[InputError] | None = None) -> tup
 
     Parameters
     ----------
-    problems : takes what is wrong with one HSC coadd of several (a missing band, a file
+    problems : takes what is wrong with one named coadd of several (a missing band, a file
         that is not FITS), which is then left out. Without it such a coadd is raised.
 
     Raises
@@ -61,26 +76,29 @@ def find_coadds(inputs: Inputs, problems: list[InputError] | None = None) -> tup
         if inputs.paths:
             raise InputError(
                 "both INPUT and --band are given",
-                remedy="name the files of one coadd with --band, or HSC directories as INPUT",
+                remedy="name the files of one coadd with --band, or folders as INPUT",
             )
         return (_from_bands(inputs, _named_layers(inputs.band_files), ""),)
     if not inputs.paths:
-        raise InputError("no input", remedy="give a directory of HSC coadds, or --band g=FILE")
-    calexps: list[Path] = []
+        raise InputError("no input", remedy="give a folder of coadds, or --band g=FILE")
+    named: list[Path] = []
     others: list[Path] = []
     for path in inputs.paths:
         if not path.exists():
             raise InputError("no such file or directory", file=path)
-        found = sorted(path.rglob("calexp-*.fits*")) if path.is_dir() else [path]
-        for file in found:
-            (calexps if CALEXP.match(file.name) else others).append(file)
-        if path.is_dir() and not any(CALEXP.match(file.name) for file in found):
-            raise InputError(
-                "no HSC coadds (calexp-HSC-I-9813-4,5.fits) in this directory",
-                file=path,
-                remedy="for another survey name the files with --band g=FILE",
-            )
-    coadds = _hsc(calexps, inputs, problems)
+        if path.is_dir():
+            found = sorted(f for f in path.rglob("*.fits*") if _named(f) is not None)
+            if not found:
+                raise InputError(
+                    "no HSC or LSST coadds (calexp-HSC-I-9813-4,5.fits, "
+                    "deep_coadd_5063_14_i_....fits) in this folder",
+                    file=path,
+                    remedy="for another survey name the files with --band g=FILE",
+                )
+            named += found
+        else:
+            (others if _named(path) is None else named).append(path)
+    coadds = _by_name(named, inputs, problems)
     for path in others:
         planes = find_layers(path)
         if len(planes) != len(inputs.bands):
@@ -89,8 +107,8 @@ def find_coadds(inputs: Inputs, problems: list[InputError] | None = None) -> tup
                 file=path,
                 remedy="name every plane with --bands, or give --band g=FILE",
             )
-        named = dict(zip(inputs.bands, planes, strict=True))
-        coadds.append(_from_bands(inputs, named, path.name.split(".fits")[0]))
+        by_band = dict(zip(inputs.bands, planes, strict=True))
+        coadds.append(_from_bands(inputs, by_band, path.name.split(".fits")[0]))
     names = [c.name for c in coadds]
     for name in names:
         if names.count(name) > 1:
@@ -98,21 +116,34 @@ def find_coadds(inputs: Inputs, problems: list[InputError] | None = None) -> tup
     return tuple(sorted(coadds, key=lambda c: c.name))
 
 
-def _hsc(
+def _named(file: Path) -> tuple[str, str, str] | None:
+    """(band, tract, patch) as a coadd's name tells them; None for any other name."""
+    for pattern in NAMES:
+        match = pattern.fullmatch(file.name)
+        if match is None:
+            continue
+        told = match.groupdict()
+        name = told["filter"] or told.get("behind")
+        if name:
+            band = name[0] if FIRST_LETTER.fullmatch(name) else name
+            return band.lower(), told["tract"], told["patch"]
+    return None
+
+
+def _by_name(
     files: Sequence[Path], inputs: Inputs, problems: list[InputError] | None
 ) -> list[CoaddFiles]:
     """One coadd per tract and patch; what is wrong with one is no fault of the others."""
     groups: dict[tuple[str, str], dict[str, list[Path]]] = {}
     for file in files:
-        match = CALEXP.match(file.name)
-        assert match is not None
-        band = match["filter"][0].lower()  # HSC-I2 is i: the second filter of that band
-        group = groups.setdefault((match["tract"], match["patch"]), {})
-        group.setdefault(band, []).append(file)
+        told = _named(file)
+        assert told is not None
+        band, tract, patch = told
+        groups.setdefault((tract, patch), {}).setdefault(band, []).append(file)
     coadds = []
     for (tract, patch), by_band in sorted(groups.items()):
         try:
-            coadds.append(_hsc_coadd(tract, patch, by_band, inputs))
+            coadds.append(_one_patch(tract, patch, by_band, inputs))
         except InputError as error:
             if problems is None:
                 raise
@@ -120,10 +151,10 @@ def _hsc(
     return coadds
 
 
-def _hsc_coadd(
+def _one_patch(
     tract: str, patch: str, by_band: Mapping[str, Sequence[Path]], inputs: Inputs
 ) -> CoaddFiles:
-    there = sorted(by_band, key=HSC_ORDER.find)
+    there = sorted(by_band, key=lambda b: (ORDER.find(b) % len(ORDER + " "), b))
     bands = inputs.bands or tuple(there)
     for band in bands:
         if band not in by_band:
@@ -152,7 +183,7 @@ def _hsc_coadd(
 
 
 def _stamp_beside(calexp: Path) -> Path | None:
-    """The PSF stamp of a coadd under the name HSC's PSF picker gives it, if it is there."""
+    """The PSF stamp of a coadd: ``psf`` before its name, as HSC's PSF picker has it."""
     stem = calexp.name.split(".fits")[0]
     beside = sorted(
         p
@@ -189,20 +220,38 @@ def _from_bands(inputs: Inputs, named: Mapping[str, Layers], name: str) -> Coadd
             f"no file for the band(s) {','.join(missing)} that --bands asks for",
             remedy=f"add --band {missing[0]}=FILE",
         )
-    layers = tuple(named[b] for b in bands)
+    layers = tuple(replace(named[b], planes=tuple(inputs.planes.items())) for b in bands)
     return CoaddFiles(
         name=name or layers[0].path.name.split(".fits")[0],
         bands=bands,
         layers=layers,
         psf=_per_band(inputs.psf, bands),
-        variance=_extra(inputs.variance, bands, "variance"),
-        mask=_extra(inputs.mask, bands, "mask"),
+        variance=_noise(inputs, bands),
+        mask=_extra(inputs.mask, bands, "mask", inputs.planes),
         zeropoints=_per_band(inputs.zeropoints, bands),
     )
 
 
-def _extra(files: Mapping[str, Path], bands: Sequence[str], role: str) -> dict[str, Layers]:
-    return {b: find_extra(p, role) for b, p in _per_band(files, bands).items()}
+def _noise(inputs: Inputs, bands: Sequence[str]) -> dict[str, Layers]:
+    variance, rms = _per_band(inputs.variance, bands), _per_band(inputs.rms, bands)
+    for band in bands:
+        if band in variance and band in rms:
+            raise InputError(
+                f"band {band} has both a variance and an rms", remedy="give one of them"
+            )
+    return {
+        **_extra(inputs.variance, bands, "variance"),
+        **_extra(inputs.rms, bands, "rms"),
+    }
+
+
+def _extra(
+    files: Mapping[str, Path], bands: Sequence[str], role: str, planes: Mapping[str, int] = {}
+) -> dict[str, Layers]:
+    return {
+        b: replace(find_extra(p, role), planes=tuple(planes.items()))
+        for b, p in _per_band(files, bands).items()
+    }
 
 
 def _per_band(given: Mapping[str, T], bands: Sequence[str]) -> dict[str, T]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,21 @@ UNIT_ZEROPOINTS = {"nanomaggy": 22.5, "nanomaggies": 22.5, "njy": 31.4, "ujy": 2
 """AB magnitude of one unit: m = -2.5 log10(f) + zero point; 31.4 for a nanojansky."""
 SURVEY_ZEROPOINTS = {"DECALS": 22.5, "LEGACYSURVEY": 22.5, "LEGACYSURVEYS": 22.5}
 """Surveys whose coadds are in nanomaggies without a card that says so."""
+FILE_ZEROPOINTS = (("calexp-", 27.0), ("deepCoadd_", 27.0), ("deep_coadd_", 31.4))
+"""Survey coadds by the start of their name: those of HSC and of LSST before 2025 are scaled
+to 27 (FLUXMAG0 is 0 in some files, absent from others), those of LSST since are in nJy."""
+JANSKY_OF_AB_ZERO = 3631.0
+
+ROLES: Mapping[str, tuple[str, ...]] = {
+    "image": ("IMAGE", "SCI", "SCIENCE"),
+    "mask": ("MASK", "DQ", "MSK", "FLAG", "FLAGS"),
+    "variance": ("VARIANCE", "VAR"),
+    "inverse": ("INVVAR", "IVAR", "WEIGHT", "WHT"),
+    "rms": ("RMS", "ERR", "ERROR", "SIGMA", "STDDEV"),
+}
+"""What an HDU is by its EXTTYPE or EXTNAME. The last three are the three ways to tell the
+noise of a pixel: its variance, one over that, and its root."""
+NOISE = ("variance", "inverse", "rms")
 
 
 @dataclass(frozen=True)
@@ -34,9 +49,11 @@ class Layers:
     ----------
     path : the FITS file.
     image, mask, variance : HDU numbers; None where the file has none.
-    inverse : whether `variance` holds inverse variance.
+    noise : what `variance` holds: ``variance``, ``inverse`` (one over it) or ``rms`` (its
+        root).
     index : plane of a cube along its first axis; None for a plain image.
     shape : (H, W) in pixels.
+    planes : (name, bit) of a mask's planes, for one whose header does not tell.
     """
 
     path: Path
@@ -44,8 +61,9 @@ class Layers:
     shape: tuple[int, int]
     mask: int | None = None
     variance: int | None = None
-    inverse: bool = False
+    noise: str = "variance"
     index: int | None = None
+    planes: tuple[tuple[str, int], ...] = ()
 
 
 @contextmanager
@@ -98,19 +116,18 @@ def find_layers(path: Path) -> tuple[Layers, ...]:
             if behind:
                 roles["variance"] = behind[0]
         shape = hdus[roles["image"]].shape
-        for what in ("mask", "variance", "inverse"):
+        for what in ("mask", *NOISE):
             if what in roles and hdus[roles[what]].shape != shape:
                 raise InputError(
                     f"{what} of shape {hdus[roles[what]].shape} on an image of {shape}", file=path
                 )
-    inverse = "inverse" in roles and "variance" not in roles
-    variance = roles.get("inverse") if inverse else roles.get("variance")
+    noise = next((kind for kind in NOISE if kind in roles), "variance")
     common: dict[str, Any] = {
         "path": path,
         "image": roles["image"],
         "mask": roles.get("mask"),
-        "variance": variance,
-        "inverse": inverse,
+        "variance": roles.get(noise),
+        "noise": noise,
         "shape": (int(shape[-2]), int(shape[-1])),
     }
     if len(shape) == 2 or (len(shape) == 3 and shape[0] == 1):
@@ -123,39 +140,40 @@ def find_layers(path: Path) -> tuple[Layers, ...]:
 
 
 def find_extra(path: Path, role: str) -> Layers:
-    """A file that holds only the ``mask`` or ``variance`` of a band.
+    """A file that holds only the ``mask``, ``variance`` or ``rms`` of a band.
 
-    The HDU that says so, else an inverse variance for the variance, else the first image.
+    The HDU that says so, else the first image. A file of another kind of noise than the one
+    asked for is taken for what its HDU says it is; a ``variance`` without such words for what
+    its own name says (Euclid's ``EUC_MER_MOSAIC-VIS-RMS_TILE...``).
     """
     with open_fits(path) as hdus:
         arrays = [i for i, hdu in enumerate(hdus) if hdu.is_image and len(hdu.shape) == 2]
         if not arrays:
             raise InputError(f"no 2-D image to be the {role}", file=path)
         roles = {_role(hdus[i].header): i for i in reversed(arrays)}
-        inverse = role == "variance" and role not in roles and "inverse" in roles
-        chosen = roles.get("inverse" if inverse else role, arrays[0])
+        found = role
+        if role in NOISE and role not in roles:
+            by_name = _noise_by_name(path.name) if role == "variance" else None
+            found = next((k for k in NOISE if k in roles), by_name or role)
+        chosen = roles.get(found, arrays[0])
         height, width = hdus[chosen].shape
-    return Layers(
-        path,
-        chosen,
-        (int(height), int(width)),
-        mask=chosen if role == "mask" else None,
-        variance=chosen if role == "variance" else None,
-        inverse=inverse,
-    )
+    if role == "mask":
+        return Layers(path, chosen, (int(height), int(width)), mask=chosen)
+    return Layers(path, chosen, (int(height), int(width)), variance=chosen, noise=found)
+
+
+def _noise_by_name(name: str) -> str | None:
+    """The kind of noise that one of the words of a file's name stands for."""
+    words = set(re.split(r"[^A-Z]+", name.upper()))
+    return next((kind for kind in NOISE if words & set(ROLES[kind])), None)
 
 
 def _role(header: fits.Header) -> str | None:
     for key in ("EXTTYPE", "EXTNAME"):
         name = str(header.get(key, "")).strip().upper()
-        if name in ("IMAGE", "SCI", "SCIENCE"):
-            return "image"
-        if name in ("MASK", "DQ", "MSK"):
-            return "mask"
-        if name in ("VARIANCE", "VAR"):
-            return "variance"
-        if name in ("INVVAR", "IVAR", "WEIGHT", "WHT"):
-            return "inverse"
+        for role, names in ROLES.items():
+            if name in names:
+                return role
         if name:
             return "other" if key == "EXTTYPE" else None
     return "mask" if any(card.startswith("MP_") for card in header) else None
@@ -177,20 +195,25 @@ def read_image(layers: Layers, box: Box) -> NDArray[np.float32]:
 
 
 def read_variance(layers: Layers, box: Box) -> NDArray[np.float32] | None:
-    """The variance in counts squared; NaN where the file's inverse variance is not positive."""
+    """The variance in counts squared; NaN where a file's inverse variance or rms is not
+    positive."""
     if layers.variance is None:
         return None
     data = read_plane(layers.path, layers.variance, layers.index, box)
     data = np.ascontiguousarray(data, dtype=np.float32)
-    if layers.inverse:
-        return np.where(data > 0, 1 / np.where(data > 0, data, 1), np.nan).astype(np.float32)
-    return data
+    if layers.noise == "variance":
+        return data
+    positive = np.where(data > 0, data, np.float32(np.nan))
+    with np.errstate(over="ignore"):  # a root too large for float32 becomes inf: no information
+        found = positive**2 if layers.noise == "rms" else 1 / positive
+    return found.astype(np.float32, copy=False)
 
 
 def read_mask(layers: Layers, box: Box) -> tuple[NDArray[np.int32], dict[str, int]] | None:
     """The mask and its plane bits by name, from this file's own MP_ cards.
 
-    A mask without MP_ cards has one plane, BAD: whatever is not zero.
+    A mask without MP_ cards has the planes that the user names, else one, BAD: whatever is
+    not zero.
     """
     if layers.mask is None:
         return None
@@ -200,6 +223,7 @@ def read_mask(layers: Layers, box: Box) -> tuple[NDArray[np.int32], dict[str, in
         planes = {
             re.sub("^MP_", "", key): int(header[key]) for key in header if key.startswith("MP_")
         }
+    planes = planes or dict(layers.planes)
     if not planes:
         return (data != 0).astype(np.int32), {"BAD": 0}
     return np.ascontiguousarray(data).astype(np.int64).astype(np.int32), planes
@@ -226,7 +250,8 @@ def read_wcs(layers: Layers) -> WCS | None:
 
 
 def read_zeropoint(layers: Layers) -> float | None:
-    """AB magnitude of one count, from FLUXMAG0, a magnitude card, the unit or the survey."""
+    """AB magnitude of one count, from FLUXMAG0, a magnitude card, the unit, the survey, or
+    the kind of coadd that the file's name tells."""
     primary, header = headers(layers)
     for cards in (header, primary):
         flux_of_zero = cards.get("FLUXMAG0")
@@ -238,14 +263,20 @@ def read_zeropoint(layers: Layers) -> float | None:
         unit = str(cards.get("BUNIT", "")).strip().lower()
         if unit in UNIT_ZEROPOINTS:
             return UNIT_ZEROPOINTS[unit]
+        area = cards.get("PIXAR_SR")  # of a pixel in steradian
+        if unit == "mjy/sr" and isinstance(area, (int, float)) and area > 0:
+            return float(-2.5 * np.log10(1e6 * area / JANSKY_OF_AB_ZERO))
         survey = str(cards.get("SURVEY", "")).strip().upper()
         if survey in SURVEY_ZEROPOINTS:
             return SURVEY_ZEROPOINTS[survey]
-    return None
+    return next((z for start, z in FILE_ZEROPOINTS if layers.path.name.startswith(start)), None)
 
 
-def read_origin(layers: Layers) -> tuple[int, int]:
-    """(y, x) of the first pixel in the survey's own frame: LTV cards, else the WCS "A"."""
+def read_origin(layers: Layers) -> tuple[int, int] | None:
+    """(y, x) of the first pixel in the survey's own frame (LSST, HSC: the tract).
+
+    From the LTV cards, else the WCS "A"; None where the header has neither.
+    """
     _, header = headers(layers)
     if "LTV1" in header and "LTV2" in header:
         return -round(float(header["LTV2"])), -round(float(header["LTV1"]))
@@ -254,13 +285,13 @@ def read_origin(layers: Layers) -> tuple[int, int]:
         x = float(header["CRVAL1A"]) + 1 - float(header.get("CRPIX1A", 1))
         y = float(header["CRVAL2A"]) + 1 - float(header.get("CRPIX2A", 1))
         return round(y), round(x)
-    return 0, 0
+    return None
 
 
 def read_seeing_arcsec(layers: Layers) -> float | None:
     """FWHM of the seeing in arcseconds where a header card tells it."""
     for cards in headers(layers):
-        for key in ("SEEING", "PSF_FWHM", "FWHM", "IQ"):
+        for key in ("SEEING", "PSF_FWHM", "FWHM", "IQ", "TOYPSF"):
             value = cards.get(key)
             if isinstance(value, (int, float)) and 0.05 < value < 10:
                 return float(value)
