@@ -31,6 +31,7 @@ from astrolabel.coadd import Coadd
 from astrolabel.config import DeblendConfig, preset
 from astrolabel.deblend import Blend, available_deblenders, make_deblender
 from astrolabel.deblend.footprints import Grouping, cut_blend, group_footprints
+from astrolabel.deblend.sky import measure_sky
 from astrolabel.detect import DetectionImage, detect, detection_image, sep_sources
 from astrolabel.errors import InputError
 from astrolabel.masks import Mask, threshold_mask, tighten
@@ -96,11 +97,16 @@ def make_sky(seed: int, size: int) -> Sky:
     config = preset("default")
     detection = detection_image(coadd, config.detect)
     found = detect(coadd, detection, config.detect)
-    weights = np.where(coadd.valid, 1 / np.where(coadd.valid, coadd.variance, 1), 0)
+    # As the pipeline does it: the sky's own level is taken off first.
+    valid = coadd.valid
+    weights = np.where(valid, 1 / np.where(valid, coadd.variance, 1), 0).astype(np.float32)
+    image = np.where(valid, coadd.image, 0).astype(np.float32)
     significance = (detection.image / detection.sky_sigma).astype(np.float32)
     grouping = group_footprints(found.footprint, significance, found.peaks, config.deblend)
+    sky = measure_sky(image, weights, coadd.psfs, significance)
+    image -= sky.level[:, None, None]
     blends = tuple(
-        (k, cut_blend(coadd.image, weights, coadd.psfs, found.peaks, grouping, k))
+        (k, cut_blend(image, weights, coadd.psfs, found.peaks, grouping, k, sky.excess))
         for k, group in enumerate(grouping.groups)
         if group.state == "ok"
     )

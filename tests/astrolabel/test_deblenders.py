@@ -83,6 +83,8 @@ def check_form(blend: Blend, fit: BlendFit) -> None:
         assert np.isfinite(source.model).all()
         assert source.flux.shape == (bands,)
         assert np.isfinite(source.flux).all()
+        assert source.flux_err.shape == (bands,)
+        assert not (source.flux_err < 0).any()
         if source.state != "ok":
             assert source.state.removeprefix("failed:") in REASONS
             assert (source.model == 0).all()
