@@ -34,6 +34,7 @@ from astrolabel.deblend import (
     Deblender,
     adapt,
     available_deblenders,
+    libraries,
     make_deblender,
 )
 from astrolabel.deblend.adapt import Alone
@@ -306,6 +307,14 @@ def test_unknown_deblender_is_refused_with_the_known_names() -> None:
     assert available_deblenders() == ("cmf", "scarlet", "scarlet2")
     with pytest.raises(InputError, match="cmf, scarlet, scarlet2"):
         make_deblender(DeblendConfig(engine="scarlett"))
+
+
+def test_versions_behind_an_engine_are_those_of_what_is_installed() -> None:
+    assert libraries("cmf") == ()
+    for engine in ("scarlet", "scarlet2"):
+        made(engine)  # or there is nothing to tell
+        assert engine in libraries(engine)
+        assert all(importlib.metadata.version(name) for name in libraries(engine))
 
 
 def scarlet_is(monkeypatch, folder, code: str | None) -> None:

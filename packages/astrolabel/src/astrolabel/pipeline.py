@@ -27,7 +27,7 @@ from astrolabel.catalogs import Catalog
 from astrolabel.classify import categories
 from astrolabel.coadd import Coadd
 from astrolabel.config import LabelConfig
-from astrolabel.deblend import make_deblender
+from astrolabel.deblend import libraries, make_deblender
 from astrolabel.errors import AstrolabelError, InputError, OutputError
 from astrolabel.export import write_croissant
 from astrolabel.files import atomic_path
@@ -325,7 +325,10 @@ def _info(
         "program": f"astrolabel {astrolabel.__version__}",
         "config": config.to_dict(),
         "config_hash": config.digest(),
-        "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        "libraries": {
+            name: importlib.metadata.version(name)
+            for name in (*LIBRARIES, *libraries(config.deblend.engine))
+        },
         "inputs": [{"file": n, "sha256": digest} for n, digest in sorted(inputs.items())],
         "flags": flags.described(),
         "tiles": [{"name": s["name"], "state": s["state"], "notes": s["notes"]} for s in shards],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+
 from astrolabel.config import DeblendConfig
 from astrolabel.deblend.base import Blend, BlendFit, Deblender, SourceFit
 from astrolabel.deblend.cmf import CMFDeblender
@@ -13,6 +15,7 @@ __all__ = [
     "Deblender",
     "SourceFit",
     "available_deblenders",
+    "libraries",
     "make_deblender",
 ]
 
@@ -32,6 +35,17 @@ def _scarlet2(config: DeblendConfig) -> Deblender:
 # Each imports its library when it is asked for: those of others are slow to import, and
 # most users have none of them.
 _REGISTRY = {CMFDeblender.name: CMFDeblender, "scarlet": _scarlet, "scarlet2": _scarlet2}
+
+_LIBRARIES = {"scarlet": ("scarlet", "autograd"), "scarlet2": ("scarlet2", "jax")}
+
+
+def libraries(engine: str) -> tuple[str, ...]:
+    """Installed projects whose versions the labels of an engine depend on, beyond our own."""
+    return tuple(
+        name
+        for name in _LIBRARIES.get(engine, ())
+        if next(iter(importlib.metadata.distributions(name=name)), None) is not None
+    )
 
 
 def available_deblenders() -> tuple[str, ...]:
