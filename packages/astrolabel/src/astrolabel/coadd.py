@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from astrolabel.box import Box
 from astrolabel.errors import InputError
+from astrolabel.psf import StampGrid
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +31,10 @@ class Coadd:
         planes that mean "no measurement" set.
     planes : bits of the mask by plane name, the same for all bands.
     mask : (C, H, W) int32 of those bits; zeros where the survey gave no mask.
-    psfs : (C, P, P) float32, P odd, each summing to one, centred on its middle pixel.
+    psfs : (C, P, P) float32, P odd, each summing to one, centred on its middle pixel; where
+        the PSF varies, that of the whole coadd's middle.
+    psf_grids : C grids of stamps by position in this array's pixels, None for a band whose
+        PSF is the same everywhere; empty where that is so for all.
     zeropoints : C AB magnitudes of one count.
     wcs : celestial WCS of this array's pixels, or None.
     origin : (y, x) of this array's first pixel in the frame the survey counts in
@@ -54,6 +58,7 @@ class Coadd:
     tract: str = ""
     patch: str = ""
     notes: Mapping[str, str] = field(default_factory=dict)
+    psf_grids: tuple[StampGrid | None, ...] = ()
 
     def __post_init__(self) -> None:
         shape = self.image.shape
@@ -73,6 +78,13 @@ class Coadd:
                 f"PSF stamps of shape {self.psfs.shape}: one odd-sized stamp per band is needed",
                 file=self.name,
             )
+
+    def psfs_at(self, y: float, x: float) -> NDArray[np.float32]:
+        """(C, P, P) PSFs at a place: the nearest stamps, `psfs` where there is no grid."""
+        if not any(grid is not None for grid in self.psf_grids):
+            return self.psfs
+        pairs = zip(self.psf_grids, self.psfs, strict=True)
+        return np.stack([psf if grid is None else grid.at(y, x) for grid, psf in pairs])
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -110,6 +122,7 @@ class Coadd:
             mask=None if self.mask is None else self.mask[s],
             wcs=None if self.wcs is None else self.wcs.slice(box.slices),
             origin=(self.origin[0] + box.y0, self.origin[1] + box.x0),
+            psf_grids=tuple(g and g.shifted(-box.y0, -box.x0) for g in self.psf_grids),
         )
 
     def world(self, y: Any, x: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

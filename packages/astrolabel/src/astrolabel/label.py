@@ -181,9 +181,9 @@ def deblend(
                 for p, n in zip(peaks, blended, strict=True)
             ]
             continue
-        blend = cut_blend(
-            image, weights, coadd.psfs, found.peaks, grouping, index, sky.excess, saturated
-        )
+        middle = (group.box.y0 + group.box.height / 2, group.box.x0 + group.box.width / 2)
+        psfs = coadd.psfs_at(*middle)
+        blend = cut_blend(image, weights, psfs, found.peaks, grouping, index, sky.excess, saturated)
         fit = deblender.fit(blend)
         n = int((blend.weights > 0).sum())
         chi2, pixels = chi2 + fit.chi2_per_pixel * n, pixels + n

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,37 @@ MOFFAT_BETA = 3.0
 4.765 (Kolmogorov)."""
 DEFAULT_FWHM_PX = 4.2
 """0.7 arcsec at HSC's 0.168 arcsec/pixel; used, and said, when nothing tells the seeing."""
+
+
+@dataclass(frozen=True, eq=False)
+class StampGrid:
+    """Stamps of one band at several places.
+
+    Attributes
+    ----------
+    positions : (K, 2) float64 of (y, x) in pixels, K >= 1.
+    stamps : (K, P, P) float32, P odd, each summing to one.
+    """
+
+    positions: NDArray[np.float64]
+    stamps: NDArray[np.float32]
+
+    def at(self, y: float, x: float) -> NDArray[np.float32]:
+        """The nearest stamp, (P, P).
+
+        A coadd's PSF steps where its exposures end: between two stamps nothing tells
+        where, and their mean is neither.
+        """
+        distance = np.hypot(*(self.positions - (y, x)).T)
+        return np.asarray(self.stamps[int(distance.argmin())], np.float32)
+
+    def shifted(self, dy: float, dx: float) -> StampGrid:
+        return StampGrid(self.positions + np.array([dy, dx]), self.stamps)
+
+    def padded(self, size: int) -> StampGrid:
+        """Stamps padded with zeros to `size` pixels a side."""
+        pad = (size - self.stamps.shape[-1]) // 2
+        return StampGrid(self.positions, np.pad(self.stamps, ((0, 0), (pad, pad), (pad, pad))))
 
 
 def normalise(stamp: NDArray[np.generic], file: str | Path) -> NDArray[np.float32]:

@@ -28,7 +28,7 @@ WING_SIGMA = 0.1
 WING_SLOPES = (2.5, 8.0)
 """Falls of a PSF's wings that are believed, as powers of the radius: 3 of scattered light,
 4 and 6 of Moffats of beta 2 and 3; a Gaussian's are steeper and hold nothing."""
-CACHE_BYTES = 64 * 2**20
+CACHE_BYTES = 24 * 2**20
 """Transforms kept at most, per set of PSFs; what was used longest ago goes first."""
 
 Image = NDArray[np.float32]
@@ -195,7 +195,7 @@ class Kernels:
 class KernelCache:
     """`Kernels` of the last few sets of PSFs; empties itself when pickled."""
 
-    def __init__(self, sigma: float, size: int = 4) -> None:
+    def __init__(self, sigma: float, size: int = 9) -> None:
         self.sigma = sigma
         self.size = size
         self._kept: OrderedDict[bytes, Kernels] = OrderedDict()

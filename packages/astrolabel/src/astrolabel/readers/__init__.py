@@ -115,21 +115,30 @@ class Characteristics:
 
     Attributes
     ----------
-    psfs : (C, P, P) float32 stamps.
+    psfs : (C, P, P) float32 stamps; where the PSF varies, that of the coadd's middle.
+    psf_grids : as in `Coadd`, positions in the coadd's pixels.
     notes : how the stamps, and what else the files do not hold, come about.
     """
 
     psfs: NDArray[np.float32]
     notes: Mapping[str, str]
+    psf_grids: tuple[psf.StampGrid | None, ...] = ()
 
 
 def characterise(files: CoaddFiles) -> Characteristics:
     """PSFs of a coadd: read, else fitted to its stars, else a Moffat of the seeing."""
     stamps: dict[str, NDArray[np.float32]] = {}
     notes: dict[str, str] = {}
+    grids: dict[str, psf.StampGrid] = {}
+    rows, columns = files.shape
     for band, path in files.psf.items():
-        stamps[band] = read_psf(path, band, files.bands)
-        notes[f"psf_{band}"] = f"read from {path.name}"
+        grid = read_psf_grid(path, band)
+        if grid is None:
+            stamps[band] = read_psf(path, band, files.bands)
+            notes[f"psf_{band}"] = f"read from {path.name}"
+            continue
+        grids[band], stamps[band] = grid, grid.at((rows - 1) / 2, (columns - 1) / 2)
+        notes[f"psf_{band}"] = f"{len(grid.stamps)} by position, read from {path.name}"
     missing = [b for b in files.bands if b not in stamps]
     if missing:
         frame = Box.of_shape(files.shape)
@@ -143,7 +152,11 @@ def characterise(files: CoaddFiles) -> Characteristics:
                 width, why = _seeing(files, band, widths)
                 found = psf.moffat(width), f"Moffat of FWHM {width:.2f} px, {why}"
             stamps[band], notes[f"psf_{band}"] = found
-    return Characteristics(psf.common_size([stamps[b] for b in files.bands]), notes)
+    largest = max(s.shape[-1] for s in (*stamps.values(), *(g.stamps for g in grids.values())))
+    blank = np.zeros((largest, largest), np.float32)  # pads the others to its size
+    both = psf.common_size([*(stamps[b] for b in files.bands), blank])
+    at = [grids[b].padded(largest) if b in grids else None for b in files.bands]
+    return Characteristics(both[:-1], notes, tuple(at) if grids else ())
 
 
 def _seeing(files: CoaddFiles, band: str, others: Sequence[float]) -> tuple[float, str]:
@@ -156,6 +169,41 @@ def _seeing(files: CoaddFiles, band: str, others: Sequence[float]) -> tuple[floa
     if others:
         return float(np.mean(others)), "too few stars: the mean of the other bands"
     return psf.DEFAULT_FWHM_PX, "no stars and no seeing in the header: a guess"
+
+
+POSITIONS = "POSITIONS"
+"""EXTNAME of the table of a PSF file that tells where its stamps are."""
+
+
+def read_psf_grid(path: Path, band: str) -> psf.StampGrid | None:
+    """Stamps by position: a cube (K, P, P), the HDU of the band's name or the only image,
+    with a table `POSITIONS` of K rows whose columns x and y are pixels of the coadd from
+    0. None where the file has no such table.
+    """
+    with fits_layers.open_fits(path) as hdus:
+        tables = [h for h in hdus if str(h.header.get("EXTNAME", "")).strip() == POSITIONS]
+        if not tables:
+            return None
+        cubes = [h for h in hdus if h.is_image and len(h.shape) == 3]
+        named = [h for h in cubes if str(h.header.get("EXTNAME", "")).strip().lower() == band]
+        if not named and len(cubes) != 1:
+            raise InputError(
+                f"no cube of PSF stamps for band {band}",
+                file=path,
+                remedy="give one 3-D image, or one HDU named after each band",
+            )
+        data = np.array((named or cubes)[0].data)
+        table = tables[0].data
+        if not {"x", "y"} <= {name.lower() for name in table.names} or len(table) != len(data):
+            raise InputError(
+                f"{POSITIONS} does not tell x and y of {len(data)} stamps",
+                file=path,
+                remedy="give the columns x and y with a row for each stamp",
+            )
+        positions = np.stack([table["y"], table["x"]], axis=1).astype(np.float64)
+    if len(data) == 0 or not np.isfinite(positions).all():
+        raise InputError(f"{POSITIONS} has no or no finite positions", file=path)
+    return psf.StampGrid(positions, psf.common_size([psf.normalise(s, path) for s in data]))
 
 
 def read_psf(path: Path, band: str, bands: Sequence[str]) -> NDArray[np.float32]:
@@ -223,6 +271,7 @@ def read(files: CoaddFiles, known: Characteristics, box: Box | None = None) -> C
         variance=np.stack(variances),
         valid=np.stack(valids),
         psfs=known.psfs,
+        psf_grids=tuple(g and g.shifted(-box.y0, -box.x0) for g in known.psf_grids),
         zeropoints=tuple(zeropoints),
         planes=planes,
         mask=bits,
