@@ -65,7 +65,7 @@ FORMATS = ["c.fits", "c.fits.gz", "c.csv", "c.csv.gz", "c.ecsv", "c.tbl", "c.par
 
 
 def check_hsc(catalog: Catalog):
-    assert catalog.object_id.tolist() == [str(i) for i in IDS[:3]]
+    assert [str(i) for i in catalog.object_id] == [str(i) for i in IDS[:3]]
     assert catalog.label.tolist() == [1, 2, 0]
     assert catalog.label.dtype == np.int8
     np.testing.assert_array_equal(catalog.ra, [150.1, 150.2, 150.3])
@@ -90,7 +90,7 @@ def test_every_format_gives_the_same_hsc_catalog(tmp_path, name):
 @pytest.mark.parametrize("old", [True, False])
 def test_both_names_of_the_hst_columns_are_known(tmp_path, name, old):
     catalog = read_catalog(save(hst(old), tmp_path / name), "hst")
-    assert catalog.object_id.tolist() == ["7", "8", "9", "10"]
+    assert list(map(str, catalog.object_id)) == ["7", "8", "9", "10"]
     assert catalog.label.tolist() == [1, 2, 3, 0]
     assert catalog.magnitudes["f814w"].tolist() == [20.0, 21.0, 22.0, 23.0]
     assert catalog.ra.tolist() == [150.1, 150.2, 150.3, 150.4]
@@ -105,7 +105,7 @@ def test_masked_values_are_unknown_and_masked_positions_left_out(tmp_path, name)
         i_extendedness_value=MaskedColumn([1.0, 0.0, 0.0, 0.0], mask=[True, True, False, False]),
     )
     catalog = read_catalog(save(table, tmp_path / name), "hsc")
-    assert catalog.object_id.tolist() == [str(IDS[0]), str(IDS[2]), ""]
+    assert list(map(str, catalog.object_id)) == [str(IDS[0]), str(IDS[2]), ""]
     assert catalog.label.tolist() == [0, 2, 2]
 
 
@@ -118,7 +118,7 @@ def test_the_hsc_archives_own_ways_are_understood(tmp_path):
         f"{IDS[2]},150.3,2.3,f,21.5,1\n"
     )
     catalog = read_catalog(path, "hsc")
-    assert catalog.object_id.tolist() == [str(i) for i in IDS[:2]]
+    assert list(map(str, catalog.object_id)) == [str(i) for i in IDS[:2]]
     assert catalog.label.tolist() == [1, 0]
     assert np.isnan(catalog.magnitudes["i"][0])
     # FITS: a null is written as zero, and said so in a column beside it.
@@ -136,7 +136,7 @@ def test_text_ids_stay_as_they_are(tmp_path):
     table = hsc(object_id=np.array(["A-1", "007", "x y", "z"]))
     for name in ("c.fits", "c.csv", "c.parquet"):
         catalog = read_catalog(save(table, tmp_path / name), "hsc")
-        assert catalog.object_id.tolist() == ["A-1", "007", "x y"]
+        assert list(map(str, catalog.object_id)) == ["A-1", "007", "x y"]
 
 
 @pytest.mark.parametrize("name", ["c.fits", "c.csv", "c.parquet"])
@@ -150,7 +150,7 @@ def test_ids_that_went_through_floats_are_refused(tmp_path, name):
 def test_small_float_ids_are_exact_and_kept(tmp_path):
     table = hsc(object_id=np.array([1.0, 2.0, 3.0, 4.0]))
     catalog = read_catalog(save(table, tmp_path / "c.fits"), "hsc")
-    assert catalog.object_id.tolist() == ["1", "2", "3"]
+    assert list(map(str, catalog.object_id)) == ["1", "2", "3"]
 
 
 @pytest.mark.parametrize("name", FORMATS[:-1])
@@ -243,3 +243,138 @@ def test_without_pyarrow_the_remedy_is_to_install_it(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="pyarrow") as caught:
         read_catalog(tmp_path / "c.parquet", "hsc")
     assert caught.value.remedy == 'pip install "astrolabel[parquet]"'
+
+
+def lsst(unit=None, scale=1.0, **changes):
+    """A galaxy, a star without an r flux, an object of unknown class, one that is not primary."""
+    columns = {
+        "objectId": np.array(IDS, np.int64),
+        "coord_ra": np.array([150.1, 150.2, 150.3, 150.4]) * scale,
+        "coord_dec": np.array([2.1, 2.2, 2.3, 2.4]) * scale,
+        "detect_isPrimary": np.array([True, True, True, False]),
+        "i_cModelFlux": np.array([3631.0, 363.1, 36.31, 1.0]),
+        "r_cModelFlux": np.array([3631.0, -5.0, NAN, 1.0]),
+        "refExtendedness": np.array([1.0, 0.0, NAN, 1.0]),
+    }
+    columns.update(changes)
+    table = Table(columns)
+    if unit:
+        table["coord_ra"].unit = table["coord_dec"].unit = unit
+    return table
+
+
+@pytest.mark.parametrize("name", ["c.fits", "c.ecsv", "c.parquet"])
+def test_an_lsst_object_table_gives_classes_and_magnitudes_of_its_fluxes(tmp_path, name):
+    catalog = read_catalog(save(lsst(), tmp_path / name), "lsst")
+    assert list(map(str, catalog.object_id)) == [str(i) for i in IDS[:3]]
+    assert catalog.label.tolist() == [1, 2, 0]
+    assert catalog.match == "magnitude"
+    np.testing.assert_allclose(catalog.magnitudes["i"], [22.5, 25.0, 27.5], atol=1e-3)
+    np.testing.assert_allclose(catalog.magnitudes["r"], [22.5, NAN, NAN], atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["c.fits", "c.ecsv"])
+def test_coordinates_in_radians_are_known_by_their_unit(tmp_path, name):
+    table = lsst(unit="rad", scale=np.pi / 180)
+    catalog = read_catalog(save(table, tmp_path / name), "lsst")
+    np.testing.assert_allclose(catalog.ra, [150.1, 150.2, 150.3])
+    np.testing.assert_allclose(catalog.dec, [2.1, 2.2, 2.3])
+
+
+def test_a_bands_own_extendedness_comes_before_the_reference_bands(tmp_path):
+    table = lsst(i_extendedness=np.array([0.0, 1.0, 1.0, 1.0]))
+    catalog = read_catalog(save(table, tmp_path / "c.fits"), "lsst")
+    assert catalog.label.tolist() == [2, 1, 1]
+
+
+def test_the_class_can_come_from_several_bands(tmp_path):
+    table = hsc(
+        g_extendedness_value=np.array([1.0, 1.0, NAN, 1.0]),
+        r_extendedness_value=np.array([0.0, 1.0, 0.0, 1.0]),
+    )
+    path = save(table, tmp_path / "c.fits")
+    bands = read_catalog(path, "hsc", class_bands=("g", "r", "i"))
+    assert bands.label.tolist() == [1, 1, 2]
+    assert read_catalog(path, "hsc").label.tolist() == [1, 2, 0]
+    with pytest.raises(InputError, match="no column z_extendedness_value"):
+        read_catalog(path, "hsc", class_bands=("g", "z"))
+
+
+WORDS = {"id": "Name", "ra": "alpha", "dec": "delta", "class": "type", "galaxy": "G,3",
+         "star": "S", "fake": "X"}  # fmt: skip
+
+
+def other():
+    columns = [["a", "b", "c", "d", "e"], np.radians([10.0, 20, 30, 40, 50]), [0.1] * 5]
+    names = ("name", "alpha", "delta", "type")
+    table = Table([*columns, ["G", "S", "3", "X", "?"]], names=names)
+    table["year"] = [2016.0, 2016.0, 2015.5, 2016.0, NAN]
+    table["mag"] = [20.0, 21, 22, 23, 24]
+    return table
+
+
+@pytest.mark.parametrize("name", ["c.fits", "c.csv", "c.parquet"])
+def test_any_catalog_is_read_by_its_columns(tmp_path, name):
+    words = {**WORDS, "unit": "rad", "epoch": "YEAR", "mag_i": "MAG", "match": "magnitude"}
+    catalog = read_catalog(save(other(), tmp_path / name), "columns", columns=words)
+    assert catalog.object_id.tolist() == list("abcde")
+    assert catalog.label.tolist() == [1, 2, 1, 3, 0]
+    np.testing.assert_allclose(catalog.ra, [10, 20, 30, 40, 50])
+    np.testing.assert_allclose(catalog.dec, np.degrees(0.1))
+    np.testing.assert_allclose(catalog.magnitudes["i"], [20, 21, 22, 23, 24])
+    assert (catalog.match, catalog.epoch) == ("magnitude", 2016.0)
+
+
+def test_columns_of_numbers_are_classes_too(tmp_path):
+    table = other()
+    table["type"] = [1.0, 2.0, 1.0, 0.0, 2.0]
+    words = {**WORDS, "galaxy": "1", "star": "2", "epoch": "2000.0"}
+    del words["fake"]
+    catalog = read_catalog(save(table, tmp_path / "c.fits"), "columns", columns=words)
+    assert catalog.label.tolist() == [1, 2, 1, 0, 2]
+    assert (catalog.match, catalog.epoch) == ("nearest", 2000.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"id": None}, "id is missing among the columns"),
+        ({"class": None}, "class or extendedness"),
+        ({"extendedness": "e"}, "class or extendedness"),
+        ({"galaxy": None, "star": None}, "the values of galaxy and star"),
+        ({"colour": "g"}, "unknown column word 'colour'"),
+        ({"unit": "hours"}, "unit=hours; choose deg or rad"),
+        ({"match": "best"}, "match=best"),
+        ({"ra": ""}, "ra= is empty"),
+        ({"mag_i": "nope"}, "no column"),
+        ({"match": "magnitude"}, "no column mag_i"),
+    ],
+)
+def test_columns_that_do_not_make_sense_are_named(tmp_path, change, message):
+    words = {k: v for k, v in {**WORDS, **change}.items() if v is not None}
+    with pytest.raises(InputError, match=message):
+        read_catalog(save(other(), tmp_path / "c.fits"), "columns", columns=words)
+
+
+def test_only_the_scheme_columns_takes_columns(tmp_path):
+    path = save(hsc(), tmp_path / "c.fits")
+    with pytest.raises(InputError, match="the columns of scheme hsc are known"):
+        read_catalog(path, "hsc", columns=WORDS)
+    with pytest.raises(InputError, match="needs the catalog's columns"):
+        read_catalog(path, "columns")
+
+
+def test_a_search_in_an_unordered_catalog_finds_the_same_rows():
+    rng = np.random.default_rng(0)
+    n = 2000
+    one = Catalog(
+        name="t", scheme="hst", object_id=np.arange(n), ra=rng.uniform(0, 360, n),
+        dec=np.degrees(np.arcsin(rng.uniform(-1, 1, n))), magnitudes={},
+        label=np.ones(n, np.int8),
+    )  # fmt: skip
+    ordered = one.take(np.argsort(one.dec))
+    for ra, dec in ((10.0, 0.0), (0.0, 89.0), (359.9, -89.9), (200.0, -45.0)):
+        around = np.array([ra, ra + 0.1]), np.array([dec, dec + 0.1])
+        found = {int(i) for i in ordered.object_id[ordered.rows_around(*around, 4 * 3600)]}
+        assert found == {int(i) for i in one.object_id[one.rows_around(*around, 4 * 3600)]}
+        assert found

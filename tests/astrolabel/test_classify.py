@@ -25,6 +25,7 @@ def catalog(scheme, ra, dec, label, i=None):
         dec=np.array(dec, float),
         magnitudes={"i": np.array(i if i is not None else np.full(n, 20.0), float)},
         label=np.array(label, np.int8),
+        match="magnitude" if scheme == "hsc" else "nearest",
     )
 
 

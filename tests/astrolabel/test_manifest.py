@@ -239,7 +239,7 @@ def test_splits_are_regions_by_name(tmp_path):
         ({"survey": "fits", "coadds": {"files": {"g": "a", "i": "b"}, "pattern": "{band}"}},
          "one or the other"),
         ({"catalogs": {"file": "a"}}, "catalogs is"),
-        ({"catalogs": [{"file": "a"}]}, "no 'catalogs[0].scheme'; give hsc or hst"),
+        ({"catalogs": [{"file": "a"}]}, "no 'catalogs[0].scheme'; give hsc, hst, lsst or columns"),
         ({"catalogs": [{"scheme": "hsc"}]}, "no 'catalogs[0].file'"),
         ({"catalogs": [{"file": "a", "scheme": "none"}]}, "catalogs[0].scheme is 'none'"),
         ({"catalogs": [{"file": "a", "schema": "hsc"}]}, "did you mean 'scheme'?"),

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import astropy.units as u
 import numpy as np
-from astropy.coordinates import SkyCoord, search_around_sky
 from numpy.typing import NDArray
 
 from astrolabel.catalogs import FAKE, GALAXY, STAR, UNKNOWN, Catalog
 from astrolabel.config import ClassifyConfig
 from astrolabel.errors import InputError
+from astrolabel.matching import Pairs, best_first, pairs_within
+from astrolabel.schemes import SCHEMES
 
 OK = "ok"
 TAKEN = "skipped:catalog object taken by a better match"
@@ -34,41 +34,28 @@ class Classes:
     category_id : (N,) int64: a COCO category, or 0 for none.
     catalog_index : (N,) int64: row of the catalog it was matched with, or -1. A source
         may have a match and no class, where the catalog does not know it.
-    object_id : (N,) str, of that row; empty without a match.
+    object_id : (N,) int64 or str, of that row; zero or empty without a match.
     separation_arcsec : (N,) float64, to that row; NaN without a match.
     state : per source ``ok`` or ``skipped:<reason>``.
     """
 
     category_id: NDArray[np.int64]
     catalog_index: NDArray[np.int64]
-    object_id: NDArray[np.str_]
+    object_id: NDArray[np.int64] | NDArray[np.str_]
     separation_arcsec: NDArray[np.float64]
     state: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class _Pairs:
-    """P candidate matches, each of a source and a catalog row."""
-
-    source: NDArray[np.int64]
-    row: NDArray[np.int64]
-    separation: NDArray[np.float64]
-    """arcsec"""
-
-    def where(self, keep: NDArray[np.bool_]) -> _Pairs:
-        return _Pairs(self.source[keep], self.row[keep], self.separation[keep])
 
 
 def categories(scheme: str) -> list[dict[str, Any]]:
     """COCO categories of a class scheme."""
     if scheme == "none":
         return [{"id": 1, "name": "source", "supercategory": "sky"}]
-    if scheme in ("hsc", "hst"):
+    if scheme in SCHEMES:
         return [
             {"id": GALAXY, "name": "galaxy", "supercategory": "sky"},
             {"id": STAR, "name": "star", "supercategory": "sky"},
         ]
-    raise InputError(f"unknown class scheme {scheme!r}", remedy="choose hsc, hst or none")
+    raise InputError(f"unknown class scheme {scheme!r}", remedy=f"choose {', '.join(SCHEMES)}")
 
 
 def classify(
@@ -87,10 +74,11 @@ def classify(
     The order of the rows does not matter: what is equally good is decided by
     separation, then by position.
 
-    ``hsc`` (paper, 3.2): rows without magnitude or extendedness are no candidates; the
-    best pair has the smallest magnitude difference, which must be below
+    By magnitude (``hsc``, ``lsst``; paper, 3.2): rows without magnitude or extendedness are
+    no candidates; the best pair has the smallest magnitude difference, which must be below
     `config.max_magnitude_difference`.
-    ``hst`` (paper, 4.1): artefacts are no candidates; the best pair is the closest.
+    The nearest (``hst``; paper, 4.1): artefacts are no candidates; the best pair is the
+    closest.
     A row of unknown class is a candidate, for it is what is there; its source is left
     without a class rather than given a neighbour's.
 
@@ -98,7 +86,7 @@ def classify(
     ----------
     ra, dec : (N,) degrees, finite.
     magnitude : (N,) AB magnitudes of the sources in `config.magnitude_band`, NaN where
-        unknown; only ``hsc`` needs them.
+        unknown; only a match by magnitude needs them.
     catalog : of the same scheme; None for the scheme ``none``.
     config : radius, band and largest magnitude difference.
 
@@ -121,25 +109,27 @@ def classify(
             "sources have no sky position to match with a catalog",
             remedy="give coadds with a celestial WCS, or leave out the catalog",
         )
-    pairs = _within(ra, dec, catalog, config.radius_arcsec)
-    state = np.full(len(ra), f"{NO_OBJECT} {config.radius_arcsec:g} arcsec")
-    state = state.astype(object)
-    if config.scheme == "hsc":
-        allowed, cost = _hsc_candidates(pairs, magnitude, catalog, config, state)
+    pairs = pairs_within(ra, dec, catalog.ra, catalog.dec, config.radius_arcsec)
+    # Objects: as an array of texts, ten million reasons would take gigabytes.
+    state = np.full(len(ra), f"{NO_OBJECT} {config.radius_arcsec:g} arcsec", object)
+    if catalog.match == "magnitude":
+        allowed, cost = _alike(pairs, magnitude, catalog, config, state)
     else:
-        allowed, cost = _hst_candidates(pairs, catalog, state)
+        allowed, cost = _real(pairs, catalog, state)
+    del pairs  # of ten million, gigabytes
     state[allowed.source] = TAKEN
-    matched = _best_first(allowed, cost, ra, dec, catalog)
+    matched = best_first(allowed, cost, (ra, dec), (catalog.ra, catalog.dec, catalog.object_id))
     index = np.full(len(ra), -1, np.int64)
     index[matched.source] = matched.row
     separation = np.full(len(ra), np.nan)
     separation[matched.source] = matched.separation
     label = np.full(len(ra), UNKNOWN, np.int64)
     label[matched.source] = catalog.label[matched.row]
-    state[matched.source] = np.where(label[matched.source] == UNKNOWN, NO_CLASS, OK)
-    object_id = np.full(len(ra), "", catalog.object_id.dtype)
+    state[matched.source] = OK
+    state[matched.source[label[matched.source] == UNKNOWN]] = NO_CLASS
+    object_id: Any = np.zeros(len(ra), catalog.object_id.dtype)  # zero or empty: no id
     object_id[matched.source] = catalog.object_id[matched.row]
-    return Classes(label, index, object_id, separation, tuple(str(s) for s in state))
+    return Classes(label, index, object_id, separation, tuple(state.tolist()))
 
 
 def _all_of_one_class(n: int) -> Classes:
@@ -152,29 +142,13 @@ def _all_of_one_class(n: int) -> Classes:
     )
 
 
-def _within(
-    ra: NDArray[np.float64], dec: NDArray[np.float64], catalog: Catalog, radius_arcsec: float
-) -> _Pairs:
-    """All pairs of a source and a catalog row no farther apart than the radius."""
-    rows = catalog.rows_around(ra, dec, radius_arcsec)
-    if not len(rows):  # astropy refuses to search among nothing
-        nothing = np.zeros(0, np.int64)
-        return _Pairs(nothing, nothing, np.zeros(0))
-    source, row, separation, _ = search_around_sky(
-        SkyCoord(ra, dec, unit="deg"),
-        SkyCoord(catalog.ra[rows], catalog.dec[rows], unit="deg"),
-        radius_arcsec * u.arcsec,
-    )
-    return _Pairs(source, rows[row], separation.arcsec)
-
-
-def _hsc_candidates(
-    pairs: _Pairs,
+def _alike(
+    pairs: Pairs,
     magnitude: NDArray[np.float64] | None,
     catalog: Catalog,
     config: ClassifyConfig,
     state: NDArray[np.object_],
-) -> tuple[_Pairs, NDArray[np.float64]]:
+) -> tuple[Pairs, NDArray[np.float64]]:
     """Pairs that agree in magnitude, and by how much; the reason for the other sources.
 
     Later reasons replace earlier ones: the reason is the last hurdle a source fell at.
@@ -184,11 +158,11 @@ def _hsc_candidates(
         raise InputError(
             f"the catalog has no {band}-band magnitudes (it has: {', '.join(catalog.magnitudes)})",
             file=catalog.name,
-            remedy=f"add the column {band}_cmodel_mag or choose another band",
+            remedy=f"add the {band} magnitudes or choose another band",
         )
     if magnitude is None:
         raise InputError(
-            f"scheme hsc compares magnitudes, and the sources have none in band {band}",
+            f"scheme {config.scheme} compares magnitudes, and the sources have none in band {band}",
             remedy=f"label coadds that include the band {band}, or choose another band",
         )
     mine = np.asarray(magnitude, np.float64)[pairs.source]
@@ -201,42 +175,11 @@ def _hsc_candidates(
     return pairs.where(agrees & known), difference[agrees & known]
 
 
-def _hst_candidates(
-    pairs: _Pairs, catalog: Catalog, state: NDArray[np.object_]
-) -> tuple[_Pairs, NDArray[np.float64]]:
+def _real(
+    pairs: Pairs, catalog: Catalog, state: NDArray[np.object_]
+) -> tuple[Pairs, NDArray[np.float64]]:
     """Pairs with a real object, and their separation; the reason for the other sources."""
     real = catalog.label[pairs.row] != FAKE
     state[pairs.source[~real]] = IS_FAKE
-    allowed = pairs.where(real)
+    allowed = pairs if real.all() else pairs.where(real)
     return allowed, allowed.separation
-
-
-def _best_first(
-    pairs: _Pairs,
-    cost: NDArray[np.float64],
-    ra: NDArray[np.float64],
-    dec: NDArray[np.float64],
-    catalog: Catalog,
-) -> _Pairs:
-    """One-to-one matches: pairs taken in the order of their cost while both are free."""
-    order = np.lexsort(
-        (  # the last key counts most
-            catalog.object_id[pairs.row],
-            catalog.dec[pairs.row],
-            catalog.ra[pairs.row],
-            dec[pairs.source],
-            ra[pairs.source],
-            pairs.separation,
-            cost,
-        )
-    )
-    keep = np.zeros(len(order), bool)
-    sources: set[int] = set()
-    rows: set[int] = set()
-    for n in order.tolist():
-        source, row = int(pairs.source[n]), int(pairs.row[n])
-        if source not in sources and row not in rows:
-            keep[n] = True
-            sources.add(source)
-            rows.add(row)
-    return pairs.where(keep)

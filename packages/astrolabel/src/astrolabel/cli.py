@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from astrolabel import __version__, coco
-from astrolabel.config import LabelConfig, preset
+from astrolabel.config import ClassifyConfig, LabelConfig, preset
 from astrolabel.errors import AstrolabelError, InputError
+from astrolabel.schemes import SCHEMES
 from astrolabel.validate import validate
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ examples:
     astrolabel make-coco coadds/ --bands g,r,i --catalog forced.fits --scheme hsc --out labels
   LSST coadds as the butler exports them (deep_coadd_5063_14_i_....fits), the same:
     astrolabel make-coco coadds/ --bands g,r,i --out labels
+  with any catalog for the classes:
+    astrolabel make-coco coadds/ --catalog t.csv --columns id=ID ra=RA dec=DEC class=TYPE \\
+      galaxy=1 star=0,2 --out labels
   any other survey, one file per band:
     astrolabel make-coco --band g=g.fits r=r.fits z=z.fits --out labels
   Euclid's mosaics, with their maps of the noise and of the flags:
@@ -61,6 +65,22 @@ Each can be stopped and started again with the same words. docs/manifests.md has
     "validate": """
 example:
   astrolabel validate labels/coco.json
+""",
+    "relabel": """
+examples:
+  the masks of labels/coco.json with HST classes, in labels/hst.json:
+    astrolabel relabel labels/coco.json --catalog acs.fits --scheme hst --out labels/hst.json
+  both catalogs weighed, with p_galaxy for every label:
+    astrolabel relabel labels/coco.json --catalog acs.fits --scheme hst \\
+      --second forced.fits --second-scheme hsc --out labels/both.json
+  then how many of each class there are by magnitude:
+    astrolabel tally labels/coco.json labels/hst.json
+
+Label with --keep-unmatched first: masks that had no class are not in the file otherwise.
+""",
+    "tally": """
+example:
+  astrolabel tally labels/hsc.json labels/hst.json --band i --out counts.csv
 """,
     "split": """
 examples:
@@ -135,6 +155,8 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("coco", type=Path, metavar="COCO.json")
     one.add_argument("--out", type=Path, help="folder (default: preview beside the file)")
     one.set_defaults(run=_preview)
+    _add_relabel(command("relabel", "give the same masks the classes of another catalog"))
+    _add_tally(command("tally", "count labels by class and magnitude, files side by side"))
     _add_split(command("split", "split labels into parts that share no sky"))
     _add_export(command("export", "write labels in the formats of other tools"))
     _add_report(command("report", "one page that answers: can I trust these labels?"))
@@ -144,7 +166,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_report(one: argparse.ArgumentParser) -> None:
     one.add_argument("coco", type=Path, metavar="COCO.json")
     one.add_argument("--catalog", type=Path, help="FITS, CSV or Parquet table to compare with")
-    one.add_argument("--scheme", choices=("hsc", "hst"), help="kind of the catalog")
+    one.add_argument("--scheme", choices=SCHEMES[1:], help="kind of the catalog")
     one.add_argument("--truth", type=Path, help="truth.json of a simulated sky")
     one.add_argument(
         "--out",
@@ -217,13 +239,32 @@ def _add_make_coco(one: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group = one.add_argument_group("classes")
     group.add_argument("--catalog", type=Path, help="FITS, CSV or Parquet table")
-    group.add_argument(
-        "--scheme",
-        choices=("hsc", "hst"),
-        help="hsc: extendedness; hst: mu_class of the ACS catalog (default: one class)",
-    )
+    _add_classes(group)
+    group.add_argument("--columns", **COLUMNS)
     _add_how(one)
     one.set_defaults(run=_make_coco)
+
+
+COLUMNS: dict[str, Any] = {
+    "nargs": "+",
+    "metavar": "WORD=COLUMN",
+    "help": "any other catalog: id= ra= dec= and extendedness= or class= galaxy=VALUE star=VALUE; "
+    "also mag_<band>= flux_<band>= (nJy) primary= unit=rad epoch= match=magnitude",
+}
+
+
+def _add_classes(group: Any) -> None:
+    group.add_argument(
+        "--scheme",
+        choices=SCHEMES[1:],
+        help="kind of catalog. hsc: extendedness of the forced catalogs; hst: mu_class of ACS in "
+        "COSMOS; lsst: extendedness of Object tables; columns: see --columns (default: one class)",
+    )
+    group.add_argument(
+        "--class-bands",
+        metavar="BANDS",
+        help="bands whose extendedness gives the class, by its mean: g,r,i (default: i)",
+    )
 
 
 def _add_how(one: argparse.ArgumentParser) -> None:
@@ -284,6 +325,32 @@ def _add_manifest(one: argparse.ArgumentParser) -> None:
         action.set_defaults(run=run)
 
 
+def _add_relabel(one: argparse.ArgumentParser) -> None:
+    one.add_argument("coco", type=Path, metavar="COCO.json")
+    group = one.add_argument_group("classes")
+    group.add_argument("--catalog", type=Path, required=True, help="FITS, CSV or Parquet table")
+    _add_classes(group)
+    group.add_argument("--columns", **COLUMNS)
+    group.add_argument("--second", type=Path, help="another catalog, to be weighed with the first")
+    group.add_argument("--second-scheme", choices=SCHEMES[1:-1], help="kind of the second")
+    group.add_argument("--radius", type=float, metavar="ARCSEC", help="of the match (default 1)")
+    group.add_argument(
+        "--keep-unmatched",
+        action="store_true",
+        help="keep masks without a class as ignore regions (iscrowd 1)",
+    )
+    one.add_argument("--out", type=Path, required=True, help="new file, beside the old one")
+    one.set_defaults(run=_relabel)
+
+
+def _add_tally(one: argparse.ArgumentParser) -> None:
+    one.add_argument("coco", type=Path, nargs="+", metavar="COCO.json")
+    one.add_argument("--band", default="i", help="of the magnitudes (default i)")
+    one.add_argument("--bin", type=float, default=0.5, metavar="MAG", help="width (default 0.5)")
+    one.add_argument("--out", type=Path, help="CSV file for the table too")
+    one.set_defaults(run=_tally)
+
+
 def _add_split(one: argparse.ArgumentParser) -> None:
     one.add_argument("coco", nargs="+", type=Path, metavar="COCO.json", help="label files")
     one.add_argument(
@@ -341,7 +408,7 @@ def _simulate(options: argparse.Namespace) -> int:
 
 
 def _make_coco(options: argparse.Namespace) -> int:
-    from astrolabel.catalogs import read_catalog
+    from astrolabel.catalogs import catalog_for
     from astrolabel.manifest import read_manifest
     from astrolabel.pipeline import make_coco
     from astrolabel.readers.find import Inputs, find_coadds
@@ -354,7 +421,8 @@ def _make_coco(options: argparse.Namespace) -> int:
         return _build(read_manifest(options.manifest), options)
     if options.out is None:
         raise InputError("no --out", remedy="say where the labels go: --out FOLDER")
-    if (options.catalog is None) != (options.scheme is None):
+    scheme = _scheme(options)
+    if (options.catalog is None) != (scheme == "none"):
         raise InputError(
             "--catalog and --scheme go together",
             remedy="give both for classes, or neither for the one class `source`",
@@ -373,7 +441,7 @@ def _make_coco(options: argparse.Namespace) -> int:
         zeropoints=_numbers("--zeropoint", options.zeropoint),
     )
     base = preset(options.preset or "default")
-    base = replace(base, classify=replace(base.classify, scheme=options.scheme or "none"))
+    base = replace(base, classify=_classes(options, base.classify))
     config = _overridden(base, options)
     problems: list[InputError] = []
     coadds = find_coadds(inputs, problems)
@@ -381,13 +449,24 @@ def _make_coco(options: argparse.Namespace) -> int:
         raise problems[0]
     catalog = None
     if options.catalog is not None:
-        band = config.classify.magnitude_band
-        read = read_catalog(options.catalog, config.classify.scheme, magnitude_band=band)
-        catalog = (read, options.catalog)
+        catalog = (catalog_for(options.catalog, config.classify), options.catalog)
     result = make_coco(
         coadds, config, options.out, catalog, options.jobs, progress=not options.quiet
     )
     return _told(result.summary(), (*map(str, problems), *result.problems))
+
+
+def _scheme(options: argparse.Namespace) -> str:
+    """Of the options; columns without a scheme are one."""
+    return options.scheme or ("columns" if options.columns else "none")
+
+
+def _classes(options: argparse.Namespace, base: ClassifyConfig) -> ClassifyConfig:
+    words = dict(_pairs("--columns", options.columns or (), for_all=False))
+    bands = tuple(options.class_bands.split(",")) if options.class_bands else ()
+    return replace(
+        base, scheme=_scheme(options), columns=tuple(sorted(words.items())), class_bands=bands
+    )
 
 
 def _told(summary: str, problems: Sequence[str]) -> int:
@@ -568,4 +647,33 @@ def _report(options: argparse.Namespace) -> int:
     page, machine = write_report(measured, options.out or options.coco.parent / "report.html")
     print(summary(measured))
     print(f"{page} and {machine}")
+    return 0
+
+
+def _relabel(options: argparse.Namespace) -> int:
+    from astrolabel.relabel import relabel_file
+
+    if _scheme(options) == "none":
+        raise InputError("no --scheme", remedy="say what kind of catalog it is")
+    if (options.second is None) != (options.second_scheme is None):
+        raise InputError("--second and --second-scheme go together", remedy="give both or neither")
+    base = replace(
+        preset("default").classify,
+        keep_unmatched=options.keep_unmatched,
+        radius_arcsec=options.radius or ClassifyConfig.radius_arcsec,
+    )
+    catalogs = [(options.catalog, _classes(options, base))]
+    if options.second is not None:
+        catalogs.append((options.second, replace(base, scheme=options.second_scheme)))
+    print(relabel_file(options.coco, options.out, catalogs).summary())
+    return 0
+
+
+def _tally(options: argparse.Namespace) -> int:
+    from astrolabel.tally import tally, write_tally
+
+    counted = tally(options.coco, options.band, options.bin)
+    print(counted.text())
+    if options.out is not None:
+        write_tally(options.out, counted)
     return 0

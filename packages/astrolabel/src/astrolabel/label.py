@@ -130,7 +130,8 @@ def label_tile(
                     # An ignore region needs a category too: COCO has none for "unknown".
                     category_id=max(int(classes.category_id[k]), 1),
                     iscrowd=0 if state == "ok" else 1,
-                    attributes=_attributes(coadd, source, core, classes, k, config, residual),
+                    attributes=_attributes(coadd, source, core, classes, k, config, residual)
+                    | ({} if state == "ok" else {"ignored": state.removeprefix("skipped:")}),
                 )
             )
         listed.append(
@@ -265,7 +266,7 @@ def _classes(
     return Classes(
         category_id=np.array([found.category_id[i] if i >= 0 else 0 for i in rows], np.int64),
         catalog_index=np.array([found.catalog_index[i] if i >= 0 else -1 for i in rows], np.int64),
-        object_id=np.array([found.object_id[i] if i >= 0 else "" for i in rows], np.str_),
+        object_id=np.array([str(found.object_id[i]) if i >= 0 else "" for i in rows], np.str_),
         separation_arcsec=np.array(
             [found.separation_arcsec[i] if i >= 0 else np.nan for i in rows], float
         ),

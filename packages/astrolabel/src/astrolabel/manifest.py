@@ -18,12 +18,12 @@ from astrolabel.config import LabelConfig, preset
 from astrolabel.errors import InputError
 from astrolabel.manifest_keys import Keys, expand_patches, read_yaml
 from astrolabel.manifest_regions import Region, read_splits
+from astrolabel.schemes import SCHEMES, scheme_columns
 
 SCHEMA = 2
 """Version of the format. 1 had one catalog, coadds without patterns, no source, no splits."""
 
 SURVEYS = ("hsc", "fits")
-SCHEMES = ("none", "hsc", "hst")
 PLACEHOLDERS = ("band", "BAND", "tract", "patch")
 HSC_SERVER = "https://hsc-release.mtk.nao.ac.jp"
 
@@ -32,7 +32,7 @@ KEYS = (
     "preset", "tile_size", "cuts", "source", "splits",
 )  # fmt: skip
 CUTS = (
-    "max_no_data", "match_radius_arcsec", "max_magnitude_difference", "magnitude_band", "overlaps",
+    "max_no_data", "match_radius_arcsec", "max_magnitude_difference", "magnitude_band", "overlaps", "class_bands",
 )  # fmt: skip
 
 
@@ -63,15 +63,18 @@ class CatalogEntry:
     Attributes
     ----------
     file : below the root.
-    scheme : ``hsc`` or ``hst``: its columns and the rule that makes classes of them.
+    scheme : ``hsc``, ``hst``, ``lsst`` or ``columns``: its columns, and the rule that makes
+        classes of them.
     query : file with the SQL that makes it, relative to the manifest; "" for none.
     url : address it is downloaded from; "" for none.
+    columns : of the scheme ``columns``, names and columns (see `schemes.parse_columns`).
     """
 
     file: str
     scheme: str
     query: str = ""
     url: str = ""
+    columns: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,12 +114,13 @@ class Manifest:
     description : for people: where it is from, what it is for.
     root : folder the files are in.
     catalogs : every catalog; those of the class scheme give the classes.
-    scheme : ``none``, ``hsc`` or ``hst``.
+    scheme : ``none`` or that of one of the catalogs.
     preset : ``default`` or ``paper``.
     tile_size : pixels; the preset's where absent.
     max_no_data, match_radius_arcsec, max_magnitude_difference, magnitude_band : the quality
         cuts (see `config`); the preset's where absent.
     overlaps : ``resolve`` or ``keep`` (see `config`); the preset's where absent.
+    class_bands : bands whose extendedness gives the class; `magnitude_band` where absent.
     source : where missing files come from, if anywhere.
     splits : regions by split name.
     path : the manifest's file.
@@ -137,6 +141,7 @@ class Manifest:
     max_magnitude_difference: float | None = None
     magnitude_band: str | None = None
     overlaps: str | None = None
+    class_bands: tuple[str, ...] = ()
     source: Source | None = None
     splits: Mapping[str, tuple[Region, ...]] = field(default_factory=dict)
     path: Path = field(default=Path(), compare=False)
@@ -171,6 +176,8 @@ class Manifest:
                 radius_arcsec=self.match_radius_arcsec,
                 max_magnitude_difference=self.max_magnitude_difference,
                 magnitude_band=self.magnitude_band,
+                class_bands=self.class_bands or None,
+                columns=(self.classes.columns or None) if self.classes else None,
             ),
         )
 
@@ -235,6 +242,8 @@ def _cuts(path: Path, given: Any) -> dict[str, Any]:
         found["magnitude_band"] = keys.text("magnitude_band")
     if keys.has("overlaps"):
         found["overlaps"] = keys.choice("overlaps", ("resolve", "keep"))
+    if keys.has("class_bands"):
+        found["class_bands"] = keys.texts("class_bands", "a list of bands")
     return found
 
 
@@ -308,13 +317,18 @@ def _catalogs(path: Path, given: Any) -> tuple[CatalogEntry, ...]:
         )
     found = []
     for n, one in enumerate(given):
-        keys = Keys(path, f"catalogs[{n}]", one, ("file", "scheme", "query", "url"))
+        keys = Keys(path, f"catalogs[{n}]", one, ("file", "scheme", "columns", "query", "url"))
         entry = CatalogEntry(
             keys.file("file"),
             keys.choice("scheme", SCHEMES[1:]),
             keys.text("query", ""),
             keys.url("url", ""),
+            _columns(keys),
         )
+        try:
+            scheme_columns(entry.scheme, dict(entry.columns))
+        except InputError as error:
+            raise InputError(f"catalogs[{n}]: {error}", file=path) from error
         if entry.query and entry.url:
             raise InputError(
                 f"catalogs[{n}] has a query and an url", file=path, remedy="give one of them"
@@ -329,6 +343,17 @@ def _catalogs(path: Path, given: Any) -> tuple[CatalogEntry, ...]:
                     remedy="leave one of them",
                 )
     return tuple(found)
+
+
+def _columns(keys: Keys) -> tuple[tuple[str, str], ...]:
+    """The words of the scheme ``columns``, sorted; numbers as text."""
+    given = keys.values.get("columns", {})
+    plain = isinstance(given, dict) and all(
+        isinstance(k, str) and isinstance(v, (str, int, float)) for k, v in given.items()
+    )
+    if not plain:
+        keys.refuse("columns", "columns by name: {id: ID, ra: RA, dec: DEC, class: TYPE, ...}")
+    return tuple(sorted((k, str(v)) for k, v in given.items()))
 
 
 def _source(path: Path, survey: str, coadds: Coadds, given: Any) -> Source:

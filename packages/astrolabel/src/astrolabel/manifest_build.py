@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from astrolabel.catalogs import read_catalog
+from astrolabel.catalogs import catalog_for
 from astrolabel.config import LabelConfig
 from astrolabel.errors import InputError
 from astrolabel.manifest import Manifest
@@ -54,8 +54,7 @@ def build(
         raise problems[0]
     catalog = None
     if path is not None:
-        band = config.classify.magnitude_band
-        catalog = read_catalog(path, config.classify.scheme, magnitude_band=band), path
+        catalog = catalog_for(path, config.classify), path
     result = make_coco(coadds, config, out, catalog, jobs, progress)
     found = [*map(str, problems), *result.problems]
     if manifest.splits:

@@ -16,6 +16,7 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from astrolabel.box import Box
+from astrolabel.matching import unit_vectors
 
 SAMPLING_PX = 4
 """Step at which a row or column is asked for pixels of its own: the cuts between coadds
@@ -93,12 +94,6 @@ def _circles(
             centres[k] = vectors[0]
             radii[k] = np.linalg.norm(vectors[1:] - vectors[0], axis=1).max()
     return centres, radii
-
-
-def unit_vectors(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N, 3) unit vectors of positions in degrees."""
-    a, d = np.radians(ra), np.radians(dec)
-    return np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=-1)
 
 
 def owned(

@@ -21,7 +21,7 @@ from scipy.spatial import cKDTree
 
 from astrolabel.errors import InputError
 from astrolabel.manifest_regions import Region
-from astrolabel.overlaps import unit_vectors
+from astrolabel.matching import unit_vectors
 from astrolabel.skyplaces import (
     OVERLAP_ARCSEC2,
     Place,
@@ -233,7 +233,10 @@ def part_document(doc: Document, split: Split, name: str) -> Document:
             images.append({**image, "id": len(images) + 1})
     for a in doc["annotations"]:
         if a["image_id"] in numbers:
-            changed = {"iscrowd": 1} if a["id"] in split.crowd else {}
+            changed: dict[str, Any] = {}
+            if a["id"] in split.crowd:
+                attributes = {**a["attributes"], "ignored": "labelled in another part"}
+                changed = {"iscrowd": 1, "attributes": attributes}
             annotations.append(
                 {
                     **a,

@@ -273,6 +273,35 @@ def texts(path: Path, name: str, columns: Mapping[str, NDArray[Any]]) -> NDArray
     return result
 
 
+def ids(
+    path: Path, name: str, columns: Mapping[str, NDArray[Any]]
+) -> NDArray[np.int64] | NDArray[np.str_]:
+    """A column of ids: integers where the file has integers (a tenth of the memory of
+    their texts), else as `texts` gives them."""
+    values = columns[name]
+    if values.dtype.kind in "iu" and values.dtype != np.uint64 and not np.ma.is_masked(values):
+        return np.ma.getdata(values).astype(np.int64)
+    return texts(path, name, columns)
+
+
+def read_unit(path: Path, name: str) -> str | None:
+    """The unit that a table file gives a column, by its lower-case name."""
+    lower = path.name.lower()
+    if re.search(r"\.(fits|fit|fts)(\.gz|\.fz)?$", lower):
+        with fits.open(path) as hdus:
+            for hdu in hdus:
+                if isinstance(hdu, (fits.BinTableHDU, fits.TableHDU)):
+                    real = _by_lower(hdu.columns.names)
+                    if name in real:
+                        return hdu.columns[real[name]].unit or None
+        return None
+    if re.search(r"\.(ecsv|tbl)$", lower):
+        table = Table.read(path, format="ascii.ipac" if lower.endswith("tbl") else "ascii.ecsv")
+        unit = table[_by_lower(table.colnames)[name]].unit
+        return None if unit is None else str(unit)
+    return None
+
+
 def flags(path: Path, name: str, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
     """A column as truth values; False where it is missing."""
     plain, missing = _split(columns[name])

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from astrolabel.catalogs import FAKE, Catalog, unit_vectors
+from astrolabel.catalogs import FAKE, Catalog
+from astrolabel.matching import unit_vectors
 from astrolabel.quality import match
 from astrolabel.report import bins
 from astrolabel.report.bins import Bins, Curve

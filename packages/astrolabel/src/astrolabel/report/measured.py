@@ -47,7 +47,8 @@ def measure(
     Parameters
     ----------
     coco : the labels.
-    catalog : a table and its scheme, ``hsc`` or ``hst``.
+    catalog : a table and its scheme; the columns of the scheme ``columns`` are those that
+        the labels were made with.
     truth : the truth of a simulated sky.
     progress : show a bar while tiles are read.
 
@@ -64,7 +65,8 @@ def measure(
     of_catalog = None
     if catalog is not None:
         path, scheme = catalog
-        read = read_catalog(path, scheme, magnitude_band=band or "i")
+        words = dict(used.get("columns") or ()) if scheme == "columns" else None
+        read = read_catalog(path, scheme, magnitude_band=band or "i", columns=words)
         of_catalog = compare_with_catalog(labels, read, band, radius)
     return Measured(
         labels=labels,
