@@ -109,16 +109,12 @@ def classify(
             "sources have no sky position to match with a catalog",
             remedy="give coadds with a celestial WCS, or leave out the catalog",
         )
-    pairs = pairs_within(ra, dec, catalog.ra, catalog.dec, config.radius_arcsec)
-    # Objects: as an array of texts, ten million reasons would take gigabytes.
-    state = np.full(len(ra), f"{NO_OBJECT} {config.radius_arcsec:g} arcsec", object)
-    if catalog.match == "magnitude":
-        allowed, cost = _alike(pairs, magnitude, catalog, config, state)
-    else:
-        allowed, cost = _real(pairs, catalog, state)
-    del pairs  # of ten million, gigabytes
-    state[allowed.source] = TAKEN
+    # One text that all share: np.full would make ten million of it.
+    state = np.empty(len(ra), object)
+    state.fill(f"{NO_OBJECT} {config.radius_arcsec:g} arcsec")
+    allowed, cost = _candidates(ra, dec, magnitude, catalog, config, state)
     matched = best_first(allowed, cost, (ra, dec), (catalog.ra, catalog.dec, catalog.object_id))
+    del allowed, cost  # of ten million sources, a quarter of a gigabyte
     index = np.full(len(ra), -1, np.int64)
     index[matched.source] = matched.row
     separation = np.full(len(ra), np.nan)
@@ -140,6 +136,24 @@ def _all_of_one_class(n: int) -> Classes:
         separation_arcsec=np.full(n, np.nan),
         state=(OK,) * n,
     )
+
+
+def _candidates(
+    ra: NDArray[np.float64],
+    dec: NDArray[np.float64],
+    magnitude: NDArray[np.float64] | None,
+    catalog: Catalog,
+    config: ClassifyConfig,
+    state: NDArray[np.object_],
+) -> tuple[Pairs, NDArray[np.float64]]:
+    """(pairs that the catalog's rule allows, their cost); writes the other sources' reasons."""
+    pairs = pairs_within(ra, dec, catalog.ra, catalog.dec, config.radius_arcsec)
+    if catalog.match == "magnitude":
+        allowed, cost = _alike(pairs, magnitude, catalog, config, state)
+    else:
+        allowed, cost = _real(pairs, catalog, state)
+    state[allowed.source] = TAKEN
+    return allowed, cost
 
 
 def _alike(
@@ -172,7 +186,8 @@ def _alike(
     state[pairs.source] = f"{NO_AGREEMENT} {config.max_magnitude_difference:g} mag"
     state[pairs.source[np.isnan(mine)]] = NO_MAGNITUDE
     state[pairs.source[agrees & ~known]] = NO_CLASS
-    return pairs.where(agrees & known), difference[agrees & known]
+    allowed = agrees & known
+    return (pairs, difference) if allowed.all() else (pairs.where(allowed), difference[allowed])
 
 
 def _real(

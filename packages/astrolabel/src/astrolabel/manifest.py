@@ -32,7 +32,8 @@ KEYS = (
     "preset", "tile_size", "cuts", "source", "splits",
 )  # fmt: skip
 CUTS = (
-    "max_no_data", "match_radius_arcsec", "max_magnitude_difference", "magnitude_band", "overlaps", "class_bands",
+    "max_no_data", "match_radius_arcsec", "max_magnitude_difference", "magnitude_band", "overlaps",
+    "class_bands",
 )  # fmt: skip
 
 

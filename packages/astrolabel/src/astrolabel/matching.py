@@ -99,10 +99,14 @@ def best_first(
     What costs the same is taken by separation, then by `source_ties` and `row_ties`, keys
     of every source and row, so that the order of neither matters.
     """
+    # Most pairs are alone, their ends in no other; they need no order.
+    alone = np.bincount(pairs.source)[pairs.source] == 1
+    alone &= np.bincount(pairs.row)[pairs.row] == 1
+    chosen = [pairs.where(alone)]
+    cost, pairs = cost[~alone], pairs.where(~alone)
     pairs = pairs.where(_order(pairs, cost, source_ties, row_ties))
     n_sources = int(pairs.source.max(initial=-1)) + 1
     n_rows = int(pairs.row.max(initial=-1)) + 1
-    chosen: list[Pairs] = []
     while len(pairs.source):
         # A pair that is the first left of both its ends is taken: nothing before it could
         # take one of them away. What remains is free of these ends, and so on.
@@ -119,8 +123,6 @@ def best_first(
         busy_source[taken.source] = True
         busy_row[taken.row] = True
         pairs = pairs.where(~(busy_source[pairs.source] | busy_row[pairs.row]))
-    if not chosen:
-        return pairs
     return Pairs(
         np.concatenate([p.source for p in chosen]),
         np.concatenate([p.row for p in chosen]),
