@@ -8,10 +8,12 @@ import pytest
 import torch
 from train_helpers import write_sky_set
 
+from astroseg.architecture import configuration
 from astroseg.cli import main
 from astroseg.config import TrainConfig
 from astroseg.engines import get_engine
-from astroseg.engines.detectron2_file import find, keep, revive
+from astroseg.engines.detectron2_file import ConfigFile, build_config, digest
+from astroseg.engines.detectron2_keep import find, keep, revive
 from astroseg.engines.detectron2_override import (
     applied,
     changes,
@@ -237,9 +239,9 @@ def test_a_checkpoint_cannot_call_anything_but_layers(name):
     with pytest.raises(InputError, match="must not call it"):
         find(name)
     with pytest.raises(InputError, match="must not call it"):
-        revive({"model": [{"_target_": name}]})
+        revive({"model": [{"_target_": name}]}, {})
     with pytest.raises(InputError, match="must not call it"):
-        revive({"_partial_": name, "arguments": {}})
+        revive({"_partial_": name, "arguments": {}}, {})
 
 
 def test_layers_come_back_from_plain_values():
@@ -250,8 +252,10 @@ def test_layers_come_back_from_plain_values():
         "act": torch.nn.GELU,
         "many": (1, [2.5, None, True, "x"]),
     }
-    kept = keep(tree, "model")
-    again = revive(json.loads(json.dumps(kept)))
+    own = {}
+    kept = keep(tree, "model", own)
+    assert not own
+    again = revive(json.loads(json.dumps(kept)), own)
     assert again["_target_"] is torch.nn.Linear
     assert again["act"] is torch.nn.GELU
     assert again["norm_layer"].func is torch.nn.LayerNorm
@@ -260,13 +264,62 @@ def test_layers_come_back_from_plain_values():
 
 
 @pytest.mark.parametrize(
-    ("value", "words"),
+    ("value", "name"),
     [
-        (lambda channels: None, r"model\.act is .*functools\.partial"),
-        (torch.float32, "cannot keep"),
-        (json.dumps, "not a layer"),
+        (lambda channels: None, "<lambda>"),
+        (torch.float32, "dtype"),
+        (json.dumps, "dumps"),
+        (functools.partial(torch.nn.Linear, 3), "partial"),
     ],
 )
-def test_what_a_checkpoint_cannot_keep_is_named(value, words):
-    with pytest.raises(InputError, match=words):
-        keep({"_target_": torch.nn.Linear, "act": value}, "model")
+def test_what_a_checkpoint_cannot_keep_comes_from_the_file_again(value, name):
+    own = {}
+    kept = keep({"_target_": torch.nn.Linear, "more": [{"act": value}]}, "model", own)
+    place = "model.more[0].act"
+    assert own == {place: value}
+    assert kept["more"] == [{"act": {"_own_": place, "is": kept["more"][0]["act"]["is"]}}]
+    assert name in kept["more"][0]["act"]["is"]
+    assert revive(json.loads(json.dumps(kept)), own)["more"][0]["act"] is value
+    with pytest.raises(InputError, match=r"more\[0\]\.act is of the .* give --config"):
+        revive(kept, {})
+
+
+def test_a_users_class_is_called_by_its_place():
+    class Own:
+        pass
+
+    own = {}
+    kept = keep({"_target_": Own}, "model", own)
+    assert json.loads(json.dumps(kept)) == kept
+    assert revive(kept, own)["_target_"] is Own
+
+
+def test_a_model_with_parts_of_its_file_wants_the_same_file():
+    made = spec("lazy", program="model = 1")
+    with pytest.raises(InputError, match=f"--config .*{digest('model = 1')}"):
+        build_config(made, None)
+    for file in (
+        ConfigFile(made.config, "model = 2", {"model.act": 1}),
+        ConfigFile(TEXTS["yacs"], "model = 1", {"model.act": 1}),
+    ):
+        with pytest.raises(InputError, match="gives another model"):
+            build_config(made, None, file)
+
+
+def test_another_text_of_the_file_does_not_change_what_weights_mean():
+    assert not structure_differences(spec("lazy", program="a"), spec("lazy", program="b"))
+
+
+def test_a_run_begun_with_such_a_file_is_not_resumed_without(tmp_path):
+    stored = {"spec": to_dict(spec("lazy", program="model = 1"))}
+    with pytest.raises(InputError, match=digest("model = 1")):
+        configuration(TrainConfig(model="tiny"), "auto", stored)
+
+
+def test_prediction_refuses_a_file_that_its_model_does_not_need(tmp_path, capsys):
+    path = tmp_path / "a.safetensors"
+    made = model_spec("tiny", channels=3, classes=CLASSES)
+    write_checkpoint(path, {"a": torch.zeros(1)}, Header(made, "torchvision"))
+    given = ["predict", str(path), "a.fits", "--out", str(tmp_path / "out"), "--config", "a.py"]
+    assert main(given) == 2
+    assert "leave --config out" in capsys.readouterr().err

@@ -11,11 +11,12 @@ import torch
 from PIL import Image
 from train_helpers import SmallEngine, sky, write_sky_set
 
+from astroseg.architecture import pixel_overrides, training_spec
 from astroseg.config import DataConfig, TrainConfig
 from astroseg.contrast import PIXEL_STATISTICS, measure
 from astroseg.errors import InputError
 from astroseg.models.spec import ZOO_MEAN_BGR, model_spec
-from astroseg.prepare import pixel_overrides, prepare, training_spec
+from astroseg.prepare import prepare
 from astroseg.train import train
 from astroseg.weights import read_header
 

@@ -21,13 +21,14 @@ from torchvision.models.resnet import Bottleneck, ResNet
 from train_helpers import write_sky_set
 from web_helpers import Server, server
 
+from astroseg.architecture import training_spec
 from astroseg.catalogue import weights_table
 from astroseg.cli import main
 from astroseg.config import DataConfig, TrainConfig
 from astroseg.engines import get_engine
 from astroseg.errors import InputError
 from astroseg.models.spec import MODELS, ZOO_MEAN_BGR, ZOO_STD_X101_BGR, model_spec
-from astroseg.prepare import load_weights, prepare, training_spec
+from astroseg.prepare import load_weights, prepare
 from astroseg.pretrained import PRETRAINED, Pretrained, weights_file
 from astroseg.weights import FIRST_CONVOLUTION, read_checkpoint, read_header
 

@@ -112,6 +112,9 @@ class PredictConfig:
     """Most detections per image or tile; 0 for the model's own limit."""
     engine: str = "auto"
     """Library that runs the model; auto: any that can read the checkpoint."""
+    config: str = ""
+    """Detectron2 configuration file the model was trained from, where that has parts of its
+    own making: it is run, if it is still the same."""
     device: str = "auto"
     """cuda, cpu, or auto: the GPU where there is one."""
     tile_size: int = 0

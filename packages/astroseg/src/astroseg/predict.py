@@ -26,6 +26,7 @@ from astroseg.dataset import Dataset, ImageRecord, read_dataset
 from astroseg.distributed import choose_device
 from astroseg.engines import get_engine
 from astroseg.engines.base import Engine
+from astroseg.engines.detectron2_file import read_config
 from astroseg.errors import InputError
 from astroseg.files import read_json, sha256, write_json
 from astroseg.images import read_pixels
@@ -41,7 +42,7 @@ RESULTS_NAME = "predictions.json"
 INFO_NAME = "predictions.info.json"
 CATALOG_NAME = "catalog"
 OVERLAYS_NAME = "overlays"
-NO_MATTER = ("device", "overlays", "overlay_score")
+NO_MATTER = ("config", "device", "overlays", "overlay_score")
 """Options that the detections do not depend on: a run goes on whatever they are."""
 PARTS_NAME = "parts"
 
@@ -116,8 +117,8 @@ def predict(
             file=checkpoint,
             remedy="give a checkpoint written by astroseg train",
         )
+    engine = engine or _engine(config, header.engine, header.spec)
     records, ids = _inputs(inputs, config.data, header)
-    engine = engine or _engine(config.engine, header.engine)
     job = _job(checkpoint, header, header.spec, engine, config, ids)
     total = 0
     bar = tqdm(records, unit="image", disable=quiet or not os.isatty(2))
@@ -128,8 +129,18 @@ def predict(
     return _merge(job, records, checkpoint, out, suffix)
 
 
-def _engine(wanted: str, trained_with: str) -> Engine:
+def _engine(config: PredictConfig, trained_with: str, spec: ModelSpec) -> Engine:
     """The engine asked for; else the one that trained the model, or any that works."""
+    wanted = config.engine
+    if config.config and not spec.config_program:
+        raise InputError(
+            f"the model {spec.name} needs no configuration file",
+            file=config.config,
+            remedy="leave --config out",
+        )
+    if config.config:
+        file = read_config(config.config, spec.config_program)
+        return get_engine("detectron2" if wanted == "auto" else wanted, file)
     if wanted != "auto" or not trained_with:
         return get_engine(wanted)
     try:

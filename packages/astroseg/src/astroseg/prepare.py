@@ -14,12 +14,13 @@ import torch
 from tqdm import tqdm
 
 from astroseg import __version__
+from astroseg.architecture import training_spec
 from astroseg.config import DataConfig, TrainConfig, to_dict
-from astroseg.contrast import CONTRASTS, PIXEL_STATISTICS
+from astroseg.contrast import CONTRASTS
 from astroseg.dataset import Dataset, check_same_classes, read_dataset
 from astroseg.engines.base import Engine
-from astroseg.engines.detectron2_file import read_config
-from astroseg.engines.detectron2_override import changes, config_spec, frozen_norms, with_pixels
+from astroseg.engines.detectron2_file import ConfigFile, digest
+from astroseg.engines.detectron2_override import changes
 from astroseg.errors import InputError
 from astroseg.loader import (
     Samples,
@@ -30,18 +31,16 @@ from astroseg.loader import (
     resolve_contrast,
     survey,
 )
-from astroseg.models.spec import ZOO_STD_X101_BGR, ModelSpec, model_spec
+from astroseg.models.spec import ModelSpec
 from astroseg.pretrained import weights_file
 from astroseg.schedule import Schedule, get_schedule, override, stage_steps
 from astroseg.validate import evenly_spread
-from astroseg.weights import CLASS_HEADS, matches, read_header
+from astroseg.weights import CLASS_HEADS, matches
 
-# Deviation of the pixels that the model zoo's networks were trained with, 8-bit units.
-ZOO_DEVIATION = sum(ZOO_STD_X101_BGR) / 3
-
-# What a resumed run may change: where it computes, not what.
+# What a resumed run may change: where it computes, not what. A configuration file may have
+# moved; what it says is in the spec.
 FREE_TO_CHANGE = frozenset(
-    {"device", "workers", "cache_mb", "save_every", "log_every", "weights_sha256"}
+    {"config", "device", "workers", "cache_mb", "save_every", "log_every", "weights_sha256"}
 )
 
 
@@ -91,23 +90,22 @@ def prepare(
     engine: Engine,
     device: torch.device,
     *,
+    file: ConfigFile | None = None,
     rank: int = 0,
     ranks: int = 1,
     quiet: bool = False,
 ) -> Plan:
     """Read and check everything a run needs.
 
+    Parameters
+    ----------
+    file : the configuration's ``config``, read (`astroseg.architecture.configuration`).
+
     Raises
     ------
     InputError
         For anything that would make the run fail later.
     """
-    if config.config and engine.name != "detectron2":
-        raise InputError(
-            f"--config is for engine detectron2, not {engine.name}",
-            file=config.config,
-            remedy="use --engine detectron2, or --model",
-        )
     schedule = _schedule(config)
     dataset, validation = _datasets(train, val, config.data)
     config = dataclasses.replace(config, data=_resolved(config.data, dataset))
@@ -118,7 +116,7 @@ def prepare(
         trusted = config.weights_sha256
         model = "" if config.config else config.model  # what it must fit is not known by name
         weights = weights_file(config.weights, model, trusted=trusted, quiet=quiet)
-    spec = training_spec(config, channels, dataset.classes, weights)
+    spec = training_spec(config, channels, dataset.classes, weights, file)
     lengths = stage_steps(schedule, len(dataset))
     stream = Stream(
         len(dataset),
@@ -217,87 +215,6 @@ def _channels(data: DataConfig, dataset: Dataset) -> int:
     return len(data.bands) or len(read_record(dataset.images[0]).planes)
 
 
-def training_spec(
-    config: TrainConfig, channels: int, classes: tuple[str, ...], weights: Path | None = None
-) -> ModelSpec:
-    """The model to build: as its checkpoint `weights` has it, or able to train from scratch."""
-    if config.config:
-        return _configured_spec(config, channels, classes, weights)
-    header = None if weights is None else read_header(weights)
-    fields = dict(header.fields) if header is not None else {}
-    deviation = fields.pop("pixel_std", None)
-    pixels = pixel_overrides(config.model, config.data.contrast, channels, deviation)
-    spec = model_spec(config.model, channels=channels, classes=classes, **pixels, **fields)
-    if header is None:
-        return spec.for_scratch()
-    if header.spec is None or header.spec.name != spec.name:
-        return spec
-    changes: dict[str, Any] = {"classes": classes, "channels": channels}
-    if header.spec.channels != channels or header.meta.get("contrast") != config.data.contrast:
-        changes |= {
-            name: getattr(spec, name) for name in ("pixel_mean", "pixel_std", "reverse_channels")
-        }
-    return dataclasses.replace(header.spec, **changes)
-
-
-def _configured_spec(
-    config: TrainConfig, channels: int, classes: tuple[str, ...], weights: Path | None
-) -> ModelSpec:
-    """The model of a Detectron2 configuration file."""
-    text, name = read_config(config.config), Path(config.config).stem
-    plain = config_spec(
-        text, name, channels=channels, classes=classes, keep_limits=config.keep_limits
-    )
-    if weights is None and frozen_norms(text):
-        raise InputError(
-            "its model has frozen batch norm, which diverges without pre-trained weights",
-            file=config.config,
-            remedy="give --weights, or set the norms in it to GN",
-        )
-    deviation = None if weights is None else read_header(weights).fields.get("pixel_std")
-    contrast = config.data.contrast
-    return with_pixels(plain, pixel_overrides(name, contrast, channels, deviation, plain.pixel_std))
-
-
-def pixel_overrides(
-    model: str,
-    contrast: str,
-    channels: int,
-    deviation: tuple[float, ...] | None = None,
-    own: tuple[float, ...] | None = None,
-) -> dict[str, Any]:
-    """Fields of the spec that bring a contrast's values to what a network learns well from.
-
-    For tiny: mean 0 and deviation 1. For the others: the mean of the contrast, and the
-    amplitude of the 8-bit pictures whose weights they may start from; 8-bit scalings have
-    it already, as in the paper's code. The zoo's networks see blue first; asinh keeps the
-    bands' order, which has the bluest first already.
-
-    Parameters
-    ----------
-    deviation : blue first, what the weights to start from want the 8-bit pictures divided
-        by, where that is not the model's own.
-    own : the model's own, where it is none of this program's.
-    """
-    tiny = model == "tiny" and own is None
-    if contrast == "none":
-        if not tiny:
-            if deviation is None:
-                return {}
-            return {"pixel_std": deviation if channels == 3 else sum(deviation) / 3}
-        return {"pixel_mean": 127.5, "pixel_std": ZOO_DEVIATION}
-    mean, std = PIXEL_STATISTICS[contrast]
-    if tiny:
-        return {"pixel_mean": mean, "pixel_std": std}
-    if own is None:
-        own = model_spec(model, channels=channels, classes=("object",)).pixel_std
-    unit = sum(deviation) / 3 if deviation is not None else sum(own) / channels
-    if not contrast.startswith("lupton"):
-        unit *= std / ZOO_DEVIATION
-    fields: dict[str, Any] = {"pixel_mean": mean, "pixel_std": unit}
-    return fields | ({"reverse_channels": False} if contrast == "asinh" else {})
-
-
 def load_weights(plan: Plan, model: torch.nn.Module) -> str:
     """Place the weights a run starts from; returns what became of them, "" without any.
 
@@ -332,13 +249,20 @@ def describe(plan: Plan, model: torch.nn.Module, device: torch.device) -> str:
         lines.append(f"{plan.config.config} is built with other values than it has:")
         lines += [f"  {line}" for line in changes(plan.spec)]
         lines.append("its optimizer, schedule, data and weights are not used")
+    if program := plan.spec.config_program:
+        lines.append(
+            f"it has parts of its own making: astroseg predict will need --config "
+            f"{plan.config.config}, unchanged (sha256 {digest(program)})"
+        )
     return "\n".join(lines)
 
 
 def checkpoint_meta(plan: Plan, step: int) -> dict[str, str]:
     """What a checkpoint must know beside its model to be applied to other images."""
     data, dataset = plan.config.data, plan.samples.dataset
-    return {
+    program = plan.spec.config_program
+    file = {"config": Path(plan.config.config).name, "config_sha256": digest(program)}
+    return (file if program else {}) | {
         "program": f"astroseg {__version__}",
         "contrast": data.contrast,
         "stretch": repr(data.stretch),

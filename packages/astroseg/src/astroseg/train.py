@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from astroseg.architecture import configuration
 from astroseg.checkpoint import RunState, read_state, write_state
 from astroseg.config import TrainConfig, to_dict
 from astroseg.distributed import Group, amp_dtype, choose_device, joined
@@ -102,7 +103,8 @@ def train(
     state = read_state(state_path) if resume else None
     device = choose_device(config.device)
     named = "detectron2" if config.config and config.engine == "auto" else config.engine
-    engine = engine or get_engine(named)
+    file = configuration(config, engine.name if engine else named, state.config if state else {})
+    engine = engine or get_engine(named, file)
     with joined(device) as group:
         plan = prepare(
             Path(train_file),
@@ -110,6 +112,7 @@ def train(
             config,
             engine,
             device,
+            file=file,
             rank=group.rank,
             ranks=group.ranks,
             quiet=quiet or not group.leads,

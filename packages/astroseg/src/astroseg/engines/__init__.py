@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from astroseg.engines.base import Engine, Freeze
 from astroseg.errors import InputError
+
+if TYPE_CHECKING:
+    from astroseg.engines.detectron2_file import ConfigFile
 
 ENGINES: tuple[str, ...] = ("auto", "torchvision", "detectron2")
 
 __all__ = ["ENGINES", "Engine", "Freeze", "get_engine"]
 
 
-def get_engine(name: str = "auto") -> Engine:
+def get_engine(name: str = "auto", file: ConfigFile | None = None) -> Engine:
     """The engine of that name; "auto" takes the best one that works here.
+
+    Parameters
+    ----------
+    file : Detectron2 configuration with parts of its own making, for engine detectron2.
 
     Raises
     ------
@@ -24,7 +33,7 @@ def get_engine(name: str = "auto") -> Engine:
         from astroseg.engines.detectron2_library import library
 
         library()  # raises where it cannot work, with what to do
-        return Detectron2Engine()
+        return Detectron2Engine(file)
     from astroseg.engines.torchvision import TorchvisionEngine
 
     return TorchvisionEngine()

@@ -24,7 +24,7 @@ from torchvision.ops import nms
 from astroseg.engines.base import Freeze
 from astroseg.engines.common import device_of, image_tensor, load_weights, parameter_groups
 from astroseg.engines.detectron2_config import refusals, settings
-from astroseg.engines.detectron2_file import bottom_up, build_config, entrance
+from astroseg.engines.detectron2_file import ConfigFile, bottom_up, build_config, entrance
 from astroseg.engines.detectron2_lazy import lazy
 from astroseg.engines.detectron2_library import (
     Library,
@@ -54,6 +54,10 @@ class Detectron2Engine:
     """`astroseg.engines.base.Engine` on Detectron2."""
 
     name = "detectron2"
+
+    def __init__(self, file: ConfigFile | None = None) -> None:
+        """Give the configuration file of models that have parts of its own making."""
+        self._file = file
 
     @cached_property
     def _library(self) -> Library:
@@ -97,7 +101,7 @@ class Detectron2Engine:
         with torch.random.fork_rng(devices=[]), deformable_by_torchvision(d2):
             if seed is not None:
                 torch.manual_seed(seed)
-            model: Any = _made(spec, d2)
+            model: Any = _made(spec, d2, self._file)
         adapt(model, d2)
         model.astroseg_spec = spec
         if spec.nms_any_class is not None:
@@ -217,10 +221,10 @@ class RleMasks:
         return self._masks.targets(self._index, boxes.detach().cpu(), side) > 0.5
 
 
-def _made(spec: ModelSpec, d2: Library) -> Any:
+def _made(spec: ModelSpec, d2: Library, file: ConfigFile | None) -> Any:
     """The model as Detectron2 makes it from either kind of its configurations."""
     if spec.config:
-        return build_config(spec, d2)
+        return build_config(spec, d2, file)
     if spec.backbone == "resnet":
         config = d2.get_cfg()
         config.merge_from_list([part for item in settings(spec).items() for part in item])

@@ -1,29 +1,27 @@
 """A user's Detectron2 configuration file, read; and a model built from what was kept of it.
 
 A ``.py`` is Python, and so may a lazy ``.yaml`` be: reading them runs them, as Detectron2
-does. What is kept for a checkpoint is plain: names, numbers and text. Building from that
-calls nothing but Detectron2's and torch's layers, looked up one by one, so that a checkpoint
-of a stranger cannot run anything else.
+does. What is kept for a checkpoint is plain (`detectron2_keep`): names, numbers and text. A
+model that this can build needs its file no more. One with parts of the user's own is built
+only beside the same file, which its user gives again, and which is not run before it is known
+to be the same.
 """
 
 from __future__ import annotations
 
 import builtins
-import dataclasses
-import functools
+import hashlib
 import importlib
-import importlib.util
-import inspect
 import re
-import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from astroseg.engines.detectron2_config import GROUP_NORM_GROUPS as GROUPS
+from astroseg.engines.detectron2_keep import Own, keep, revive
 from astroseg.engines.detectron2_library import (
     Library,
     deformable_by_torchvision,
@@ -38,20 +36,8 @@ from astroseg.models.spec import ModelSpec
 ARCHITECTURE = "GeneralizedRCNN"
 """The one of Detectron2's that has boxes and masks of objects: Mask R-CNN and its kin."""
 
-_LAYERS = ("detectron2.modeling", "detectron2.layers", "torch.nn")
-"""Packages a model may be made from."""
-
-# Not layers, but parts of them, that do nothing but hold their arguments or make layers.
-_HELPERS = frozenset(
-    {
-        "detectron2.layers.shape_spec.ShapeSpec",
-        "detectron2.modeling.backbone.resnet.ResNet.make_default_stages",
-        "detectron2.modeling.backbone.resnet.ResNet.make_stage",
-        "detectron2.modeling.box_regression.Box2BoxTransform",
-        "detectron2.modeling.box_regression.Box2BoxTransformLinear",
-        "detectron2.modeling.matcher.Matcher",
-    }
-)
+YACS_NAME = "cfg"
+"""What a ``.py`` calls its keys and values, where it has no lazy `model`."""
 
 _WITH_TIMM = (".SwinTransformer", ".MViT", ".ViT")
 
@@ -68,30 +54,69 @@ _BUILD_ERRORS = (
 )
 
 
-def read_config(path: str | Path) -> str:
-    """The model's part of a configuration file, as a checkpoint keeps it.
+@dataclass(frozen=True)
+class ConfigFile:
+    """A configuration file that was read.
+
+    Attributes
+    ----------
+    text : the model's part, as a checkpoint keeps it.
+    program : text of the file where the model needs it to be run, else "".
+    own : the file's own parts by their place; of a yacs program the whole, at "cfg".
+    """
+
+    text: str
+    program: str = ""
+    own: Mapping[str, Any] = field(default_factory=dict)
+
+
+def digest(program: str) -> str:
+    """SHA-256 of a file of that text, in hexadecimal digits."""
+    return hashlib.sha256(program.encode()).hexdigest()
+
+
+def read_config(path: str | Path, same: str = "") -> ConfigFile:
+    """A configuration file, run where it is a program.
+
+    Parameters
+    ----------
+    same : text that the file must have to be run; "" for any.
 
     Raises
     ------
     InputError : Detectron2 or the file is absent, the file is no configuration of
-        Detectron2's, of a model without boxes and masks, or of parts that a checkpoint
-        cannot keep.
+        Detectron2's, of a model without boxes and masks, or another than ``same``.
     """
     path, d2 = Path(path), library()
     if not path.is_file():
         raise InputError("no such file", file=path, remedy="give --config a Detectron2 config")
     if path.suffix not in (".py", ".yaml", ".yml"):
         raise _no_config(path, f"its name ends with {path.suffix!r}, not .yaml or .py")
-    if path.suffix == ".py" or re.search(r"\b_target_\s*:", path.read_text(errors="replace")):
-        return write_text("lazy", _read_lazy(path, d2))
-    return write_text("yacs", _read_yacs(path, d2))
+    try:
+        program = path.read_bytes().decode()
+    except UnicodeDecodeError as problem:
+        raise _no_config(path, f"it is not text in UTF-8 ({problem})") from problem
+    if same and program != same:
+        raise InputError(
+            f"has sha256 {digest(program)}, the file that the model was made from {digest(same)}",
+            file=path,
+            remedy="give that file: the checkpoint has its text, "
+            "astroseg.weights.read_header(checkpoint).spec.config_program. Or train with this "
+            "one, with the checkpoint as --weights",
+        )
+    if path.suffix == ".py" or re.search(r"\b_target_\s*:", program):
+        tree, own = _read_program(path, d2)
+        kind = "yacs" if YACS_NAME in own else "lazy"
+        return ConfigFile(write_text(kind, tree), program if own else "", own)
+    return ConfigFile(write_text("yacs", _read_yacs(path, d2)))
 
 
 def _no_config(path: Path, why: str) -> InputError:
     return InputError(
         f"is not a Detectron2 configuration: {why}",
         file=path,
-        remedy="give one of its .yaml files, or a LazyConfig .py with a `model`",
+        remedy="give one of its .yaml files, or a LazyConfig .py with a `model`, or a .py with "
+        "a `cfg`",
     )
 
 
@@ -117,6 +142,10 @@ def _read_yacs(path: Path, d2: Library) -> Tree:
                 remedy="write the values out, or use a LazyConfig .py",
             ) from problem
         raise _no_config(path, f"{type(problem).__name__}, {why}") from problem
+    return _yacs_tree(config, path)
+
+
+def _yacs_tree(config: Any, path: Path) -> Tree:
     model = config.MODEL
     if model.META_ARCHITECTURE != ARCHITECTURE:
         raise _no_masks(
@@ -139,17 +168,18 @@ def _plain(value: Any) -> Any:
     return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def _read_lazy(path: Path, d2: Library) -> Tree:
+def _read_program(path: Path, d2: Library) -> tuple[Tree, Own]:
+    """Tree of the `model` of a file that is run, or of its `cfg`; and its own parts."""
     omegaconf = importlib.import_module("omegaconf")
     try:
         with zoo_resources(), _import_restored():
             found = d2.LazyConfig.load(str(path))
-        model = found.get("model")
-        if model is not None:
-            mode = omegaconf.SCMode.INSTANTIATE
-            model = omegaconf.OmegaConf.to_container(
-                model, resolve=True, structured_config_mode=mode
-            )
+        mode = {"resolve": True, "structured_config_mode": omegaconf.SCMode.INSTANTIATE}
+        parts = {
+            name: omegaconf.OmegaConf.to_container(found[name], **mode)
+            for name in ("model", YACS_NAME)
+            if name in found
+        }
     except Exception as problem:  # it is a program, and may fail as programs do
         why = " ".join(str(problem).split())
         raise InputError(
@@ -157,21 +187,23 @@ def _read_lazy(path: Path, d2: Library) -> Tree:
             file=path,
             remedy="run it with detectron2.config.LazyConfig.load to see where it fails",
         ) from problem
+    model, config = parts.get("model"), parts.get(YACS_NAME)
+    if isinstance(config, dict) and "MODEL" in config and model is None:
+        whole = type(d2.get_cfg())(config)
+        return _yacs_tree(whole, path), {YACS_NAME: whole}
     if not isinstance(model, dict) or "_target_" not in model:
         raise _no_config(path, "it defines no `model` = LazyCall(...)(...)")
-    try:
-        tree: Tree = keep(model, "model")
-    except InputError as problem:
-        raise InputError(problem.problem, file=path, remedy=problem.remedy) from problem
+    own: Own = {}
+    tree: Tree = keep(model, "model", own)
     _check_lazy(tree, path)
-    return tree
+    return tree, own
 
 
 def _check_lazy(tree: Tree, path: Path) -> None:
-    if not tree["_target_"].endswith(f".{ARCHITECTURE}"):
-        raise _no_masks(
-            path, f"its model is a {tree['_target_']}", f"give a config of a {ARCHITECTURE}"
-        )
+    target = tree["_target_"]
+    if isinstance(target, dict) or not target.endswith(f".{ARCHITECTURE}"):
+        name = target["is"] if isinstance(target, dict) else target
+        raise _no_masks(path, f"its model is a {name}", f"give a config of a {ARCHITECTURE}")
     heads = tree.get("roi_heads") or {}
     if not any(name.startswith("mask_head") for name in heads):
         raise _no_masks(path, "it has no mask head", "give roi_heads a mask_head")
@@ -192,151 +224,28 @@ def _import_restored() -> Iterator[None]:
         builtins.__import__ = own
 
 
-def keep(value: Any, place: str) -> Any:
-    """A part of a lazy configuration in plain values.
-
-    Calls keep the names of what they call; classes among the arguments become
-    ``{"_name_": name}`` and `functools.partial` ``{"_partial_": name, "arguments": ...}``.
-
-    Raises
-    ------
-    InputError : something else, or of other libraries than Detectron2 and torch.
-    """
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, list | tuple):
-        return [keep(inner, f"{place}[{i}]") for i, inner in enumerate(value)]
-    if isinstance(value, dict):
-        return {
-            key: _name(_located(inner), place)
-            if key == "_target_"
-            else keep(inner, f"{place}.{key}")
-            for key, inner in value.items()
-        }
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-        return {"_target_": _name(type(value), place), **keep(fields, place)}
-    if isinstance(value, functools.partial) and not value.args:
-        name = _name(value.func, place)
-        return {"_partial_": name, "arguments": keep(value.keywords, place)}
-    return _norm_name(value, place) or {"_name_": _name(value, place)}
-
-
-_NORMS = ("BN", "GN", "LN", "FrozenBN", "SyncBN", "naiveSyncBN", "naiveSyncBN_N")
-
-
-def _norm_name(value: Any, place: str) -> str:
-    """Detectron2's own name of the norm that a function makes, "" if it has none.
-
-    Its configurations write some as lambdas, which have no name themselves.
-    """
-    if not (place.endswith("norm") and inspect.isfunction(value)):
-        return ""
-    get_norm = importlib.import_module("detectron2.layers").get_norm
-    made = value(GROUPS)
-
-    def plain(norm: nn.Module) -> tuple[type, dict[str, Any]]:
-        return type(norm), {k: v for k, v in vars(norm).items() if isinstance(v, int | float | str)}
-
-    same = (name for name in _NORMS if plain(get_norm(name, GROUPS)) == plain(made))
-    return next(same, "")
-
-
-def _located(target: Any) -> Any:
-    """A call's target, which lazy files in YAML have by its name."""
-    return find(target) if isinstance(target, str) else target
-
-
-def _name(target: Any, place: str) -> str:
-    """The name by which `find` finds a class or function again."""
-    module, name = getattr(target, "__module__", ""), getattr(target, "__qualname__", "")
-    if "<lambda>" in name or not name:
-        raise InputError(
-            f"{place} is {target!r}, which a checkpoint cannot keep",
-            remedy="write functools.partial(a class of detectron2 or torch.nn, name=value)",
-        )
-    full = f"{module}.{name}"
-    if find(full) is not target:
-        raise InputError(
-            f"{place} is {full}, which is not found again by that name",
-            remedy="define it at the top of its module",
-        )
-    return full
-
-
-def find(name: str) -> Callable[..., Any]:
-    """A layer of Detectron2 or torch, or one of its helpers, by its full name.
-
-    Raises
-    ------
-    InputError : there is none, or it is anything else: a name cannot lead anywhere.
-    """
-    name = str(name)
-    parts, found = name.split("."), None
-    if any(name.startswith(f"{package}.") for package in _LAYERS):
-        count = 2
-        module: Any = importlib.import_module(".".join(parts[:count]))
-        while count < len(parts) and (inner := _submodule(module, parts[count])) is not None:
-            module, count = inner, count + 1
-        found = module
-        for part in parts[count:]:
-            found = inspect.getattr_static(found, part, None)
-            found = found.__func__ if isinstance(found, staticmethod | classmethod) else found
-            if isinstance(found, types.ModuleType):  # an import of something else
-                found = None
-    full = f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', '')}"
-    own = any(full.startswith(f"{package}.") for package in _LAYERS)
-    layer = isinstance(found, type) and issubclass(found, nn.Module)
-    if not (own and callable(found) and (layer or full in _HELPERS)):
-        raise InputError(
-            f"{name} is not a layer of Detectron2 or torch.nn: a checkpoint must not call it",
-            remedy="build the model from classes of detectron2.modeling, detectron2.layers and "
-            "torch.nn alone",
-        )
-    return found
-
-
-def _submodule(module: types.ModuleType, name: str) -> types.ModuleType | None:
-    """A module's own submodule of that name."""
-    full = f"{module.__name__}.{name}"
-    if not hasattr(module, "__path__"):
-        return None
-    if importlib.util.find_spec(full) is None:
-        return None
-    return importlib.import_module(full)
-
-
-def revive(value: Any) -> Any:
-    """Undo `keep`: calls by what they call, ready for Detectron2's instantiation."""
-    if isinstance(value, list):
-        return [revive(inner) for inner in value]
-    if not isinstance(value, dict):
-        return value
-    if "_name_" in value:
-        return find(value["_name_"])
-    if "_partial_" in value:
-        return functools.partial(find(value["_partial_"]), **revive(value["arguments"]))
-    return {
-        key: find(inner) if key == "_target_" else revive(inner) for key, inner in value.items()
-    }
-
-
-def build_config(spec: ModelSpec, d2: Library) -> Any:
+def build_config(spec: ModelSpec, d2: Library, file: ConfigFile | None = None) -> Any:
     """The model of a spec's configuration, with the spec's bands, classes and limits.
 
+    Parameters
+    ----------
+    file : that it was made from, needed where it has parts of the user's own.
+
     Raises
     ------
-    InputError : Detectron2 cannot build it, or the model is not one that can be trained here.
+    InputError : Detectron2 cannot build it, the model is not one that can be trained here, or
+        its file is another or not given.
     """
     kind, tree = applied(spec)
+    own = _own_parts(spec, file)
     if any(f'{name}"' in spec.config for name in _WITH_TIMM):
         need_timm(spec.name)
     try:
         with deformable_by_torchvision(d2):
             if kind == "lazy":
-                model = d2.instantiate(revive(tree))
+                model = d2.instantiate(revive(tree, own))
             else:
-                config = d2.get_cfg()
+                config = own[YACS_NAME].clone() if YACS_NAME in own else d2.get_cfg()
                 config.merge_from_other_cfg(type(config)(tree))
                 model = d2.build_model(config)
     except InputError:
@@ -345,10 +254,29 @@ def build_config(spec: ModelSpec, d2: Library) -> Any:
         raise InputError(
             f"Detectron2 cannot build the model of config {spec.name} "
             f"({type(problem).__name__}: {' '.join(str(problem).split())})",
-            remedy="mend the config; what it registers in Python of its own is not known here",
+            remedy="mend the config; where its parts are registered in Python of your own, "
+            "give --config a .py that imports them and has the configuration as `cfg`",
         ) from problem
     _check_model(model, spec, d2)
     return model
+
+
+def _own_parts(spec: ModelSpec, file: ConfigFile | None) -> Mapping[str, Any]:
+    """What only the configuration's file can give, checked to be that of the spec."""
+    if not spec.config_program:
+        return {}
+    if file is None:
+        raise InputError(
+            f"the model {spec.name} has parts of its configuration file's own making, which a "
+            "checkpoint does not run",
+            remedy=f"give --config with that file, sha256 {digest(spec.config_program)}",
+        )
+    if (file.program, file.text) != (spec.config_program, spec.config):
+        raise InputError(
+            f"the configuration file of {spec.name} is the same and gives another model",
+            remedy="bring back what it imports as it was when the model was trained",
+        )
+    return file.own
 
 
 def _check_model(model: Any, spec: ModelSpec, d2: Library) -> None:

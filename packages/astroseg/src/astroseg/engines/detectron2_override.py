@@ -82,7 +82,13 @@ def read_text(text: str) -> tuple[str, Tree]:
 
 
 def config_spec(
-    text: str, name: str, *, channels: int, classes: tuple[str, ...], keep_limits: bool = False
+    text: str,
+    name: str,
+    *,
+    channels: int,
+    classes: tuple[str, ...],
+    keep_limits: bool = False,
+    program: str = "",
 ) -> ModelSpec:
     """The spec of a configuration's model, for images of that many bands.
 
@@ -92,6 +98,7 @@ def config_spec(
     Parameters
     ----------
     keep_limits : leave those of `CROWDED` as they are.
+    program : text of the file, where the model cannot be built without running it.
     """
     kind, tree = read_text(text)
     values = _yacs_values(tree) if kind == "yacs" else _lazy_values(tree)
@@ -108,6 +115,7 @@ def config_spec(
         channels=channels,
         classes=classes,
         config=text,
+        config_program=program,
         pixel_mean=tuple(own_mean),
         pixel_std=tuple(own_std),
         reverse_channels=values.pop("blue_first") and channels == 3,
@@ -215,7 +223,9 @@ def _entrance(place: str, node: Tree) -> str:
     if place.endswith(".stem") and "in_channels" in node:
         return "in_channels"
     last = str(node.get("_target_", "")).rsplit(".", 1)[-1]
-    return "in_chans" if last in ("SwinTransformer", "MViT", "ViT") else ""
+    known = last in ("SwinTransformer", "MViT", "ViT")
+    own = place.startswith("backbone") and "in_chans" in node
+    return "in_chans" if known or own else ""
 
 
 def _predictors(tree: Tree) -> Iterator[tuple[str, Tree]]:

@@ -59,6 +59,7 @@ NOT_STRUCTURE = frozenset(
         "nms_threshold",
         "nms_any_class",
         "detections_per_image",
+        "config_program",
     }
 )
 
@@ -140,6 +141,8 @@ class ModelSpec:
     config : a user's Detectron2 configuration (`astroseg.engines.detectron2_override`), which
         then says what is built in the place of the fields of the network above; "" for the
         models of this program.
+    config_program : text of that configuration's file where its model has parts that are
+        programs of its user's: it is built only beside the same file, given again.
     """
 
     name: str
@@ -199,6 +202,7 @@ class ModelSpec:
     pixel_mean: tuple[float, ...] = ()
     pixel_std: tuple[float, ...] = ()
     config: str = ""
+    config_program: str = ""
 
     def __post_init__(self) -> None:
         check(self)
