@@ -66,6 +66,7 @@ bench: $(VENV)/test.ready
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/labels.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bright.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/deblend_speed.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/fluxes.py --size 800
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/report_memory.py
 	$(BIN)/python benchmarks/evaluate_speed.py
 	$(BIN)/python benchmarks/predict_memory.py

@@ -32,7 +32,7 @@ def read_blend(path: Path, bands: int = 3) -> Blend:
 
 
 def total_model(blend: Blend, fit: BlendFit) -> np.ndarray:
-    """(C, H, W) sum of all sources."""
+    """(C, H, W) sum of all sources, without light that is nobody's."""
     out = np.zeros_like(blend.image)
     for source in fit.sources:
         out[(slice(None), *source.box.slices)] += source.model
@@ -76,6 +76,9 @@ def main() -> None:
         f"chi2/pixel {fit.chi2_per_pixel:.3f} after {fit.n_iterations} iterations, "
         f"{seconds / len(fit.sources):.4f} s a source, converged: {fit.converged}"
     )
+    residual = blend.image - total_model(blend, fit)
+    chi2 = float((blend.weights * residual**2).sum()) / np.count_nonzero(blend.weights)
+    print(f"  without the light that is nobody's: chi2/pixel {chi2:.3f}")
     for peak, source in zip(blend.peaks, fit.sources, strict=True):
         flux = ", ".join(f"{f:.2f}" for f in source.flux)
         print(f"  ({peak[0]:.0f}, {peak[1]:.0f}) {source.kind:8s} {source.state} flux {flux}")

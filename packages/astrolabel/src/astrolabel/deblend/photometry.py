@@ -12,7 +12,7 @@ from astrolabel.deblend.components import PAD_PX, Component, Vector, joint_equat
 from astrolabel.deblend.convolve import Kernels, fft_length
 from astrolabel.deblend.scene import Image
 
-NEIGHBOUR_ERROR = 0.2
+NEIGHBOUR_ERROR = 0.35
 """Part of the neighbours' light under a source that goes to the wrong one: no galaxy is
 quite its model. With it the pulls of blended sources in simulated scenes are as wide as
 those of isolated ones."""

@@ -36,8 +36,8 @@ class Sky:
     Attributes
     ----------
     level : (C,) float32 counts a pixel, the median of empty sky.
-    excess : (C,) float32 >= 1: scatter of the fluxes of points placed on the sky, over
-        what the variances tell.
+    excess : (C,) float32 >= 1: scatter of the fluxes of faint galaxies placed on the sky,
+        over what the variances tell.
     """
 
     level: NDArray[np.float32]
@@ -65,7 +65,9 @@ def measure_sky(image: Image, weights: Image, psfs: Image, significance: Image) 
         if (valid & faint).mean() < MIN_FRACTION:
             continue
         flat = np.where(valid, (data - level[c]) * np.sqrt(weight), np.float32(0))
-        unit = psf / np.sqrt((psf**2).sum())
+        # A faint galaxy, whose light covers twice the area of the PSF's.
+        template = scipy.signal.fftconvolve(psf, psf, mode="same")
+        unit = template / np.sqrt((template**2).sum())
         fluxes = scipy.signal.oaconvolve(flat, unit[::-1, ::-1], mode="same")
         inside = scipy.ndimage.binary_erosion(valid, iterations=psf.shape[0] // 4)
         found = fluxes[faint & (inside if inside.any() else valid)]
