@@ -96,16 +96,16 @@ class DeblendConfig:
     padding_px: int = 8
     """Sky around a footprint that is fitted with it, about three HSC seeing radii."""
     max_iterations: int = 60
-    """Steps of one fit."""
+    """Passes over the parametric models of one fit, and steps of its free shapes."""
     tolerance: float = 1e-3
-    """A fit has converged when chi2 changes by less than this fraction."""
+    """Free shapes have converged when chi2 changes by less than this fraction."""
     model_psf_sigma_px: float = 0.75
     """Width of the Gaussian PSF of the frame the sources are modelled in: about the
     narrowest that pixels sample (scarlet's models use 0.7 to 0.9), well below any
     ground-based seeing. Where an observed PSF is as narrow, a narrower one is taken."""
     extended_gain: float = 12.0
-    """A point source becomes extended when that lowers chi2 by this much: 3.5 sigma
-    for one flux added. None of 160 simulated stars of S/N 20 to 1000 was resolved by it."""
+    """A source is called extended when a point in its place would have a chi2 higher by this
+    much: 3.5 sigma for one flux added."""
 
 
 @dataclass(frozen=True)

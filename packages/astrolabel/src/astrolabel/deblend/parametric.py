@@ -60,8 +60,8 @@ MISFIT_SIGMA = 4.0
 MISFIT_PIXELS = 60
 """... where it stands above the noise in at least this many pixels of all bands."""
 TWO_GAIN = 30.0
-"""Bulge and disc are kept when they lower chi2 by this: nine parameters, each worth its
-three sigma... """
+"""Bulge and disc are kept when they lower chi2 by this: three sigma for each of the three
+shape parameters that one profile lacks."""
 DISC_INDEX = (1.0, 0.1)
 BULGE_INDEX = (3.0, 0.4)
 """Sersic indices of a disc and a bulge, and the scatter of their natural logarithms."""
