@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from astroseg.convert import from_records, is_records
 from astroseg.errors import InputError
-from astroseg.files import read_json, sha256
+from astroseg.files import sha256
 from astroseg.images import is_eight_bit_picture
+from astroseg.parquet import read_labels
 from astroseg.rle import Rle, from_polygons, run_lengths
 
 
@@ -117,7 +118,7 @@ def read_dataset(
 
     Parameters
     ----------
-    path : of the JSON file.
+    path : of the JSON file, or of astrolabel's Parquet table.
     images : folder the image names are relative to; by default that of the file.
     classes : names for a list of records, which has none; for a COCO document they must
         be its own.
@@ -130,7 +131,7 @@ def read_dataset(
         When the file is no dataset, or anything in it contradicts the rest.
     """
     path = Path(path)
-    document = read_json(path)
+    document = read_labels(path)
     if is_records(document):
         document = from_records(document, path, classes)
     if not labelled and isinstance(document, dict):

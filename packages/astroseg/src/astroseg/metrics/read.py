@@ -14,6 +14,7 @@ from astroseg.convert import from_records, is_records
 from astroseg.errors import InputError
 from astroseg.files import read_json
 from astroseg.metrics.objects import EvaluationSet, Image, Objects, mask_areas
+from astroseg.parquet import read_labels
 from astroseg.rle import run_lengths
 from astroseg.samples import Rle
 
@@ -43,7 +44,7 @@ def read(truth: str | Path, predictions: str | Path) -> EvaluationSet:
         predictions are of images or classes the truth has not, or an entry makes no sense.
     """
     truth, predictions = Path(truth), Path(predictions)
-    doc = read_json(truth)
+    doc = read_labels(truth)
     if is_records(doc):
         doc = from_records(doc, truth)
     images = _images(doc, truth)

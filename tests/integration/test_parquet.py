@@ -1,0 +1,51 @@
+"""A label table of one package is a dataset of the other."""
+
+import pytest
+
+pytest.importorskip("pyarrow")
+pytest.importorskip("galsim", reason="needs pip install astrolabel[simulate]")
+
+from astrolabel import coco
+from astrolabel.cli import main as astrolabel
+from astroseg.dataset import read_dataset
+from astroseg.errors import InputError
+from astroseg.parquet import read_labels
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("labels")
+    sky = str(folder / "sky")
+    assert astrolabel(["simulate", sky, "--size", "160", "--seed", "3"]) == 0
+    out = folder / "out"
+    assert astrolabel(["make-coco", sky, "--out", str(out), "--tile-size", "80", "--quiet"]) == 0
+    assert astrolabel(["export", str(out / "coco.json"), "--to", "parquet"]) == 0
+    return out
+
+
+def test_a_table_is_the_same_document(labels):
+    document = read_labels(labels / "coco.parquet")
+    assert document == coco.read(labels / "coco.json")
+    assert len(document["annotations"]) > 5
+
+
+def test_a_table_is_the_same_dataset(labels):
+    table, text = (read_dataset(labels / f"coco.{kind}") for kind in ("parquet", "json"))
+    assert table.classes == text.classes
+    assert table.images == text.images
+    assert [t.masks for t in table.truth] == [t.masks for t in text.truth]
+    assert [t.labels.tolist() for t in table.truth] == [t.labels.tolist() for t in text.truth]
+
+
+def test_other_tables_are_refused(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(pyarrow.table({"ra": [1.0]}), tmp_path / "catalog.parquet")
+    with pytest.raises(InputError, match="not of labels"):
+        read_labels(tmp_path / "catalog.parquet")
+    (tmp_path / "text.parquet").write_text("ra")
+    with pytest.raises(InputError, match=r"text\.parquet.*cannot be read as Parquet"):
+        read_labels(tmp_path / "text.parquet")
+    with pytest.raises(InputError, match="no such file"):
+        read_labels(tmp_path / "none.parquet")
