@@ -36,6 +36,49 @@ class TileConfig:
 
 
 @dataclass(frozen=True)
+class HiddenConfig:
+    """The second look, at what stiff models of the sources leave over."""
+
+    rounds: int = 2
+    """Times the rest is searched; a third adds one source in a hundred. 0 leaves it out."""
+    threshold_sigma: float = 6.0
+    """Root of the summed squares over the bands of the rest's significance, filtered with
+    the PSF. Above the detection threshold, since models are never quite right."""
+    contrast: float = 0.03
+    """A peak of the rest must be this fraction of all light there: the models of simulated
+    galaxies and stars are right to two or three per cent."""
+    separation_fwhm: float = 0.55
+    """A peak of the rest that is nearer to a source than this is that source's own shape."""
+    spacing_fwhm: float = 1.5
+    """Of peaks nearer to each other than this only the highest is added in one round."""
+
+
+@dataclass(frozen=True)
+class StructureConfig:
+    """Which peaks are the structure of one large object, and no sources."""
+
+    min_area_fwhm2: float = 125.0
+    """Pixels above the threshold, in squared seeing FWHM, from which an object is large:
+    2500 at HSC's scale, more than a galaxy of i = 18.5 or an unsaturated star has. 0 leaves
+    every peak a source (the paper's)."""
+    min_part_fwhm2: float = 30.0
+    """The same for what sep cuts off from a large object and lies beside it."""
+    min_flux: float = 0.02
+    """A peak in a large object is a source of its own when it is this part of its light.
+    Knots of simulated spirals are below 0.6 % nineteen times in twenty."""
+    min_peaks_fwhm2: float = 0.08
+    """Small peaks in a squared seeing FWHM of an object from which they are its structure;
+    fewer are neighbours. Saturated objects need none. Simulated spirals have 0.1 to 0.3, the
+    satellites of simulated smooth galaxies 0.05."""
+    reach_fwhm: float = 2.0
+    """This far around a large object its spikes and aureole still make peaks."""
+    smoothing_fwhm: float = 2.0
+    """Width of the image in which large objects are told apart, in units of the seeing's."""
+    contrast: float = 0.01
+    """sep's deblending contrast in that image."""
+
+
+@dataclass(frozen=True)
 class DetectConfig:
     """Where the sources are."""
 
@@ -74,6 +117,8 @@ class DetectConfig:
     log_contrast: float = 0.15
     """The point source that a peak's Laplacian stands for must be at least this fraction of
     the light there. Below it are the knots and the photon noise of one bright object."""
+    hidden: HiddenConfig = field(default_factory=HiddenConfig)
+    structure: StructureConfig = field(default_factory=StructureConfig)
 
 
 @dataclass(frozen=True)
@@ -114,6 +159,10 @@ class MaskConfig:
 
     threshold_sigma: float = 5.0
     """Mask threshold in sigma of the detection image's sky noise (paper, 3.2)."""
+    faint: float = 0.9
+    """A source that is nowhere above the threshold is masked at this part of it: the noise
+    of a fitted peak is a tenth of the threshold, which would cost a sixth of the sources
+    whose true peak is just above. 1 leaves them without a mask (the paper's)."""
     min_area: int = 1
     """Smallest mask in pixels that is written as a label."""
 
@@ -174,7 +223,13 @@ def preset(name: str) -> LabelConfig:
             preset="paper",
             tile=TileConfig(halo=0, overlaps="keep"),
             detect=DetectConfig(
-                noise="sep", deblend_contrast=0.005, peaks="sep", join_saturated=False
+                noise="sep",
+                deblend_contrast=0.005,
+                peaks="sep",
+                join_saturated=False,
+                hidden=HiddenConfig(rounds=0),
+                structure=StructureConfig(min_area_fwhm2=0),
             ),
+            mask=MaskConfig(faint=1.0),
         )
     raise InputError(f"unknown preset {name!r}", remedy="choose default or paper")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,9 @@ from scipy.spatial import cKDTree
 from astrolabel import noise, psf
 from astrolabel.coadd import Coadd
 from astrolabel.config import DetectConfig
+from astrolabel.hidden import Sky, hidden_peaks
+from astrolabel.psf import FWHM_PER_SIGMA
+from astrolabel.structure import is_structure
 
 _SEP_LIMITS = threading.Lock()
 
@@ -107,9 +110,43 @@ def detect(coadd: Coadd, detection: DetectionImage, config: DetectConfig) -> Det
         peaks = np.concatenate([sharp, _in_empty_footprints(peaks, sharp, segments)])
     if config.join_saturated:
         peaks = _one_per_saturated_region(peaks, coadd)
+    if config.hidden.rounds:
+        peaks = np.concatenate([peaks, _hidden_peaks(coadd, detection, peaks, config)])
+    if config.structure.min_area_fwhm2:
+        peaks = peaks[~_is_structure(coadd, detection, peaks, config)]
+    if config.join_saturated:
+        peaks = _one_per_saturated_region(peaks, coadd)
     order = np.lexsort((peaks[:, 1], peaks[:, 0]))
     above = detection.valid & (detection.image > config.threshold_sigma * detection.sky_sigma)
     return Detections(peaks[order], (segments > 0) | above, segments)
+
+
+def _hidden_peaks(
+    coadd: Coadd, detection: DetectionImage, peaks: NDArray[np.float64], config: DetectConfig
+) -> NDArray[np.float64]:
+    """What a second look finds (see `hidden`), where it could have a mask."""
+    # The light around a saturated core is no longer a PSF's.
+    broken = ndimage.binary_dilation(coadd.plane("SAT").any(axis=0), iterations=2)
+    usable = coadd.valid & ~broken
+    weights = np.where(usable, 1 / np.where(usable, coadd.variance, 1), 0).astype(np.float32)
+    image = np.where(usable, coadd.image, 0).astype(np.float32)
+    bright = detection.image > 0.8 * config.threshold_sigma * detection.sky_sigma
+    possible = detection.valid & ~broken & ndimage.binary_dilation(bright, np.ones((3, 3), bool))
+    sky = Sky(image, weights, coadd.psfs, _mean_fwhm(coadd))
+    return hidden_peaks(sky, peaks, possible, config.hidden)
+
+
+def _is_structure(
+    coadd: Coadd, detection: DetectionImage, peaks: NDArray[np.float64], config: DetectConfig
+) -> NDArray[np.bool_]:
+    """Which peaks are the structure of a large object (see `structure`)."""
+    fwhm = _mean_fwhm(coadd)
+    width = config.structure.smoothing_fwhm * fwhm / FWHM_PER_SIGMA
+    smooth = replace(detection, image=ndimage.gaussian_filter(detection.image, width))
+    _, parents = sep_sources(smooth, replace(config, deblend_contrast=config.structure.contrast))
+    light = np.tensordot(_band_weights(coadd, 1.0), _filled(coadd.image, coadd), 1)
+    saturated = np.asarray(coadd.plane("SAT").any(axis=0), bool)
+    return is_structure(light, parents, saturated, peaks, fwhm, config.structure)
 
 
 def _one_per_saturated_region(peaks: NDArray[np.float64], coadd: Coadd) -> NDArray[np.float64]:
@@ -234,9 +271,6 @@ def laplacian_peaks(
 IMPULSE_PX = 40
 """Half-side of the image of one pixel that a filter's response is read off; more than
 eight sigmas of any filter here."""
-
-FWHM_PER_SIGMA = 2.3548
-"""Of a Gaussian: 2 sqrt(2 ln 2)."""
 
 
 def _filtered_sigma(

@@ -14,7 +14,7 @@ from astrolabel.box import Box
 from astrolabel.catalogs import Catalog
 from astrolabel.classify import Classes, classify
 from astrolabel.coadd import Coadd
-from astrolabel.config import LabelConfig
+from astrolabel.config import LabelConfig, MaskConfig
 from astrolabel.deblend import Deblender
 from astrolabel.deblend.base import SourceFit
 from astrolabel.deblend.footprints import brightest_first, cut_blend, group_footprints
@@ -166,7 +166,6 @@ def deblend(
     sky = measure_sky(image, weights, coadd.psfs, significance)
     image -= sky.level[:, None, None]
     saturated = np.asarray(coadd.plane("SAT").any(axis=0), bool)
-    threshold = config.mask.threshold_sigma * detection.sky_sigma
     found_in: list[list[Source]] = [[] for _ in grouping.groups]
     chi2, pixels = 0.0, 0
     left = detection.image.astype(np.float32)
@@ -190,7 +189,7 @@ def deblend(
         chi2, pixels = chi2 + fit.chi2_per_pixel * n, pixels + n
         for peak, n_blended, one in zip(peaks, blended, fit.sources, strict=True):
             source = _source(
-                peak, int(n_blended), one, fit.converged, group.box, detection, threshold
+                peak, int(n_blended), one, fit.converged, group.box, detection, config.mask
             )
             found_in[index].append(source)
             if one.state == "ok":
@@ -209,14 +208,17 @@ def _source(
     converged: bool,
     cutout: Box,
     detection: DetectionImage,
-    threshold: NDArray[np.float32],
+    config: MaskConfig,
 ) -> Source:
     y, x = float(peak[0]), float(peak[1])
     if fit.state != "ok":
         return Source(y, x, n_blended, fit.state)
     box = fit.box.shifted(cutout.y0, cutout.x0)
     light = np.tensordot(detection.band_weights, fit.model, 1).astype(np.float32)
+    threshold = config.threshold_sigma * detection.sky_sigma
     mask = threshold_mask(light, box, threshold, (y, x))
+    if mask is None and config.faint < 1:
+        mask = threshold_mask(light, box, np.float32(config.faint) * threshold, (y, x))
     if mask is None:
         return Source(y, x, n_blended, "skipped:its own light is below the mask's threshold")
     inside = np.where(mask.pixels, light[mask.box.slices_in(box)], 0).astype(np.float64)

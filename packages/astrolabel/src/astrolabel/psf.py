@@ -18,6 +18,8 @@ STAMP_PX = 43
 MOFFAT_BETA = 3.0
 """Wing exponent where there is nothing to measure it on; between 2.5 (poor seeing) and
 4.765 (Kolmogorov)."""
+FWHM_PER_SIGMA = 2.3548
+"""Of a Gaussian: 2 sqrt(2 ln 2)."""
 DEFAULT_FWHM_PX = 4.2
 """0.7 arcsec at HSC's 0.168 arcsec/pixel; used, and said, when nothing tells the seeing."""
 
