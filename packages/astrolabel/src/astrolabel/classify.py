@@ -50,7 +50,7 @@ def categories(scheme: str) -> list[dict[str, Any]]:
     """COCO categories of a class scheme."""
     if scheme == "none":
         return [{"id": 1, "name": "source", "supercategory": "sky"}]
-    if scheme in SCHEMES:
+    if scheme in (*SCHEMES, "truth"):
         return [
             {"id": GALAXY, "name": "galaxy", "supercategory": "sky"},
             {"id": STAR, "name": "star", "supercategory": "sky"},

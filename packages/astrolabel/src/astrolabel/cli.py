@@ -51,6 +51,15 @@ examples:
 
 The run can be stopped and started again with the same words: finished tiles are kept.
 """,
+    "truth-coco": """
+examples:
+  the scenes of Burke et al. (2019), in training/set_0, ..., validation/set_0, ...:
+    astrolabel truth-coco decam_phosim --bands g,r,z --out labels --jobs -1
+  then, for each part a file of its own:
+    astrolabel split labels/coco.json --region train=coadds:training-* val=coadds:validation-*
+
+The run can be stopped and started again with the same words: finished scenes are kept.
+""",
     "manifest": """
 examples:
   what of a dataset is there, missing or wrong:
@@ -147,6 +156,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_simulate(command("simulate", "simulate coadds, catalogs and their true labels"))
     _add_make_coco(command("make-coco", "label coadds: detect, deblend, mask, classify"))
+    _add_truth_coco(command("truth-coco", "label simulated scenes by pictures of their objects"))
     _add_manifest(command("manifest", "check, fetch or build a dataset described in one file"))
     one = command("validate", "check a COCO file: ids, boxes, masks, areas, images")
     one.add_argument("coco", type=Path, metavar="COCO.json")
@@ -265,6 +275,24 @@ def _add_classes(group: Any) -> None:
         metavar="BANDS",
         help="bands whose extendedness gives the class, by its mean: g,r,i (default: i)",
     )
+
+
+def _add_truth_coco(one: argparse.ArgumentParser) -> None:
+    one.add_argument(
+        "folders", nargs="+", type=Path, metavar="FOLDER",
+        help="folders of scenes, each a folder with img_<band>.fits and masks.fits: one HDU an "
+        "object, CLASS_ID 1 for a star, 2 for a galaxy",
+    )  # fmt: skip
+    one.add_argument("--bands", help="bands to use, blue to red (default: all there are)")
+    one.add_argument(
+        "--zeropoint", nargs="+", default=[], metavar="[BAND=]VALUE",
+        help="AB magnitude of one count, where the header does not tell",
+    )  # fmt: skip
+    one.add_argument("--tile-size", type=int, metavar="PIXELS", help="default 1050")
+    one.add_argument("--out", type=Path, required=True, help="folder")
+    one.add_argument("--jobs", type=int, default=1, help="worker processes; -1: all cores")
+    one.add_argument("--quiet", action="store_true", help="no progress bar")
+    one.set_defaults(run=_truth_coco)
 
 
 def _add_how(one: argparse.ArgumentParser) -> None:
@@ -467,6 +495,26 @@ def _classes(options: argparse.Namespace, base: ClassifyConfig) -> ClassifyConfi
     return replace(
         base, scheme=_scheme(options), columns=tuple(sorted(words.items())), class_bands=bands
     )
+
+
+def _truth_coco(options: argparse.Namespace) -> int:
+    from astrolabel.pipeline import make_coco, truth_recipe
+    from astrolabel.readers.truth import find_scenes
+
+    problems: list[InputError] = []
+    scenes = find_scenes(
+        options.folders,
+        tuple(options.bands.split(",")) if options.bands else (),
+        _numbers("--zeropoint", options.zeropoint),
+        problems,
+    )
+    if not scenes:
+        raise problems[0]
+    config = truth_recipe(preset("default"))
+    if options.tile_size is not None:
+        config = replace(config, tile=replace(config.tile, size=options.tile_size))
+    result = make_coco(scenes, config, options.out, jobs=options.jobs, progress=not options.quiet)
+    return _told(result.summary(), (*map(str, problems), *result.problems))
 
 
 def _told(summary: str, problems: Sequence[str]) -> int:

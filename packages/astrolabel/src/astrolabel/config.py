@@ -173,7 +173,8 @@ class ClassifyConfig:
 
     scheme: str = "none"
     """`hsc`: extendedness of a forced catalog; `hst`: mu_class of an ACS catalog; `lsst`:
-    extendedness of an Object table; `columns`: any catalog; `none`: one class, `source`."""
+    extendedness of an Object table; `columns`: any catalog; `truth`: the classes of a simulated
+    scene's truth images; `none`: one class, `source`."""
     radius_arcsec: float = 1.0
     """Match radius (paper, 3.2 and 4.1)."""
     magnitude_band: str = "i"
@@ -191,6 +192,22 @@ class ClassifyConfig:
 
 
 @dataclass(frozen=True)
+class TruthConfig:
+    """From the noiseless picture of a simulated object to its mask. The numbers are those of
+    the loader that came with Burke et al. (2019), and of DeepDISC's for the same scenes."""
+
+    star_fraction: float = 0.005
+    """A star's mask goes down to this fraction of its brightest pixel."""
+    galaxy_fraction: float = 0.08
+    """A galaxy's: lower, photon noise of its own would tear the outline."""
+    smooth_px: float = 2.0
+    """Sigma of the Gaussian that the mask is smoothed with; what is then at least a half is
+    kept. Specks and frayed edges vanish, and so does an object of less than some 12 pixels."""
+    smooth_radius_px: int = 4
+    """Where that Gaussian is cut off."""
+
+
+@dataclass(frozen=True)
 class LabelConfig:
     """Everything `make-coco` needs beyond the input files."""
 
@@ -200,6 +217,7 @@ class LabelConfig:
     deblend: DeblendConfig = field(default_factory=DeblendConfig)
     mask: MaskConfig = field(default_factory=MaskConfig)
     classify: ClassifyConfig = field(default_factory=ClassifyConfig)
+    truth: TruthConfig = field(default_factory=TruthConfig)
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

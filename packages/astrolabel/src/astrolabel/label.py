@@ -65,14 +65,14 @@ class TileLabels:
     sky_sigma : (C,) counts: typical noise of a pixel of empty sky in each band.
     chi2_per_pixel : of the blends, weighted by their pixels; NaN without sources.
     residual : (h, w) of the tile's core, sigma: the detection image less the models of all
-        sources, over its noise; NaN where there are no data.
+        sources, over its noise; NaN where there are no data. None where nothing was fitted.
     """
 
     annotations: list[dict[str, Any]]
     sources: list[dict[str, Any]]
     sky_sigma: tuple[float, ...]
     chi2_per_pixel: float
-    residual: NDArray[np.float32]
+    residual: NDArray[np.float32] | None
 
 
 def label_tile(
@@ -137,11 +137,15 @@ def label_tile(
         listed.append(
             {"y": round(source.y - core.y0, 2), "x": round(source.x - core.x0, 2), "state": state}
         )
-    sky = tuple(
+    return TileLabels(annotations, listed, sky_sigma(coadd), chi2, residual[core.slices].copy())
+
+
+def sky_sigma(coadd: Coadd) -> tuple[float, ...]:
+    """(C,) counts: typical noise of a pixel of empty sky in each band; NaN without data."""
+    return tuple(
         float(np.sqrt(np.median(v[ok]))) if ok.any() else float("nan")
         for v, ok in zip(coadd.variance, coadd.valid, strict=True)
     )
-    return TileLabels(annotations, listed, sky, chi2, residual[core.slices].copy())
 
 
 def deblend(

@@ -25,6 +25,8 @@ SCHEMA = 2
 
 SURVEYS = ("hsc", "fits")
 PLACEHOLDERS = ("band", "BAND", "tract", "patch")
+FURTHER = ("variance", "rms", "mask", "truth")
+"""What a pattern under `coadds` may name beside the coadds and their PSFs."""
 HSC_SERVER = "https://hsc-release.mtk.nao.ac.jp"
 
 KEYS = (
@@ -49,12 +51,17 @@ class Coadds:
     psfs : pattern of the PSF stamps' files; empty for none (HSC's are found beside the
         coadds).
     files : file by band, for a single coadd.
+    further : patterns by what they are of: ``variance``, ``rms``, ``mask``, and ``truth``, one
+        file of truth images for all bands, which then give the labels.
+    planes : bit by plane name of masks whose headers do not tell.
     """
 
     patches: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     pattern: str = ""
     psfs: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
+    further: Mapping[str, str] = field(default_factory=dict)
+    planes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -262,11 +269,19 @@ def _from_schema_1(path: Path, old: Mapping[Any, Any]) -> dict[Any, Any]:
 
 
 def _coadds(path: Path, survey: str, bands: tuple[str, ...], given: Any) -> Coadds:
-    keys = Keys(path, "coadds", given, ("patches", "pattern", "psfs", "files"))
+    known = ("patches", "pattern", "psfs", "files", *FURTHER, "planes")
+    keys = Keys(path, "coadds", given, known)
     patches = {}
     if keys.has("patches"):
         patches = expand_patches(path, "coadds.patches", keys.values["patches"])
     pattern, psfs = keys.file("pattern", ""), keys.file("psfs", "")
+    further = {key: keys.file(key) for key in FURTHER if keys.has(key)}
+    planes = keys.values.get("planes", {})
+    if not isinstance(planes, dict) or not all(
+        isinstance(name, str) and type(bit) is int and 0 <= bit <= 30
+        for name, bit in planes.items()
+    ):
+        keys.refuse("planes", "bits from 0 to 30 by name, such as {NO_DATA: 0, SAT: 2}")
     files = {}
     if keys.has("files"):
         one = Keys(path, "coadds.files", keys.values["files"], bands)
@@ -275,7 +290,7 @@ def _coadds(path: Path, survey: str, bands: tuple[str, ...], given: Any) -> Coad
         raise InputError(
             "coadds has files and patches or a pattern", file=path, remedy="give one or the other"
         )
-    if survey == "hsc" and (not patches or pattern or psfs):
+    if survey == "hsc" and (not patches or pattern or psfs or further or planes):
         raise InputError(
             "coadds of survey hsc are found by tract and patch",
             file=path,
@@ -287,10 +302,13 @@ def _coadds(path: Path, survey: str, bands: tuple[str, ...], given: Any) -> Coad
             file=path,
             remedy='give coadds.pattern: "{tract}-{patch}-{band}.fits", or coadds.files',
         )
-    for key, text in (("pattern", pattern), ("psfs", psfs)):
-        if text and not (key == "psfs" and files):
-            _check_pattern(keys, key, text, bool(patches), several=len(bands) > 1)
-    return Coadds(patches, pattern, psfs, files)
+    for key, text in (("pattern", pattern), ("psfs", psfs), *further.items()):
+        if text and not (key != "pattern" and files):
+            several = len(bands) > 1 and key != "truth"
+            _check_pattern(keys, key, text, bool(patches), several=several)
+            if text.count("*") > pattern.count("*"):
+                keys.refuse(key, "a name with no more * than the pattern")
+    return Coadds(patches, pattern, psfs, files, further, planes)
 
 
 def _check_pattern(keys: Keys, key: str, text: str, patches: bool, several: bool) -> None:
@@ -394,6 +412,18 @@ def _source(path: Path, survey: str, coadds: Coadds, given: Any) -> Source:
 def _check_whole(manifest: Manifest) -> None:
     """What must fit together."""
     path = manifest.path
+    if "truth" in manifest.coadds.further and manifest.scheme != "none":
+        raise InputError(
+            "coadds.truth gives the classes, and so does a scheme",
+            file=path,
+            remedy="leave out one of them",
+        )
+    if manifest.coadds.further and manifest.source is not None:
+        raise InputError(
+            f"coadds.{next(iter(manifest.coadds.further))} cannot be fetched",
+            file=path,
+            remedy="leave out the source and put the files below the root",
+        )
     if manifest.scheme != "none" and manifest.classes is None:
         raise InputError(
             f"scheme {manifest.scheme} without a catalog of that scheme",

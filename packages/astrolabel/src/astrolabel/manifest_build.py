@@ -9,7 +9,7 @@ from astrolabel.config import LabelConfig
 from astrolabel.errors import InputError
 from astrolabel.manifest import Manifest
 from astrolabel.manifest_files import catalog_of, coadds_of, verify
-from astrolabel.pipeline import Result, make_coco
+from astrolabel.pipeline import Result, make_coco, truth_recipe
 from astrolabel.split_files import split_files
 
 
@@ -46,6 +46,8 @@ def build(
         When `out` cannot be written.
     """
     config = manifest.config() if config is None else config
+    if "truth" in manifest.coadds.further:
+        config = truth_recipe(config)
     verify(manifest, folder)
     problems: list[InputError] = []
     coadds = coadds_of(manifest, folder, problems)

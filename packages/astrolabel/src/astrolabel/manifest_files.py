@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from astrolabel.errors import AstrolabelError, InputError
-from astrolabel.manifest import CatalogEntry, Manifest
+from astrolabel.manifest import FURTHER, CatalogEntry, Manifest
 from astrolabel.manifest_lock import Lock, check_content, read_lock
 from astrolabel.readers import CoaddFiles
 from astrolabel.readers.find import Inputs, find_coadds
+from astrolabel.readers.truth import natural
 
 HSC_COADD = "calexp-HSC-{BAND}-{tract}-{patch}.fits"
 HSC_PSF = f"psf-{HSC_COADD}"
@@ -31,7 +32,7 @@ class Wanted:
     Attributes
     ----------
     file : its name below the root, where it goes when fetched; its key in the lock file.
-    kind : ``coadd``, ``psf`` or ``catalog``.
+    kind : ``coadd``, ``psf``, one of `manifest.FURTHER` or ``catalog``.
     coadd : name of the coadd it belongs to, "" for a catalog.
     band, tract, patch : what it is of.
     catalog : the manifest's entry, for a catalog.
@@ -53,7 +54,7 @@ class Wanted:
 
 
 def wanted_files(manifest: Manifest, folder: Path) -> tuple[Wanted, ...]:
-    """Every file a manifest names: coadds, then their PSFs, then catalogs.
+    """Every file a manifest names: coadds, then what else is of them, then catalogs.
 
     Coadds whose pattern has a ``*`` are those that are in `folder`.
     """
@@ -87,6 +88,9 @@ def wanted_files(manifest: Manifest, folder: Path) -> tuple[Wanted, ...]:
     ]
     if psfs:
         found += [replace(b, file=b.fill(_unstar(psfs, b)), kind="psf") for b in bases]
+    for kind, name in coadds.further.items():
+        own = [b for b in bases if kind != "truth" or b.band == manifest.bands[0]]
+        found += [replace(b, file=b.fill(_unstar(name, b)), kind=kind) for b in own]
     found += [Wanted(c.file, "catalog", catalog=c) for c in manifest.catalogs]
     return tuple(found)
 
@@ -120,9 +124,6 @@ def _stars(manifest: Manifest, folder: Path) -> list[str]:
         match = re.fullmatch(as_regex, file.relative_to(folder).as_posix())
         if match is not None:
             found.add("\0".join(match.groups()))
-
-    def natural(text: str) -> list[Any]:
-        return [(0, int(t), "") if t.isdigit() else (1, 0, t) for t in re.split(r"(\d+)", text)]
 
     return sorted(found, key=natural)
 
@@ -274,7 +275,7 @@ def coadds_of(
     Raises
     ------
     InputError
-        For coadds or PSFs that are not there, some of them named.
+        For files that are not there, some of them named.
     """
     there = located(manifest, folder)
     wanted = [w for w in wanted_files(manifest, folder) if w.kind != "catalog"]
@@ -287,9 +288,17 @@ def coadds_of(
     found = []
     for name in dict.fromkeys(w.coadd for w in wanted):
         own = [w for w in wanted if w.coadd == name]
+        of_kind = {
+            kind: {w.band: there[w.file] for w in own if w.kind == kind}
+            for kind in ("coadd", "psf", *FURTHER)
+        }
         inputs = Inputs(
-            band_files=tuple(((w.band,), there[w.file]) for w in own if w.kind == "coadd"),
-            psf={w.band: there[w.file] for w in own if w.kind == "psf"},
+            band_files=tuple(((band,), file) for band, file in of_kind["coadd"].items()),
+            psf=of_kind["psf"],
+            variance=of_kind["variance"],
+            rms=of_kind["rms"],
+            mask=of_kind["mask"],
+            planes=manifest.coadds.planes,
             bands=manifest.bands,
         )
         try:
@@ -297,7 +306,9 @@ def coadds_of(
         except InputError as error:
             problems.append(error)
             continue
-        found.append(replace(coadd, name=name, tract=own[0].tract, patch=own[0].patch))
+        truth = next(iter(of_kind["truth"].values()), None)
+        tract, patch = own[0].tract, own[0].patch
+        found.append(replace(coadd, name=name, tract=tract, patch=patch, truth=truth))
     return tuple(found)
 
 

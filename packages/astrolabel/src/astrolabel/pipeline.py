@@ -12,7 +12,7 @@ import json
 import traceback
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from astrolabel.plan import Task, plan
 from astrolabel.readers import CoaddFiles
 from astrolabel.residuals import write_residual
 from astrolabel.tiles import no_data_fraction
+from astrolabel.truth_images import label_truth
 from astrolabel.validate import validate
 
 PARQUET_BEYOND = 1_000_000
@@ -121,6 +122,16 @@ def make_coco(
     return _merge(planned, config, out, problems)
 
 
+def truth_recipe(config: LabelConfig) -> LabelConfig:
+    """A recipe for scenes with truth images: their classes, and every scene a sky of its own
+    whatever its header says."""
+    return replace(
+        config,
+        tile=replace(config.tile, overlaps="keep"),
+        classify=replace(config.classify, scheme="truth"),
+    )
+
+
 def _prepare(out: Path) -> None:
     try:
         for name in ("", "tiles", "images", "cubes", "residuals"):
@@ -144,7 +155,9 @@ def _is_done(task: Task) -> bool:
     if shard["image"] is None:
         return True
     image = shard["image"]
-    files = (image["file_name"], image["astro"]["cube"], image["astro"].get("residual"))
+    files = [image["file_name"], image["astro"]["cube"]]
+    if task.files.truth is None:
+        files.append(image["astro"].get("residual"))
     return all(name is not None and (task.out / name).exists() for name in files)
 
 
@@ -198,8 +211,7 @@ def _shard(task: Task) -> dict[str, Any]:
     if missing > task.config.tile.max_no_data:
         state = f"skipped:{100 * missing:.0f} % of the pixels have no data"
         return {**_shard_head(task, state), "image": None, "annotations": [], "sources": []}
-    deblender = make_deblender(task.config.deblend)
-    labels = label_tile(coadd, task.tile, task.config, deblender, task.catalog, _ownership(task))
+    labels = _labels(task, coadd)
     shown = coadd.cutout(core)
     image = _image_entry(task, shown, labels)
     sigma = np.array(labels.sky_sigma)
@@ -207,7 +219,8 @@ def _shard(task: Task) -> dict[str, Any]:
         task.out / image["file_name"], preview.rgb(shown.image, sigma, task.look.gains)
     )
     _write_cube(task.out / image["astro"]["cube"], shown)
-    write_residual(task.out / image["astro"]["residual"], labels.residual)
+    if labels.residual is not None:
+        write_residual(task.out / image["astro"]["residual"], labels.residual)
     return {
         **_shard_head(task, "ok"),
         "notes": dict(coadd.notes),
@@ -215,6 +228,14 @@ def _shard(task: Task) -> dict[str, Any]:
         "annotations": labels.annotations,
         "sources": labels.sources,
     }
+
+
+def _labels(task: Task, coadd: Coadd) -> TileLabels:
+    truth = task.files.truth
+    if truth is not None:
+        return label_truth(coadd, task.tile, task.config, truth, task.files.shape)
+    deblender = make_deblender(task.config.deblend)
+    return label_tile(coadd, task.tile, task.config, deblender, task.catalog, _ownership(task))
 
 
 def _ownership(task: Task) -> Any:
@@ -234,7 +255,7 @@ def _image_entry(task: Task, shown: Coadd, labels: TileLabels) -> dict[str, Any]
         "width": shown.shape[1],
         "astro": {
             "cube": f"cubes/{task.name}.fits",
-            "residual": f"residuals/{task.name}.png",
+            "residual": None if labels.residual is None else f"residuals/{task.name}.png",
             "bands": list(shown.bands),
             "zeropoint": list(shown.zeropoints),
             "wcs": _wcs_cards(shown),
@@ -318,7 +339,8 @@ def _info(
     counts: dict[str, int],
 ) -> dict[str, Any]:
     """Provenance. No date and no absolute path: equal input gives equal bytes."""
-    inputs = {name: digest for task in tasks for name, digest in task.hashes.items()}
+    # Scenes of one survey may all have files of the same names.
+    inputs = {(name, digest) for task in tasks for name, digest in task.hashes.items()}
     return {
         "description": "Instance labels of survey coadds",
         "version": astrolabel.__version__,
@@ -329,7 +351,7 @@ def _info(
             name: importlib.metadata.version(name)
             for name in (*LIBRARIES, *libraries(config.deblend.engine))
         },
-        "inputs": [{"file": n, "sha256": digest} for n, digest in sorted(inputs.items())],
+        "inputs": [{"file": n, "sha256": digest} for n, digest in sorted(inputs)],
         "flags": flags.described(),
         "tiles": [{"name": s["name"], "state": s["state"], "notes": s["notes"]} for s in shards],
         "sources": counts,

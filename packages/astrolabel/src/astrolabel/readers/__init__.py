@@ -37,6 +37,7 @@ class CoaddFiles:
     variance, mask : further files per band, for surveys that keep these apart.
     psf : stamp files per band; bands without one are estimated.
     zeropoints : AB magnitude of one count where the user gave it.
+    truth : pictures of the objects of a simulated scene, where its labels are made of these.
     """
 
     name: str
@@ -48,6 +49,7 @@ class CoaddFiles:
     variance: Mapping[str, Layers] = field(default_factory=dict)
     mask: Mapping[str, Layers] = field(default_factory=dict)
     zeropoints: Mapping[str, float] = field(default_factory=dict)
+    truth: Path | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -64,6 +66,7 @@ class CoaddFiles:
         """Every file that is read, once, in a fixed order."""
         found = [part.path for part in self.parts]
         found += [self.psf[b] for b in self.bands if b in self.psf]
+        found += [self.truth] if self.truth is not None else []
         return tuple(dict.fromkeys(found))
 
 
