@@ -66,8 +66,15 @@ def measure(folder: Path) -> None:
     found = timed("detect", detection_image, coadd, config.detect)
     detections = timed("detect", detect, coadd, found, config.detect)
     deblender = make_deblender(config.deblend)
-    sources, chi2, _ = timed("detect, deblend, mask", label.deblend, coadd, found, tile.core_in_outer,
-                          config, deblender)  # fmt: skip
+    sources, chi2, _ = timed(
+        "detect, deblend, mask",
+        label.deblend,
+        coadd,
+        found,
+        tile.core_in_outer,
+        config,
+        deblender,
+    )
     seconds["deblend and mask"] = seconds.pop("detect, deblend, mask") - seconds["detect"]
     labels = timed("whole tile", label.label_tile, coadd, tile, config, deblender, None)
     picture = timed("write", preview.rgb, coadd.image)
