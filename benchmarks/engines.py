@@ -259,6 +259,7 @@ def their_config(given: Settings, out: str) -> Any:
     values: dict[str, Any] = {} if needs_adapter(spec, given) else dict(settings(spec))
     values |= {
         "MODEL.DEVICE": given.device,
+        "MODEL.MASK_ON": True,  # its reader of data asks that too
         "MODEL.WEIGHTS": str(folder / "weights.pth"),
         "INPUT.FORMAT": "BGR" if spec.reverse_channels else "RGB",
         "INPUT.MASK_FORMAT": "bitmask",

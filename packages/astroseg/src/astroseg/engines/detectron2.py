@@ -107,6 +107,9 @@ class Detectron2Engine:
         if spec.nms_any_class is not None:
             model.roi_heads.register_forward_hook(functools.partial(_one_class, model))
         _set_limits(model)
+        if not spec.config_program:  # a user's own layer may want its features as they were
+            # Convolutions are faster so; numbers change by rounding alone.
+            model.to(memory_format=torch.channels_last)
         built: torch.nn.Module = model.train()
         return built
 

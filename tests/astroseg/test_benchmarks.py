@@ -1,0 +1,115 @@
+"""The benchmarks' commands at toy size: what they say is not judged, but that they run."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from train_helpers import write_sky_set
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+
+
+def load(name, monkeypatch):
+    """A benchmark as a module; it may import its neighbours."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    found = importlib.util.spec_from_file_location(f"benchmark_{name}", FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(found)
+    monkeypatch.setitem(sys.modules, found.name, module)  # dataclasses look there
+    try:
+        found.loader.exec_module(module)
+    finally:
+        sys.modules.pop("engines", None)  # as parity imports it
+    return module
+
+
+@pytest.fixture
+def engines(monkeypatch):
+    return load("engines", monkeypatch)
+
+
+@pytest.fixture
+def settings(engines, tmp_path):
+    """Of a measurement on small pictures, in this process's number of threads."""
+    engines.write_pictures(tmp_path, 64)
+    engines.write_weights(tmp_path, "tiny", 50)
+
+    def made(who, task):
+        threads = torch.get_num_threads()
+        return engines.Settings(who, task, str(tmp_path), 1, 1, "cpu", False, threads)
+
+    return made
+
+
+TASKS = pytest.mark.parametrize("task", ["train", "predict"])
+
+
+@TASKS
+def test_training_and_prediction_are_measured(engines, settings, task):
+    result = engines.measure(settings("torchvision", task))
+    assert result["seconds"] > 0
+    assert result["mib"] > 0
+    assert ("detections" in result) == (task == "predict")
+    [line] = engines.table(task, 1, {"torchvision": [result, result]})
+    assert line.count("|") == engines.heading(False)[0].count("|")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("detectron2") is None, reason="no Detectron2")
+@TASKS
+def test_detectron2s_own_programs_are_measured(engines, settings, task):
+    results = {who: [engines.run(settings(who, task))] for who in ("detectron2", engines.THEIRS)}
+    for line in engines.table(task, 1, results):
+        assert line.count("|") == engines.heading(True)[0].count("|")
+
+
+@pytest.mark.parametrize("name", ["parity", "evaluate_speed", "loader_speed", "predict_memory"])
+def test_a_benchmark_is_imported_without_what_it_compares_with(name, monkeypatch):
+    assert load(name, monkeypatch).main
+
+
+def test_medians_of_rounds_stand_beside_detectron2s_own(engines):
+    rounds = [{"seconds": s, "mib": m} for s, m in ((4.0, 100.0), (1.0, 300.0), (2.0, 200.0))]
+    own = [{"seconds": 4.0, "mib": 400.0}]
+    first, second = engines.table("train", 2, {"torchvision": rounds, engines.THEIRS: own})
+    assert first == "| train | astroseg, torchvision | 1 | 200 | 2.00 | 0.50 |  |"
+    assert second == "| train | Detectron2's own | 0.5 | 400 | 1.00 | 1.00 |  |"
+
+
+@pytest.fixture
+def decam(monkeypatch):
+    return load("decam", monkeypatch)
+
+
+def write_tiles(decam, out, tiles):
+    """What the simulation would leave; then nothing is simulated."""
+    for name, count in decam.tiles_of(tiles).items():
+        for number in range(count):
+            folder = out / name / f"{number:04d}"
+            path = write_sky_set(folder, 1, size=64, sources=8, seed=number)
+            document = json.loads(path.read_text())
+            astro = document["images"][0]["astro"]
+            astro["files"] = [astro.pop("cube")]
+            (folder / "truth.json").write_text(json.dumps(document))
+
+
+def test_decam_tiles_become_a_table_beside_the_papers(decam, tmp_path, monkeypatch, capsys):
+    write_tiles(decam, tmp_path, 2)
+    command = ["decam.py", "--out", str(tmp_path), "--tiles", "2", "--size", "64", "--steps", "2"]
+    command += ["--model", "tiny", "--device", "cpu", "--batch-size", "1"]
+    for _ in range(2):  # the second goes on where nothing is left to do
+        monkeypatch.setattr(sys, "argv", command)
+        decam.main()
+        *_, galaxy, star = capsys.readouterr().out.strip().splitlines()
+        assert galaxy.endswith("| 65.8 | 62.5 |")
+        assert star.endswith("| 70.1 | 68.0 |")
+
+
+def test_the_papers_sets_shrink_alike(decam):
+    assert decam.tiles_of(1000) == {"train": 1000, "val": 250, "test": 50}
+    assert decam.tiles_of(4) == {"train": 4, "val": 1, "test": 1}
+
+
+def test_a_class_without_objects_has_no_percentage(decam):
+    assert decam.percent(None, "star") == "-"
