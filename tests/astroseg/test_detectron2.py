@@ -220,7 +220,7 @@ def other(field):
     [
         field
         for field in dataclasses.fields(ModelSpec)
-        if field.name not in ("name", "reverse_channels", "config")
+        if field.name not in ("name", "reverse_channels", "config", "config_program")
     ],
     ids=lambda field: field.name,
 )
@@ -319,6 +319,7 @@ UNUSED = {
 # The last two are read from the spec when they are applied.
 ELSEWHERE = {"name", "reverse_channels", "backbone", "classes", "channels", "fpn_extra_level"} | {
     "config",
+    "config_program",
     "rpn_top_n_area",
     "nms_any_class",
 }
