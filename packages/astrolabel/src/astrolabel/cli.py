@@ -108,6 +108,8 @@ examples:
   astrolabel export labels/coco.json --to ds9            outlines to load over the coadd
   astrolabel export labels/coco.json --to parquet cvat
   astrolabel export labels/coco.parquet --to coco --out elsewhere
+  astrolabel export labels/coco.json --to deepdisc
+  astrolabel export train.json --to coco --classes star,galaxy --images images/ --out labels
 """,
     "report": """
 examples:
@@ -408,7 +410,9 @@ def _add_split(one: argparse.ArgumentParser) -> None:
 def _add_export(one: argparse.ArgumentParser) -> None:
     from astrolabel.export import FORMATS
 
-    one.add_argument("coco", type=Path, metavar="FILE", help="coco.json or coco.parquet")
+    one.add_argument(
+        "coco", type=Path, metavar="FILE", help="coco.json, coco.parquet, or Detectron2 records"
+    )
     one.add_argument(
         "--to",
         nargs="+",
@@ -417,6 +421,20 @@ def _add_export(one: argparse.ArgumentParser) -> None:
         help="; ".join(f"{name}: {what}" for name, what in FORMATS.items()),
     )
     one.add_argument("--out", type=Path, help="folder (default: the file's)")
+    records = one.add_argument_group("when FILE is a list of Detectron2 records (DeepDISC)")
+    records.add_argument(
+        "--classes", metavar="NAME,NAME", help="of the category ids from 0, such as star,galaxy"
+    )
+    records.add_argument(
+        "--polygons",
+        choices=("centres", "edges"),
+        default="centres",
+        help="what their points are: centres of border pixels (OpenCV's contours; the default) "
+        "or edges",
+    )
+    records.add_argument(
+        "--images", type=Path, help="folder of their images, to make pictures and cubes of"
+    )
     one.set_defaults(run=_export)
 
 
@@ -654,7 +672,15 @@ def _preview(options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> int:
     from astrolabel.export import export
 
-    for path in export(options.coco, options.to, options.out):
+    written = export(
+        options.coco,
+        options.to,
+        options.out,
+        classes=tuple(options.classes.split(",")) if options.classes else (),
+        polygons=options.polygons,
+        images=options.images,
+    )
+    for path in written:
         print(path)
     return 0
 

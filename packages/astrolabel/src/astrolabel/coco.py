@@ -26,8 +26,10 @@ from astrolabel.validate import Problem, validate
 __all__ = [
     "Problem",
     "annotation",
+    "as_document",
     "decode",
     "encode",
+    "list_json",
     "merge",
     "read",
     "read_json",
@@ -176,13 +178,26 @@ def read(path: str | Path, object_hook: Callable[[dict[str, Any]], Any] | None =
     """
     if Path(path).suffix == ".parquet":
         return read_parquet(path)
-    doc = read_json(path, object_hook)
+    return as_document(read_json(path, object_hook), path)
+
+
+def as_document(doc: Any, path: str | Path) -> Document:
+    """What a JSON file holds, if that is a COCO document (see `read`).
+
+    Raises
+    ------
+    InputError
+        When it is not, saying what it looks like.
+    """
     needed = ("images", "annotations", "categories")
     if isinstance(doc, list):
+        what = _kind_of_list(doc)
         raise InputError(
-            f"is {_kind_of_list(doc)}, not a COCO document",
+            f"is {what}, not a COCO document",
             file=path,
-            remedy="give one JSON object with images, annotations and categories",
+            remedy=f"make one of it: astrolabel export {Path(path).name} --to coco"
+            if "Detectron2" in what
+            else "give one JSON object with images, annotations and categories",
         )
     if not isinstance(doc, dict):
         raise InputError(
@@ -246,6 +261,11 @@ def to_json(obj: Mapping[str, Any]) -> str:
             text = _dumps(value)
         lines.append(f"{json.dumps(key)}: {text}")
     return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def list_json(items: Sequence[Mapping[str, Any]]) -> str:
+    """The text of a JSON list, one line per entry, as `write_json` writes objects."""
+    return "[\n" + ",\n".join(_dumps(item) for item in items) + "\n]\n"
 
 
 def _dumps(value: Any) -> str:

@@ -13,14 +13,12 @@ from astropy.stats import sigma_clipped_stats
 from astropy.visualization import make_lupton_rgb
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
-from pycocotools import mask as coco_mask
 from scipy import ndimage
 
-from astrolabel.box import Box
 from astrolabel.coco import read, validate
 from astrolabel.errors import InputError
 from astrolabel.files import atomic_path, write_bytes
-from astrolabel.rle import decode_inside, measure
+from astrolabel.polygons import mask_of
 
 STRETCH_SIGMA = 12.0
 """Lupton's stretch in sky sigma, chosen by eye on HSC, DECaLS and HST cutouts: a pixel of
@@ -217,24 +215,6 @@ def draw_outlines(
 def channels(colour: str) -> tuple[int, int, int]:
     """Red, green and blue of ``#rrggbb``."""
     return (int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16))
-
-
-def mask_of(segmentation: Any, shape: tuple[int, int]) -> tuple[NDArray[np.bool_], Box]:
-    """The pixels of a COCO segmentation (RLE or polygons) in its tight box, and the box.
-
-    Raises
-    ------
-    ValueError
-        When it cannot be decoded or is of another image's size.
-    """
-    if isinstance(segmentation, list):
-        merged = coco_mask.merge(coco_mask.frPyObjects(segmentation, *shape))
-        segmentation = {"size": list(shape), "counts": merged["counts"].decode("ascii")}
-    if tuple(segmentation["size"]) != shape:
-        raise ValueError(f"RLE of size {segmentation['size']} in an image of {list(shape)}")
-    _, (x, y, width, height) = measure(segmentation)
-    box = Box(y, x, height, width)
-    return decode_inside(segmentation, box), box
 
 
 def preview(coco_path: str | Path, out: str | Path | None = None) -> list[Path]:

@@ -1,16 +1,19 @@
-"""Labels in the formats of other tools: ds9 regions, CVAT's zip, Croissant, Parquet."""
+"""Labels in the formats of other tools: ds9, CVAT, Croissant, Parquet, DeepDISC's records."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from astrolabel import coco
 from astrolabel.errors import InputError
 from astrolabel.export.croissant import write_croissant
 from astrolabel.export.cvat import write_cvat
+from astrolabel.export.deepdisc import rebased, with_pictures, write_deepdisc
 from astrolabel.export.regions import write_regions
 from astrolabel.parquet import write_parquet
+from astrolabel.records import from_records, is_records
 
 __all__ = ["FORMATS", "export", "write_croissant", "write_cvat", "write_regions"]
 
@@ -19,19 +22,31 @@ FORMATS: Mapping[str, str] = {
     "parquet": "NAME.parquet: one row per label, for more than JSON is good for",
     "cvat": "NAME-cvat.zip: for CVAT and Datumaro",
     "croissant": "croissant.json: what search engines and ML tools read of a dataset",
-    "coco": "NAME.json: back from Parquet",
+    "deepdisc": "NAME-deepdisc.json and deepdisc/*.npy: Detectron2 records and float arrays",
+    "coco": "NAME.json: back from Parquet; NAME-coco.json: from Detectron2 records",
 }
 
 
-def export(file: str | Path, formats: Sequence[str], out: str | Path | None = None) -> list[Path]:
+def export(
+    file: str | Path,
+    formats: Sequence[str],
+    out: str | Path | None = None,
+    *,
+    classes: Sequence[str] = (),
+    polygons: str = "centres",
+    images: str | Path | None = None,
+) -> list[Path]:
     """Write a label file in other formats; the files and folders written.
 
     Parameters
     ----------
-    file : a COCO document, JSON or Parquet.
+    file : a COCO document, JSON or Parquet, or a JSON list of Detectron2 records.
     formats : of `FORMATS`.
     out : folder; the file's own by default. A Croissant description always lies beside
         the file that it describes.
+    classes, polygons : of records; see `astrolabel.records.from_records`.
+    images : folder in which the records' images are looked for, to make pictures and cubes
+        of them in `out`; without it the document names them as the records do.
 
     Raises
     ------
@@ -41,7 +56,17 @@ def export(file: str | Path, formats: Sequence[str], out: str | Path | None = No
     """
     file = Path(file)
     folder = file.parent if out is None else Path(out)
-    doc = coco.read(file)
+    doc, is_list = _read(file, classes, polygons)
+    if images is not None and not is_list:
+        raise InputError("--images is for records", file=file, remedy="leave it out")
+    if images is not None:
+        doc = with_pictures(doc, (Path(images), file.parent), folder)
+    elif is_list:  # its own are named from where the list lies, others as their program will
+        own = [(i.get("astro") or {}).get("files") is None for i in doc["images"]]
+        doc["images"] = [
+            rebased(image, file.parent, folder) if mine else image
+            for image, mine in zip(doc["images"], own, strict=True)
+        ]
     if found := coco.validate(doc):
         raise InputError(
             f"is faulty ({len(found)} problems; {found[0]})",
@@ -62,6 +87,21 @@ def export(file: str | Path, formats: Sequence[str], out: str | Path | None = No
         "parquet": lambda: as_file(f"{file.stem}.parquet", lambda p: write_parquet(p, doc)),
         "cvat": lambda: as_file(f"{file.stem}-cvat.zip", lambda p: write_cvat(p, doc, file.parent)),
         "croissant": lambda: write_croissant(file, doc),
-        "coco": lambda: as_file(f"{file.stem}.json", lambda p: coco.write(p, doc)),
+        "deepdisc": lambda: write_deepdisc(folder / f"{file.stem}-deepdisc.json", doc, file.parent),
+        "coco": lambda: as_file(
+            f"{file.stem}{'-coco' if is_list else ''}.json", lambda p: coco.write(p, doc)
+        ),
     }
     return [writers[name]() for name in formats]
+
+
+def _read(file: Path, classes: Sequence[str], polygons: str) -> tuple[coco.Document, bool]:
+    """The document, and whether it was made of records."""
+    value: Any = coco.read(file) if file.suffix == ".parquet" else coco.read_json(file)
+    if is_records(value):
+        return from_records(value, file, classes, polygons), True
+    if classes:
+        raise InputError(
+            "--classes names the classes of Detectron2 records, which this is not", file=file
+        )
+    return coco.as_document(value, file), False

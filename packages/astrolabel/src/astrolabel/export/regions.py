@@ -7,52 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import shapely
 from astropy.io import fits
 from astropy.wcs import WCS
-from numpy.typing import NDArray
 
 from astrolabel.errors import InputError
 from astrolabel.files import write_bytes
-from astrolabel.rle import runs
+from astrolabel.polygons import outlines
 
 COLOURS = ("cyan", "orange", "green", "magenta", "yellow", "red")
 """By order of the categories; galaxies and stars as in the previews."""
 CROWD_COLOUR = "gray"
-
-
-def outlines(rle: Mapping[str, Any]) -> list[NDArray[np.float64]]:
-    """Outer outlines of an RLE mask along the edges of its pixels.
-
-    Returns
-    -------
-    list of (N, 2) float64 : (x, y), with pixel centres at whole numbers from 0; one per
-        piece that shares no pixel side with another, largest first. Holes are left out,
-        which a ds9 polygon cannot have.
-
-    Raises
-    ------
-    ValueError
-        When the RLE is faulty.
-    """
-    lengths = runs(dict(rle))
-    height = int(rle["size"][0])
-    stops = np.cumsum(lengths)
-    first, last = (stops - lengths)[1::2], stops[1::2]
-    boxes = []
-    for start, stop in zip(first.tolist(), last.tolist(), strict=True):
-        while start < stop:  # a run may go on in the next column
-            column, row = divmod(start, height)
-            length = min(stop - start, height - row)
-            boxes.append((column - 0.5, row - 0.5, column + 0.5, row + length - 0.5))
-            start += length
-    if not boxes:
-        return []
-    # Boxes side by side have no common corner points where their runs differ in length;
-    # a grid of half pixels makes the union exact all the same.
-    union = shapely.union_all(shapely.box(*np.array(boxes).T), grid_size=0.5)
-    pieces = sorted(shapely.get_parts(union), key=lambda p: -p.area)
-    return [shapely.get_coordinates(shapely.simplify(p, 0).exterior)[:-1] for p in pieces]
 
 
 def region_text(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from astrolabel import coco
 from astrolabel.box import Box
 from astrolabel.errors import InputError
-from astrolabel.preview import mask_of
+from astrolabel.polygons import mask_of
 from astrolabel.rle import decode_inside
 from astrolabel.validate import validate
 
