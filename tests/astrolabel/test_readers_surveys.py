@@ -11,6 +11,8 @@ from fits_files import SIGMA, gaussian, scene, tan_wcs, write_calexp, write_plai
 from astrolabel import coco, readers
 from astrolabel.cli import main
 from astrolabel.errors import InputError
+from astrolabel.manifest import read_manifest
+from astrolabel.manifest_files import coadds_of
 from astrolabel.overlaps import Footprint, neighbours, owned
 from astrolabel.readers.find import Inputs, find_coadds
 from astrolabel.readers.layers import find_extra, find_layers, read_origin, read_zeropoint
@@ -312,3 +314,42 @@ def test_reading_the_same_files_in_another_way_labels_them_anew(tmp_path, capsys
     again = coco.read(tmp_path / "out/coco.json")["annotations"]
     assert not any("saturated" in a["attributes"]["flags"] for a in found)
     assert again != found
+
+
+def test_a_manifest_finds_what_the_butler_and_euclid_call_their_files(tmp_path, capsys):
+    image, _ = sky()
+    for index in (3, 4):
+        for band in "gi":
+            name = f"deep_coadd_5063_{index}_{band}_lsst_cells_v1_LSSTComCam_runs_DP1.fits"
+            write_lsst(tmp_path / "in" / name, image, index)
+    manifest = tmp_path / "m.yaml"
+    head = "schema: 2\nname: m\nsurvey: fits\nroot: in\n"
+    manifest.write_text(
+        head + 'bands: [g, i]\ncoadds:\n  pattern: "deep_coadd_{tract}_{patch}_{band}_*.fits"\n'
+        '  patches: {"5063": [3, 4]}\n'
+    )
+    found = coadds_of(read_manifest(manifest), tmp_path / "in", [])
+    assert [(f.name, f.tract, f.patch) for f in found] == [
+        ("5063-3", "5063", "3"),
+        ("5063-4", "5063", "4"),
+    ]
+    assert main(["manifest", "check", str(manifest), "--quiet"]) == 0
+    second = tmp_path / "in/deep_coadd_5063_3_g_another.fits"
+    shutil.copy(found[0].layers[0].path, second)
+    with pytest.raises(InputError, match=r"deep_coadd_5063_3_g_\*\.fits could be this file or"):
+        coadds_of(read_manifest(manifest), tmp_path / "in", [])
+    second.unlink()
+    found[1].layers[1].path.unlink()
+    capsys.readouterr()
+    assert main(["manifest", "check", str(manifest), "--quiet"]) == 2
+    assert "missing: deep_coadd_5063_4_i_*.fits" in capsys.readouterr().out
+
+    write_euclid(tmp_path / "in", scene()[0])
+    manifest.write_text(
+        head + "bands: [vis]\ncoadds:\n"
+        '  pattern: "EUC_MER_BGSUB-MOSAIC-{BAND}_TILE{patch}-*.fits"\n'
+        '  rms: "EUC_MER_MOSAIC-{BAND}-RMS_TILE{patch}-*.fits"\n'
+        '  patches: {"0": [102018211]}\n'
+    )
+    (files,) = coadds_of(read_manifest(manifest), tmp_path / "in", [])
+    assert (files.name, files.variance["vis"].noise) == ("0-102018211", "rms")

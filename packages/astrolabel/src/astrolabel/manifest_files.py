@@ -56,7 +56,8 @@ class Wanted:
 def wanted_files(manifest: Manifest, folder: Path) -> tuple[Wanted, ...]:
     """Every file a manifest names: coadds, then what else is of them, then catalogs.
 
-    Coadds whose pattern has a ``*`` are those that are in `folder`.
+    Coadds whose pattern has a ``*`` are those that are in `folder`; where they are given by
+    patches, the ``*`` stands for whatever the one file of the patch has there.
     """
     coadds = manifest.coadds
     pattern = HSC_COADD if manifest.survey == "hsc" else coadds.pattern
@@ -64,7 +65,7 @@ def wanted_files(manifest: Manifest, folder: Path) -> tuple[Wanted, ...]:
     bases: list[Wanted] = []
     if coadds.files:
         bases = [Wanted("", "coadd", manifest.name, band) for band in manifest.bands]
-    elif "*" in pattern:
+    elif "*" in pattern and not coadds.patches:
         bases = [
             Wanted(star, "coadd", "-".join(re.findall(r"[\w.]+", star)) or manifest.name, band)
             for star in _stars(manifest, folder)
@@ -79,18 +80,18 @@ def wanted_files(manifest: Manifest, folder: Path) -> tuple[Wanted, ...]:
         ]
     else:
         bases = [Wanted("", "coadd", manifest.name, band) for band in manifest.bands]
+
+    def named(base: Wanted, name: str) -> str:
+        return _only_match(folder, base.fill(_unstar(name, base)))
+
     found = [
-        replace(
-            base,
-            file=coadds.files[base.band] if coadds.files else base.fill(_unstar(pattern, base)),
-        )
-        for base in bases
+        replace(b, file=coadds.files[b.band] if coadds.files else named(b, pattern)) for b in bases
     ]
     if psfs:
-        found += [replace(b, file=b.fill(_unstar(psfs, b)), kind="psf") for b in bases]
+        found += [replace(b, file=named(b, psfs), kind="psf") for b in bases]
     for kind, name in coadds.further.items():
         own = [b for b in bases if kind != "truth" or b.band == manifest.bands[0]]
-        found += [replace(b, file=b.fill(_unstar(name, b)), kind=kind) for b in own]
+        found += [replace(b, file=named(b, name), kind=kind) for b in own]
     found += [Wanted(c.file, "catalog", catalog=c) for c in manifest.catalogs]
     return tuple(found)
 
@@ -102,6 +103,26 @@ def _psf_pattern(manifest: Manifest) -> str:
     if manifest.survey != "hsc":
         return manifest.coadds.psfs
     return HSC_PSF if source is not None and (source.fetch_psfs or source.psfs) else ""
+
+
+def _only_match(folder: Path, name: str) -> str:
+    """The file below the folder that a name with stars means; itself where none is there.
+
+    Raises
+    ------
+    InputError
+        When it could be several.
+    """
+    if "*" not in name or not folder.is_dir():
+        return name
+    there = sorted(p for p in folder.glob(name) if not p.name.startswith("."))
+    if len(there) > 1:
+        raise InputError(
+            f"{name} could be this file or {there[1].name}",
+            file=there[0],
+            remedy="leave one of them, or write out more of the pattern",
+        )
+    return there[0].relative_to(folder).as_posix() if there else name
 
 
 def _unstar(pattern: str, base: Wanted) -> str:
