@@ -1,0 +1,305 @@
+"""The arguments of every command."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from astrolabel.cli import datasets, labelling
+from astrolabel.schemes import SCHEMES
+
+
+def add_report(one: argparse.ArgumentParser) -> None:
+    one.add_argument("coco", type=Path, metavar="COCO.json")
+    one.add_argument("--catalog", type=Path, help="FITS, CSV or Parquet table to compare with")
+    one.add_argument("--scheme", choices=SCHEMES[1:], help="kind of the catalog")
+    one.add_argument("--truth", type=Path, help="truth.json of a simulated sky")
+    one.add_argument(
+        "--out",
+        type=Path,
+        help="page (default: report.html beside the file); its numbers go beside it as .json",
+    )
+    one.add_argument("--quiet", action="store_true", help="no progress bar")
+    one.set_defaults(run=datasets.report)
+
+
+def add_simulate(one: argparse.ArgumentParser) -> None:
+    one.add_argument("out", type=Path, metavar="OUT", help="folder for the files")
+    one.add_argument(
+        "--survey",
+        choices=("hsc-deep", "decam"),
+        default="hsc-deep",
+        help='hsc-deep: g,r,i at 0.168"/px, MaskedImage files; decam: g,r,z at 0.262"/px',
+    )
+    one.add_argument("--size", type=int, help="side in pixels (default 1050; decam 512)")
+    one.add_argument("--seed", type=int, default=0, help="another seed, another sky")
+    one.add_argument(
+        "--density",
+        type=float,
+        metavar="PER_ARCMIN2",
+        help="sources with a 5 sigma mask per square arcminute (default: the survey's)",
+    )
+    one.add_argument(
+        "--bright",
+        type=int,
+        default=0,
+        metavar="N",
+        help="add N large structured galaxies (arms, knots, dust) and N saturated stars "
+        "(spikes, bleed trails)",
+    )
+    one.set_defaults(run=labelling.simulate)
+
+
+def add_make_coco(one: argparse.ArgumentParser) -> None:
+    group = one.add_argument_group("what to label")
+    group.add_argument(
+        "inputs", nargs="*", type=Path, metavar="INPUT", help="HSC or LSST coadds, or folders"
+    )
+    group.add_argument(
+        "--band", nargs="+", action="extend", default=[], metavar="NAME=FILE",
+        help="a plain FITS file of one band; NAME,NAME=FILE for the planes of a cube",
+    )  # fmt: skip
+    group.add_argument("--bands", help="bands to use, blue to red (default: all there are)")
+    group.add_argument("--manifest", type=Path, help="a dataset file instead of all this")
+    group.add_argument("--root", type=Path, help="folder of the manifest's files")
+    for name, what in (
+        (
+            "variance",
+            "variance image, where it is not in the same file; also an inverse variance "
+            "or rms whose HDU or file name says so",
+        ),
+        ("rms", "rms image, in place of the variance"),
+        ("mask", "mask image: MP_ cards, --mask-planes, or non-zero means bad"),
+        ("psf", "PSF stamp(s): an image, a cube or one HDU per band"),
+        ("zeropoint", "AB magnitude of one count, where the header does not tell"),
+    ):
+        value = "VALUE" if name == "zeropoint" else "FILE"
+        group.add_argument(
+            f"--{name}", nargs="+", action="extend", default=[], metavar=f"[BAND=]{value}",
+            help=what,
+        )  # fmt: skip
+    group.add_argument(
+        "--mask-planes", nargs="+", action="extend", default=[], metavar="NAME=BIT",
+        help="bits of a mask without MP_ cards: NO_DATA, BAD and CR are no data, SAT is "
+        "saturated, INTRP interpolated, BRIGHT_OBJECT near a bright star",
+    )  # fmt: skip
+    group = one.add_argument_group("classes")
+    group.add_argument("--catalog", type=Path, help="FITS, CSV or Parquet table")
+    _add_classes(group)
+    group.add_argument("--columns", **COLUMNS)
+    _add_how(one)
+    one.set_defaults(run=labelling.make_coco)
+
+
+COLUMNS: dict[str, Any] = {
+    "nargs": "+",
+    "metavar": "WORD=COLUMN",
+    "help": "any other catalog: id= ra= dec= and extendedness= or class= galaxy=VALUE star=VALUE; "
+    "also mag_<band>= flux_<band>= (nJy) primary= unit=rad epoch= match=magnitude",
+}
+
+
+def _add_classes(group: Any) -> None:
+    group.add_argument(
+        "--scheme",
+        choices=SCHEMES[1:],
+        help="kind of catalog. hsc: extendedness of the forced catalogs; hst: mu_class of ACS in "
+        "COSMOS; lsst: extendedness of Object tables; columns: see --columns (default: one class)",
+    )
+    group.add_argument(
+        "--class-bands",
+        metavar="BANDS",
+        help="bands whose extendedness gives the class, by its mean: g,r,i (default: i)",
+    )
+
+
+def add_truth_coco(one: argparse.ArgumentParser) -> None:
+    one.add_argument(
+        "folders", nargs="+", type=Path, metavar="FOLDER",
+        help="folders of scenes, each a folder with img_<band>.fits and masks.fits: one HDU an "
+        "object, CLASS_ID 1 for a star, 2 for a galaxy",
+    )  # fmt: skip
+    one.add_argument("--bands", help="bands to use, blue to red (default: all there are)")
+    one.add_argument(
+        "--zeropoint", nargs="+", default=[], metavar="[BAND=]VALUE",
+        help="AB magnitude of one count, where the header does not tell",
+    )  # fmt: skip
+    one.add_argument("--tile-size", type=int, metavar="PIXELS", help="default 1050")
+    one.add_argument("--out", type=Path, required=True, help="folder")
+    one.add_argument("--jobs", type=int, default=1, help="worker processes; -1: all cores")
+    one.add_argument("--quiet", action="store_true", help="no progress bar")
+    one.set_defaults(run=labelling.truth_coco)
+
+
+def _add_how(one: argparse.ArgumentParser) -> None:
+    """The options of whatever labels coadds."""
+    group = one.add_argument_group("how")
+    group.add_argument(
+        "--preset", choices=("default", "paper"), help="paper: the published recipe to the letter"
+    )
+    group.add_argument(
+        "--deblender",
+        metavar="NAME",
+        help="cmf (default, built in), or scarlet or scarlet2 where installed (docs/deblenders.md)",
+    )
+    group.add_argument(
+        "--detection-image",
+        choices=("sum", "weighted"),
+        help="sum of the bands (the paper's), or each divided by its sky noise first",
+    )
+    group.add_argument("--tile-size", type=int, metavar="PIXELS", help="default 1050")
+    group.add_argument("--halo", type=int, metavar="PIXELS", help="default 64")
+    group.add_argument(
+        "--overlaps",
+        choices=("resolve", "keep"),
+        help="where coadds overlap, label each source in one of them (default), or in each",
+    )
+    group.add_argument(
+        "--keep-unmatched",
+        action="store_true",
+        help="keep sources without a class as ignore regions (iscrowd 1)",
+    )
+    group = one.add_argument_group("output")
+    group.add_argument("--out", type=Path, help="folder (default: a manifest's name)")
+    group.add_argument("--jobs", type=int, default=1, help="worker processes; -1: all cores")
+    group.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def add_manifest(one: argparse.ArgumentParser) -> None:
+    actions = one.add_subparsers(required=True, metavar="ACTION")
+    for name, run, what in (
+        (
+            "check",
+            labelling.manifest_check,
+            "say what is there, missing or wrong; exit code 2 if anything",
+        ),
+        ("fetch", labelling.manifest_fetch, "download what is missing, verify the rest"),
+        ("build", labelling.manifest_build, "fetch, then label"),
+    ):
+        action = actions.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".")
+        action.add_argument("manifest", type=Path, metavar="FILE", help="the manifest")
+        action.add_argument("--root", type=Path, help="folder of its files (default: as it says)")
+        if name != "check":
+            action.add_argument(
+                "--parallel", type=int, default=4, metavar="N", help="downloads at once (default 4)"
+            )
+        if name == "build":
+            action.add_argument(
+                "--no-fetch", action="store_true", help="label what is there; missing is an error"
+            )
+            _add_how(action)
+        else:
+            action.add_argument("--quiet", action="store_true", help="no progress bar")
+        action.set_defaults(run=run)
+
+
+def add_relabel(one: argparse.ArgumentParser) -> None:
+    one.add_argument("coco", type=Path, metavar="COCO.json")
+    group = one.add_argument_group("classes")
+    group.add_argument("--catalog", type=Path, required=True, help="FITS, CSV or Parquet table")
+    _add_classes(group)
+    group.add_argument("--columns", **COLUMNS)
+    group.add_argument("--second", type=Path, help="another catalog, to be weighed with the first")
+    group.add_argument("--second-scheme", choices=SCHEMES[1:-1], help="kind of the second")
+    group.add_argument("--radius", type=float, metavar="ARCSEC", help="of the match (default 1)")
+    group.add_argument(
+        "--keep-unmatched",
+        action="store_true",
+        help="keep masks without a class as ignore regions (iscrowd 1)",
+    )
+    one.add_argument("--out", type=Path, required=True, help="new file, beside the old one")
+    one.set_defaults(run=datasets.relabel)
+
+
+def add_tally(one: argparse.ArgumentParser) -> None:
+    one.add_argument("coco", type=Path, nargs="+", metavar="COCO.json")
+    one.add_argument("--band", default="i", help="of the magnitudes (default i)")
+    one.add_argument("--bin", type=float, default=0.5, metavar="MAG", help="width (default 0.5)")
+    one.add_argument("--out", type=Path, help="CSV file for the table too")
+    one.set_defaults(run=datasets.tally)
+
+
+def add_split(one: argparse.ArgumentParser) -> None:
+    one.add_argument("coco", nargs="+", type=Path, metavar="COCO.json", help="label files")
+    one.add_argument(
+        "--check", action="store_true", help="only look for what the files have in common"
+    )
+    how = one.add_mutually_exclusive_group()
+    how.add_argument(
+        "--fractions", nargs="+", metavar="PART=SHARE",
+        help="shares of HEALPix cells (default train=0.8 val=0.1 test=0.1)",
+    )  # fmt: skip
+    how.add_argument(
+        "--region", nargs="+", action="extend", metavar="PART=KIND:VALUE",
+        help="circle:RA,DEC,RADIUS in degrees; moc:ORDER/CELLS or moc:FILE.fits; "
+        "patches:TRACT/X,Y; coadds:PATTERN of image names",
+    )  # fmt: skip
+    how.add_argument("--manifest", type=Path, help="take the regions under its `splits`")
+    one.add_argument(
+        "--rest", default="train", metavar="PART",
+        help="the part of images in no region; `none` leaves them out (default train)",
+    )  # fmt: skip
+    one.add_argument("--order", type=int, help="HEALPix order of the cells (default: an image's)")
+    one.add_argument("--seed", type=int, default=0, help="another seed, other parts")
+    one.add_argument("--out", type=Path, help="folder (default: the first file's)")
+    one.set_defaults(run=datasets.split)
+
+
+def add_export(one: argparse.ArgumentParser) -> None:
+    from astrolabel.export import FORMATS
+
+    one.add_argument(
+        "coco", type=Path, metavar="FILE", help="coco.json, coco.parquet, or Detectron2 records"
+    )
+    one.add_argument(
+        "--to",
+        nargs="+",
+        required=True,
+        choices=tuple(FORMATS),
+        help="; ".join(f"{name}: {what}" for name, what in FORMATS.items()),
+    )
+    one.add_argument("--out", type=Path, help="folder (default: the file's)")
+    records = one.add_argument_group("when FILE is a list of Detectron2 records (DeepDISC)")
+    records.add_argument(
+        "--classes", metavar="NAME,NAME", help="of the category ids from 0, such as star,galaxy"
+    )
+    records.add_argument(
+        "--polygons",
+        choices=("centres", "edges"),
+        default="centres",
+        help="what their points are: centres of border pixels (OpenCV's contours; the default) "
+        "or edges",
+    )
+    records.add_argument(
+        "--images", type=Path, help="folder of their images, to make pictures and cubes of"
+    )
+    one.set_defaults(run=datasets.export)
+
+
+def add_validate(one: argparse.ArgumentParser) -> None:
+    one.add_argument("coco", type=Path, metavar="COCO.json")
+    one.set_defaults(run=datasets.validate)
+
+
+def add_preview(one: argparse.ArgumentParser) -> None:
+    one.add_argument("coco", type=Path, metavar="COCO.json")
+    one.add_argument("--out", type=Path, help="folder (default: preview beside the file)")
+    one.set_defaults(run=datasets.preview)
+
+
+COMMANDS: tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None]], ...] = (
+    ("simulate", "simulate coadds, catalogs and their true labels", add_simulate),
+    ("make-coco", "label coadds: detect, deblend, mask, classify", add_make_coco),
+    ("truth-coco", "label simulated scenes by pictures of their objects", add_truth_coco),
+    ("manifest", "check, fetch or build a dataset described in one file", add_manifest),
+    ("validate", "check a COCO file: ids, boxes, masks, areas, images", add_validate),
+    ("preview", "draw the labels on the images, and a page of them all", add_preview),
+    ("report", "one page that answers: can I trust these labels?", add_report),
+    ("relabel", "give the same masks the classes of another catalog", add_relabel),
+    ("tally", "count labels by class and magnitude, files side by side", add_tally),
+    ("split", "split labels into parts that share no sky", add_split),
+    ("export", "write labels in the formats of other tools", add_export),
+)
+"""Name, what it does in a line, and its arguments."""

@@ -1,0 +1,117 @@
+"""Commands for label files that are there."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+
+from astrolabel import coco
+from astrolabel.cli.words import classes, numbers, scheme_of
+from astrolabel.config import ClassifyConfig, preset
+from astrolabel.errors import InputError
+
+
+def validate(options: argparse.Namespace) -> int:
+    document = coco.read(options.coco)
+    problems = coco.validate(document, options.coco.parent)
+    for problem in problems:
+        print(problem)
+    print(
+        f"{options.coco}: {len(document['images'])} images, "
+        f"{len(document['annotations'])} annotations, "
+        + (f"{len(problems)} problems" if problems else "no problems")
+    )
+    return 2 if problems else 0
+
+
+def preview(options: argparse.Namespace) -> int:
+    from astrolabel.preview import preview
+
+    out = options.out or options.coco.parent / "preview"
+    pictures = preview(options.coco, out)
+    print(f"{len(pictures)} pictures; open {out / 'index.html'}")
+    return 0
+
+
+def export(options: argparse.Namespace) -> int:
+    from astrolabel.export import export
+
+    written = export(
+        options.coco,
+        options.to,
+        options.out,
+        classes=tuple(options.classes.split(",")) if options.classes else (),
+        polygons=options.polygons,
+        images=options.images,
+    )
+    for path in written:
+        print(path)
+    return 0
+
+
+def split(options: argparse.Namespace) -> int:
+    from astrolabel.split_files import leaks, read_regions, split_files
+
+    if options.check:
+        found = leaks(options.coco)
+        for line in found:
+            print(line)
+        print("no leaks" if not found else f"{len(found)} leaks")
+        return 2 if found else 0
+    regions = read_regions(options.region, options.manifest)
+    shares = None
+    if options.fractions:
+        shares = numbers("--fractions", options.fractions)
+    written = split_files(
+        options.coco,
+        options.out or options.coco[0].parent,
+        regions=regions,
+        rest=None if options.rest == "none" else options.rest,
+        fractions=shares,
+        order=options.order,
+        seed=options.seed,
+    )
+    print(written.summary())
+    return 0
+
+
+def report(options: argparse.Namespace) -> int:
+    from astrolabel.report import measure, summary, write_report
+
+    if (options.catalog is None) != (options.scheme is None):
+        raise InputError("--catalog and --scheme go together", remedy="give both or neither")
+    catalog = None if options.catalog is None else (options.catalog, options.scheme)
+    measured = measure(options.coco, catalog, options.truth, progress=not options.quiet)
+    page, machine = write_report(measured, options.out or options.coco.parent / "report.html")
+    print(summary(measured))
+    print(f"{page} and {machine}")
+    return 0
+
+
+def relabel(options: argparse.Namespace) -> int:
+    from astrolabel.relabel import relabel_file
+
+    if scheme_of(options) == "none":
+        raise InputError("no --scheme", remedy="say what kind of catalog it is")
+    if (options.second is None) != (options.second_scheme is None):
+        raise InputError("--second and --second-scheme go together", remedy="give both or neither")
+    base = replace(
+        preset("default").classify,
+        keep_unmatched=options.keep_unmatched,
+        radius_arcsec=options.radius or ClassifyConfig.radius_arcsec,
+    )
+    catalogs = [(options.catalog, classes(options, base))]
+    if options.second is not None:
+        catalogs.append((options.second, replace(base, scheme=options.second_scheme)))
+    print(relabel_file(options.coco, options.out, catalogs).summary())
+    return 0
+
+
+def tally(options: argparse.Namespace) -> int:
+    from astrolabel.tally import tally, write_tally
+
+    counted = tally(options.coco, options.band, options.bin)
+    print(counted.text())
+    if options.out is not None:
+        write_tally(options.out, counted)
+    return 0

@@ -1,0 +1,164 @@
+"""Commands that make labels: from coadds, manifests and pictures of the truth."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from astrolabel.cli.words import bits, classes, numbers, overridden, pairs, paths, scheme_of
+from astrolabel.config import preset
+from astrolabel.errors import InputError
+
+if TYPE_CHECKING:
+    from astrolabel.manifest import Manifest
+
+
+def simulate(options: argparse.Namespace) -> int:
+    from astrolabel.simulate import SimulateConfig, simulate
+
+    given = {"size": options.size, "density_per_arcmin2": options.density}
+    config = SimulateConfig(
+        survey=options.survey,
+        seed=options.seed,
+        bright=options.bright,
+        **{name: value for name, value in given.items() if value is not None},
+    )
+    scene = simulate(options.out, config)
+    print(scene.summary())
+    return 0
+
+
+def make_coco(options: argparse.Namespace) -> int:
+    from astrolabel.catalogs import catalog_for
+    from astrolabel.manifest import read_manifest
+    from astrolabel.pipeline import make_coco
+    from astrolabel.readers.find import Inputs, find_coadds
+
+    if options.manifest is not None:
+        if options.inputs or options.band or options.catalog or options.scheme:
+            raise InputError(
+                "--manifest names the input already", remedy="leave out INPUT, --band, --catalog"
+            )
+        return _build(read_manifest(options.manifest), options)
+    if options.out is None:
+        raise InputError("no --out", remedy="say where the labels go: --out FOLDER")
+    scheme = scheme_of(options)
+    if (options.catalog is None) != (scheme == "none"):
+        raise InputError(
+            "--catalog and --scheme go together",
+            remedy="give both for classes, or neither for the one class `source`",
+        )
+    inputs = Inputs(
+        paths=tuple(options.inputs),
+        bands=tuple(options.bands.split(",")) if options.bands else (),
+        band_files=tuple(
+            (tuple(n.split(",")), Path(f)) for n, f in pairs("--band", options.band, False)
+        ),
+        variance=paths("--variance", options.variance),
+        rms=paths("--rms", options.rms),
+        mask=paths("--mask", options.mask),
+        psf=paths("--psf", options.psf),
+        planes=bits("--mask-planes", options.mask_planes),
+        zeropoints=numbers("--zeropoint", options.zeropoint),
+    )
+    base = preset(options.preset or "default")
+    base = replace(base, classify=classes(options, base.classify))
+    config = overridden(base, options)
+    problems: list[InputError] = []
+    coadds = find_coadds(inputs, problems)
+    if not coadds:
+        raise problems[0]
+    catalog = None
+    if options.catalog is not None:
+        catalog = (catalog_for(options.catalog, config.classify), options.catalog)
+    result = make_coco(
+        coadds, config, options.out, catalog, options.jobs, progress=not options.quiet
+    )
+    return _told(result.summary(), (*map(str, problems), *result.problems))
+
+
+def truth_coco(options: argparse.Namespace) -> int:
+    from astrolabel.pipeline import make_coco, truth_recipe
+    from astrolabel.readers.truth import find_scenes
+
+    problems: list[InputError] = []
+    scenes = find_scenes(
+        options.folders,
+        tuple(options.bands.split(",")) if options.bands else (),
+        numbers("--zeropoint", options.zeropoint),
+        problems,
+    )
+    if not scenes:
+        raise problems[0]
+    config = truth_recipe(preset("default"))
+    if options.tile_size is not None:
+        config = replace(config, tile=replace(config.tile, size=options.tile_size))
+    result = make_coco(scenes, config, options.out, jobs=options.jobs, progress=not options.quiet)
+    return _told(result.summary(), (*map(str, problems), *result.problems))
+
+
+def _told(summary: str, problems: Sequence[str]) -> int:
+    print(summary)
+    for line in problems:
+        print(f"astrolabel: {line}", file=sys.stderr)
+    return 2 if problems else 0
+
+
+def _build(manifest: Manifest, options: argparse.Namespace) -> int:
+    """Label the files of a manifest; the end of ``make-coco --manifest`` and ``build``."""
+    from astrolabel.manifest_build import build
+
+    if options.preset:
+        manifest = replace(manifest, preset=options.preset)
+    result, problems = build(
+        manifest,
+        manifest.folder(options.root),
+        options.out or Path(manifest.name),
+        config=overridden(manifest.config(), options),
+        jobs=options.jobs,
+        progress=not options.quiet,
+    )
+    return _told(result.summary(), problems)
+
+
+def manifest_check(options: argparse.Namespace) -> int:
+    from astrolabel.manifest import read_manifest
+    from astrolabel.manifest_files import survey_states, table
+
+    manifest = read_manifest(options.manifest)
+    folder = manifest.folder(options.root)
+    states = survey_states(manifest, folder, progress=not options.quiet)
+    print(f"{options.manifest}: sound; its files in {folder}:")
+    print(table(states))
+    return 0 if all(state.state in ("ok", "new") for state in states) else 2
+
+
+def manifest_fetch(options: argparse.Namespace) -> int:
+    from astrolabel.manifest import read_manifest
+
+    print(_fetch(read_manifest(options.manifest), options))
+    return 0
+
+
+def manifest_build(options: argparse.Namespace) -> int:
+    from astrolabel.manifest import read_manifest
+
+    manifest = read_manifest(options.manifest)
+    if not options.no_fetch:
+        print(_fetch(manifest, options))
+    return _build(manifest, options)
+
+
+def _fetch(manifest: Manifest, options: argparse.Namespace) -> str:
+    from astrolabel.archive import fetch
+    from astrolabel.fetch_manners import Manners
+
+    if not 1 <= options.parallel <= 16:
+        raise InputError(f"--parallel {options.parallel}", remedy="give 1 to 16")
+    manners = Manners(parallel=options.parallel)
+    folder = manifest.folder(options.root)
+    return fetch(manifest, folder, manners=manners, progress=not options.quiet).summary()
