@@ -217,7 +217,8 @@ def _expand(path: Path, tract: Any, patch: Any) -> list[str]:
     if isinstance(patch, bool) or not isinstance(patch, (str, int)):
         raise _bad_patches(path, tract, patch)
     for part in str(patch).split(","):
-        found = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", part.strip())
+        # Nine digits for Euclid's tiles; a range of so many would be a slip.
+        found = re.fullmatch(r"(\d{1,9})(?:-(\d{1,4}))?", part.strip())
         if found is None or str(patch).count(",") > 1:
             raise _bad_patches(path, tract, patch)
         first, last = int(found[1]), int(found[2] or found[1])
