@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from astroseg import catalogue
 from astroseg.catalogue import models_table
 from astroseg.engines import get_engine
 from astroseg.engines.detectron2 import Detectron2Engine, RleMasks
@@ -62,6 +63,14 @@ def test_without_detectron2_the_error_and_the_list_of_models_say_how_to_get_it(f
     assert GUIDE in models_table()
     assert GUIDE in Detectron2Engine().available()
     assert get_engine("auto").name == "torchvision"
+
+
+def test_the_list_of_models_says_what_its_transformers_lack(forgotten):
+    forgotten.setitem(sys.modules, "detectron2", None)
+    assert "pip install timm" not in models_table()  # without Detectron2 that is no matter
+    forgotten.setattr(catalogue, "get_engine", lambda name: get_engine("torchvision"))
+    forgotten.setitem(sys.modules, "timm", None)
+    assert "swin-b and mvitv2-b from timm" in models_table()
 
 
 def test_another_library_of_that_name_is_recognised(forgotten, tmp_path):

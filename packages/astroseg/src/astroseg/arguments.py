@@ -34,6 +34,9 @@ examples:
   the model of any Detectron2 configuration file, trained by real Detectron2:
     astroseg train train.json --config mask_rcnn_R_50_FPN_3x.yaml --engine detectron2 \\
         --weights model_final_f10217.pkl --out run
+  weights whose hash nobody publishes: the first attempt tells it, the second trusts it:
+    astroseg train train.json --model r50-fpn --weights r50-imagenet --out run
+    astroseg train train.json --model r50-fpn --weights r50-imagenet --weights-sha256 HASH --out run
   a list of Detectron2 records, whose image paths are another machine's:
     astroseg train records.json --images coadds/ --classes star,galaxy --model tiny --out run
 
@@ -64,6 +67,8 @@ examples:
     astroseg predict run/best.safetensors coadd1.fits coadd2.fits --tile-size 1024 --out sky
   one image in three files, one per band, in the order of the model's bands:
     astroseg predict run/best.safetensors g.fits,r.fits,i.fits --out sky
+  a model trained from a configuration file with classes or functions of your own:
+    astroseg predict run/best.safetensors test.json --config own.py --out predictions
 
 Written: predictions.json (COCO results, as pycocotools loads them), predictions.info.json
 (images, categories and where it all came from), catalog.fits (RA, Dec, class, score, shape,
@@ -145,7 +150,12 @@ def _add_train(one: argparse.ArgumentParser) -> None:
         metavar="HASH",
         help="trust the download of this hash, where none is published",
     )
-    one.add_argument("--engine", default=d.engine, choices=("auto", "torchvision", "detectron2"))
+    one.add_argument(
+        "--engine",
+        default=d.engine,
+        choices=("auto", "torchvision", "detectron2"),
+        help="what trains it; auto: torchvision, and detectron2 with --config",
+    )
     _add_pixels(one.add_argument_group("data"))
     _add_length(one.add_argument_group("how long and how fast"))
     _add_machine(one.add_argument_group("machine and records"))
@@ -174,7 +184,12 @@ def _add_pixels(group: Any) -> None:
         help="side of the random window: fraction of the image's up to 1, pixels beyond "
         "(default: the schedule's; paper 0.5)",
     )
-    group.add_argument("--workers", type=int, default=d.workers, help="loader processes")
+    group.add_argument(
+        "--workers",
+        type=int,
+        default=d.workers,
+        help="loader processes (default: four per GPU, one on a CPU of several cores)",
+    )
     group.add_argument(
         "--cache-mb", type=_count, default=d.cache_mb, help="decoded images and masks kept, MiB"
     )
@@ -201,16 +216,39 @@ def _add_length(group: Any) -> None:
 def _add_machine(group: Any) -> None:
     d = TrainConfig()
     group.add_argument("--device", default=d.device, help="auto, cpu, cuda or cuda:N")
-    group.add_argument("--amp", default=d.amp, choices=("auto", "off", "bf16", "fp16"))
-    group.add_argument("--save-every", type=_count, default=d.save_every, metavar="STEPS")
-    group.add_argument("--validate-every", type=_count, default=d.validate_every, metavar="STEPS")
+    group.add_argument(
+        "--amp",
+        default=d.amp,
+        choices=("auto", "off", "bf16", "fp16"),
+        help="mixed precision; auto: on GPUs only, bf16 where they have it",
+    )
+    group.add_argument(
+        "--save-every",
+        type=_count,
+        default=d.save_every,
+        metavar="STEPS",
+        help="of last.safetensors and the state (default: an epoch, at least 100)",
+    )
+    group.add_argument(
+        "--validate-every",
+        type=_count,
+        default=d.validate_every,
+        metavar="STEPS",
+        help="(default: an epoch, at least a tenth of the run)",
+    )
     group.add_argument(
         "--validation-images",
         type=int,
         default=d.validation_images,
         help=f"used while training, 0 for all (default {d.validation_images})",
     )
-    group.add_argument("--log-every", type=_count, default=d.log_every, metavar="STEPS")
+    group.add_argument(
+        "--log-every",
+        type=_count,
+        default=d.log_every,
+        metavar="STEPS",
+        help=f"lines of log.jsonl (default {d.log_every})",
+    )
     group.add_argument("--quiet", action="store_true", help="no progress, errors only")
 
 
@@ -249,7 +287,12 @@ def _add_predict(one: argparse.ArgumentParser) -> None:
     one.add_argument(
         "--detections", type=_count, default=d.detections, help="most per image or tile"
     )
-    one.add_argument("--engine", default=d.engine, choices=("auto", "torchvision", "detectron2"))
+    one.add_argument(
+        "--engine",
+        default=d.engine,
+        choices=("auto", "torchvision", "detectron2"),
+        help="what runs the model; auto: what trained it, where that is installed",
+    )
     one.add_argument(
         "--config",
         default=d.config,

@@ -9,9 +9,13 @@ import torch
 from astroseg.download import CACHE_VARIABLE, cache_folder
 from astroseg.engines import ENGINES, get_engine
 from astroseg.engines.base import Engine
+from astroseg.engines.detectron2_library import need_timm
 from astroseg.errors import InputError
+from astroseg.models.sizes import TRANSFORMERS
 from astroseg.models.spec import MODELS, model_spec
 from astroseg.pretrained import PRETRAINED
+
+_CONFIGURED = "Any other network: --config with a Detectron2 configuration file, engine detectron2."
 
 
 def models_table() -> str:
@@ -24,13 +28,25 @@ def models_table() -> str:
             engines.append(get_engine(name))
         except InputError as error:
             absent.append(f"engine {name}: {error}")
+            continue
+        if name == "detectron2" and (lacking := _without_timm()):
+            absent.append(f"engine {name}: {lacking}")
     rows = [("model", "engines", "parameters")]
     for name in MODELS:
         spec = model_spec(name, channels=3, classes=("galaxy", "star"))
         names = ", ".join(engine.name for engine in engines if engine.refusal(spec) is None)
         rows.append((name, names, f"{parameters(engines[0], name) / 1e6:.2f} M"))
-    lines = [*_aligned(rows), "", "Parameters are for three bands and two classes."]
+    lines = [*_aligned(rows), "", "Parameters are for three bands and two classes.", _CONFIGURED]
     return "\n".join([*lines, *absent, "", *weights_table()])
+
+
+def _without_timm() -> str:
+    """What Detectron2's transformers lack here, "" if nothing."""
+    try:
+        need_timm(" and ".join(TRANSFORMERS))
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def weights_table() -> list[str]:

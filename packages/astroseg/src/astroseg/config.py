@@ -90,7 +90,7 @@ class TrainConfig:
     save_every: int = 0
     """Steps between checkpoints; 0: one epoch, but at least 100 steps."""
     validate_every: int = 0
-    """Steps between validations; 0: one epoch, but at least 200 steps."""
+    """Steps between validations; 0: one epoch, or a tenth of the run where that is longer."""
     validation_images: int = 50
     """Images of the validation set used during training, evenly spread; 0 for all. Fifty
     crowded tiles hold thousands of objects, enough to choose the best step."""
