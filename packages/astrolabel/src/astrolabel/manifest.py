@@ -16,7 +16,8 @@ from typing import Any
 
 from astrolabel.config import LabelConfig, preset
 from astrolabel.errors import InputError
-from astrolabel.manifest_keys import Keys, expand_patches, read_yaml
+from astrolabel.manifest_coadds import Coadds, check_pattern, read_coadds
+from astrolabel.manifest_keys import Keys, read_yaml
 from astrolabel.manifest_regions import Region, read_splits
 from astrolabel.schemes import SCHEMES, scheme_columns
 
@@ -24,9 +25,6 @@ SCHEMA = 2
 """Version of the format. 1 had one catalog, coadds without patterns, no source, no splits."""
 
 SURVEYS = ("hsc", "fits")
-PLACEHOLDERS = ("band", "BAND", "tract", "patch")
-FURTHER = ("variance", "rms", "mask", "truth")
-"""What a pattern under `coadds` may name beside the coadds and their PSFs."""
 HSC_SERVER = "https://hsc-release.mtk.nao.ac.jp"
 
 KEYS = (
@@ -37,31 +35,6 @@ CUTS = (
     "max_no_data", "match_radius_arcsec", "max_magnitude_difference", "magnitude_band", "overlaps",
     "class_bands",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Coadds:
-    """Which coadds.
-
-    Attributes
-    ----------
-    patches : by tract; empty where the pattern or `files` say it all.
-    pattern : file of one band, with {band}, {tract}, {patch} and, where there are no
-        patches, ``*`` for what tells coadds apart; empty for HSC's own names.
-    psfs : pattern of the PSF stamps' files; empty for none (HSC's are found beside the
-        coadds).
-    files : file by band, for a single coadd.
-    further : patterns by what they are of: ``variance``, ``rms``, ``mask``, and ``truth``, one
-        file of truth images for all bands, which then give the labels.
-    planes : bit by plane name of masks whose headers do not tell.
-    """
-
-    patches: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    pattern: str = ""
-    psfs: str = ""
-    files: Mapping[str, str] = field(default_factory=dict)
-    further: Mapping[str, str] = field(default_factory=dict)
-    planes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -217,7 +190,7 @@ def read_manifest(path: Path) -> Manifest:
         keys.refuse("name", "letters, digits, _ . - (it names a folder)")
     survey = keys.choice("survey", SURVEYS)
     bands = keys.texts("bands", "a list of different names such as [g, r, i]")
-    coadds = _coadds(path, survey, bands, values["coadds"])
+    coadds = read_coadds(path, survey, bands, values["coadds"])
     manifest = Manifest(
         name=name,
         survey=survey,
@@ -266,67 +239,6 @@ def _from_schema_1(path: Path, old: Mapping[Any, Any]) -> dict[Any, Any]:
     if isinstance(old.get("coadds"), dict):
         new["coadds"] = {"patches" if old.get("survey") == "hsc" else "files": old["coadds"]}
     return new
-
-
-def _coadds(path: Path, survey: str, bands: tuple[str, ...], given: Any) -> Coadds:
-    known = ("patches", "pattern", "psfs", "files", *FURTHER, "planes")
-    keys = Keys(path, "coadds", given, known)
-    patches = {}
-    if keys.has("patches"):
-        patches = expand_patches(path, "coadds.patches", keys.values["patches"])
-    pattern, psfs = keys.file("pattern", ""), keys.file("psfs", "")
-    further = {key: keys.file(key) for key in FURTHER if keys.has(key)}
-    planes = keys.values.get("planes", {})
-    if not isinstance(planes, dict) or not all(
-        isinstance(name, str) and type(bit) is int and 0 <= bit <= 30
-        for name, bit in planes.items()
-    ):
-        keys.refuse("planes", "bits from 0 to 30 by name, such as {NO_DATA: 0, SAT: 2}")
-    files = {}
-    if keys.has("files"):
-        one = Keys(path, "coadds.files", keys.values["files"], bands)
-        files = {band: one.file(band) for band in bands}
-    if files and (patches or pattern):
-        raise InputError(
-            "coadds has files and patches or a pattern", file=path, remedy="give one or the other"
-        )
-    if survey == "hsc" and (not patches or pattern or psfs or further or planes):
-        raise InputError(
-            "coadds of survey hsc are found by tract and patch",
-            file=path,
-            remedy="give coadds.patches alone, or survey: fits with a pattern",
-        )
-    if survey == "fits" and not (pattern or files):
-        raise InputError(
-            "coadds of survey fits need their files' names",
-            file=path,
-            remedy='give coadds.pattern: "{tract}-{patch}-{band}.fits", or coadds.files',
-        )
-    for key, text in (("pattern", pattern), ("psfs", psfs), *further.items()):
-        if text and not (key != "pattern" and files):
-            several = len(bands) > 1 and key != "truth"
-            _check_pattern(keys, key, text, bool(patches), several=several)
-            if text.count("*") > pattern.count("*"):
-                keys.refuse(key, "a name with no more * than the pattern")
-    return Coadds(patches, pattern, psfs, files, further, planes)
-
-
-def _check_pattern(keys: Keys, key: str, text: str, patches: bool, several: bool) -> None:
-    """Braces that are known, and all that is needed to tell the files apart."""
-    used = set(re.findall(r"\{([^{}]*)\}", text))
-    if not used <= set(PLACEHOLDERS) or re.sub(r"\{[^{}]*\}", "", text).strip("{}") != re.sub(
-        r"\{[^{}]*\}", "", text
-    ):
-        keys.refuse(key, "a name with no braces but {band}, {BAND}, {tract}, {patch}")
-    if several and not used & {"band", "BAND"}:
-        keys.refuse(key, "a name with {band} in it, since there are several bands")
-    if patches != bool(used & {"tract", "patch"}) or (patches and "patch" not in used):
-        keys.refuse(
-            key,
-            "a name with {tract} and {patch} in it"
-            if patches
-            else "coadds.patches as well, since the name has {tract} or {patch} in it",
-        )
 
 
 def _catalogs(path: Path, given: Any) -> tuple[CatalogEntry, ...]:
@@ -401,7 +313,7 @@ def _source(path: Path, survey: str, coadds: Coadds, given: Any) -> Source:
         if text and starred:
             keys.refuse(key, "no name: coadds found by * cannot be fetched")
         if text and not coadds.files:
-            _check_pattern(keys, key, text, bool(coadds.patches), several=True)
+            check_pattern(keys, key, text, bool(coadds.patches), several=True)
     if found.psfs and survey != "hsc" and not coadds.psfs:
         raise InputError(
             "source.psfs without coadds.psfs", file=path, remedy="say what the PSFs are called"

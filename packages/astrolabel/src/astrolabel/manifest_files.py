@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from astrolabel.errors import AstrolabelError, InputError
-from astrolabel.manifest import FURTHER, CatalogEntry, Manifest
+from astrolabel.manifest import CatalogEntry, Manifest
+from astrolabel.manifest_coadds import FURTHER
 from astrolabel.manifest_lock import Lock, check_content, read_lock
 from astrolabel.readers import CoaddFiles
 from astrolabel.readers.find import Inputs, find_coadds
@@ -32,7 +33,7 @@ class Wanted:
     Attributes
     ----------
     file : its name below the root, where it goes when fetched; its key in the lock file.
-    kind : ``coadd``, ``psf``, one of `manifest.FURTHER` or ``catalog``.
+    kind : ``coadd``, ``psf``, one of `manifest_coadds.FURTHER` or ``catalog``.
     coadd : name of the coadd it belongs to, "" for a catalog.
     band, tract, patch : what it is of.
     catalog : the manifest's entry, for a catalog.
