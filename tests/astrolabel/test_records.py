@@ -262,3 +262,17 @@ def test_a_cube_that_is_gone_stops_the_export_before_anything_is_written(tmp_pat
     assert main([*arguments, "--out", str(tmp_path / "out")]) == 2
     assert "2.fits: there is no such cube" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_detectron2_itself_reads_the_same_masks():
+    structures = pytest.importorskip("detectron2.structures", exc_type=ImportError)
+    utils = pytest.importorskip("detectron2.data.detection_utils", exc_type=ImportError)
+    doc = document()
+    for record, image_id in zip(to_records(doc), (1, 2), strict=True):
+        items = [
+            {**a, "bbox_mode": structures.BoxMode(a["bbox_mode"])} for a in record["annotations"]
+        ]
+        found = utils.annotations_to_instances(items, SHAPE)
+        masks = structures.BitMasks.from_polygon_masks(found.gt_masks, *SHAPE).tensor.numpy()
+        own = [a for a in doc["annotations"] if a["image_id"] == image_id]
+        np.testing.assert_array_equal(masks, [coco.decode(a["segmentation"]) for a in own])
