@@ -205,6 +205,19 @@ def test_hsc_coadds_of_any_packing_have_zero_point_27(tmp_path, suffix, fluxmag0
     np.testing.assert_allclose(coadd.image[0], image, atol=SIGMA / 2 if suffix == ".fz" else 0)
 
 
+def test_cosmic_rays_of_a_real_coadd_are_pixels_like_others(real_data):
+    """They were interpolated in one exposure of many: why CR is no reason to drop a pixel."""
+    data = np.load(real_data / "hsc_cosmos_35.npz")
+    for image, variance, mask in zip(data["images"], data["variance"], data["mask"], strict=True):
+        hit, interpolated = ((mask >> bit) & 1 == 1 for bit in (3, 2))
+        np.testing.assert_array_equal(hit, interpolated)
+        assert hit.mean() > 0.015
+        ratio = np.median(variance[hit]) / np.median(variance[~hit])
+        assert ratio == pytest.approx(1, abs=0.05)
+        assert np.isfinite(image[hit]).all()
+    assert "CR" not in readers.BAD_PLANES
+
+
 def test_the_real_single_exposure_reads_under_a_coadds_name(tmp_path, real_data):
     shutil.copy(real_data / "hsc_ccd_maskedimage.fits", tmp_path / "calexp-HSC-I-9813-4,5.fits")
     coadd = read_one(Inputs((tmp_path,)))

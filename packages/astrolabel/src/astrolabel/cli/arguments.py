@@ -82,7 +82,7 @@ def add_make_coco(one: argparse.ArgumentParser) -> None:
         )  # fmt: skip
     group.add_argument(
         "--mask-planes", nargs="+", action="extend", default=[], metavar="NAME=BIT",
-        help="bits of a mask without MP_ cards: NO_DATA, BAD and CR are no data, SAT is "
+        help="bits of a mask without MP_ cards: NO_DATA and BAD are no data, SAT is "
         "saturated, INTRP interpolated, BRIGHT_OBJECT near a bright star",
     )  # fmt: skip
     group = one.add_argument_group("classes")
