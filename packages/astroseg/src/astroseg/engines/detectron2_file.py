@@ -102,7 +102,7 @@ def read_config(path: str | Path, same: str = "") -> ConfigFile:
             file=path,
             remedy="give that file: the checkpoint has its text, "
             "astroseg.weights.read_header(checkpoint).spec.config_program. Or train with this "
-            "one, with the checkpoint as --weights",
+            "one into another --out, with the checkpoint as --weights if the network is the same",
         )
     if path.suffix == ".py" or re.search(r"\b_target_\s*:", program):
         tree, own = _read_program(path, d2)
