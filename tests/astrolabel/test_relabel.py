@@ -83,6 +83,8 @@ def test_relabelling_equals_labelling_with_the_catalog(sky, tmp_path, first, sch
         "classify": direct["info"]["config"]["classify"]
     }
     assert new["info"]["config_hash"] == direct["info"]["config_hash"]
+    assert new["info"]["catalog"] == direct["info"]["catalog"]
+    assert direct["info"]["catalog"]["scheme"] == scheme
     assert coco.validate(new, out.parent) == ()
 
 

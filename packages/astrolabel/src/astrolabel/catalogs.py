@@ -67,6 +67,10 @@ class Catalog:
     def __len__(self) -> int:
         return len(self.object_id)
 
+    def described(self, file: str) -> dict[str, Any]:
+        """What a dataset says of the catalog its classes are from."""
+        return {"file": file, "scheme": self.scheme, "match": self.match, "epoch": self.epoch}
+
     def take(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> Catalog:
         """The catalog of these rows."""
         return replace(

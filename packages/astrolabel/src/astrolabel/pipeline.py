@@ -119,7 +119,7 @@ def make_coco(
         for name, n_labels in finished:
             bar.set_postfix_str(f"{name}: {n_labels} labels")
             bar.update()
-    return _merge(planned, config, out, problems)
+    return _merge(planned, config, catalog, out, problems)
 
 
 def truth_recipe(config: LabelConfig) -> LabelConfig:
@@ -294,6 +294,7 @@ def _write_cube(path: Path, shown: Coadd) -> None:
 def _merge(
     tasks: Sequence[Task],
     config: LabelConfig,
+    catalog: tuple[Catalog, Path] | None,
     out: Path,
     problems: list[str],
 ) -> Result:
@@ -313,7 +314,7 @@ def _merge(
     for state in (s["state"] for shard in shards for s in shard["sources"]):
         counts[state] = counts.get(state, 0) + 1
     counts = dict(sorted(counts.items()))
-    info = _info(tasks, shards, config, counts)
+    info = _info(tasks, shards, config, catalog, counts)
     document = coco.merge(info, categories(config.classify.scheme), shards)
     found = validate(document, out)
     if found:
@@ -336,6 +337,7 @@ def _info(
     tasks: Sequence[Task],
     shards: Sequence[dict[str, Any]],
     config: LabelConfig,
+    catalog: tuple[Catalog, Path] | None,
     counts: dict[str, int],
 ) -> dict[str, Any]:
     """Provenance. No date and no absolute path: equal input gives equal bytes."""
@@ -352,6 +354,7 @@ def _info(
             for name in (*LIBRARIES, *libraries(config.deblend.engine))
         },
         "inputs": [{"file": n, "sha256": digest} for n, digest in sorted(inputs)],
+        "catalog": None if catalog is None else catalog[0].described(catalog[1].name),
         "flags": flags.described(),
         "tiles": [{"name": s["name"], "state": s["state"], "notes": s["notes"]} for s in shards],
         "sources": counts,

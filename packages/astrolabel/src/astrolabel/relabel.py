@@ -87,10 +87,11 @@ def relabel_file(
     info["config_hash"] = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[
         :16
     ]
+    info["catalog"] = read[0][0].described(catalogs[0][0].name)
     info["relabelled"] = {
         "from": {"file": source.name, "sha256": file_hash(source)},
         "catalogs": [
-            {"file": path.name, "sha256": hashes[path.name], "epoch": catalog.epoch, "rule": rule}
+            {**catalog.described(path.name), "sha256": hashes[path.name], "rule": rule}
             for (path, _), (catalog, _), rule in zip(catalogs, read, rules, strict=True)
         ],
         "states": states,
