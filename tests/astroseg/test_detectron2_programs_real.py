@@ -137,6 +137,7 @@ def test_a_program_of_the_users_own_is_run_on_the_users_word_alone(
 @pytest.fixture
 def fresh_registry():
     """Forget what a program registered: programs are run once in a process."""
+    get_engine("detectron2")  # imports it without its warnings
     from detectron2.modeling.roi_heads import ROI_MASK_HEAD_REGISTRY
 
     def forget():
