@@ -68,7 +68,7 @@ def simulate(out: Path, given: argparse.Namespace) -> None:
 
     def make(job: tuple[Path, int]) -> None:
         folder, seed = job
-        command = [*given.astrolabel.split(), "simulate", str(folder), "--survey", "decam"]
+        command = [*given.astrolabel.sky.split(), "simulate", str(folder), "--survey", "decam"]
         command += ["--size", str(given.size), "--seed", str(seed)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:

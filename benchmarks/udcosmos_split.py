@@ -21,7 +21,7 @@ from astropy.wcs import WCS
 
 from astrolabel import coco
 from astrolabel.manifest import read_manifest
-from astrolabel.split_files import leaks, split_files
+from astrolabel.sky.parts import leaks, split_files
 
 MANIFESTS = Path(__file__).parents[1] / "data_manifests"
 SCALE_DEG = 0.168 / 3600

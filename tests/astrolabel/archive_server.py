@@ -60,6 +60,9 @@ class Archive(http.server.ThreadingHTTPServer):
 
     daemon_threads = True
 
+    def handle_error(self, request, client_address):
+        """A client that hangs up, as the tests' own do, is no trace on the terminal."""
+
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.files: dict[str, bytes] = {}

@@ -23,12 +23,12 @@ pytest.importorskip("filelock", reason="fetching: pip install astrolabel[fetch]"
 
 from astrolabel import cli, coco
 from astrolabel.archive import fetch
+from astrolabel.archive.client import Client
+from astrolabel.archive.login import Login, find_login
+from astrolabel.archive.manners import Manners, retry_after
 from astrolabel.errors import InputError, OutputError
-from astrolabel.fetch import Client
-from astrolabel.fetch_login import Login, find_login
-from astrolabel.fetch_manners import Manners, retry_after
 from astrolabel.manifest import read_manifest
-from astrolabel.manifest_files import survey_states
+from astrolabel.manifest.files import survey_states
 from astrolabel.validate import validate
 
 __all__ = ["archive", "elsewhere"]
@@ -297,7 +297,7 @@ def test_a_bad_answer_is_one_line_and_no_dataset(
     dataset, hsc, tmp_path, capsys, monkeypatch, fault, problem
 ):
     hsc.faults = [fault]
-    monkeypatch.setattr("astrolabel.fetch_manners.Manners", lambda parallel: FAST)
+    monkeypatch.setattr("astrolabel.archive.manners.Manners", lambda parallel: FAST)
     words = ["manifest", "build", dataset, "--root", tmp_path / "root", "--out", tmp_path / "out"]
     assert cli.main([*map(str, words), "--quiet"]) == 2
     lines = capsys.readouterr().err.strip().splitlines()

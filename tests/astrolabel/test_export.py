@@ -296,5 +296,10 @@ def test_the_command_goes_to_parquet_and_back(dataset, capsys):
     table = str(dataset / "coco.parquet")
     assert main(["export", table, "--to", "coco", "--out", str(dataset / "again")]) == 0
     assert capsys.readouterr().out.splitlines() == [table, str(dataset / "again" / "coco.json")]
-    again = (dataset / "again" / "coco.json").read_bytes()
-    assert again == (dataset / "coco.json").read_bytes()
+    again = coco.read(dataset / "again" / "coco.json")
+    assert [i["file_name"] for i in again["images"]] == ["../images/a.png", "../images/b.png"]
+    assert coco.validate(again, dataset / "again") == ()
+    before = (dataset / "coco.json").read_bytes()
+    (dataset / "coco.json").unlink()
+    assert main(["export", table, "--to", "coco"]) == 0
+    assert (dataset / "coco.json").read_bytes() == before

@@ -11,9 +11,9 @@ from fits_files import scene, write_calexp, write_plain
 from astrolabel import cli, coco
 from astrolabel.errors import InputError
 from astrolabel.manifest import read_manifest
-from astrolabel.manifest_build import build
-from astrolabel.manifest_files import coadds_of, located, survey_states, table, wanted_files
-from astrolabel.manifest_lock import check_content, read_lock
+from astrolabel.manifest.build import build
+from astrolabel.manifest.files import coadds_of, located, survey_states, table, wanted_files
+from astrolabel.manifest.lock import check_content, read_lock
 
 FOLDER = Path(__file__).parents[2] / "data_manifests"
 SHIPPED = sorted(p for p in FOLDER.glob("*.yaml") if not p.name.endswith(".lock.yaml"))

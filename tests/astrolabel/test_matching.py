@@ -5,8 +5,8 @@ import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord, search_around_sky
 
-from astrolabel import matching
-from astrolabel.matching import Pairs, best_first, pairs_within
+from astrolabel.sky import matching
+from astrolabel.sky.matching import Pairs, best_first, pairs_within
 
 
 def field(n, seed, ra0=150.0, dec0=2.0, width=0.02):

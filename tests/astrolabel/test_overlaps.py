@@ -9,9 +9,9 @@ from scipy.spatial import cKDTree
 from astrolabel import coco
 from astrolabel.box import Box
 from astrolabel.config import LabelConfig, TileConfig, preset
-from astrolabel.overlaps import Footprint, neighbours, owned, primary_box
 from astrolabel.pipeline import make_coco
 from astrolabel.readers.find import Inputs, find_coadds
+from astrolabel.sky.overlaps import Footprint, neighbours, owned, primary_box
 
 SIDE, STEP = 100, 80
 """Of a patch, and from one patch to the next: 20 pixels of overlap."""

@@ -12,10 +12,10 @@ from astrolabel import coco, readers
 from astrolabel.cli import main
 from astrolabel.errors import InputError
 from astrolabel.manifest import read_manifest
-from astrolabel.manifest_files import coadds_of
-from astrolabel.overlaps import Footprint, neighbours, owned
+from astrolabel.manifest.files import coadds_of
 from astrolabel.readers.find import Inputs, find_coadds
 from astrolabel.readers.layers import find_extra, find_layers, read_origin, read_zeropoint
+from astrolabel.sky.overlaps import Footprint, neighbours, owned
 
 LSST_PLANES = {
     "BAD": 0, "SAT": 1, "INTRP": 2, "CR": 3, "EDGE": 4, "DETECTED": 5, "DETECTED_NEGATIVE": 6,

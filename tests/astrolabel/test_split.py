@@ -14,9 +14,9 @@ from astrolabel import coco
 from astrolabel.box import Box
 from astrolabel.cli import main
 from astrolabel.errors import InputError
-from astrolabel.manifest_regions import Region
-from astrolabel.skyplaces import contains, near_pairs, overlap_arcsec2, place
-from astrolabel.split_files import leaks, read_regions, split_files
+from astrolabel.manifest.regions import Region
+from astrolabel.sky.parts import leaks, read_regions, split_files
+from astrolabel.sky.places import contains, near_pairs, overlap_arcsec2, place
 
 SIDE = 100
 SCALE = 0.2 / 3600

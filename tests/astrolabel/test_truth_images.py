@@ -232,7 +232,7 @@ def test_a_manifest_gives_maps_of_rms_and_flags(tmp_path):
     )
     from astrolabel import readers
     from astrolabel.manifest import read_manifest
-    from astrolabel.manifest_files import coadds_of
+    from astrolabel.manifest.files import coadds_of
 
     (files,) = coadds_of(read_manifest(manifest), tmp_path / "in", [])
     coadd = readers.read(files, readers.characterise(files))

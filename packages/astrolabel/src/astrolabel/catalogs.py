@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from astrolabel.config import ClassifyConfig
 from astrolabel.errors import InputError
-from astrolabel.matching import unit_vectors
 from astrolabel.schemes import ColumnMap, scheme_columns
+from astrolabel.sky.matching import unit_vectors
 from astrolabel.tabular import flags, ids, numbers, read_columns, read_unit, texts
 
 UNKNOWN, GALAXY, STAR, FAKE = 0, 1, 2, 3

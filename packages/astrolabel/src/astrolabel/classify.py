@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from astrolabel.catalogs import FAKE, GALAXY, STAR, UNKNOWN, Catalog
 from astrolabel.config import ClassifyConfig
 from astrolabel.errors import InputError
-from astrolabel.matching import Pairs, best_first, pairs_within
 from astrolabel.schemes import SCHEMES
+from astrolabel.sky.matching import Pairs, best_first, pairs_within
 
 OK = "ok"
 TAKEN = "skipped:catalog object taken by a better match"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ __all__ = [
     "merge",
     "read",
     "read_json",
+    "rebased",
     "tight_box",
     "validate",
     "write",
@@ -40,6 +42,9 @@ __all__ = [
 ]
 
 Document = dict[str, Any]
+
+_FILES = ("cube", "residual")
+"""Files under ``images[].astro``, named from the document's folder as `file_name` is."""
 
 _KEY_ORDER = ("info", "licenses", "categories", "image", "images", "annotations")
 """Head of a document first, so that the first screen of the file says what it is."""
@@ -301,3 +306,16 @@ def _finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_finite(item) for item in value]
     return value
+
+
+def rebased(image: Mapping[str, Any], old: Path, new: Path) -> dict[str, Any]:
+    """An entry of ``images`` whose files are named from another folder."""
+
+    def name(value: str | None) -> str | None:
+        return None if value is None else Path(os.path.relpath(old / value, new)).as_posix()
+
+    moved = {**image, "file_name": name(image["file_name"])}
+    if image.get("astro") is not None:
+        files = {key: name(image["astro"][key]) for key in _FILES if key in image["astro"]}
+        moved["astro"] = {**image["astro"], **files}
+    return moved

@@ -32,11 +32,11 @@ from astrolabel.errors import AstrolabelError, InputError, OutputError
 from astrolabel.export import write_croissant
 from astrolabel.files import atomic_path
 from astrolabel.label import TileLabels, label_tile
-from astrolabel.overlaps import owned
 from astrolabel.parquet import write_parquet
 from astrolabel.plan import Task, plan
 from astrolabel.readers import CoaddFiles
 from astrolabel.residuals import write_residual
+from astrolabel.sky.overlaps import owned
 from astrolabel.tiles import no_data_fraction
 from astrolabel.truth_images import label_truth
 from astrolabel.validate import validate

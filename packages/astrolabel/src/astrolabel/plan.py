@@ -19,9 +19,9 @@ from astrolabel.box import Box
 from astrolabel.catalogs import Catalog
 from astrolabel.config import LabelConfig
 from astrolabel.errors import AstrolabelError, InputError
-from astrolabel.overlaps import Footprint, describe, neighbours, primary_box
 from astrolabel.readers import Characteristics, CoaddFiles
 from astrolabel.readers.layers import read_origin, read_wcs
+from astrolabel.sky.overlaps import Footprint, describe, neighbours, primary_box
 from astrolabel.tiles import Tile, split
 
 BALANCE_PX = 1024

@@ -50,7 +50,7 @@ def export(options: argparse.Namespace) -> int:
 
 
 def split(options: argparse.Namespace) -> int:
-    from astrolabel.split_files import leaks, read_regions, split_files
+    from astrolabel.sky.parts import leaks, read_regions, split_files
 
     if options.check:
         found = leaks(options.coco)

@@ -110,7 +110,7 @@ def _told(summary: str, problems: Sequence[str]) -> int:
 
 def _build(manifest: Manifest, options: argparse.Namespace) -> int:
     """Label the files of a manifest; the end of ``make-coco --manifest`` and ``build``."""
-    from astrolabel.manifest_build import build
+    from astrolabel.manifest.build import build
 
     if options.preset:
         manifest = replace(manifest, preset=options.preset)
@@ -127,7 +127,7 @@ def _build(manifest: Manifest, options: argparse.Namespace) -> int:
 
 def manifest_check(options: argparse.Namespace) -> int:
     from astrolabel.manifest import read_manifest
-    from astrolabel.manifest_files import survey_states, table
+    from astrolabel.manifest.files import survey_states, table
 
     manifest = read_manifest(options.manifest)
     folder = manifest.folder(options.root)
@@ -155,7 +155,7 @@ def manifest_build(options: argparse.Namespace) -> int:
 
 def _fetch(manifest: Manifest, options: argparse.Namespace) -> str:
     from astrolabel.archive import fetch
-    from astrolabel.fetch_manners import Manners
+    from astrolabel.archive.manners import Manners
 
     if not 1 <= options.parallel <= 16:
         raise InputError(f"--parallel {options.parallel}", remedy="give 1 to 16")

@@ -10,7 +10,7 @@ from astrolabel import coco
 from astrolabel.errors import InputError
 from astrolabel.export.croissant import write_croissant
 from astrolabel.export.cvat import write_cvat
-from astrolabel.export.deepdisc import rebased, with_pictures, write_deepdisc
+from astrolabel.export.deepdisc import with_pictures, write_deepdisc
 from astrolabel.export.regions import write_regions
 from astrolabel.parquet import write_parquet
 from astrolabel.records import from_records, is_records
@@ -64,7 +64,7 @@ def export(
     elif is_list:  # its own are named from where the list lies, others as their program will
         own = [(i.get("astro") or {}).get("files") is None for i in doc["images"]]
         doc["images"] = [
-            rebased(image, file.parent, folder) if mine else image
+            coco.rebased(image, file.parent, folder) if mine else image
             for image, mine in zip(doc["images"], own, strict=True)
         ]
     if found := coco.validate(doc):
@@ -73,6 +73,11 @@ def export(
             file=file,
             remedy="`astrolabel validate` lists them",
         )
+
+    # A document in another folder names its images from there.
+    moved = doc
+    if not is_list:
+        moved = {**doc, "images": [coco.rebased(i, file.parent, folder) for i in doc["images"]]}
 
     def regions() -> Path:
         write_regions(folder / "regions", doc)
@@ -84,12 +89,12 @@ def export(
 
     writers: dict[str, Callable[[], Path]] = {
         "ds9": regions,
-        "parquet": lambda: as_file(f"{file.stem}.parquet", lambda p: write_parquet(p, doc)),
+        "parquet": lambda: as_file(f"{file.stem}.parquet", lambda p: write_parquet(p, moved)),
         "cvat": lambda: as_file(f"{file.stem}-cvat.zip", lambda p: write_cvat(p, doc, file.parent)),
         "croissant": lambda: write_croissant(file, doc),
         "deepdisc": lambda: write_deepdisc(folder / f"{file.stem}-deepdisc.json", doc, file.parent),
         "coco": lambda: as_file(
-            f"{file.stem}{'-coco' if is_list else ''}.json", lambda p: coco.write(p, doc)
+            f"{file.stem}{'-coco' if is_list else ''}.json", lambda p: coco.write(p, moved)
         ),
     }
     return [writers[name]() for name in formats]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,25 +54,12 @@ def write_deepdisc(path: Path, doc: Mapping[str, Any], folder: Path) -> Path:
     records = to_records(doc)
     for record in records:
         told = record["astrolabel"]
-        moved = rebased(
+        moved = coco.rebased(
             {"file_name": record["file_name"], "astro": told["astro"]}, folder, path.parent
         )
         record["file_name"], told["astro"] = moved["file_name"], moved["astro"]
     write_bytes(path, coco.list_json(records).encode("ascii"))
     return path
-
-
-def rebased(image: Mapping[str, Any], old: Path, new: Path) -> dict[str, Any]:
-    """An image's entry whose files are named from another folder."""
-
-    def name(value: str | None) -> str | None:
-        return None if value is None else Path(os.path.relpath(old / value, new)).as_posix()
-
-    astro = image.get("astro")
-    if astro is not None:
-        files = {key: name(astro[key]) for key in ("cube", "residual") if key in astro}
-        astro = {**astro, **files}
-    return {**image, "file_name": name(image["file_name"]), "astro": astro}
 
 
 def with_pictures(doc: Mapping[str, Any], folders: Sequence[Path], out: Path) -> dict[str, Any]:

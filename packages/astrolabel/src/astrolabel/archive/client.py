@@ -22,9 +22,9 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from astrolabel import __version__
+from astrolabel.archive.login import Login, find_login, how_to_login
+from astrolabel.archive.manners import Manners, retry_after
 from astrolabel.errors import InputError, OutputError
-from astrolabel.fetch_login import Login, find_login, how_to_login
-from astrolabel.fetch_manners import Manners, retry_after
 
 try:
     import requests

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from astrolabel.errors import InputError
-from astrolabel.manifest_regions import Region
-from astrolabel.matching import unit_vectors
+from astrolabel.manifest.regions import Region
+from astrolabel.sky.matching import unit_vectors
 
 POINTS_PER_SIDE = 8
 """Of an image's outline. A side of a degree bends by less than an arcsecond between them."""

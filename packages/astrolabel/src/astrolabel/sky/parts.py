@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,10 +15,10 @@ from astrolabel import coco
 from astrolabel.errors import InputError
 from astrolabel.files import write_bytes
 from astrolabel.manifest import read_manifest
-from astrolabel.manifest_regions import Region, read_splits
-from astrolabel.skymap import sky_map
-from astrolabel.skyplaces import OVERLAP_ARCSEC2, moc_of_file, near_pairs, overlap_arcsec2, place
-from astrolabel.split import (
+from astrolabel.manifest.regions import Region, read_splits
+from astrolabel.sky.map import sky_map
+from astrolabel.sky.places import OVERLAP_ARCSEC2, moc_of_file, near_pairs, overlap_arcsec2, place
+from astrolabel.sky.split import (
     Document,
     Split,
     by_cells,
@@ -28,9 +27,6 @@ from astrolabel.split import (
     repeated,
     separate,
 )
-
-_FILES = ("cube", "residual")
-"""Files under ``images[].astro`` whose paths count from the document's folder."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,7 +205,7 @@ def read_all(files: Sequence[Path], folder: Path) -> tuple[Document, list[dict[s
             )
         numbers = {}
         for image in doc["images"]:
-            moved = _moved(image, file.parent, folder)
+            moved = coco.rebased(image, file.parent, folder)
             if moved["file_name"] in seen:
                 raise InputError(f"{image['file_name']} is given twice", file=file)
             seen.add(moved["file_name"])
@@ -222,19 +218,6 @@ def read_all(files: Sequence[Path], folder: Path) -> tuple[Document, list[dict[s
         raise InputError("no label file is given", remedy="name a coco.json")
     merged.setdefault("info", {})
     return merged, hashes
-
-
-def _moved(image: Mapping[str, Any], old: Path, new: Path) -> dict[str, Any]:
-    """An image whose files are named from another folder."""
-
-    def path(name: str) -> str:
-        return Path(os.path.relpath(old / name, new)).as_posix()
-
-    moved = {**image, "file_name": path(image["file_name"])}
-    if image.get("astro"):
-        named = {key: path(image["astro"][key]) for key in _FILES if image["astro"].get(key)}
-        moved["astro"] = {**image["astro"], **named}
-    return moved
 
 
 def leaks(files: Sequence[Path]) -> list[str]:

@@ -8,9 +8,9 @@ from astrolabel.catalogs import catalog_for
 from astrolabel.config import LabelConfig
 from astrolabel.errors import InputError
 from astrolabel.manifest import Manifest
-from astrolabel.manifest_files import catalog_of, coadds_of, verify
+from astrolabel.manifest.files import catalog_of, coadds_of, verify
 from astrolabel.pipeline import Result, make_coco, truth_recipe
-from astrolabel.split_files import split_files
+from astrolabel.sky.parts import split_files
 
 
 def build(

@@ -10,13 +10,13 @@ from urllib.parse import quote
 
 from tqdm import tqdm
 
-from astrolabel import archive_hsc
+from astrolabel.archive import hsc
+from astrolabel.archive.client import Client, below, shown
+from astrolabel.archive.manners import Manners
 from astrolabel.errors import InputError, OutputError
-from astrolabel.fetch import Client, below, shown
-from astrolabel.fetch_manners import Manners
 from astrolabel.manifest import Manifest
-from astrolabel.manifest_files import Wanted, file_entry, located, state_of, wanted_files
-from astrolabel.manifest_lock import Lock, check_content, read_lock
+from astrolabel.manifest.files import Wanted, file_entry, located, state_of, wanted_files
+from astrolabel.manifest.lock import Lock, check_content, read_lock
 
 try:
     from filelock import FileLock, Timeout
@@ -197,7 +197,7 @@ def _one(
     if wanted.catalog is not None and wanted.catalog.query:
         assert source is not None
         sql = (manifest.path.parent / wanted.catalog.query).read_text(encoding="utf-8")
-        archive_hsc.run_query(client, source, sql, target, check)
+        hsc.run_query(client, source, sql, target, check)
         return
     url, params = _address(manifest, wanted, there)
     try:
@@ -224,8 +224,8 @@ def _address(
         return below(source.server, quote(wanted.fill(pattern), safe="/?=&,:+%")), None
     if wanted.kind == "psf":
         coadd = there[wanted.file.removeprefix("psf-")]
-        return archive_hsc.psf_request(source, wanted, coadd)
-    return archive_hsc.coadd_url(source, wanted), None
+        return hsc.psf_request(source, wanted, coadd)
+    return hsc.coadd_url(source, wanted), None
 
 
 def _server(manifest: Manifest, wanted: Wanted) -> str:

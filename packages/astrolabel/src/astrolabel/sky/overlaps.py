@@ -16,7 +16,7 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from astrolabel.box import Box
-from astrolabel.matching import unit_vectors
+from astrolabel.sky.matching import unit_vectors
 
 SAMPLING_PX = 4
 """Step at which a row or column is asked for pixels of its own: the cuts between coadds

@@ -2,7 +2,7 @@
 
 A manifest is a YAML file with the keys of `Manifest`; docs/manifests.md explains them all.
 Paths are relative to ``root``, which is relative to the manifest unless the command line
-moves it. This module reads and checks manifests; `manifest_files` finds the files they
+moves it. This module reads and checks manifests; `manifest.files` finds the files they
 name, `archive` fetches them.
 """
 
@@ -16,9 +16,9 @@ from typing import Any
 
 from astrolabel.config import LabelConfig, preset
 from astrolabel.errors import InputError
-from astrolabel.manifest_coadds import Coadds, check_pattern, read_coadds
-from astrolabel.manifest_keys import Keys, read_yaml
-from astrolabel.manifest_regions import Region, read_splits
+from astrolabel.manifest.coadds import Coadds, check_pattern, read_coadds
+from astrolabel.manifest.keys import Keys, read_yaml
+from astrolabel.manifest.regions import Region, read_splits
 from astrolabel.schemes import SCHEMES, scheme_columns
 
 SCHEMA = 2

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from astrolabel.skyplaces import Place
+from astrolabel.sky.places import Place
 
 COLOURS = ("#4477aa", "#ccbb44", "#ee6677", "#228833", "#66ccee", "#aa3377")
 """Told apart with any colour vision (Tol's bright scheme)."""

@@ -1,6 +1,6 @@
 """The files a manifest names: which, where they are, whether they are the right ones.
 
-What each file is, is recorded when it first comes (`manifest_lock`), and every later use is
+What each file is, is recorded when it first comes (`manifest.lock`), and every later use is
 held to it.
 """
 
@@ -15,8 +15,8 @@ from typing import Any
 
 from astrolabel.errors import AstrolabelError, InputError
 from astrolabel.manifest import CatalogEntry, Manifest
-from astrolabel.manifest_coadds import FURTHER
-from astrolabel.manifest_lock import Lock, check_content, read_lock
+from astrolabel.manifest.coadds import FURTHER
+from astrolabel.manifest.lock import Lock, check_content, read_lock
 from astrolabel.readers import CoaddFiles
 from astrolabel.readers.find import Inputs, find_coadds
 from astrolabel.readers.truth import natural
@@ -33,7 +33,7 @@ class Wanted:
     Attributes
     ----------
     file : its name below the root, where it goes when fetched; its key in the lock file.
-    kind : ``coadd``, ``psf``, one of `manifest_coadds.FURTHER` or ``catalog``.
+    kind : ``coadd``, ``psf``, one of `manifest.coadds.FURTHER` or ``catalog``.
     coadd : name of the coadd it belongs to, "" for a catalog.
     band, tract, patch : what it is of.
     catalog : the manifest's entry, for a catalog.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from astrolabel.errors import InputError
-from astrolabel.manifest_keys import Keys, expand_patches, is_number
+from astrolabel.manifest.keys import Keys, expand_patches, is_number
 
 KINDS = ("patches", "circle", "polygon", "healpix", "moc", "coadds")
 

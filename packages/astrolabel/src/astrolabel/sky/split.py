@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from astrolabel.errors import InputError
-from astrolabel.manifest_regions import Region
-from astrolabel.matching import unit_vectors
-from astrolabel.skyplaces import (
+from astrolabel.manifest.regions import Region
+from astrolabel.sky.matching import unit_vectors
+from astrolabel.sky.places import (
     OVERLAP_ARCSEC2,
     Place,
     fraction_inside,

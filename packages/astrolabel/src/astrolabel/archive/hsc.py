@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from astrolabel.archive.client import Client, Unavailable, below
+from astrolabel.archive.login import how_to_login
 from astrolabel.errors import InputError
-from astrolabel.fetch import Client, Unavailable, below
-from astrolabel.fetch_login import how_to_login
 from astrolabel.files import write_bytes
 from astrolabel.manifest import Source
-from astrolabel.manifest_files import Wanted
+from astrolabel.manifest.files import Wanted
 from astrolabel.readers.layers import find_layers, read_wcs
 
 CLIENT_VERSION = 20190514.1

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from astrolabel.errors import InputError
-from astrolabel.manifest_keys import Keys, expand_patches
+from astrolabel.manifest.keys import Keys, expand_patches
 
 PLACEHOLDERS = ("band", "BAND", "tract", "patch")
 FURTHER = ("variance", "rms", "mask", "truth")

@@ -18,7 +18,7 @@ import yaml
 
 from astrolabel.errors import InputError
 from astrolabel.files import write_bytes
-from astrolabel.manifest_keys import Keys, read_yaml
+from astrolabel.manifest.keys import Keys, read_yaml
 from astrolabel.readers.layers import open_fits
 
 LOCK_SCHEMA = 1
