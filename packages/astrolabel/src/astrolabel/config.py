@@ -54,6 +54,33 @@ class HiddenConfig:
 
 
 @dataclass(frozen=True)
+class GlareConfig:
+    """Which peaks around a saturated star are its aureole, spikes or bleed trail.
+
+    Only with `DetectConfig.join_saturated`, by which such a star has a peak of its own.
+    """
+
+    most_fwhm: int = 30
+    """Farthest, in seeing FWHM, that glare is looked for: 23 arcsec at HSC's scale, the
+    extent of the brightest stars that are simulated. 0 leaves every peak a source (the
+    paper's)."""
+    sky_sigma: float = 1.0
+    """It ends where the star's profile falls to this many sigma of a pixel of empty sky.
+    Spikes stay above the threshold where the profile is at 1 to 2."""
+    contrast: float = 0.3
+    """A source's peak is at least this part of the light that the star has there: the lesser
+    of the light here and at the mirror image. Aureoles have less, spikes up to 0.7. With 0.2,
+    one in ten simulated stars has a label more, and none of their neighbours one."""
+    window_fwhm: float = 0.9
+    """So far from the mirror image the like of a peak is looked for: middles of saturated
+    regions are known to a few pixels."""
+    alike: tuple[float, float] = (0.33, 4.0)
+    """What has this many times the peak's flux there is alike: the ratios of simulated stars'
+    spikes and trails to each other are 0.4 to 3; their neighbours have below 0.35, for want
+    of anything on the other side, or something else that is much brighter."""
+
+
+@dataclass(frozen=True)
 class StructureConfig:
     """Which peaks are the structure of one large object, and no sources."""
 
@@ -68,14 +95,21 @@ class StructureConfig:
     Knots of simulated spirals are below 0.6 % nineteen times in twenty."""
     min_peaks_fwhm2: float = 0.08
     """Small peaks in a squared seeing FWHM of an object from which they are its structure;
-    fewer are neighbours. Saturated objects need none. Simulated spirals have 0.1 to 0.3, the
+    fewer are neighbours. Simulated spirals have 0.1 to 0.3, the
     satellites of simulated smooth galaxies 0.05."""
+    ground_sigma: float = 2.5
+    """A peak stands beside the object, not on it, where the median of the light two seeing
+    FWHM around it is below this many sigma of empty sky. Masks end at 5, but with more than
+    2.5 the knots at the ends of simulated arms are sources,"""
+    ground_contrast: float = 0.5
+    """... and the point source that it stands for is this part of the light there."""
     reach_fwhm: float = 2.0
-    """This far around a large object its spikes and aureole still make peaks."""
+    """This far around a large object its outskirts still make peaks."""
     smoothing_fwhm: float = 2.0
     """Width of the image in which large objects are told apart, in units of the seeing's."""
-    contrast: float = 0.01
-    """sep's deblending contrast in that image."""
+    contrast: float = 0.03
+    """sep's deblending contrast in that image. At 0.01 the arms of the largest simulated
+    spirals are cut off, and their knots are no small part of what remains."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +152,7 @@ class DetectConfig:
     """The point source that a peak's Laplacian stands for must be at least this fraction of
     the light there. Below it are the knots and the photon noise of one bright object."""
     hidden: HiddenConfig = field(default_factory=HiddenConfig)
+    glare: GlareConfig = field(default_factory=GlareConfig)
     structure: StructureConfig = field(default_factory=StructureConfig)
 
 
@@ -246,6 +281,7 @@ def preset(name: str) -> LabelConfig:
                 peaks="sep",
                 join_saturated=False,
                 hidden=HiddenConfig(rounds=0),
+                glare=GlareConfig(most_fwhm=0),
                 structure=StructureConfig(min_area_fwhm2=0),
             ),
             mask=MaskConfig(faint=1.0),

@@ -16,9 +16,10 @@ from scipy.spatial import cKDTree
 from astrolabel import noise, psf
 from astrolabel.coadd import Coadd
 from astrolabel.config import DetectConfig
+from astrolabel.glare import is_glare, saturated_regions, saturated_stars
 from astrolabel.hidden import Sky, hidden_peaks
 from astrolabel.psf import FWHM_PER_SIGMA
-from astrolabel.structure import is_structure
+from astrolabel.structure import is_structure, own_flux
 
 _SEP_LIMITS = threading.Lock()
 
@@ -108,14 +109,14 @@ def detect(coadd: Coadd, detection: DetectionImage, config: DetectConfig) -> Det
     if config.peaks == "log":
         sharp = laplacian_peaks(coadd, detection, config)
         peaks = np.concatenate([sharp, _in_empty_footprints(peaks, sharp, segments)])
+    broken = _broken(coadd)
     if config.join_saturated:
-        peaks = _one_per_saturated_region(peaks, coadd)
+        peaks = _one_per_saturated_region(peaks, broken)
     if config.hidden.rounds:
         peaks = np.concatenate([peaks, _hidden_peaks(coadd, detection, peaks, config)])
-    if config.structure.min_area_fwhm2:
-        peaks = peaks[~_is_structure(coadd, detection, peaks, config)]
-    if config.join_saturated:
-        peaks = _one_per_saturated_region(peaks, coadd)
+        if config.join_saturated:
+            peaks = _one_per_saturated_region(peaks, broken)
+    peaks = _cleaned(coadd, detection, peaks, broken, config)
     order = np.lexsort((peaks[:, 1], peaks[:, 0]))
     above = detection.valid & (detection.image > config.threshold_sigma * detection.sky_sigma)
     return Detections(peaks[order], (segments > 0) | above, segments)
@@ -136,35 +137,55 @@ def _hidden_peaks(
     return hidden_peaks(sky, peaks, possible, config.hidden)
 
 
-def _is_structure(
-    coadd: Coadd, detection: DetectionImage, peaks: NDArray[np.float64], config: DetectConfig
-) -> NDArray[np.bool_]:
-    """Which peaks are the structure of a large object (see `structure`)."""
-    fwhm = _mean_fwhm(coadd)
-    width = config.structure.smoothing_fwhm * fwhm / FWHM_PER_SIGMA
-    smooth = replace(detection, image=ndimage.gaussian_filter(detection.image, width))
-    _, parents = sep_sources(smooth, replace(config, deblend_contrast=config.structure.contrast))
-    light = np.tensordot(_band_weights(coadd, 1.0), _filled(coadd.image, coadd), 1)
+@dataclass(frozen=True, eq=False)
+class _Broken:
+    """(H, W): what is saturated in any band, and the regions of it, grown by two seeing FWHM."""
+
+    saturated: NDArray[np.bool_]
+    regions: NDArray[np.int32]
+
+
+def _broken(coadd: Coadd) -> _Broken:
     saturated = np.asarray(coadd.plane("SAT").any(axis=0), bool)
-    return is_structure(light, parents, saturated, peaks, fwhm, config.structure)
+    return _Broken(saturated, saturated_regions(saturated, 2 * _mean_fwhm(coadd)))
 
 
-def _one_per_saturated_region(peaks: NDArray[np.float64], coadd: Coadd) -> NDArray[np.float64]:
+def _cleaned(
+    coadd: Coadd,
+    detection: DetectionImage,
+    peaks: NDArray[np.float64],
+    broken: _Broken,
+    config: DetectConfig,
+) -> NDArray[np.float64]:
+    """Without the peaks that are a star's glare or a large object's structure."""
+    fwhm = _mean_fwhm(coadd)
+    light = np.tensordot(_band_weights(coadd, 1.0), _filled(coadd.image, coadd), 1)
+    own = own_flux(light, fwhm)
+    significance = detection.image / detection.sky_sigma
+    if config.join_saturated and config.glare.most_fwhm:
+        stars = saturated_stars(broken.saturated, broken.regions, peaks)
+        peaks = peaks[~is_glare(light, own, significance, stars, peaks, fwhm, config.glare)]
+    if config.structure.min_area_fwhm2:
+        width = config.structure.smoothing_fwhm * fwhm / FWHM_PER_SIGMA
+        smooth = replace(detection, image=ndimage.gaussian_filter(detection.image, width))
+        coarse = replace(config, deblend_contrast=config.structure.contrast)
+        parents = sep_sources(smooth, coarse)[1]
+        within = is_structure(
+            light, own, significance, smooth.image, parents, peaks, fwhm, config.structure
+        )
+        peaks = peaks[~within]
+    return peaks
+
+
+def _one_per_saturated_region(peaks: NDArray[np.float64], broken: _Broken) -> NDArray[np.float64]:
     """Peaks on or around one saturated region replaced by the middle of the region.
 
-    Regions are those saturated in any band, grown by two seeing FWHM; one that no peak is
-    on (a bleed trail, a masked ghost) makes no source.
+    A region that no peak is on (a bleed trail, a masked ghost) makes no source.
     """
-    saturated = coadd.plane("SAT").any(axis=0)
-    if not saturated.any() or len(peaks) == 0:
+    if len(peaks) == 0:
         return peaks
-    fwhm = _mean_fwhm(coadd)
-    grown = ndimage.distance_transform_edt(~saturated) <= 2 * fwhm
-    regions, _ = ndimage.label(grown, np.ones((3, 3)))
-    of_peak = regions[tuple(peaks.astype(int).T)]
-    hit = np.unique(of_peak[of_peak > 0])
-    middles = ndimage.center_of_mass(saturated, regions, hit)
-    return np.concatenate([peaks[of_peak == 0], np.array(middles, float).reshape(-1, 2)])
+    apart = broken.regions[tuple(peaks.astype(int).T)] == 0
+    return np.concatenate([peaks[apart], saturated_stars(broken.saturated, broken.regions, peaks)])
 
 
 def _mean_fwhm(coadd: Coadd) -> float:

@@ -1,9 +1,10 @@
-"""Peaks that are the structure of one large object: knots and arms, spikes and aureoles.
+"""Peaks that are the structure of one large object: the knots and arms of a galaxy.
 
 A tile is cut into parents by sep on an image so smooth that knots are none. In and around a
 parent that is larger than any ordinary source, peaks that are a small part of its light are
 taken for its structure, whatever their contrast, when there are too many of them for
-neighbours or when the parent is saturated. The strongest peak always stays.
+neighbours. What stands on dark ground beside it, and the peak where the smooth image is
+brightest, always stay.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ from astrolabel.psf import FWHM_PER_SIGMA
 SHARPNESS_FWHM = 0.43
 """Sigma of the Laplacian of a Gaussian by which a peak's own flux is measured: a star's."""
 
+ANGLES = 24
+"""Directions in which a ring is looked at."""
 
-def own_flux(
-    light: NDArray[np.floating[Any]], peaks: NDArray[np.float64], fwhm_px: float
-) -> NDArray[np.float64]:
-    """(N,) flux of the point source whose Laplacian stands at each peak, in counts."""
+
+def own_flux(light: NDArray[np.floating[Any]], fwhm_px: float) -> NDArray[np.float64]:
+    """(H, W) flux of the point source whose Laplacian stands at each pixel, in counts."""
     width = SHARPNESS_FWHM * fwhm_px
 
     def sharpen(array: NDArray[Any]) -> NDArray[Any]:
@@ -33,14 +35,34 @@ def own_flux(
     half = int(np.ceil(4 * fwhm_px))
     star = np.pad([[1.0]], half)
     unit = sharpen(ndimage.gaussian_filter(star, fwhm_px / FWHM_PER_SIGMA))[half, half]
-    at = tuple(peaks.astype(int).T)
-    return np.asarray(sharpen(light.astype(np.float64))[at] / unit, np.float64)
+    return np.asarray(sharpen(light.astype(np.float64)) / unit, np.float64)
+
+
+def point_height(fwhm_px: float) -> float:
+    """Brightest pixel of a point source of one count, its profile a Gaussian."""
+    return FWHM_PER_SIGMA**2 / (2 * np.pi * fwhm_px**2)
+
+
+def ring_medians(
+    image: NDArray[Any], centres: NDArray[np.float64], radii: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(N,) medians of `image` on circles of N radii in pixels around (N, 2) or (2,) centres.
+
+    Beyond its edges the image goes on with its outermost pixels.
+    """
+    angles = np.linspace(0, 2 * np.pi, ANGLES, endpoint=False)
+    on = np.stack([np.sin(angles), np.cos(angles)], axis=-1) * radii[:, None, None]
+    pixels = np.rint(on + np.atleast_2d(centres)[:, None]).astype(int)
+    y, x = np.moveaxis(np.clip(pixels, 0, np.array(image.shape) - 1), -1, 0)
+    return np.asarray(np.median(image[y, x], axis=1), np.float64)
 
 
 def is_structure(
     light: NDArray[np.floating[Any]],
+    own: NDArray[np.floating[Any]],
+    significance: NDArray[np.floating[Any]],
+    smooth: NDArray[np.floating[Any]],
     parents: NDArray[np.int32],
-    saturated: NDArray[np.bool_],
     peaks: NDArray[np.float64],
     fwhm_px: float,
     config: StructureConfig,
@@ -50,8 +72,10 @@ def is_structure(
     Parameters
     ----------
     light : (H, W) counts of the bands together.
+    own : (H, W) flux of the point source that it has at each pixel (`own_flux`).
+    significance : (H, W) detection image in sigma of empty sky.
+    smooth : (H, W) counts, the image that the parents were found in.
     parents : (H, W) int32 number of the parent that a pixel belongs to, 0 for none.
-    saturated : (H, W) bool, in any band.
     peaks : (N, 2) of (y, x) in pixels.
     """
     area = np.bincount(parents.ravel())
@@ -70,17 +94,33 @@ def is_structure(
     # Peaks inside a small parent of its own are sources beside the large one.
     parent[(parents > 0) & ~large[parents]] = 0
     total = np.bincount(parents.ravel(), weights=light.ravel(), minlength=len(area))
-    of_peak = parent[tuple(peaks.astype(int).T)]
-    own = own_flux(light, peaks, fwhm_px)
-    broken = np.bincount(parents[saturated], minlength=len(area)) > 0
+    at = tuple(peaks.astype(int).T)
+    of_peak, flux, height = parent[at], own[at], smooth[at]
+    alone = _alone(light, own, significance, peaks, fwhm_px, config)
     many = config.min_peaks_fwhm2 * area / fwhm_px**2
     for number in np.unique(of_peak[of_peak > 0]):
         members = np.flatnonzero(of_peak == number)
-        small = own[members] < config.min_flux * total[number]
-        small[own[members].argmax()] = False
-        if broken[number] or small.sum() > many[number]:
+        small = (flux[members] < config.min_flux * total[number]) & ~alone[members]
+        small[height[members].argmax()] = False  # a knot may be brighter than the middle
+        if small.sum() > many[number]:
             out[members] = small
     return out
+
+
+def _alone(
+    light: NDArray[np.floating[Any]],
+    own: NDArray[np.floating[Any]],
+    significance: NDArray[np.floating[Any]],
+    peaks: NDArray[np.float64],
+    fwhm_px: float,
+    config: StructureConfig,
+) -> NDArray[np.bool_]:
+    """(N,) bool: which peaks stand on dark ground, not on a large object's light."""
+    ground = ring_medians(significance, peaks, np.full(len(peaks), 2 * fwhm_px))
+    at = tuple(peaks.astype(int).T)
+    here = ndimage.uniform_filter(light, 3, mode="nearest")[at]
+    compact = own[at] * point_height(fwhm_px) > config.ground_contrast * here
+    return np.asarray((ground < config.ground_sigma) & compact, bool)
 
 
 def _nearest(
