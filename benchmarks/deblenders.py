@@ -106,7 +106,7 @@ def make_sky(seed: int, size: int) -> Sky:
     sky = measure_sky(image, weights, coadd.psfs, significance)
     image -= sky.level[:, None, None]
     blends = tuple(
-        (k, cut_blend(image, weights, coadd.psfs, found.peaks, grouping, k, sky.excess))
+        (k, cut_blend(image, weights, coadd.psfs, found.peaks, grouping, k, sky.noise))
         for k, group in enumerate(grouping.groups)
         if group.state == "ok"
     )

@@ -12,6 +12,25 @@ from astrolabel.box import Box
 
 
 @dataclass(frozen=True, eq=False)
+class Noise:
+    """The noise of the fluxes of faint sources, where it is not that of the pixels.
+
+    Attributes
+    ----------
+    excess : (C,) float32 by which it exceeds what the variances tell.
+    common : (C, C) float64 its correlation between bands, zero on the diagonal.
+    """
+
+    excess: NDArray[np.float32]
+    common: NDArray[np.float64]
+
+
+def independent(bands: int) -> Noise:
+    """Noise that is that of the pixels."""
+    return Noise(np.ones(bands, np.float32), np.zeros((bands, bands)))
+
+
+@dataclass(frozen=True, eq=False)
 class Blend:
     """One group of sources whose light overlaps, cut out of a coadd.
 
@@ -22,8 +41,7 @@ class Blend:
     weights : (C, H, W) float32, 1/variance; zero where a pixel must not be used.
     psfs : (C, P, P) float32, P odd, each summing to one.
     peaks : (N, 2) float64, (y, x) of the sources in this cutout's pixels; all inside.
-    excess : (C,) float32 by which the noise of a flux exceeds what `weights` tell; empty
-        where it does not. See `sky.Sky`.
+    noise : of fluxes, beyond what `weights` tell; None where that is all. See `sky.Sky`.
     saturated : (H, W) bool, pixels without weight where `image` is less than the light was;
         None where there are none.
     """
@@ -32,7 +50,7 @@ class Blend:
     weights: NDArray[np.float32]
     psfs: NDArray[np.float32]
     peaks: NDArray[np.float64]
-    excess: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    noise: Noise | None = None
     saturated: NDArray[np.bool_] | None = None
 
 

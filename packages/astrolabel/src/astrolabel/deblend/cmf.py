@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from astrolabel.box import Box
 from astrolabel.config import DeblendConfig
 from astrolabel.deblend import start as starting
-from astrolabel.deblend.base import Blend, BlendFit, SourceFit
+from astrolabel.deblend.base import Blend, BlendFit, SourceFit, independent
 from astrolabel.deblend.components import NOBODY
 from astrolabel.deblend.convolve import KernelCache, Kernels, fwhm_sigma
 from astrolabel.deblend.free import Model, freed, of_components
@@ -68,9 +68,9 @@ class CMFDeblender:
         if not measured.any():
             sources = tuple(_failed(p, image, "masked") for p in blend.peaks)
             return BlendFit(sources, _chi2_per_pixel(image, weights), 0, False)
-        excess = blend.excess if len(blend.excess) else np.ones(len(image), np.float32)
+        noise = blend.noise or independent(len(image))
         starts = _starts(shown, shown_weights, blend.psfs, blend.peaks[measured], kernels)
-        fitted = Parametric(image, weights, kernels, starts, excess, self.config.max_iterations)
+        fitted = Parametric(image, weights, kernels, starts, noise, self.config.max_iterations)
         fitted.fit()
         components = [fitted.of(n) for n in range(len(starts))]
         models, steps = freed(

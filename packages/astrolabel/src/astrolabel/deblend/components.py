@@ -184,6 +184,37 @@ def cross_equations(a: Component, b: Component, weights: Image) -> Vector | None
     return _by_parameter(grams, a.flux, b.flux)
 
 
+def shared_noise(a: Component, b: Component, weights: Image, common: Vector) -> Vector | None:
+    """What noise common to the bands adds to the covariance of two components' equations.
+
+    Parameters
+    ----------
+    common : (C, C) correlation of the bands' noise, zero on the diagonal.
+
+    Returns
+    -------
+    (C + S, C + T), as `cross_equations` gives it for noise of each band alone; None where
+    the components are apart.
+    """
+    both = a.box & b.box
+    if both.area == 0:
+        return None
+    root = np.sqrt(weights[(slice(None), *both.slices)])
+    parts = []
+    for c in (a, b) if a is not b else (a,):
+        cut = c.images[(slice(None), slice(None), *both.slices_in(c.box))] * root
+        parts.append(cut.reshape(len(c.images) * len(weights), -1))
+    grams = (parts[0] @ parts[-1].T).astype(float)
+    bands, rows, columns = len(weights), len(a.images), len(b.images)
+    grams = grams.reshape(rows, bands, columns, bands) * common[:, None, :]
+    out = np.empty((bands + rows - 1, bands + columns - 1))
+    out[:bands, :bands] = grams[0, :, 0]
+    out[:bands, bands:] = (grams[0, :, 1:] @ b.flux).reshape(bands, -1)
+    out[bands:, :bands] = np.tensordot(a.flux, grams[1:, :, 0], (0, 1))
+    out[bands:, bands:] = np.einsum("c,pcqd,d->pq", a.flux, grams[1:, :, 1:], b.flux)
+    return out
+
+
 def _by_parameter(grams: Vector, left: Vector, right: Vector) -> Vector:
     """From (C, P, Q) products of images to the parameters: each band's flux, then the
     shape, which all bands share."""

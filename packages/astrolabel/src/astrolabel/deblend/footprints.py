@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from astrolabel.box import Box
 from astrolabel.config import DeblendConfig
-from astrolabel.deblend.base import Blend
+from astrolabel.deblend.base import Blend, Noise
 
 PEAK_RADIUS_PX = 3
 """A peak outside every footprint gets a disc of this radius as its own: about the HWHM of
@@ -145,7 +145,7 @@ def cut_blend(
     peaks: NDArray[np.float64],
     grouping: Grouping,
     index: int,
-    excess: NDArray[np.float32] | None = None,
+    noise: Noise | None = None,
     saturated: NDArray[np.bool_] | None = None,
 ) -> Blend:
     """The cutout of group `index`, ready for a deblender.
@@ -156,7 +156,7 @@ def cut_blend(
         where not valid. Pixels without weight may hold anything.
     psfs : (C, P, P) float32.
     peaks : (N, 2), those that were grouped.
-    excess : (C,) of `Blend`.
+    noise : of `Blend`.
     saturated : (H, W) bool, pixels saturated in any band: they get no weight in any.
 
     Returns
@@ -177,7 +177,6 @@ def cut_blend(
     corner = (group.box.y0, group.box.x0)
     low, high = np.zeros(2), np.array(group.box.shape) - 1.0
     inside = np.clip(np.asarray(peaks, float)[group.peaks] - corner, low, high)
-    noise = np.zeros(0, np.float32) if excess is None else excess
     return Blend(pixels.astype(np.float32), w.astype(np.float32), psfs, inside, noise, full)
 
 

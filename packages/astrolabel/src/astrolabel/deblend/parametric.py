@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from astrolabel.box import Box
 from astrolabel.deblend import profiles
+from astrolabel.deblend.base import Noise
 from astrolabel.deblend.components import (
     INDEX_PRIOR,
     LIMITS,
@@ -86,12 +87,13 @@ class Parametric:
         weights: Image,
         kernels: Kernels,
         starts: list[Start],
-        excess: NDArray[np.float32],
+        noise: Noise,
         max_sweeps: int,
     ) -> None:
         self.image, self.kernels, self._max_sweeps = image, kernels, max_sweeps
         # The noise of a flux is what counts against the priors.
-        self._excess = excess[:, None, None] ** 2
+        self._excess = noise.excess[:, None, None] ** 2
+        self._common = noise.common
         self.weights = weights / self._excess
         self._frame = Box.of_shape(image.shape)
         self._sigma = float(kernels.psf_sigma.mean())
@@ -232,7 +234,7 @@ class Parametric:
 
     def photometry(self, sources: int) -> Photometry:
         """Fluxes and errors of the sources."""
-        return photometry(self.components, self.residual, self.weights, sources)
+        return photometry(self.components, self.residual, self.weights, sources, self._common)
 
     def solve_fluxes(self) -> None:
         """Non-negative fluxes of all components together; the residual follows."""

@@ -7,12 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.fft
 import scipy.ndimage
+from numpy.typing import NDArray
 
-from astrolabel.deblend.components import PAD_PX, Component, Vector, joint_equations
+from astrolabel.deblend.components import (
+    PAD_PX,
+    Component,
+    Vector,
+    joint_equations,
+    shared_noise,
+)
 from astrolabel.deblend.convolve import Kernels, fft_length
 from astrolabel.deblend.scene import Image
 
-NEIGHBOUR_ERROR = 0.35
+NEIGHBOUR_ERROR = 0.38
 """Part of the neighbours' light under a source that goes to the wrong one: no galaxy is
 quite its model. With it the pulls of blended sources in simulated scenes are as wide as
 those of isolated ones."""
@@ -35,7 +42,7 @@ class Photometry:
     Attributes
     ----------
     flux : (N, C) counts, of either sign.
-    error : (N, C) counts, one sigma: of the noise, of the shapes, of the light of
+    error : (N, C) counts, one sigma: of the noise and what the bands share of it, of the shapes, of the light of
         neighbours and nobodies under the source (`NEIGHBOUR_ERROR`), and of the model
         (`MODEL_ERROR`).
     """
@@ -45,13 +52,14 @@ class Photometry:
 
 
 def photometry(
-    components: list[Component], residual: Image, weights: Image, sources: int
+    components: list[Component], residual: Image, weights: Image, sources: int, common: Vector
 ) -> Photometry:
     """One joint linear step of all fluxes and shapes, and its covariance.
 
     Parameters
     ----------
     sources : their number; components of nobody's are fitted with them and left out.
+    common : (C, C) correlation of the bands' noise, zero on the diagonal.
     """
     bands = len(weights)
     matrix, vector, at = joint_equations(components, residual, weights)
@@ -60,6 +68,10 @@ def photometry(
     scaled = matrix / scale[:, None] / scale + 1e-7 * np.eye(len(scale))
     inverse = np.linalg.inv(scaled) / scale[:, None] / scale
     delta = inverse @ vector
+    # The fit takes the bands' noise for independent; what they share shifts all shapes and
+    # fluxes at once.
+    shared = _shared(components, weights, common, at)
+    covariance = inverse + inverse @ shared @ inverse
     k = np.arange(bands)
     places = at[:-1, None] + k
     flux, variance = np.zeros((sources, bands)), np.zeros((sources, bands))
@@ -70,7 +82,7 @@ def photometry(
         own = np.flatnonzero(owners == n)
         rows = places[own]
         flux[n] = (fluxes[own] + delta[rows]).sum(axis=0)
-        variance[n] = inverse[rows[:, None], rows[None]].sum(axis=(0, 1))
+        variance[n] = covariance[rows[:, None], rows[None]].sum(axis=(0, 1))
         # Light of the others in the template's own measure of flux.
         overlap = matrix[rows[:, None], places[owners != n][None]]
         under = (overlap * fluxes[owners != n]).sum(axis=1)
@@ -78,6 +90,20 @@ def photometry(
         others[n] = under.sum(axis=0) / np.maximum(shares.sum(axis=0), 1e-30) * flux[n]
     variance = np.maximum(variance, 0) + (NEIGHBOUR_ERROR * others) ** 2
     return Photometry(flux, np.sqrt(variance + (MODEL_ERROR * flux) ** 2))
+
+
+def _shared(
+    components: list[Component], weights: Image, common: Vector, at: NDArray[np.int64]
+) -> Vector:
+    """`shared_noise` of all pairs, in the places of `joint_equations`."""
+    out = np.zeros((at[-1], at[-1]))
+    for n, c in enumerate(components):
+        for m in range(n + 1):
+            part = shared_noise(c, components[m], weights, common)
+            if part is not None:
+                out[at[n] : at[n + 1], at[m] : at[m + 1]] = part
+                out[at[m] : at[m + 1], at[n] : at[n + 1]] = part.T
+    return out
 
 
 def left_over(

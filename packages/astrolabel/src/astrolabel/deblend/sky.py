@@ -14,6 +14,8 @@ import scipy.ndimage
 import scipy.signal
 from numpy.typing import NDArray
 
+from astrolabel.deblend.base import Noise
+
 SMOOTHING_PX = 1.5
 """Smoothing under which light is told from noise; takes the noise of a pixel to 0.19."""
 EMPTY_SIGMA = 2.0
@@ -23,6 +25,8 @@ GROWTH_PX = 3
 UNSEEN_SIGMA = 2.0
 """The noise is that of all pixels below this, among them those near sources, where the
 unseen cluster as the seen do."""
+CORE_SIGMA = 3.0
+"""What bands have in common is measured among fluxes within this many widths."""
 MIN_FRACTION = 0.02
 """With less sky than this part of the tile nothing is measured."""
 
@@ -35,13 +39,32 @@ class Sky:
 
     Attributes
     ----------
-    level : (C,) float32 counts a pixel, the median of empty sky.
-    excess : (C,) float32 >= 1: scatter of the fluxes of faint galaxies placed on the sky,
-        over what the variances tell.
+    level : (C,) float32 counts a pixel, the median of empty sky; the wings of what was
+        found are still in it, see `level_of`.
+    empty : (H, W) bool, where that is.
+    noise : of the fluxes of faint galaxies placed on the sky: their scatter over what the
+        variances tell, 1 or more, and its correlation between bands.
     """
 
     level: NDArray[np.float32]
-    excess: NDArray[np.float32]
+    empty: NDArray[np.bool_]
+    noise: Noise
+
+
+def level_of(image: Image, weights: Image, empty: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """(C,) median counts a pixel where the sky is empty; zero with too little of it.
+
+    Parameters
+    ----------
+    image, weights : (C, H, W) counts and 1/variance; zero where not valid.
+    empty : (H, W) bool.
+    """
+    level = np.zeros(len(image), np.float32)
+    for c, (data, weight) in enumerate(zip(image, weights, strict=True)):
+        sky = data[empty & (weight > 0)]
+        if sky.size >= MIN_FRACTION * data.size:
+            level[c] = np.median(sky)
+    return level
 
 
 def measure_sky(image: Image, weights: Image, psfs: Image, significance: Image) -> Sky:
@@ -57,11 +80,10 @@ def measure_sky(image: Image, weights: Image, psfs: Image, significance: Image) 
     empty = ~scipy.ndimage.binary_dilation(smooth > EMPTY_SIGMA, iterations=GROWTH_PX)
     faint = smooth < UNSEEN_SIGMA
     bands = len(image)
-    level, excess = np.zeros(bands, np.float32), np.ones(bands, np.float32)
+    level, excess = level_of(image, weights, empty), np.ones(bands, np.float32)
+    scatter = np.zeros(image.shape, np.float32)
     for c, (data, weight, psf) in enumerate(zip(image, weights, psfs, strict=True)):
         valid = weight > 0
-        if (valid & empty).mean() >= MIN_FRACTION:
-            level[c] = np.median(data[valid & empty])
         if (valid & faint).mean() < MIN_FRACTION:
             continue
         flat = np.where(valid, (data - level[c]) * np.sqrt(weight), np.float32(0))
@@ -70,7 +92,30 @@ def measure_sky(image: Image, weights: Image, psfs: Image, significance: Image) 
         unit = template / np.sqrt((template**2).sum())
         fluxes = scipy.signal.oaconvolve(flat, unit[::-1, ::-1], mode="same")
         inside = scipy.ndimage.binary_erosion(valid, iterations=psf.shape[0] // 4)
-        found = fluxes[faint & (inside if inside.any() else valid)]
-        if found.size:
-            excess[c] = max(1.4826 * float(np.median(np.abs(found - np.median(found)))), 1.0)
-    return Sky(level, excess)
+        chosen = faint & (inside if inside.any() else valid)
+        if chosen.any():
+            fluxes -= np.median(fluxes[chosen])
+            sigma = 1.4826 * float(np.median(np.abs(fluxes[chosen])))
+            excess[c] = max(sigma, 1.0)
+            scatter[c] = np.where(chosen, fluxes / max(sigma, 1e-30), 0)
+    return Sky(level, empty, Noise(excess, _common(scatter)))
+
+
+def _common(scatter: Image) -> NDArray[np.float64]:
+    """(C, C) correlation between bands of what is within `CORE_SIGMA`, zero on the diagonal.
+
+    Parameters
+    ----------
+    scatter : (C, H, W) in units of its width; zero where not measured.
+    """
+    bands = len(scatter)
+    common = np.zeros((bands, bands))
+    for a in range(bands):
+        for b in range(a):
+            one, other = scatter[a], scatter[b]
+            core = (one != 0) & (np.abs(one) < CORE_SIGMA) & (other != 0)
+            core &= np.abs(other) < CORE_SIGMA
+            if np.count_nonzero(core) > 2:
+                both = np.corrcoef(one[core], other[core])[0, 1]
+                common[a, b] = common[b, a] = max(float(both), 0.0)
+    return common
