@@ -21,6 +21,7 @@ from astrolabel.deblend import (
     make_deblender,
     profiles,
 )
+from astrolabel.deblend.base import Noise
 from astrolabel.deblend.convolve import with_wings
 from astrolabel.deblend.footprints import brightest_first, group_footprints
 from astrolabel.deblend.sky import measure_sky
@@ -112,8 +113,35 @@ def test_bulge_and_disc_of_two_colours_are_fitted_as_such(deblender) -> None:
 def test_more_noise_of_the_sky_widens_the_errors_by_as_much(deblender) -> None:
     blend = blend_of(light((41, 43), 20, 21, 400), peaks=[(20, 21)])
     (plain,) = deblender.fit(blend).sources
-    (noisy,) = deblender.fit(replace(blend, excess=np.full(3, 2, np.float32))).sources
+    (noisy,) = deblender.fit(
+        replace(blend, noise=Noise(np.full(3, 2, np.float32), np.zeros((3, 3))))
+    ).sources
     np.testing.assert_allclose(noisy.flux_err / plain.flux_err, 2, rtol=0.25)
+
+
+def test_noise_that_the_bands_share_widens_the_errors_of_extended_sources(deblender) -> None:
+    blend = blend_of(light((61, 63), 30, 31, 500, size=2.0), peaks=[(30, 31)])
+    ones, shared = np.ones(3, np.float32), 0.8 * (1 - np.eye(3))
+    alone = replace(blend, noise=Noise(ones, np.zeros((3, 3))))
+    together = replace(blend, noise=Noise(ones, shared))
+    (one,), (other,) = (deblender.fit(b).sources for b in (alone, together))
+    np.testing.assert_array_equal(one.flux, other.flux)
+    assert (other.flux_err > 1.05 * one.flux_err).all()
+    # At most as much as if the three bands were one image given three times.
+    assert (other.flux_err < np.sqrt(3) * one.flux_err).all()
+
+
+def test_sources_within_one_seeing_disc_do_not_exchange_all_their_light(deblender) -> None:
+    shape, peaks = (41, 43), [(20, 19), (20, 21), (22, 20)]
+    lights = [light(shape, *p, 4000, size=1.0) for p in peaks]
+    for seed in range(6):
+        fit = deblender.fit(blend_of(*lights, peaks=peaks, seed=seed))
+        totals = np.array([s.flux.sum() for s in fit.sources]) / (4000 * COLOUR.sum())
+        np.testing.assert_allclose(totals, 1, atol=0.4)
+        assert totals.mean() == pytest.approx(1, abs=0.02)
+        errors = np.array([s.flux_err.sum() for s in fit.sources]) / (4000 * COLOUR.sum())
+        assert (errors > 0.3).all()
+        assert (errors < 3).all()
 
 
 def test_white_sky_has_no_excess_and_a_level_is_found() -> None:
@@ -122,7 +150,21 @@ def test_white_sky_has_no_excess_and_a_level_is_found() -> None:
     weights = np.full(image.shape, NOISE**-2, np.float32)
     sky = measure_sky(image, weights, psfs(), np.zeros((150, 150), np.float32))
     np.testing.assert_allclose(sky.level, 0.3, atol=0.05)
-    np.testing.assert_allclose(sky.excess, 1, atol=0.15)
+    np.testing.assert_allclose(sky.noise.excess, 1, atol=0.15)
+
+
+def test_bands_that_show_the_same_unseen_sources_share_their_noise() -> None:
+    rng = np.random.default_rng(1)
+    own = rng.normal(0, NOISE, (3, 150, 150))
+    unseen = NOISE * np.sqrt(0.5) * rng.normal(0, 1, (150, 150))
+    image = (np.sqrt(0.5) * own + unseen).astype(np.float32)
+    weights = np.full(image.shape, NOISE**-2, np.float32)
+    flat = np.zeros((150, 150), np.float32)
+    common = measure_sky(image, weights, psfs(), flat).noise.common
+    np.testing.assert_array_equal(np.diag(common), 0)
+    np.testing.assert_allclose(common[np.triu_indices(3, 1)], 0.5, atol=0.15)
+    alone = measure_sky(own.astype(np.float32), weights, psfs(), flat).noise.common
+    assert (alone < 0.15).all()
 
 
 def test_correlated_sky_has_excess_noise() -> None:
@@ -132,7 +174,7 @@ def test_correlated_sky_has_excess_noise() -> None:
     weights = np.full(image.shape, 1 / image.var(), np.float32)
     sky = measure_sky(image.astype(np.float32), weights, psfs(), np.zeros((150, 150), np.float32))
     # Three shifted copies add up in a PSF's flux as the sum, in a pixel as the root.
-    np.testing.assert_allclose(sky.excess, np.sqrt(3), rtol=0.12)
+    np.testing.assert_allclose(sky.noise.excess, np.sqrt(3), rtol=0.12)
 
 
 def test_saturated_star_goes_on_smoothly_under_its_core(deblender) -> None:

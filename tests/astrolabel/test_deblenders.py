@@ -511,7 +511,9 @@ def test_cmf_has_the_fluxes_of_the_recorded_blends(compared) -> None:
     assert np.median(ours) <= np.median(theirs)
     bright = compared.snr > 50
     assert bright.sum() >= 8
-    assert np.median(ours[bright]) < 0.2
+    assert np.median(ours[bright]) <= np.median(theirs[bright])
+    # Three sources within a seeing disc: none may take the light of all.
+    assert np.minimum(ours, 1)[bright].mean() <= np.minimum(theirs, 1)[bright].mean()
     # As a whole, the two flux scales are one.
     assert np.median(compared.flux[0][bright] / compared.flux[1][bright]) == pytest.approx(
         1, abs=0.15

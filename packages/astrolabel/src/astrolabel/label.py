@@ -23,7 +23,6 @@ from astrolabel.detect import DetectionImage, detect, detection_image
 from astrolabel.masks import Mask, threshold_mask
 from astrolabel.tiles import Tile
 
-
 SKY_AGAIN = (16, 8, 4, 2)
 """The sky is measured again when one in so many groups, the brightest, is fitted and
 subtracted: their wings are half of what stands between the sources, and no part of the sky
@@ -71,7 +70,8 @@ class TileLabels:
     sky_sigma : (C,) counts: typical noise of a pixel of empty sky in each band.
     chi2_per_pixel : of the blends, weighted by their pixels; NaN without sources.
     residual : (h, w) of the tile's core, sigma: the detection image less the models of all
-        sources, over its noise; NaN where there are no data. None where nothing was fitted.
+        sources, over its noise; NaN where there are no data and where pixels are
+        saturated. None where nothing was fitted.
     """
 
     annotations: list[dict[str, Any]]
@@ -115,7 +115,9 @@ def label_tile(
         elsewhere &= ~owned(np.array([s.y for s in sources]), np.array([s.x for s in sources]))
     else:
         elsewhere[:] = False
-    residual = np.where(detection.valid, left / detection.sigma, np.nan).astype(np.float32)
+    # Saturated pixels had no weight in the fit: what it leaves there is no fault of it.
+    fitted = detection.valid & ~coadd.plane("SAT").any(axis=0)
+    residual = np.where(fitted, left / detection.sigma, np.nan).astype(np.float32)
     annotations, listed = [], []
     for k, source in enumerate(sources):
         state = source.state

@@ -72,7 +72,11 @@ def add_make_coco(one: argparse.ArgumentParser) -> None:
         ),
         ("rms", "rms image, in place of the variance"),
         ("mask", "mask image: MP_ cards, --mask-planes, or non-zero means bad"),
-        ("psf", "PSF stamp(s): an image, a cube or one HDU per band"),
+        (
+            "psf",
+            "PSF stamp(s): an image, a cube or one HDU per band; or stamps by position: a cube "
+            "and a table HDU POSITIONS with x and y, pixels of the coadd from 0, for each",
+        ),
         ("zeropoint", "AB magnitude of one count, where the header does not tell"),
     ):
         value = "VALUE" if name == "zeropoint" else "FILE"

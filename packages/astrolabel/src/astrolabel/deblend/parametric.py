@@ -10,7 +10,6 @@ uncertain shapes add to it.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from astrolabel.box import Box
 from astrolabel.deblend import profiles

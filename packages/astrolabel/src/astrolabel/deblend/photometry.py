@@ -10,6 +10,7 @@ import scipy.ndimage
 from numpy.typing import NDArray
 
 from astrolabel.deblend.components import (
+    LONGEST_STEP,
     PAD_PX,
     Component,
     Vector,
@@ -19,7 +20,7 @@ from astrolabel.deblend.components import (
 from astrolabel.deblend.convolve import Kernels, fft_length
 from astrolabel.deblend.scene import Image
 
-NEIGHBOUR_ERROR = 0.38
+NEIGHBOUR_ERROR = 0.42
 """Part of the neighbours' light under a source that goes to the wrong one: no galaxy is
 quite its model. With it the pulls of blended sources in simulated scenes are as wide as
 those of isolated ones."""
@@ -42,9 +43,9 @@ class Photometry:
     Attributes
     ----------
     flux : (N, C) counts, of either sign.
-    error : (N, C) counts, one sigma: of the noise and what the bands share of it, of the shapes, of the light of
-        neighbours and nobodies under the source (`NEIGHBOUR_ERROR`), and of the model
-        (`MODEL_ERROR`).
+    error : (N, C) counts, one sigma: of the noise and what the bands share of it, of the
+        shapes, of the light of neighbours and nobodies under the source
+        (`NEIGHBOUR_ERROR`), and of the model (`MODEL_ERROR`).
     """
 
     flux: Vector
@@ -67,7 +68,7 @@ def photometry(
     # Two peaks on one source are told apart by nothing: the ridge keeps them finite.
     scaled = matrix / scale[:, None] / scale + 1e-7 * np.eye(len(scale))
     inverse = np.linalg.inv(scaled) / scale[:, None] / scale
-    delta = inverse @ vector
+    delta = np.linalg.solve(_trusted(scaled, components, scale, at), vector / scale) / scale
     # The fit takes the bands' noise for independent; what they share shifts all shapes and
     # fluxes at once.
     shared = _shared(components, weights, common, at)
@@ -84,12 +85,25 @@ def photometry(
         flux[n] = (fluxes[own] + delta[rows]).sum(axis=0)
         variance[n] = covariance[rows[:, None], rows[None]].sum(axis=(0, 1))
         # Light of the others in the template's own measure of flux.
-        overlap = matrix[rows[:, None], places[owners != n][None]]
-        under = (overlap * fluxes[owners != n]).sum(axis=1)
-        shares = matrix[rows, rows] * fluxes[own]
-        others[n] = under.sum(axis=0) / np.maximum(shares.sum(axis=0), 1e-30) * flux[n]
+        under = (matrix[rows[:, None], places[owners != n][None]] * fluxes[owners != n]).sum(axis=1)
+        light = np.maximum(fluxes[own], 0) + 1e-30
+        share = light / light.sum(axis=0)
+        power = np.einsum("kc,lc,klc->c", share, share, matrix[rows[:, None], rows[None]])
+        others[n] = (share * under).sum(axis=0) / np.where(power > 0, power, np.inf)
     variance = np.maximum(variance, 0) + (NEIGHBOUR_ERROR * others) ** 2
     return Photometry(flux, np.sqrt(variance + (MODEL_ERROR * flux) ** 2))
+
+
+def _trusted(
+    scaled: Vector, components: list[Component], scale: Vector, at: NDArray[np.int64]
+) -> Vector:
+    """The scaled equations with a spring on every step of a shape: the models are not linear
+    beyond `LONGEST_STEP`, and sources that lie on each other would exchange all their light."""
+    out = scaled.copy()
+    for n, c in enumerate(components):
+        k = np.arange(at[n] + len(c.flux), at[n + 1])
+        out[k, k] += (LONGEST_STEP[: len(k)] * scale[k]) ** -2
+    return out
 
 
 def _shared(
