@@ -63,7 +63,8 @@ class Row:
 
     Attributes
     ----------
-    chi2, values : summed over the fits, and the number of (band, pixel) values.
+    chi2, chi2_fit, values : of the sources' models alone, and of the fits with the light that
+        no source stands for; and the number of (band, pixel) values.
     iou, excess, blended, bright : per matched source: with the true mask, relative flux
         error in the sum of the bands, whether truly blended, and whether above `MIN_SNR`.
     """
@@ -75,6 +76,7 @@ class Row:
     first_seconds: float = 0.0
     megabytes: float = 0.0
     chi2: float = 0.0
+    chi2_fit: float = 0.0
     values: int = 0
     iou: list[float] = field(default_factory=list)
     excess: list[float] = field(default_factory=list)
@@ -127,7 +129,11 @@ def deblended(name: str, sky: Sky, row: Row) -> list[Found]:
     out = []
     for (k, blend), fit in zip(sky.blends, fits, strict=True):
         used = int(np.count_nonzero(blend.weights))
-        row.chi2 += fit.chi2_per_pixel * used
+        left = blend.image.copy()
+        for source in fit.sources:
+            left[(slice(None), *source.box.slices)] -= source.model
+        row.chi2 += float((blend.weights * left**2).sum(dtype=float))
+        row.chi2_fit += fit.chi2_per_pixel * used
         row.values += used
         group = sky.grouping.groups[k]
         for peak, source in zip(sky.peaks[group.peaks], fit.sources, strict=True):
@@ -209,7 +215,7 @@ def measured(name: str, skies: Sequence[Sky]) -> Row | str:
 
 
 HEADER = (
-    "| | sources | matched | failed | chi2/pixel | IoU isolated | IoU blended | "
+    "| | sources | matched | failed | chi2/pixel | with unlisted | IoU isolated | IoU blended | "
     "flux isolated | flux blended | scatter | ms a source | x cmf | first pass, s | MB |"
 )
 
@@ -226,6 +232,7 @@ def line(r: Row, cmf_seconds: float) -> str:
         f"{len(r.iou)}",
         f"{r.failed}",
         f"{r.chi2 / r.values:.3f}" if r.values else "-",
+        f"{r.chi2_fit / r.values:.3f}" if r.values else "-",
         f"{np.median(same[~blended]):.3f}",
         f"{np.median(same[blended]):.3f}",
         f"{100 * np.median(alone):+.1f} %",
