@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from astrolabel import coco, flags
+from astrolabel import coco, flags, psf
 from astrolabel.box import Box
 from astrolabel.catalogs import Catalog
 from astrolabel.classify import Classes, classify
@@ -209,10 +209,13 @@ def deblend(
         fit = deblender.fit(blend)
         n = int((blend.weights > 0).sum())
         chi2, pixels = chi2 + fit.chi2_per_pixel * n, pixels + n
+        beside_star = bool(saturated[group.box.slices].any())
         for peak, n_blended, one in zip(peaks, blended, fit.sources, strict=True):
             source = _source(
                 peak, int(n_blended), one, fit.converged, group.box, detection, config.mask
             )
+            if beside_star and not saturated[tuple(peak.astype(int))]:
+                source = without_aureole(source, psfs, config.mask)
             found_in[index].append(source)
             if one.state == "ok":
                 box = one.box.shifted(group.box.y0, group.box.x0)
@@ -264,6 +267,21 @@ def _source(
         fit.kind,
         flags.of_fit(mask, n_blended, fit.flux, converged, box, frame),
     )
+
+
+def without_aureole(source: Source, psfs: NDArray[np.float32], config: MaskConfig) -> Source:
+    """A source beside a saturated star, without a mask when it took in the star's aureole.
+
+    Its light is then not around its peak; see `MaskConfig.drift`.
+    """
+    if source.mask is None or not config.drift:
+        return source
+    shift = np.hypot(source.centre[0] - source.y, source.centre[1] - source.x)
+    seeing = np.mean([psf.fwhm_px(stamp) for stamp in psfs])
+    if shift <= max(seeing, config.drift * np.sqrt(source.mask.area / np.pi)):
+        return source
+    state = "skipped:its model took in a saturated star's aureole"
+    return Source(source.y, source.x, source.n_blended, state)
 
 
 def magnitudes(flux: NDArray[np.float64], zeropoints: tuple[float, ...]) -> NDArray[np.float64]:
