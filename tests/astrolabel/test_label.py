@@ -10,8 +10,9 @@ from astrolabel.coadd import Coadd
 from astrolabel.config import LabelConfig, preset
 from astrolabel.deblend.base import BlendFit, SourceFit
 from astrolabel.detect import detection_image
-from astrolabel.label import Source, deblend, without_aureole
+from astrolabel.label import Source, deblend, label_tile, without_aureole
 from astrolabel.masks import Mask
+from astrolabel.tiles import Tile
 
 SIDE = 64
 
@@ -122,3 +123,24 @@ def test_strayed_light_costs_a_mask_only_beside_a_saturated_star(saturated):
     state = {round(s.x): s.state for s in sources if s.y < 30}
     assert state[20] == "ok"
     assert state[36].startswith("skipped:its model took in") is saturated
+
+
+def test_saturated_pixels_have_no_residual():
+    image = np.random.default_rng(1).normal(0, SIGMA, (1, SIDE, SIDE))
+    image += gaussian((SIDE, SIDE), 32, 32, SIGMA * 400)
+    mask = np.zeros(image.shape, np.int32)
+    mask[0, 31:34, 30:35] = 1
+    coadd = Coadd(
+        name="test",
+        bands=("i",),
+        image=image.astype(np.float32),
+        variance=np.full(image.shape, SIGMA**2, np.float32),
+        valid=np.ones(image.shape, bool),
+        psfs=psf.moffat(4.0)[None],
+        zeropoints=(27.0,),
+        planes={"SAT": 0},
+        mask=mask,
+    )
+    whole = Box(0, 0, SIDE, SIDE)
+    made = label_tile(coadd, Tile(0, 0, whole, whole), LabelConfig(), Dimmed(6.0), None)
+    np.testing.assert_array_equal(np.isnan(made.residual), mask[0] > 0)
