@@ -115,7 +115,7 @@ def render(
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _equations(
+def equations(
     templates: Array, slopes: Array, data: Array, weights: Array
 ) -> tuple[Array, Array, Array, Array, Array]:
     """Normal equations of one source: of its amplitudes by band, of its shape, and across.
@@ -334,7 +334,7 @@ def sweep(
         data = residual[:, y0:y1, x0:x1]  # a view: the source's light is added back in place
         w = weights[:, y0:y1, x0:x1]
         _add(data, templates, amplitudes[n], 1.0)
-        own, pull, across, curvature, slope = _equations(templates, slopes, data, w)
+        own, pull, across, curvature, slope = equations(templates, slopes, data, w)
         best = _amplitudes(own, pull, amplitudes[n])
         if moving:
             size = 0.5 * (shapes[n, 2] + shapes[n, 4])

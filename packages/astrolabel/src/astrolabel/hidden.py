@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from astrolabel import gaussians
+from astrolabel import gaussians, pairs
 from astrolabel.config import HiddenConfig
 from astrolabel.mixtures import mixture
 from astrolabel.psf import FWHM_PER_SIGMA
@@ -68,18 +68,16 @@ def hidden_peaks(
     models = _Models(sky, peaks, _variances(sky, peaks))
     for turn in range(FIRST_SWEEPS):
         models.sweep(move=turn > 0)
-    for last in (False,) * (config.rounds - 1) + (True,):
+    for _ in range(config.rounds):
         new = _left_over(sky, models, possible, config)
         if len(new) == 0:
             break
         models.add(new, np.full(len(new), _least_variance(sky)))
-        if last:
-            break
         touched = cKDTree(new).query(models.shapes[:, :2])[0]
         near = touched < models.radii + gaussians.RADII_PX[0]
         for turn in range(NEXT_SWEEPS):
             models.sweep(move=turn > 0, which=near)
-    return models.peaks[len(peaks) :]
+    return np.concatenate([models.peaks[len(peaks) :], _taken_in(sky, models, possible, config)])
 
 
 def _least_variance(sky: Sky) -> float:
@@ -118,6 +116,25 @@ class _Models:
             [self.amplitudes, np.zeros((n, *self.amplitudes.shape[1:]))]
         )
         self.radii = np.concatenate([self.radii, radii.astype(np.int64)])
+
+    @property
+    def noise(self) -> NDArray[np.float64]:
+        """(C,) counts: typical sigma of a pixel."""
+        return self._noise
+
+    @property
+    def profiles(self) -> tuple[Array, Array, Array]:
+        """Widths of the Gaussians, and the PSFs' weights and covariances."""
+        return self._widths, self._mixture.weights, self._mixture.covariances
+
+    def host(self, n: int, half: int) -> pairs.Host:
+        """Source `n` with the pixels within `half` of it."""
+        y, x = np.rint(self.shapes[n, :2]).astype(int)
+        y0, x0 = max(y - half, 0), max(x - half, 0)
+        box = (slice(None), slice(y0, y + half + 1), slice(x0, x + half + 1))
+        return pairs.Host(
+            y0, x0, self.shapes[n], self.amplitudes[n], self.residual[box], self._sky.weights[box]
+        )
 
     def sweep(self, *, move: bool, which: NDArray[np.bool_] | None = None) -> None:
         """Fit each source once, the brightest first."""
@@ -189,6 +206,43 @@ def _left_over(
     nearest = [cKDTree(p).query(at)[0] for p in (models.peaks, models.shapes[:, :2])]
     at = at[np.minimum(*nearest) > config.separation_fwhm * sky.fwhm_px]
     return _apart(at, config.spacing_fwhm * sky.fwhm_px)
+
+
+def _taken_in(
+    sky: Sky, models: _Models, possible: NDArray[np.bool_], config: HiddenConfig
+) -> NDArray[np.float64]:
+    """(M, 2) peaks that a source's own model hides (see `pairs`), at most one beside each."""
+    sigma = sky.fwhm_px / FWHM_PER_SIGMA
+    least, most = (f * sky.fwhm_px for f in config.pair_fwhm)
+    # Of a point source in all bands together, in counts.
+    noise = np.sqrt((models.noise**2).sum() * 4 * np.pi * sigma**2)
+    flux = models.amplitudes.sum(axis=(1, 2))
+    tree = cKDTree(models.shapes[:, :2])
+    found, gains = [], []
+    for n in np.flatnonzero(flux > config.pair_snr * noise):
+        host = models.host(n, int(np.ceil(most)) + round(2.5 * sigma))
+        gain, second = pairs.gain_of_second(host, sigma, *models.profiles)
+        y, x = np.indices(gain.shape)
+        at = np.stack([y + host.y0, x + host.x0], axis=-1)
+        apart = np.hypot(*np.moveaxis(at - host.shape[:2], -1, 0))
+        allowed = (
+            possible[host.y0 : host.y0 + gain.shape[0], host.x0 : host.x0 + gain.shape[1]]
+            & (apart > least)
+            & (apart < most)
+            & (second > config.pair_contrast * flux[n])
+        )
+        gain = np.where(allowed, gain, 0)
+        best = np.unravel_index(int(gain.argmax()), gain.shape)
+        if gain[best] < config.pair_gain or tree.query(at[best])[1] != n:
+            continue
+        mirrored = 2 * host.shape[:2] - at[best]
+        near = np.abs(at - mirrored).max(axis=-1) <= 1.5
+        # What would gain on both sides is the shape of the host.
+        if gain[best] > 2 * np.max(gain, where=near, initial=0):
+            found.append(at[best])
+            gains.append(gain[best])
+    order = np.argsort(-np.array(gains), kind="stable")
+    return _apart(np.array(found, float).reshape(-1, 2)[order], config.spacing_fwhm * sky.fwhm_px)
 
 
 def _one_sided(
