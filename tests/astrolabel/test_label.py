@@ -56,7 +56,7 @@ def states(sigmas, config):
     return state
 
 
-@pytest.mark.parametrize(("sigmas", "masked"), [(6.0, True), (4.8, True), (4.2, False)])
+@pytest.mark.parametrize(("sigmas", "masked"), [(6.0, True), (4.2, True), (3.7, False)])
 def test_a_source_just_below_the_threshold_has_a_mask_and_a_fainter_one_has_none(sigmas, masked):
     assert (states(sigmas, LabelConfig()) == "ok") is masked
 

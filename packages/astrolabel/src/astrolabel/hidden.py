@@ -220,7 +220,7 @@ def _taken_in(
     tree = cKDTree(models.shapes[:, :2])
     found, gains = [], []
     for n in np.flatnonzero(flux > config.pair_snr * noise):
-        host = models.host(n, int(np.ceil(most)) + round(2.5 * sigma))
+        host = models.host(int(n), int(np.ceil(most)) + round(2.5 * sigma))
         gain, second = pairs.gain_of_second(host, sigma, *models.profiles)
         y, x = np.indices(gain.shape)
         at = np.stack([y + host.y0, x + host.x0], axis=-1)
