@@ -5,8 +5,8 @@
 Completeness and purity count matches within 3 pixels, one to one; IoU is the median over
 matched masks that no edge cuts. "sep" is plain sep segmentation of the same detection
 image with the true noise and the same deblending contrast as the default recipe. Densities
-are sources with a mask per square arcminute: 100 is a Deep field, where two in five touch
-another; at 200 half of them do, as in UltraDeep ones.
+are sources with a mask per square arcminute: 100 is a Deep field, where a third touch
+another; at 200 nearly half of them do, as in UltraDeep ones.
 """
 
 from __future__ import annotations
