@@ -1,14 +1,15 @@
-"""Write a file whole or not at all."""
+"""Write a file whole or not at all; hash one."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from astrolabel.errors import OutputError
+from astrolabel.errors import InputError, OutputError
 
 
 @contextmanager
@@ -67,3 +68,12 @@ def _discard(temporary: Path) -> None:
         temporary.unlink(missing_ok=True)
     except OSError:
         return
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of a file's bytes, in hex."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", file=path) from error

@@ -110,11 +110,10 @@ def label_tile(
     classes = _classes(coadd, sources, config, catalog)
     # A peak beyond the core is a neighbouring tile's, of this coadd or of another: its
     # light in here is labelled all the same.
-    elsewhere = np.array([core.contains(s.y, s.x) for s in sources], bool)
-    if owned is not None and len(sources):
+    elsewhere = np.zeros(len(sources), bool)
+    if owned is not None and sources:
+        elsewhere = np.array([core.contains(s.y, s.x) for s in sources])
         elsewhere &= ~owned(np.array([s.y for s in sources]), np.array([s.x for s in sources]))
-    else:
-        elsewhere[:] = False
     # Saturated pixels had no weight in the fit: what it leaves there is no fault of it.
     fitted = detection.valid & ~coadd.plane("SAT").any(axis=0)
     residual = np.where(fitted, left / detection.sigma, np.nan).astype(np.float32)

@@ -18,7 +18,8 @@ from astrolabel import preview, readers
 from astrolabel.box import Box
 from astrolabel.catalogs import Catalog
 from astrolabel.config import LabelConfig
-from astrolabel.errors import AstrolabelError, InputError
+from astrolabel.errors import AstrolabelError
+from astrolabel.files import file_hash
 from astrolabel.readers import Characteristics, CoaddFiles
 from astrolabel.readers.layers import read_origin, read_wcs
 from astrolabel.sky.overlaps import Footprint, describe, neighbours, primary_box
@@ -146,15 +147,6 @@ def _look(files: CoaddFiles) -> Look | AstrolabelError:
         return Look(known, tuple(float(g) for g in gains), hashes, place)
     except AstrolabelError as error:
         return error
-
-
-def file_hash(path: Path) -> str:
-    """sha256 of a file's bytes, in hex."""
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror})", file=path) from error
 
 
 def _around(catalog: Catalog, wcs: Any, tile: Tile, radius_arcsec: float) -> Catalog:

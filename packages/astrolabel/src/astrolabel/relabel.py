@@ -19,7 +19,7 @@ from astrolabel.classify import NO_CLASS, OK, Classes, categories, classify
 from astrolabel.config import ClassifyConfig
 from astrolabel.consensus import galaxy_probability
 from astrolabel.errors import InputError
-from astrolabel.plan import file_hash
+from astrolabel.files import file_hash
 
 Document = dict[str, Any]
 ELSEWHERE = ("labelled in another coadd", "labelled in another part")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from astrolabel.box import Box
 from astrolabel.deblend.base import Blend, BlendFit, SourceFit
 from astrolabel.deblend.convolve import MIN_MODEL_SIGMA_PX, MODEL_SIGMA_OVER_PSF, fwhm_sigma
+from astrolabel.deblend.cores import has_core
 from astrolabel.deblend.scene import TRIM_SIGMA
 
 Image = NDArray[np.float32]
@@ -23,8 +24,6 @@ Image = NDArray[np.float32]
 EDGE_MARGIN_PX = 6
 """A source whose peak is nearer to the cutout's edge than this (the radius of a model PSF)
 is fitted on a cutout widened by as much, where there is no data."""
-MIN_CORE = 0.5
-"""A source needs data on this fraction of the pixels within its PSF's core."""
 WIDER_THAN_PSF = 0.1
 """Excess of the windowed second moment over the PSF's from which a source is extended. A
 galaxy with a third of the PSF's width has 0.1; stamps are known to some per cent."""
@@ -107,7 +106,7 @@ def prepared(blend: Blend) -> Task:
     peaks = np.clip(np.asarray(blend.peaks, float).reshape(-1, 2), 0, shape - 1.0)
     # A saturated core is no missing one: the wings around it tell the star.
     core = known if blend.saturated is None else known | blend.saturated
-    sources = np.flatnonzero(_has_core(core, blend.psfs, peaks))
+    sources = np.flatnonzero(has_core(core, blend.psfs, peaks))
     peaks = peaks[sources]
     near = peaks.size > 0 and np.minimum(peaks, shape - 1 - peaks).min() < EDGE_MARGIN_PX
     margin = EDGE_MARGIN_PX if near else 0
@@ -121,20 +120,6 @@ def prepared(blend: Blend) -> Task:
         sources.astype(np.int64),
         margin,
     )
-
-
-def _has_core(
-    known: NDArray[np.bool_], psfs: Image, peaks: NDArray[np.float64]
-) -> NDArray[np.bool_]:
-    """(N,) bool: whether enough pixels within the PSF's HWHM have data in some band."""
-    radius = max(1.18 * fwhm_sigma(psfs.mean(axis=0)), 1.0)
-    y, x = np.mgrid[: known.shape[0], : known.shape[1]]
-    out = np.zeros(len(peaks), bool)
-    for n, (py, px) in enumerate(peaks):
-        s = (Box.around(py, px, int(np.ceil(radius))) & Box.of_shape(known.shape)).slices
-        near = np.hypot(y[s] - py, x[s] - px) <= radius
-        out[n] = near.any() and known[s][near].mean() >= MIN_CORE
-    return out
 
 
 def model_sigma(psfs: Image, wanted: float) -> float:

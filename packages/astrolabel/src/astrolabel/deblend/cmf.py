@@ -23,14 +23,12 @@ from astrolabel.config import DeblendConfig
 from astrolabel.deblend import start as starting
 from astrolabel.deblend.base import Blend, BlendFit, SourceFit, independent
 from astrolabel.deblend.components import NOBODY
-from astrolabel.deblend.convolve import KernelCache, Kernels, fwhm_sigma
+from astrolabel.deblend.convolve import KernelCache, Kernels
+from astrolabel.deblend.cores import has_core
 from astrolabel.deblend.free import Model, freed, of_components
 from astrolabel.deblend.parametric import Parametric
 from astrolabel.deblend.scene import TRIM_SIGMA, Image
 from astrolabel.deblend.start import Start
-
-MIN_CORE = 0.5
-"""A source needs data on this fraction of the pixels within its PSF's core."""
 
 
 class CMFDeblender:
@@ -64,7 +62,7 @@ class CMFDeblender:
         image, weights = _sanitised(blend)
         kernels = self._cache.get(blend.psfs)
         shown, shown_weights = _shown(blend, image, weights)
-        measured = _has_core(shown_weights, blend.psfs, blend.peaks)
+        measured = has_core(_known(shown_weights), blend.psfs, blend.peaks)
         if not measured.any():
             sources = tuple(_failed(p, image, "masked") for p in blend.peaks)
             return BlendFit(sources, _chi2_per_pixel(image, weights), 0, False)
@@ -182,20 +180,6 @@ def _chi2_per_pixel(residual: Image, weights: Image) -> float:
     """Over the (band, pixel) values that have weight."""
     chi2 = float((weights * residual**2).sum(dtype=float))
     return chi2 / max(int(np.count_nonzero(weights)), 1)
-
-
-def _has_core(weights: Image, psfs: Image, peaks: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """(N,) bool: whether enough pixels within the PSF's HWHM have data in some band."""
-    known = _known(weights)
-    radius = 1.18 * fwhm_sigma(psfs.mean(axis=0))
-    y, x = np.mgrid[: known.shape[0], : known.shape[1]]
-    out = np.zeros(len(peaks), bool)
-    for n, (py, px) in enumerate(peaks):
-        core = Box.around(py, px, int(np.ceil(radius))) & Box.of_shape(known.shape)
-        s = core.slices
-        near = np.hypot(y[s] - py, x[s] - px) <= max(radius, 1.0)
-        out[n] = near.any() and known[s][near].mean() >= MIN_CORE
-    return out
 
 
 def _failed(peak: NDArray[Any], image: Image, reason: str) -> SourceFit:

@@ -6,13 +6,13 @@ the files with their hashes, and where images and annotations lie in the COCO do
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from astrolabel.coco import write_json
 from astrolabel.errors import InputError
+from astrolabel.files import file_hash
 
 _TERMS = (
     "citeAs",
@@ -85,11 +85,7 @@ def describe(coco_file: str | Path, doc: Mapping[str, Any]) -> dict[str, Any]:
             file=path,
             remedy="give coco.json; `astrolabel export --to coco` makes it again",
         )
-    try:
-        with path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror or error})", file=path) from error
+    digest = file_hash(path)
     info = doc.get("info") or {}
     classes = ", ".join(c["name"] for c in doc["categories"])
     bands: list[str] = next((i["astro"]["bands"] for i in doc["images"] if i.get("astro")), [])

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from astrolabel.errors import AstrolabelError, InputError
+from astrolabel.files import file_hash
 from astrolabel.manifest import CatalogEntry, Manifest
 from astrolabel.manifest.coadds import FURTHER
 from astrolabel.manifest.lock import Lock, check_content, read_lock
@@ -197,12 +198,7 @@ class State:
 
 def file_entry(path: Path, wanted: Wanted, manifest: Manifest) -> dict[str, Any]:
     """What the lock file records of a file that is there."""
-    try:
-        with path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror})", file=path) from error
-    entry: dict[str, Any] = {"sha256": digest, "bytes": path.stat().st_size}
+    entry: dict[str, Any] = {"sha256": file_hash(path), "bytes": path.stat().st_size}
     if wanted.catalog is not None and wanted.catalog.query:
         entry["query_sha256"] = query_hash(manifest, wanted.catalog)
     return entry

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import numpy as np
 
 from astrolabel import coco
 from astrolabel.errors import InputError
-from astrolabel.files import write_bytes
+from astrolabel.files import file_hash, write_bytes
 from astrolabel.manifest import read_manifest
 from astrolabel.manifest.regions import Region, read_splits
 from astrolabel.sky.map import sky_map
@@ -192,9 +191,7 @@ def read_all(files: Sequence[Path], folder: Path) -> tuple[Document, list[dict[s
                 file=file,
                 remedy="`astrolabel validate` lists them",
             )
-        with file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        hashes.append({"file": file.name, "sha256": digest})
+        hashes.append({"file": file.name, "sha256": file_hash(file)})
         if merged is None:
             merged = {**doc, "images": [], "annotations": []}
         elif doc["categories"] != merged["categories"]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,18 @@ from astroseg.engines.base import Freeze
 from astroseg.errors import InputError
 from astroseg.models.spec import ModelSpec
 from astroseg.weights import LoadReport, place, read_checkpoint
+
+
+@contextmanager
+def inferring(model: torch.nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; the mode the model was in comes back after it."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(training)
 
 
 def device_of(model: torch.nn.Module) -> torch.device:

@@ -22,7 +22,13 @@ from numpy.typing import NDArray
 from torchvision.ops import nms
 
 from astroseg.engines.base import Freeze
-from astroseg.engines.common import device_of, image_tensor, load_weights, parameter_groups
+from astroseg.engines.common import (
+    device_of,
+    image_tensor,
+    inferring,
+    load_weights,
+    parameter_groups,
+)
 from astroseg.engines.detectron2_config import refusals, settings
 from astroseg.engines.detectron2_file import ConfigFile, bottom_up, build_config, entrance
 from astroseg.engines.detectron2_lazy import lazy
@@ -150,15 +156,8 @@ class Detectron2Engine:
         InputError : an image has another number of channels than the model, or NaN pixels.
         """
         plain, device = _plain(model), device_of(model)
-        training = plain.training
-        plain.eval()
-        try:
-            with torch.inference_mode():
-                return [
-                    _detect(plain, _image(image, plain.astroseg_spec, device)) for image in batch
-                ]
-        finally:
-            plain.train(training)
+        with inferring(plain):
+            return [_detect(plain, _image(image, plain.astroseg_spec, device)) for image in batch]
 
     def set_thresholds(
         self,

@@ -13,7 +13,13 @@ import torchvision
 from numpy.typing import NDArray
 
 from astroseg.engines.base import Freeze
-from astroseg.engines.common import device_of, image_tensor, load_weights, parameter_groups
+from astroseg.engines.common import (
+    device_of,
+    image_tensor,
+    inferring,
+    load_weights,
+    parameter_groups,
+)
 from astroseg.errors import InputError
 from astroseg.models.mask_rcnn import MaskRcnn
 from astroseg.models.mask_targets import TruthMasks
@@ -93,18 +99,11 @@ class TorchvisionEngine:
         InputError : an image has another number of channels than the model, or NaN pixels.
         """
         plain, device = _plain(model), device_of(model)
-        training = plain.training
-        plain.eval()
-        try:
-            with torch.inference_mode():
-                return [
-                    _prediction(
-                        plain([image_tensor(image, plain.spec, device)])[0], image.shape[-2:]
-                    )
-                    for image in batch
-                ]
-        finally:
-            plain.train(training)
+        with inferring(plain):
+            return [
+                _prediction(plain([image_tensor(image, plain.spec, device)])[0], image.shape[-2:])
+                for image in batch
+            ]
 
     def set_thresholds(
         self,
