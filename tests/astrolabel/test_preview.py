@@ -236,6 +236,31 @@ def test_preview_draws_each_image_and_a_page_of_all(dataset, tmp_path):
     assert total.split() == ["3", "images,", "2", "galaxy", "1", "star", "1", "ignored"]
 
 
+@pytest.mark.parametrize("astro", [{"wcs": {"CTYPE1": "RA---TAN"}}, {"cube": "a.fits"}, {}, None])
+def test_the_sky_has_its_first_row_at_the_bottom_and_its_left_on_the_left(tmp_path, astro):
+    picture = np.zeros((*SHAPE, 3), np.uint8)
+    picture[3, 7] = 200
+    write_png(tmp_path / "a.png", picture)
+    image = {"file_name": "a.png", "height": SHAPE[0], "width": SHAPE[1]}
+    if astro is not None:
+        image["astro"] = astro
+    shard = {"image": image, "annotations": [label(20, 30, 5, 5)]}
+    coco.write(tmp_path / "coco.json", coco.merge({}, CATEGORIES, [shard]))
+    drawn = np.asarray(Image.open(preview(tmp_path / "coco.json")[0]))
+    height, scale = drawn.shape[0], drawn.shape[0] // SHAPE[0]
+    rows = [3, 20]
+    if astro:  # a picture of nobody knows what stays as it is
+        rows = [SHAPE[0] - 1 - 3, SHAPE[0] - 1 - 24]
+    point = drawn[rows[0] * scale : (rows[0] + 1) * scale, 7 * scale : 8 * scale]
+    assert (point == 200).all()
+    assert (drawn == 200).all(axis=-1).sum() == scale**2
+    outlined = np.argwhere((drawn == channels(PALETTE[0])).all(axis=-1))
+    assert outlined.min(axis=0).tolist() == [rows[1] * scale, 30 * scale]
+    assert outlined.max() < height * SHAPE[1] // SHAPE[0]
+    # The dataset's own picture keeps row 0 first, as masks count.
+    assert (np.asarray(Image.open(tmp_path / "a.png"))[3, 7] == 200).all()
+
+
 def test_preview_goes_beside_the_document_and_twice_is_the_same(dataset):
     first = {path: path.read_bytes() for path in preview(dataset)}
     assert all(path.parent == dataset.parent / "preview" for path in first)

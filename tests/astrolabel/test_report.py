@@ -1,3 +1,5 @@
+import base64
+import io
 import json
 import re
 import xml.etree.ElementTree as ET
@@ -6,16 +8,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from astropy.table import Table
+from PIL import Image
 from report_files import SCALE, SHAPE, WCS, dataset, entry, places
 
 from astrolabel import cli, coco, quality
+from astrolabel.box import Box
 from astrolabel.catalogs import read_catalog
 from astrolabel.errors import InputError, OutputError
 from astrolabel.report import bins, measure, numbers, summary, svg, write_report
 from astrolabel.report.catalog import compare_with_catalog
+from astrolabel.report.examples import Stamp
 from astrolabel.report.labels import read_labels
 from astrolabel.report.leftover import measure_leftover
-from astrolabel.report.stamps import rebin, residual_colours
+from astrolabel.report.stamps import draw, rebin, residual_colours, tile_pictures
 from astrolabel.report.truth import compare_with_truth
 from astrolabel.report.verdict import notes, verdict
 
@@ -210,6 +215,34 @@ def test_a_reduced_residual_of_noise_is_noise_and_a_faint_plateau_shows():
     assert np.isnan(small[0, 0])
     assert np.nanstd(small[:25, :25]) == pytest.approx(1, abs=0.1)
     assert small[25:, 25:].mean() == pytest.approx(4, abs=0.1)
+
+
+def test_cutouts_tiles_and_residuals_show_the_first_row_at_the_bottom(tmp_path):
+    chi = np.zeros(SHAPE, np.float32)
+    chi[10:16, 30:36] = 31
+    labels = read_labels(dataset(tmp_path, [entry(1, 12, 32)], chi))
+    dark = np.zeros((*SHAPE, 3), np.uint8)
+    dark[10:16, 30:36] = (0, 255, 0)
+    Image.fromarray(dark).save(tmp_path / "images" / "a.png")
+
+    def middle(uri, shown):
+        """Row and column, as parts of the picture's height, of what is shown."""
+        with Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))) as opened:
+            pixels = np.asarray(opened).astype(int)
+        return np.argwhere(shown(pixels)).mean(axis=0) / pixels.shape[0], pixels
+
+    def green(pixels):
+        return pixels[..., 1] - pixels[..., 0] > 150
+
+    def red(pixels):
+        return pixels[..., 0] - pixels[..., 1] > 100
+
+    tile, left = tile_pictures(labels, 0)
+    for uri, shown in ((tile, green), (left, red)):
+        assert middle(uri, shown)[0] == pytest.approx([0.87, 0.33], abs=0.02)
+    # The window of 36 pixels ends at the image's first row and begins at column 14.
+    cutout = draw(labels, Stamp(0, Box(10, 30, 5, 5), 0, None, ""))
+    assert middle(cutout, green)[0] == pytest.approx([1 - 13 / 36, 0.5], abs=0.06)
 
 
 def test_residual_colours():

@@ -212,6 +212,19 @@ def draw_outlines(
     return result
 
 
+def upright(picture: NDArray[np.uint8], image: Mapping[str, Any]) -> NDArray[np.uint8]:
+    """A picture as people look at it: the sky as DS9 shows it, its first row at the bottom.
+
+    Parameters
+    ----------
+    picture : (H, W, 3) uint8 with row 0 first, as masks and FITS images count.
+    image : its entry of the document. An image of nothing but a PNG or JPEG, with neither
+        WCS nor cube, is no sky for all we know and stays as any viewer shows it.
+    """
+    astro = image.get("astro") or {}
+    return picture[::-1] if astro.get("wcs") or astro.get("cube") else picture
+
+
 def channels(colour: str) -> tuple[int, int, int]:
     """Red, green and blue of ``#rrggbb``."""
     return (int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16))
@@ -227,8 +240,8 @@ def preview(coco_path: str | Path, out: str | Path | None = None) -> list[Path]:
 
     Returns
     -------
-    list of Path : ``<image>_labels.png`` for each image in the document's order, then
-        ``index.html``, the page that shows them all.
+    list of Path : ``<image>_labels.png`` for each image in the document's order, the sky
+        `upright`, then ``index.html``, the page that shows them all.
 
     Raises
     ------
@@ -285,7 +298,7 @@ def _labelled(
         ) from error
     scale = min(max(PICTURE_SIDE // max(picture.shape[:2]), 1), LARGEST_SCALE)
     try:
-        return draw_outlines(picture, annotations, categories, scale)
+        return upright(draw_outlines(picture, annotations, categories, scale), image)
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"the labels of {image['file_name']} cannot be drawn ({error})",

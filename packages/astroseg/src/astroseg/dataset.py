@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from astroseg.convert import from_records, is_records
 from astroseg.errors import InputError
 from astroseg.files import sha256
-from astroseg.images import is_eight_bit_picture
+from astroseg.images import is_eight_bit_picture, rows_upwards
 from astroseg.parquet import read_labels
 from astroseg.rle import Rle, from_polygons, run_lengths
 
@@ -50,6 +50,11 @@ class ImageRecord:
     sky_sigma: tuple[float, ...] = ()
     zeropoint: tuple[float, ...] = ()
     wcs: Mapping[str, Any] | None = None
+
+    @property
+    def upwards(self) -> bool:
+        """Whether its first row is drawn at the bottom; see `rows_upwards`."""
+        return rows_upwards(self.files, self.wcs)
 
 
 @dataclass(frozen=True, eq=False)

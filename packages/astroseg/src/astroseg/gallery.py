@@ -44,7 +44,7 @@ def typical_tile(result: Evaluated) -> tuple[str, str]:
     window = pictures.crowded(image, _centres(data.detections, data.detections.image == k))
     made = plots.figure(7.2, 7.2 * (window.y1 - window.y0) / (window.x1 - window.x0))
     axes = made.add_subplot()
-    pictures.show(axes, pictures.picture(image, data.folder), window)
+    pictures.show(axes, image, pictures.picture(image, data.folder), window)
     pictures.draw_detections(axes, data, result.pairs, k, window)
     return _tile_title(result, k, scores[k]), plots.encode(made, photo=True)
 
@@ -78,7 +78,7 @@ def _pair_of_panels(result: Evaluated, k: int) -> str:
         (left, pictures.draw_truth, f"truth{cut}"),
         (right, pictures.draw_detections, "predictions"),
     ):
-        pictures.show(axes, rgb, window)
+        pictures.show(axes, image, rgb, window)
         draw(axes, data, pairs, k, window)
         axes.set_title(title, loc="left", fontsize=10)
     return plots.encode(made, photo=True)
@@ -173,7 +173,7 @@ def _stamps(
         if image not in rgb:
             rgb[image] = pictures.picture(data.images[image], data.folder)
         window = pictures.around(data.images[image], objects.boxes[row], least=36)
-        pictures.show(axes, rgb[image], window)
+        pictures.show(axes, data.images[image], rgb[image], window)
         # Thick and below the others: what it is compared with stays visible on it.
         mine = _TRUTH if objects is data.truth else _FOUND
         pictures.outline(axes, objects, [row], [mine], width=2.4)
@@ -205,6 +205,6 @@ def example_iou(result: Evaluated) -> str | None:
     made = plots.figure(3.6, 3.8)
     axes = made.add_subplot()
     window = pictures.around(image, truth, least=24)
-    pictures.show(axes, pictures.picture(image, data.folder), window)
+    pictures.show(axes, image, pictures.picture(image, data.folder), window)
     plots.draw_iou_example(axes, truth, found, float(iou[k]))
     return plots.encode(made, photo=True)

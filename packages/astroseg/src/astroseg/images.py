@@ -121,6 +121,12 @@ def is_eight_bit_picture(file: Path) -> bool:
     return file.suffix.lower() in (".png", ".jpg", ".jpeg")
 
 
+def rows_upwards(files: Sequence[Path], wcs: object) -> bool:
+    """Whether people are shown an image with its first row at the bottom, as DS9 shows the
+    sky: all but PNG and JPEG pictures that no WCS places there."""
+    return bool(wcs) or not all(is_eight_bit_picture(file) for file in files)
+
+
 def _size(shape: tuple[int, int]) -> str:
     return f"{shape[0]}x{shape[1]}"
 

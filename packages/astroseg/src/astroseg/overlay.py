@@ -32,16 +32,17 @@ def write_overlay(
     prediction: Prediction,
     *,
     pictures: bool,
+    upwards: bool,
     score: float = 0.5,
 ) -> None:
-    """Write a PNG with one-pixel outlines, first row below as on the sky.
+    """Write a PNG with one-pixel outlines.
 
     Parameters
     ----------
     score : detections below are not drawn: a list made for AP goes down to noise.
     flux : (C, H, W) float32; of three bands or more the third is red and the first blue.
-    pictures : whether the values are those of an ordinary picture: red first, 0 to 255,
-        first row on top.
+    pictures : whether the values are those of an ordinary picture: red first, 0 to 255.
+    upwards : whether the first row is drawn at the bottom; see `ImageRecord.upwards`.
     """
     base = _as_picture(flux) if pictures else _as_sky(flux)
     scale = max(1, min(4, LONGEST_SIDE // max(base.shape[:2])))
@@ -56,7 +57,7 @@ def write_overlay(
         outline = _outline(bitmap.repeat(scale, axis=0).repeat(scale, axis=1))
         window = image[y * scale :, x * scale :][: outline.shape[0], : outline.shape[1]]
         window[outline] = COLOURS[int(label) % len(COLOURS)]
-    if not pictures:
+    if upwards:
         image = image[::-1]
     with atomic_path(path) as temporary:
         Image.fromarray(np.ascontiguousarray(image)).save(temporary, format="PNG")

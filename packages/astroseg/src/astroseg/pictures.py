@@ -13,7 +13,7 @@ from matplotlib.path import Path
 from numpy.typing import NDArray
 
 from astroseg.errors import InputError
-from astroseg.images import is_eight_bit_picture, read_pixels
+from astroseg.images import is_eight_bit_picture, read_pixels, rows_upwards
 from astroseg.metrics.matching import Pairs
 from astroseg.metrics.objects import EvaluationSet, Image, Objects
 from astroseg.rle import decode_tight
@@ -122,8 +122,8 @@ def _rgb(planes: NDArray[np.float32], ready: bool) -> NDArray[np.uint8]:
     return (255 * np.nan_to_num(rgb)).astype(np.uint8).transpose(1, 2, 0)
 
 
-def show(axes: Axes, rgb: NDArray[np.uint8] | None, window: Window) -> None:
-    """Draw a window of a picture (or grey where there is none), rows upwards as on the sky."""
+def show(axes: Axes, image: Image, rgb: NDArray[np.uint8] | None, window: Window) -> None:
+    """Draw a window of an image's picture (or grey where there is none), the sky upwards."""
     extent = (window.x0, window.x1, window.y0, window.y1)
     if rgb is None:
         axes.set_facecolor("#202428")
@@ -131,10 +131,16 @@ def show(axes: Axes, rgb: NDArray[np.uint8] | None, window: Window) -> None:
         part = rgb[window.y0 : window.y1, window.x0 : window.x1]
         axes.imshow(part, origin="lower", extent=extent, interpolation="nearest")
     axes.set_xlim(extent[:2])
-    axes.set_ylim(extent[2:])
+    axes.set_ylim(extent[2:] if _upwards(image) else extent[:1:-1])
     axes.set_aspect("equal")
     axes.set_xticks([])
     axes.set_yticks([])
+
+
+def _upwards(image: Image) -> bool:
+    names = image.astro.get("cube") or image.astro.get("files") or image.file_name
+    files = [names] if isinstance(names, str) else names
+    return rows_upwards([pathlib.Path(name) for name in files], image.astro.get("wcs"))
 
 
 def outline(

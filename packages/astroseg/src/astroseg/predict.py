@@ -278,6 +278,7 @@ def _finished(job: _Job, record: ImageRecord, out: Path, overlay: bool) -> dict[
             flux,
             prediction,
             pictures=job.data.contrast == "none",
+            upwards=record.upwards,
             score=job.config.overlay_score,
         )
     part = {"key": key, "annotations": results(record.id, prediction, job.category_ids)}

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from astrolabel.box import Box
 from astrolabel.errors import InputError
-from astrolabel.preview import IGNORED, channels, colours, draw_outlines
+from astrolabel.preview import IGNORED, channels, colours, draw_outlines, upright
 from astrolabel.report.examples import Mask, Stamp
 from astrolabel.report.labels import Labels
 from astrolabel.report.leftover import residual_of
@@ -62,7 +62,7 @@ def draw(labels: Labels, stamp: Stamp) -> str:
             _outline(panel, subject, window, scale, channels(SUBJECT if n == 0 else "#000000"))
     gap = np.full((panels[0].shape[0], 2 * scale, 3), 255, np.uint8)
     joined = [panels[0]] + [part for panel in panels[1:] for part in (gap, panel)]
-    return encode(np.concatenate(joined, axis=1), 2 * SHOWN_SIDE * 2)
+    return encode(upright(np.concatenate(joined, axis=1), entry), 2 * SHOWN_SIDE * 2)
 
 
 def _window(box: Box, shape: tuple[int, int]) -> Box:
@@ -125,13 +125,13 @@ def tile_pictures(labels: Labels, index: int) -> tuple[str, str]:
     ]
     picture = _picture(labels, index)
     scale = max(TILE_SIDE // max(picture.shape[:2]), 1)
-    outlined = draw_outlines(picture, items, labels.categories, scale)
+    entry = labels.images[index]
+    outlined = upright(draw_outlines(picture, items, labels.categories, scale), entry)
     chi = residual_of(labels, index)
     if chi is None:
         return encode(outlined, TILE_SIDE), ""
-    return encode(outlined, TILE_SIDE), encode(
-        _enlarged(residual_colours(rebin(chi, -(-max(chi.shape) // TILE_SIDE))), scale), TILE_SIDE
-    )
+    left = _enlarged(residual_colours(rebin(chi, -(-max(chi.shape) // TILE_SIDE))), scale)
+    return encode(outlined, TILE_SIDE), encode(upright(left, entry), TILE_SIDE)
 
 
 def rebin(chi: NDArray[np.float32], block: int) -> NDArray[np.float32]:
