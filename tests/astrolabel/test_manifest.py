@@ -353,7 +353,7 @@ def test_plain_coadds_come_by_tract_and_patch_with_their_psfs(tmp_path):
     assert [(c.name, c.tract, c.patch) for c in found] == [
         (f"5063-{p}", "5063", str(p)) for p in (12, 20, 21)
     ]
-    assert found[0].psf["i"] == tmp_path / "5063/psf-12-I.fits"
+    assert found[0].psf["i"] == (tmp_path / "5063/psf-12-I.fits",)
     (tmp_path / "5063/psf-12-I.fits").unlink()
     with pytest.raises(InputError, match=r"1 of the manifest's 12 coadds and PSFs.*psf-12-I"):
         coadds_of(read(tmp_path, survey="fits", coadds=coadds), tmp_path, [])

@@ -75,7 +75,8 @@ def add_make_coco(one: argparse.ArgumentParser) -> None:
         (
             "psf",
             "PSF stamp(s): an image, a cube or one HDU per band; or stamps by position: a cube "
-            "and a table HDU POSITIONS with x and y, pixels of the coadd from 0, for each",
+            "and a table HDU POSITIONS with x and y, pixels of the coadd from 0, for each; or a "
+            "folder of the stamps of HSC's PSF picker",
         ),
         ("zeropoint", "AB magnitude of one count, where the header does not tell"),
     ):

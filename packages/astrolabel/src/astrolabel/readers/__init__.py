@@ -19,6 +19,7 @@ from astrolabel.coadd import Coadd
 from astrolabel.errors import InputError
 from astrolabel.readers import layers as fits_layers
 from astrolabel.readers.layers import Layers
+from astrolabel.readers.stamps import read_psf, read_psf_grid, read_stamps
 
 BAD_PLANES = ("NO_DATA", "BAD", "UNMASKEDNAN")
 """Mask planes whose pixels are not measurements. Saturated and interpolated pixels stay:
@@ -38,7 +39,7 @@ class CoaddFiles:
     bands : in the order in which they were asked for.
     layers : one per band.
     variance, mask : further files per band, for surveys that keep these apart.
-    psf : stamp files per band; bands without one are estimated.
+    psf : stamp files per band, one or one for each place; bands without are estimated.
     zeropoints : AB magnitude of one count where the user gave it.
     truth : pictures of the objects of a simulated scene, where its labels are made of these.
     """
@@ -48,7 +49,7 @@ class CoaddFiles:
     layers: tuple[Layers, ...]
     tract: str = ""
     patch: str = ""
-    psf: Mapping[str, Path] = field(default_factory=dict)
+    psf: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     variance: Mapping[str, Layers] = field(default_factory=dict)
     mask: Mapping[str, Layers] = field(default_factory=dict)
     zeropoints: Mapping[str, float] = field(default_factory=dict)
@@ -68,7 +69,7 @@ class CoaddFiles:
     def paths(self) -> tuple[Path, ...]:
         """Every file that is read, once, in a fixed order."""
         found = [part.path for part in self.parts]
-        found += [self.psf[b] for b in self.bands if b in self.psf]
+        found += [stamp for b in self.bands for stamp in self.psf.get(b, ())]
         found += [self.truth] if self.truth is not None else []
         return tuple(dict.fromkeys(found))
 
@@ -137,14 +138,19 @@ def characterise(files: CoaddFiles) -> Characteristics:
     notes: dict[str, str] = {}
     grids: dict[str, psf.StampGrid] = {}
     rows, columns = files.shape
-    for band, path in files.psf.items():
-        grid = read_psf_grid(path, band)
-        if grid is None:
-            stamps[band] = read_psf(path, band, files.bands)
-            notes[f"psf_{band}"] = f"read from {path.name}"
+    for band, paths in files.psf.items():
+        further = " and others" if len(paths) > 1 else ""
+        read_from = f"read from {paths[0].name}{further}"
+        if len(paths) > 1:
+            grid = read_stamps(paths, fits_layers.read_wcs(files.layers[0]), files.shape)
+        elif (cube := read_psf_grid(paths[0], band)) is not None:
+            grid = cube
+        else:
+            stamps[band] = read_psf(paths[0], band, files.bands)
+            notes[f"psf_{band}"] = read_from
             continue
         grids[band], stamps[band] = grid, grid.at((rows - 1) / 2, (columns - 1) / 2)
-        notes[f"psf_{band}"] = f"{len(grid.stamps)} by position, read from {path.name}"
+        notes[f"psf_{band}"] = f"{len(grid.stamps)} by position, {read_from}"
     missing = [b for b in files.bands if b not in stamps]
     if missing:
         frame = Box.of_shape(files.shape)
@@ -175,62 +181,6 @@ def _seeing(files: CoaddFiles, band: str, others: Sequence[float]) -> tuple[floa
     if others:
         return float(np.mean(others)), "too few stars: the mean of the other bands"
     return psf.DEFAULT_FWHM_PX, "no stars and no seeing in the header: a guess"
-
-
-POSITIONS = "POSITIONS"
-"""EXTNAME of the table of a PSF file that tells where its stamps are."""
-
-
-def read_psf_grid(path: Path, band: str) -> psf.StampGrid | None:
-    """Stamps by position: a cube (K, P, P), the HDU of the band's name or the only image,
-    with a table `POSITIONS` of K rows whose columns x and y are pixels of the coadd from
-    0. None where the file has no such table.
-    """
-    with fits_layers.open_fits(path) as hdus:
-        tables = [h for h in hdus if str(h.header.get("EXTNAME", "")).strip() == POSITIONS]
-        if not tables:
-            return None
-        cubes = [h for h in hdus if h.is_image and len(h.shape) == 3]
-        named = [h for h in cubes if str(h.header.get("EXTNAME", "")).strip().lower() == band]
-        if not named and len(cubes) != 1:
-            raise InputError(
-                f"no cube of PSF stamps for band {band}",
-                file=path,
-                remedy="give one 3-D image, or one HDU named after each band",
-            )
-        data = np.array((named or cubes)[0].data)
-        table = tables[0].data
-        if not {"x", "y"} <= {name.lower() for name in table.names} or len(table) != len(data):
-            raise InputError(
-                f"{POSITIONS} does not tell x and y of {len(data)} stamps",
-                file=path,
-                remedy="give the columns x and y with a row for each stamp",
-            )
-        positions = np.stack([table["y"], table["x"]], axis=1).astype(np.float64)
-    if len(data) == 0 or not np.isfinite(positions).all():
-        raise InputError(f"{POSITIONS} has no or no finite positions", file=path)
-    return psf.StampGrid(positions, psf.common_size([psf.normalise(s, path) for s in data]))
-
-
-def read_psf(path: Path, band: str, bands: Sequence[str]) -> NDArray[np.float32]:
-    """The stamp of one band: the HDU of that name, the plane of a cube, or the only image."""
-    with fits_layers.open_fits(path) as hdus:
-        images = [h for h in hdus if h.is_image and len(h.shape) in (2, 3)]
-        named = [h for h in images if str(h.header.get("EXTNAME", "")).strip().lower() == band]
-        if named:
-            data = np.array(named[0].data)
-        elif len(images) == 1 and len(images[0].shape) == 3 and images[0].shape[0] == len(bands):
-            data = np.array(images[0].data[list(bands).index(band)])
-        elif len(images) == 1 and len(images[0].shape) == 2:
-            data = np.array(images[0].data)
-        else:
-            raise InputError(
-                f"no PSF stamp for band {band}",
-                file=path,
-                remedy=f"give one 2-D image, one HDU named after each band, or a cube of "
-                f"{len(bands)} planes",
-            )
-    return psf.normalise(data, path)
 
 
 def read(files: CoaddFiles, known: Characteristics, box: Box | None = None) -> Coadd:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,25 +10,11 @@ from typing import TypeVar
 from astrolabel.errors import InputError
 from astrolabel.readers import CoaddFiles
 from astrolabel.readers.layers import Layers, find_extra, find_layers
-
-NAMES = (
-    re.compile(
-        r"calexp-(?:HSC-)?(?P<filter>[A-Za-z0-9]+)-(?P<tract>\d+)-(?P<patch>\d+,\d+)"
-        r"\.fits(\.fz|\.gz)?"
-    ),
-    re.compile(
-        r"(?:deepCoadd_calexp|deepCoadd|deep_coadd)_(?:(?P<filter>[ugrizy]|N\d+)_)?"
-        r"(?P<tract>\d+)_(?P<patch>\d+(?:[,-]\d+)?)(?:_(?P<behind>[ugrizy]|N\d+))?(?:_.+)?"
-        r"\.fits(\.fz|\.gz)?"
-    ),
-)
-"""Names of coadds that tell tract, patch and band: HSC's in the flat form of its archive and in
-its deepCoadd-results tree (LSST's simulations have the same tree without ``HSC-``), and what
-LSST's butler calls the files it exports, dataset type first (``deep_coadd_5063_14_i_...``)."""
-FIRST_LETTER = re.compile(r"[UGRIZY]\d?", re.IGNORECASE)
-"""Broad bands by the names of their filters: HSC-I2 is the second filter of the band i."""
+from astrolabel.readers.names import coadd_name
+from astrolabel.readers.stamps import stamps_beside, stamps_of
 
 T = TypeVar("T")
+Stamps = dict[str, tuple[Path, ...]]
 
 ORDER = "ugrizy"
 
@@ -43,7 +28,8 @@ class Inputs:
     paths : HSC or LSST coadds, directories of them, or one FITS cube.
     bands : the bands to use, in order; empty takes what is there.
     band_files : (names, file) pairs: several names for the planes of a cube.
-    variance, rms, mask, psf : one further file for a band, or for all under the name ``*``.
+    variance, rms, mask, psf : one further file for a band, or for all under the name ``*``;
+        for ``psf`` also a folder of stamps by position.
     planes : bit by plane name of masks whose headers do not tell.
     zeropoints : AB magnitude of one count by band, or for all under ``*``.
     """
@@ -87,7 +73,7 @@ def find_coadds(inputs: Inputs, problems: list[InputError] | None = None) -> tup
         if not path.exists():
             raise InputError("no such file or directory", file=path)
         if path.is_dir():
-            found = sorted(f for f in path.rglob("*.fits*") if _named(f) is not None)
+            found = sorted(f for f in path.rglob("*.fits*") if coadd_name(f) is not None)
             if not found:
                 raise InputError(
                     "no HSC or LSST coadds (calexp-HSC-I-9813-4,5.fits, "
@@ -97,7 +83,7 @@ def find_coadds(inputs: Inputs, problems: list[InputError] | None = None) -> tup
                 )
             named += found
         else:
-            (others if _named(path) is None else named).append(path)
+            (others if coadd_name(path) is None else named).append(path)
     coadds = _by_name(named, inputs, problems)
     for path in others:
         planes = find_layers(path)
@@ -116,27 +102,13 @@ def find_coadds(inputs: Inputs, problems: list[InputError] | None = None) -> tup
     return tuple(sorted(coadds, key=lambda c: c.name))
 
 
-def _named(file: Path) -> tuple[str, str, str] | None:
-    """(band, tract, patch) as a coadd's name tells them; None for any other name."""
-    for pattern in NAMES:
-        match = pattern.fullmatch(file.name)
-        if match is None:
-            continue
-        told = match.groupdict()
-        name = told["filter"] or told.get("behind")
-        if name:
-            band = name[0] if FIRST_LETTER.fullmatch(name) else name
-            return band.lower(), told["tract"], told["patch"]
-    return None
-
-
 def _by_name(
     files: Sequence[Path], inputs: Inputs, problems: list[InputError] | None
 ) -> list[CoaddFiles]:
     """One coadd per tract and patch; what is wrong with one is no fault of the others."""
     groups: dict[tuple[str, str], dict[str, list[Path]]] = {}
     for file in files:
-        told = _named(file)
+        told = coadd_name(file)
         assert told is not None
         band, tract, patch = told
         groups.setdefault((tract, patch), {}).setdefault(band, []).append(file)
@@ -170,27 +142,24 @@ def _one_patch(
                 remedy="give one file per band and patch",
             )
     chosen = {b: by_band[b][0] for b in bands}
-    stamps = {b: p for b in bands if (p := _stamp_beside(chosen[b])) is not None}
+    beside = {b: p for b in bands if (p := stamps_beside(chosen[b]))}
     return CoaddFiles(
         name=f"{tract}-{patch}",
         bands=bands,
         layers=tuple(_only(find_layers(chosen[b]), chosen[b]) for b in bands),
         tract=tract,
         patch=patch,
-        psf={**stamps, **_per_band(inputs.psf, bands)},
+        psf={**beside, **_stamps(inputs, bands, (tract, patch))},
         zeropoints=_per_band(inputs.zeropoints, bands),
     )
 
 
-def _stamp_beside(calexp: Path) -> Path | None:
-    """The PSF stamp of a coadd: ``psf`` before its name, as HSC's PSF picker has it."""
-    stem = calexp.name.split(".fits")[0]
-    beside = sorted(
-        p
-        for p in calexp.parent.glob("psf*.fits*")
-        if stem in p.name or stem.removeprefix("calexp-") in p.name
-    )
-    return beside[0] if beside else None
+def _stamps(inputs: Inputs, bands: Sequence[str], patch: tuple[str, str]) -> Stamps:
+    """The stamp files that were named: one of a band, or those of its folder."""
+    return {
+        band: stamps_of(path, band, patch, band in inputs.psf) if path.is_dir() else (path,)
+        for band, path in _per_band(inputs.psf, bands).items()
+    }
 
 
 def _named_layers(
@@ -225,7 +194,7 @@ def _from_bands(inputs: Inputs, named: Mapping[str, Layers], name: str) -> Coadd
         name=name or layers[0].path.name.split(".fits")[0],
         bands=bands,
         layers=layers,
-        psf=_per_band(inputs.psf, bands),
+        psf=_stamps(inputs, bands, ("", "")),
         variance=_noise(inputs, bands),
         mask=_extra(inputs.mask, bands, "mask", inputs.planes),
         zeropoints=_per_band(inputs.zeropoints, bands),
