@@ -23,6 +23,15 @@ def test_crowding_inflates_seps_noise_and_not_the_source_free_one():
     assert abs(np.median(free.level)) < 0.5 * SIGMA
 
 
+@pytest.mark.parametrize("shape", [(256, 300), (150, 130), (127, 65)])
+@pytest.mark.parametrize("measure", [noise.sep_sky, noise.source_free_sky])
+def test_noise_beside_a_bright_object_is_that_of_the_sky_and_never_below_zero(shape, measure):
+    image = np.random.default_rng(2).normal(0, SIGMA, shape).astype(np.float32)
+    image[:110, :60] *= 300  # fills boxes of the mesh, whose spline dips beside them
+    sky = measure(image, np.ones(shape, bool))
+    assert sky.rms.min() > 0.8 * SIGMA
+
+
 def test_a_pedestal_is_found_as_the_level():
     image, _ = scene((200, 200), n=10)
     sky = noise.source_free_sky(image + 5, np.ones(image.shape, bool))

@@ -105,9 +105,22 @@ def _measure(data: NDArray[np.float32], free: NDArray[np.bool_]) -> Sky:
     counts = np.add.reduceat(np.add.reduceat(free, starts[0], 0, int), starts[1], 1, int)
     if 2 * counts.max() > box * box:
         background = sep.Background(data, mask=~free, bw=box, bh=box)
-        return Sky(background.back(dtype=np.float32), background.rms(dtype=np.float32))
+        rms = background.rms(dtype=np.float32)
+        return Sky(background.back(dtype=np.float32), np.maximum(rms, _least_box(rms, box)))
     level, rms = 0.0, 0.0
     if free.any():
         _, level, rms = sigma_clipped_stats(data[free], sigma=3.0)
     shape = data.shape
     return Sky(np.full(shape, level, np.float32), np.full(shape, rms, np.float32))
+
+
+def _least_box(rms: NDArray[np.float32], box: int) -> np.float32:
+    """The least rms that sep measured in a box of its mesh.
+
+    Its spline goes through the boxes' middles. Beside a box with a bright object it falls
+    below what any of them has, and below zero, where everything would be a source.
+    """
+    low, high = (box - 1) // 2, box // 2  # the pixels around a middle
+    rows, columns = ((n - 1 - high) // box + 1 for n in rms.shape)
+    near = [rms[y::box, x::box][:rows, :columns] for y in (low, high) for x in (low, high)]
+    return np.float32(np.max(near, axis=0).min())
