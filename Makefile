@@ -64,6 +64,7 @@ lint: $(VENV)/test.ready
 bench: $(VENV)/test.ready
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/speed.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/labels.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/ablation.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bright.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/deblend_speed.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/fluxes.py --size 800

@@ -14,18 +14,22 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from astrolabel import coco, masks, quality
 from astrolabel.box import Box
-from astrolabel.config import preset
+from astrolabel.config import LabelConfig, preset
 from astrolabel.detect import detection_image, sep_sources
 from astrolabel.pipeline import make_coco
 from astrolabel.readers import characterise, read
 from astrolabel.readers.find import Inputs, find_coadds
 from astrolabel.simulate import SimulateConfig, simulate
+
+Recipes = Mapping[str, LabelConfig | None]
+"""By the name of their row; None is plain sep."""
 
 COLUMNS = ("completeness", "completeness_blended", "purity", "iou_isolated", "iou_blended")
 
@@ -51,7 +55,7 @@ def sep_segments(coadd) -> quality.Instances:
     )
 
 
-def scene(folder: Path, config: SimulateConfig, names: list[str]) -> dict[str, quality.Quality]:
+def scene(folder: Path, config: SimulateConfig, recipes: Recipes) -> dict[str, quality.Quality]:
     """Quality by recipe on one scene."""
     simulated = simulate(folder / "sky", config)
     frame = simulated.scene.wcs
@@ -60,11 +64,11 @@ def scene(folder: Path, config: SimulateConfig, names: list[str]) -> dict[str, q
     truth = quality.instances(_at_zero(coco.read(simulated.files["truth"])), frame)
     (files,) = find_coadds(Inputs((folder / "sky",)))
     out = {}
-    for name in names:
-        if name == "sep":
+    for name, recipe in recipes.items():
+        if recipe is None:
             labels = sep_segments(read(files, characterise(files)))
         else:
-            result = make_coco([files], preset(name), folder / name, progress=False)
+            result = make_coco([files], recipe, folder / name, progress=False)
             labels = quality.instances(_at_zero(coco.read(result.coco)), frame)
         out[name] = quality.compare(labels, truth, injected)
     return out
@@ -91,28 +95,28 @@ def main() -> None:
             SimulateConfig(seed=seed, size=options.size, density_per_arcmin2=density)
             for seed in options.seeds
         ]
-        print_table(setting, options.recipes)
+        print_table(setting, {n: None if n == "sep" else preset(n) for n in options.recipes})
 
 
-def print_table(configs: list[SimulateConfig], recipes: list[str]) -> None:
+def print_table(configs: list[SimulateConfig], recipes: Recipes) -> None:
     """The mean quality of each recipe over some scenes."""
     rows: dict[str, list[quality.Quality]] = {name: [] for name in recipes}
     for config in configs:
         with tempfile.TemporaryDirectory() as folder:
             for name, one in scene(Path(folder), config, recipes).items():
                 rows[name].append(one)
-    first = rows[recipes[0]]
+    first, width = next(iter(rows.values())), max(8, *map(len, rows))
     print(
         f"{len(configs)} scenes of {configs[0].size}x{configs[0].size} pixels, "
         f"{configs[0].density_per_arcmin2:g} sources per square arcminute: "
         f"{sum(q.n_truth for q in first)} sources with a mask, "
         f"{sum(q.n_blended for q in first)} blended"
     )
-    print("recipe    labels  " + "  ".join(COLUMNS))
+    print(f"{'recipe':{width}s}  labels  " + "  ".join(COLUMNS))
     for name, found in rows.items():
         mean = {c: np.mean([dataclasses.asdict(q)[c] for q in found]) for c in COLUMNS}
         print(
-            f"{name:8s}  {sum(q.n_labels for q in found):6d}  "
+            f"{name:{width}s}  {sum(q.n_labels for q in found):6d}  "
             + "  ".join(f"{mean[c]:{len(c)}.3f}" for c in COLUMNS),
             flush=True,
         )
