@@ -11,7 +11,8 @@ from urllib.parse import quote
 from tqdm import tqdm
 
 from astrolabel.archive import hsc
-from astrolabel.archive.client import Client, below, shown
+from astrolabel.archive.answers import below, shown
+from astrolabel.archive.client import Client
 from astrolabel.archive.manners import Manners
 from astrolabel.errors import InputError, OutputError
 from astrolabel.manifest import Manifest

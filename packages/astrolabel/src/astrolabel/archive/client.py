@@ -1,8 +1,5 @@
 """Files from a web server: resumed, verified, patient with a busy server, whole or not at all.
 
-What is kept of a download that was cut short, for a file NAME: ``.part.NAME`` and
-``.part.NAME.json``, by which the server knows whether the rest still belongs to it.
-
 pooch, the usual library, begins a broken download of a 150 MB coadd from the start, takes a
 login page for the file, and cannot submit queries; what it would add here is a hash and a
 rename. requests, which pooch uses too, has sessions, and keeps an account from other hosts.
@@ -12,16 +9,17 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from astrolabel import __version__
+from astrolabel.archive import parts
+from astrolabel.archive.answers import byte_range, is_page, reason_of, shown, validator_of
 from astrolabel.archive.login import Login, find_login, how_to_login
 from astrolabel.archive.manners import Manners, retry_after
 from astrolabel.errors import InputError, OutputError
@@ -118,19 +116,19 @@ class Client:
         InputError : refused, not there, cut short again and again, or not the file.
         OutputError : the file cannot be written.
         """
-        part = target.with_name(f".part.{target.name}")  # the check goes by the suffix
+        part = parts.part_of(target)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             resumed = self._patiently(url, lambda: self._receive(url, part, params, body), part)
             try:
-                _check(part, check)
+                parts.checked(part, check)
             except InputError:
                 if not resumed:
                     raise
                 self._patiently(url, lambda: self._receive(url, part, params, body), part)
-                _check(part, check)
+                parts.checked(part, check)
             part.replace(target)
-            _discard(part)
+            parts.discard(part)
         except InputError as problem:
             # With the address: the file itself is not there.
             raise type(problem)(
@@ -155,7 +153,7 @@ class Client:
         def once() -> Any:
             with self._request("POST", url, json=dict(body)) as answer:
                 text = answer.text
-                if _is_page(answer):
+                if is_page(answer):
                     raise _LoggedOut("the server answers with a web page")
             try:
                 return json.loads(text) if text.strip() else None
@@ -179,7 +177,7 @@ class Client:
 
     def _patiently(self, url: str, act: Callable[[], Any], part: Path | None = None) -> Any:
         """Do it again after failures that may pass, until nothing new comes."""
-        attempt, relogged, held = 0, False, _size(part)
+        attempt, relogged, held = 0, False, parts.size(part)
         while True:
             pause = self._not_before - self.clock()
             if pause > 0:
@@ -200,8 +198,8 @@ class Client:
                 # A session may have expired since it last worked: a new one, once.
                 relogged, self._own.session = True, None
             except _TryAgain as again:
-                if _size(part) > held:
-                    attempt, held = 0, _size(part)
+                if parts.size(part) > held:
+                    attempt, held = 0, parts.size(part)
                 attempt += 1
                 if attempt >= self.manners.attempts:
                     raise Unavailable(
@@ -262,7 +260,7 @@ class Client:
         except requests.exceptions.InvalidURL:
             raise InputError("not an address", file=shown(url), remedy="see to it") from None
         except requests.exceptions.RequestException as problem:
-            raise _TryAgain(f"no connection ({_reason(problem)})") from None
+            raise _TryAgain(f"no connection ({reason_of(problem)})") from None
         if answer.status_code in (200, 206, 416):
             return answer
         with answer:
@@ -276,7 +274,7 @@ class Client:
             )
         if code in (401, 403) or (method == "POST" and 300 <= code < 400):
             raise _LoggedOut(f"the server answers {code} {answer.reason}")
-        if not _is_page(answer):
+        if not is_page(answer):
             said = self.hide(" ".join(answer.text.split())[:300])
         raise InputError(
             f"the server answers {code} {answer.reason}" + (f" ({said})" if said else ""),
@@ -294,7 +292,7 @@ class Client:
         body: Mapping[str, Any] | None,
     ) -> bool:
         """Bring `part` to its whole length; whether it was begun in an earlier request."""
-        held, validator = _held(part, url, params)
+        held, validator = parts.held(part, url, params)
         if body is not None or not validator:
             held = 0
         headers = {"Range": f"bytes={held}-", "If-Range": validator} if held else {}
@@ -302,18 +300,17 @@ class Client:
         method = "GET" if body is None else "POST"
         with self._request(method, url, headers=headers, **words) as answer:
             if answer.status_code == 416:  # nothing lies beyond what is held
-                _discard(part)
+                parts.discard(part)
                 raise _TryAgain("the server has less than is held", 0.0)
-            if _is_page(answer):
+            if is_page(answer):
                 raise _LoggedOut("the server answers with a web page, not the file")
-            start, total = _range(answer)
+            start, total = byte_range(answer)
             if start not in (0, held):
-                _discard(part)
+                parts.discard(part)
                 raise _TryAgain("the server gives another part than asked for")
             if start == 0:
-                _discard(part)
-                note = {"url": _whole(url, params), "validator": _validator(answer.headers)}
-                part.with_name(f"{part.name}.json").write_text(json.dumps(note))
+                parts.discard(part)
+                parts.write_note(part, url, params, validator_of(answer.headers))
             self._copy(answer, part, start, total)
         return start > 0
 
@@ -331,93 +328,10 @@ class Client:
             except urllib3.exceptions.HTTPError as problem:
                 file.flush()
                 raise _TryAgain(
-                    f"cut short after {file.tell()} of {total or '?'} bytes ({_reason(problem)})"
+                    f"cut short after {file.tell()} of {total or '?'} bytes ({reason_of(problem)})"
                 ) from None
             held = file.tell()
             file.flush()
             os.fsync(file.fileno())
         if total is not None and held != total:
             raise _TryAgain(f"cut short after {held} of {total} bytes")
-
-
-def shown(url: str) -> str:
-    """An address for messages: without its query, which may be long."""
-    return urlunsplit((*urlsplit(url)[:3], "", ""))
-
-
-def below(server: str, path: str) -> str:
-    """The address of a path below a server."""
-    return urljoin(f"{server}/", path.lstrip("/"))
-
-
-def _whole(url: str, params: Mapping[str, str] | None) -> str:
-    return url + ("?" + "&".join(f"{k}={v}" for k, v in sorted(params.items())) if params else "")
-
-
-def _held(part: Path, url: str, params: Mapping[str, str] | None) -> tuple[int, str]:
-    """(bytes held, what the server knows their version by); (0, "") where they are of no use."""
-    try:
-        note = json.loads(part.with_name(f"{part.name}.json").read_text())
-    except (OSError, ValueError):
-        return 0, ""
-    if not isinstance(note, dict) or note.get("url") != _whole(url, params):
-        return 0, ""
-    validator = note.get("validator")
-    return (_size(part), validator) if isinstance(validator, str) and validator else (0, "")
-
-
-def _size(part: Path | None) -> int:
-    return part.stat().st_size if part is not None and part.is_file() else 0
-
-
-def _discard(part: Path) -> None:
-    part.unlink(missing_ok=True)
-    part.with_name(f"{part.name}.json").unlink(missing_ok=True)
-
-
-def _check(part: Path, check: Callable[[Path], None] | None) -> None:
-    """Drop a file that is not what it should be."""
-    try:
-        if check is not None:
-            check(part)
-    except InputError:
-        _discard(part)
-        raise
-
-
-def _range(answer: Any) -> tuple[int, int | None]:
-    """(first byte, whole length or None) of what an answer holds; first -1 if not understood."""
-    length = answer.headers.get("Content-Length", "")
-    if answer.status_code != 206:
-        return 0, int(length) if length.isdigit() else None
-    found = re.fullmatch(
-        r"bytes (\d+)-(\d+)/(\d+|\*)", answer.headers.get("Content-Range", "").strip()
-    )
-    if found is None:
-        return -1, None
-    return int(found[1]), int(found[2]) + 1 if found[3] == "*" else int(found[3])
-
-
-def _validator(headers: Mapping[str, str]) -> str:
-    """What tells a later request that the file is still the same; "" if nothing does."""
-    etag = headers.get("ETag", "")
-    return headers.get("Last-Modified", "") if not etag or etag.startswith("W/") else etag
-
-
-def _is_page(answer: Any) -> bool:
-    kind = str(answer.headers.get("Content-Type", ""))
-    return kind.partition(";")[0].strip().lower() in ("text/html", "application/xhtml+xml")
-
-
-def _reason(problem: Exception) -> str:
-    """The innermost reason of requests' nested errors, in one line."""
-    inner: Any = problem
-    for _ in range(6):
-        following = getattr(inner, "reason", None) or next(
-            (a for a in getattr(inner, "args", ()) if isinstance(a, Exception)), None
-        )
-        if following is None or isinstance(following, str):
-            break
-        inner = following
-    text = " ".join(str(inner).split())
-    return re.sub(r"^<?[\w.]*object at 0x[0-9a-f]+>?: |^\w+Connection\([^)]*\): ", "", text)[:160]

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from astrolabel.archive.client import Client, Unavailable, below
+from astrolabel.archive.answers import below
+from astrolabel.archive.client import Client, Unavailable
 from astrolabel.archive.login import how_to_login
 from astrolabel.errors import InputError
 from astrolabel.files import write_bytes

@@ -57,23 +57,39 @@ def export(
     file = Path(file)
     folder = file.parent if out is None else Path(out)
     doc, is_list = _read(file, classes, polygons)
-    if images is not None and not is_list:
+    if is_list:
+        doc = _of_records(doc, file.parent, folder, None if images is None else Path(images))
+    elif images is not None:
         raise InputError("--images is for records", file=file, remedy="leave it out")
-    if images is not None:
-        doc = with_pictures(doc, (Path(images), file.parent), folder)
-    elif is_list:  # its own are named from where the list lies, others as their program will
-        own = [(i.get("astro") or {}).get("files") is None for i in doc["images"]]
-        doc["images"] = [
-            coco.rebased(image, file.parent, folder) if mine else image
-            for image, mine in zip(doc["images"], own, strict=True)
-        ]
     if found := coco.validate(doc):
         raise InputError(
             f"is faulty ({len(found)} problems; {found[0]})",
             file=file,
             remedy="`astrolabel validate` lists them",
         )
+    writers = _writers(file, folder, doc, is_list)
+    return [writers[name]() for name in formats]
 
+
+def _of_records(
+    doc: coco.Document, beside: Path, folder: Path, images: Path | None
+) -> coco.Document:
+    """A document made of records that lie in `beside`, its images named for one in `folder`."""
+    if images is not None:
+        return with_pictures(doc, (images, beside), folder)
+    # Its own are named from where the list lies, others as their program will.
+    own = [(i.get("astro") or {}).get("files") is None for i in doc["images"]]
+    named = [
+        coco.rebased(image, beside, folder) if mine else image
+        for image, mine in zip(doc["images"], own, strict=True)
+    ]
+    return {**doc, "images": named}
+
+
+def _writers(
+    file: Path, folder: Path, doc: coco.Document, is_list: bool
+) -> dict[str, Callable[[], Path]]:
+    """What writes each of `FORMATS`, and tells where."""
     # A document in another folder names its images from there.
     moved = doc
     if not is_list:
@@ -87,7 +103,7 @@ def export(
         write(folder / name)
         return folder / name
 
-    writers: dict[str, Callable[[], Path]] = {
+    return {
         "ds9": regions,
         "parquet": lambda: as_file(f"{file.stem}.parquet", lambda p: write_parquet(p, moved)),
         "cvat": lambda: as_file(f"{file.stem}-cvat.zip", lambda p: write_cvat(p, doc, file.parent)),
@@ -97,7 +113,6 @@ def export(
             f"{file.stem}{'-coco' if is_list else ''}.json", lambda p: coco.write(p, moved)
         ),
     }
-    return [writers[name]() for name in formats]
 
 
 def _read(file: Path, classes: Sequence[str], polygons: str) -> tuple[coco.Document, bool]:

@@ -1,0 +1,57 @@
+"""What a web server's answers say: addresses, ranges, versions, and reasons of failures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urljoin, urlsplit, urlunsplit
+
+
+def shown(url: str) -> str:
+    """An address for messages: without its query, which may be long."""
+    return urlunsplit((*urlsplit(url)[:3], "", ""))
+
+
+def below(server: str, path: str) -> str:
+    """The address of a path below a server."""
+    return urljoin(f"{server}/", path.lstrip("/"))
+
+
+def byte_range(answer: Any) -> tuple[int, int | None]:
+    """(first byte, whole length or None) of what an answer holds; first -1 if not understood."""
+    length = answer.headers.get("Content-Length", "")
+    if answer.status_code != 206:
+        return 0, int(length) if length.isdigit() else None
+    found = re.fullmatch(
+        r"bytes (\d+)-(\d+)/(\d+|\*)", answer.headers.get("Content-Range", "").strip()
+    )
+    if found is None:
+        return -1, None
+    return int(found[1]), int(found[2]) + 1 if found[3] == "*" else int(found[3])
+
+
+def validator_of(headers: Mapping[str, str]) -> str:
+    """What tells a later request that the file is still the same; "" if nothing does."""
+    etag = headers.get("ETag", "")
+    return headers.get("Last-Modified", "") if not etag or etag.startswith("W/") else etag
+
+
+def is_page(answer: Any) -> bool:
+    """Whether an answer is a web page, as of a login, and no file."""
+    kind = str(answer.headers.get("Content-Type", ""))
+    return kind.partition(";")[0].strip().lower() in ("text/html", "application/xhtml+xml")
+
+
+def reason_of(problem: Exception) -> str:
+    """The innermost reason of requests' nested errors, in one line."""
+    inner: Any = problem
+    for _ in range(6):
+        following = getattr(inner, "reason", None) or next(
+            (a for a in getattr(inner, "args", ()) if isinstance(a, Exception)), None
+        )
+        if following is None or isinstance(following, str):
+            break
+        inner = following
+    text = " ".join(str(inner).split())
+    return re.sub(r"^<?[\w.]*object at 0x[0-9a-f]+>?: |^\w+Connection\([^)]*\): ", "", text)[:160]
