@@ -24,7 +24,7 @@ from unittest import mock
 
 import numpy as np
 import torch
-from engines import CLASSES
+from engine_inputs import CLASSES
 
 from astroseg.engines import detectron2 as adapter
 from astroseg.engines import get_engine
