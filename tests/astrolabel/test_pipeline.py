@@ -181,6 +181,23 @@ def test_a_coadd_that_cannot_be_read_harms_no_other(patch, tmp_path):
     assert "calexp-HSC-R-9813-4,6.fits" in result.problems[0]
 
 
+def test_files_of_the_same_name_in_two_folders_are_both_known_by_their_content(tmp_path):
+    image, _ = scene((64, 64), n=4)
+    rng = np.random.default_rng(1)
+    for band in "gi":
+        (tmp_path / band).mkdir()
+        noisy = image + rng.normal(0, SIGMA, image.shape)
+        write_plain(tmp_path / band / "sky.fits", noisy.astype("f4"))
+    inputs = Inputs(band_files=tuple(((b,), tmp_path / b / "sky.fits") for b in "gi"))
+    first = coco.read(run(inputs, tmp_path / "out").coco)
+    assert {f["file"] for f in first["info"]["inputs"]} == {"g/sky.fits", "i/sky.fits"}
+    assert len({f["sha256"] for f in first["info"]["inputs"]}) == 2
+    # Either of them changed makes other labels.
+    write_plain(tmp_path / "g/sky.fits", (noisy + SIGMA).astype("f4"))
+    second = coco.read(run(inputs, tmp_path / "out").coco)
+    assert first["annotations"] != second["annotations"]
+
+
 def test_a_tile_that_breaks_is_recorded_and_tried_again(patch, tmp_path, monkeypatch):
     folder, _ = patch
     label = pipeline.label_tile

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -134,7 +135,7 @@ def _look(files: CoaddFiles) -> Look | AstrolabelError:
     """Check a coadd and find what its tiles need; the error where that fails."""
     try:
         readers.check(files)
-        hashes = {p.name: file_hash(p) for p in files.paths}
+        hashes = _hashes(files.paths)
         known = readers.characterise(files)
         height, width = files.shape
         middle = Box.around(height // 2, width // 2, BALANCE_PX // 2)
@@ -147,6 +148,19 @@ def _look(files: CoaddFiles) -> Look | AstrolabelError:
         return Look(known, tuple(float(g) for g in gains), hashes, place)
     except AstrolabelError as error:
         return error
+
+
+def _hashes(paths: Sequence[Path]) -> dict[str, str]:
+    """sha256 by name; with the folders that tell them apart for files of the same name."""
+    alike: dict[str, list[Path]] = {}
+    for path in paths:
+        alike.setdefault(path.name, []).append(path.absolute())
+    found = {}
+    for name, same in alike.items():
+        top = os.path.commonpath([path.parent for path in same])
+        for path in same:
+            found[name if len(same) == 1 else path.relative_to(top).as_posix()] = file_hash(path)
+    return found
 
 
 def _around(catalog: Catalog, wcs: Any, tile: Tile, radius_arcsec: float) -> Catalog:
