@@ -1,4 +1,4 @@
-"""Sources as concentric Gaussians: a stiff model of a whole tile, fitted source by source.
+"""Sources as concentric Gaussians: a stiff model of a whole tile (fitted in `sweeps`).
 
 A free shape takes in a faint neighbour as a bulge of its own; a sum of Gaussians of one
 centre and one ellipse cannot, and leaves it over. That is all this model is for: its
@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
+SUMS = {"reassoc", "nsz"}
+"""Lets the compiler add up several lanes at a time (see `deblend.morphology`)."""
+
 WIDTHS = (0.0, 0.5, 0.5, 1.0, 2.0, 4.0)
 """Of the Gaussians in units of the source's ellipse; the first is a point. Steps of two: core
 and wings of a galaxy each find one near their own."""
@@ -24,20 +27,72 @@ ROUND = 1
 """Index of the one that is round, whatever the ellipse: a bulge in a disc seen edge on."""
 SHAPE = 5
 """Parameters that move together in all bands: centre (y, x), covariance (yy, yx, xx)."""
-MAX_OFFSET_PX = 1.5
-"""Farthest a source moves from its peak."""
-MIN_VARIANCE_PX2 = 0.1
-"""Smallest variance of an ellipse: a third of a pixel is a point."""
-MIN_AXIS_RATIO = 0.2
-"""Of an ellipse: the thickness of a disc seen edge on. What is thinner is two sources."""
-FAINTEST_SIGMA = 0.2
-"""A source is rendered to where a pixel's light is below this many sigma of the noise."""
-RADII_PX = (8, 100)
-"""Least and largest radius of a source's box: two seeing discs; what takes milliseconds."""
-DAMPING = 0.05
-"""Of the shape's steps, as a part of their curvature."""
 TAIL = 20.0
 """A Gaussian is not evaluated where its exponent is below minus this."""
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _convolved(shape: Array, k: int, width: float, psf_covariance: Array) -> tuple[float, ...]:
+    """Covariance (yy, yx, xx) of the source's Gaussian `k` behind one of the PSF's."""
+    yy, yx, xx = shape[2], shape[3], shape[4]
+    if k == ROUND:
+        yy = xx = 0.5 * (yy + xx)
+        yx = 0.0
+    ww = width * width
+    return ww * yy + psf_covariance[0], ww * yx + psf_covariance[1], ww * xx + psf_covariance[2]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _bell(
+    cy: float, cx: float, yy: float, yx: float, xx: float, norm: float, bell: Array
+) -> tuple[int, int, int, int]:
+    """A Gaussian of this centre and covariance on a box, times `norm`.
+
+    The first row is two running products along it (its logarithm is quadratic), the others
+    are each the one before times a row of ratios that change by a constant factor: no
+    exponential is taken for any pixel.
+
+    Parameters
+    ----------
+    bell : (h, w) float32, written over where the Gaussian is.
+
+    Returns
+    -------
+    The rows i0 <= i < i1 and columns j0 <= j < j1 where it is; it is nothing elsewhere.
+    """
+    h, w = bell.shape
+    far_y, far_x = np.sqrt(2 * TAIL * yy), np.sqrt(2 * TAIL * xx)
+    i0, i1 = max(int(np.ceil(cy - far_y)), 0), min(int(np.floor(cy + far_y)) + 1, h)
+    j0, j1 = max(int(np.ceil(cx - far_x)), 0), min(int(np.floor(cx + far_x)) + 1, w)
+    if i1 <= i0 or j1 <= j0:
+        return 0, 0, 0, 0
+    det = yy * xx - yx * yx
+    iyy, iyx, ixx = xx / det, -yx / det, yy / det
+    middle = min(max(int(np.rint(cy)), i0), i1 - 1)
+    dy = middle - cy
+    size = j1 - j0
+    first, up, down = np.empty(size, np.float32), np.empty(size), np.empty(size)
+    for j in range(size):
+        dx = j0 + j - cx
+        first[j] = norm * np.exp(-0.5 * (iyy * dy * dy + 2 * iyx * dy * dx + ixx * dx * dx))
+    tilt = np.exp(-iyx)
+    falling = np.exp(-iyy * (dy + 0.5) - iyx * (j0 - cx))
+    rising = np.exp(iyy * (dy - 0.5) + iyx * (j0 - cx))
+    for j in range(size):
+        down[j], up[j] = falling, rising
+        falling *= tilt
+        rising /= tilt
+    bell[middle, j0:j1] = first
+    factor = np.float32(np.exp(-iyy))
+    for step, ratios, last in ((1, down, i1), (-1, up, i0 - 1)):
+        ratio = ratios.astype(np.float32)
+        for i in range(middle + step, last, step):
+            now, before = bell[i], bell[i - step]
+            for j in range(size):
+                now[j0 + j] = before[j0 + j] * ratio[j]
+            for j in range(size):
+                ratio[j] *= factor
+    return i0, i1, j0, j1
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -65,53 +120,109 @@ def render(
     bands, count, h, w = templates.shape
     templates[:] = 0
     slopes[:] = 0
-    wanted = slopes.size > 0
+    bell = np.empty((h, w), np.float32)
     for c in range(bands):
         for k in range(count):
-            ww = widths[k] * widths[k]
-            a = amplitudes[c, k]
             for m in range(psf_weights.shape[1]):
                 p = psf_weights[c, m]
                 if p == 0:
                     continue
-                yy, yx, xx = shape[2], shape[3], shape[4]
-                if k == ROUND:
-                    yy = xx = 0.5 * (yy + xx)
-                    yx = 0.0
-                yy = ww * yy + psf_covariances[c, m, 0]
-                yx = ww * yx + psf_covariances[c, m, 1]
-                xx = ww * xx + psf_covariances[c, m, 2]
-                det = yy * xx - yx * yx
-                iyy, iyx, ixx = xx / det, -yx / det, yy / det
-                norm = p / (2 * np.pi * np.sqrt(det))
-                for i in range(h):
-                    dy = y0 + i - shape[0]
-                    left = 2 * TAIL - dy * dy / yy
-                    if left <= 0:
-                        continue
-                    # Along a row the Gaussian is one of this middle and width.
-                    mid = shape[1] + yx / yy * dy
-                    spread = np.sqrt(left * det / yy)
-                    j0 = max(int(np.ceil(mid - spread)) - x0, 0)
-                    j1 = min(int(np.floor(mid + spread)) - x0 + 1, w)
-                    for j in range(j0, j1):
-                        dx = x0 + j - shape[1]
-                        u = iyy * dy + iyx * dx
-                        v = iyx * dy + ixx * dx
-                        g = norm * np.exp(-0.5 * (u * dy + v * dx))
-                        templates[c, k, i, j] += g
-                        if wanted and a > 0:
-                            ag = a * g
-                            slopes[c, 0, i, j] += ag * u
-                            slopes[c, 1, i, j] += ag * v
-                            along_y = 0.5 * ww * ag * (u * u - iyy)
-                            along_x = 0.5 * ww * ag * (v * v - ixx)
-                            if k == ROUND:
-                                along_y = along_x = 0.5 * (along_y + along_x)
-                            else:
-                                slopes[c, 3, i, j] += ww * ag * (u * v - iyx)
-                            slopes[c, 2, i, j] += along_y
-                            slopes[c, 4, i, j] += along_x
+                yy, yx, xx = _convolved(shape, k, widths[k], psf_covariances[c, m])
+                norm = p / (2 * np.pi * np.sqrt(yy * xx - yx * yx))
+                cy, cx = shape[0] - y0, shape[1] - x0
+                inside = _bell(cy, cx, yy, yx, xx, norm, bell)
+                _add_bell(bell, inside, 1.0, templates[c, k])
+                if slopes.size > 0 and amplitudes[c, k] > 0:
+                    _add_slopes(bell, inside, cy, cx, yy, yx, xx, amplitudes[c, k],
+                                widths[k] * widths[k], k == ROUND, slopes[c])  # fmt: skip
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def light_of(
+    y0: int,
+    x0: int,
+    shape: Array,
+    amplitudes: Array,
+    widths: Array,
+    psf_weights: Array,
+    psf_covariances: Array,
+    light: Array,
+) -> None:
+    """One source, in counts, written over `light` (C, h, w) float32; see `render`."""
+    light[:] = 0
+    bell = np.empty(light.shape[1:], np.float32)
+    for c in range(light.shape[0]):
+        for k in range(len(widths)):
+            for m in range(psf_weights.shape[1]):
+                a = amplitudes[c, k] * psf_weights[c, m]
+                if a > 0:
+                    yy, yx, xx = _convolved(shape, k, widths[k], psf_covariances[c, m])
+                    norm = a / (2 * np.pi * np.sqrt(yy * xx - yx * yx))
+                    inside = _bell(shape[0] - y0, shape[1] - x0, yy, yx, xx, norm, bell)
+                    _add_bell(bell, inside, 1.0, light[c])
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _add_bell(bell: Array, inside: tuple[int, int, int, int], factor: float, out: Array) -> None:
+    i0, i1, j0, j1 = inside
+    a = np.float32(factor)
+    for i in range(i0, i1):
+        line, into = bell[i, j0:j1], out[i, j0:j1]
+        for j in range(j1 - j0):
+            into[j] += a * line[j]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _add_slopes(
+    bell: Array,
+    inside: tuple[int, int, int, int],
+    cy: float,
+    cx: float,
+    yy: float,
+    yx: float,
+    xx: float,
+    amplitude: float,
+    ww: float,
+    is_round: bool,
+    out: Array,
+) -> None:
+    """Derivatives of one Gaussian of a source by its shape, added to `out` (5, h, w)."""
+    i0, i1, j0, j1 = inside
+    det = yy * xx - yx * yx
+    iyy, iyx, ixx = np.float32(xx / det), np.float32(-yx / det), np.float32(yy / det)
+    a = np.float32(amplitude)
+    half, across = np.float32(0.5 * ww), np.float32(0.0 if is_round else ww)
+    # A round one changes with the mean of yy and xx.
+    own = np.float32(0.5 if is_round else 1.0)
+    other = np.float32(1) - own
+    for i in range(i0, i1):
+        dy = np.float32(i - cy)
+        line = bell[i, j0:j1]
+        by_y, by_x = out[0, i, j0:j1], out[1, i, j0:j1]
+        by_yy, by_yx, by_xx = out[2, i, j0:j1], out[3, i, j0:j1], out[4, i, j0:j1]
+        for j in range(j1 - j0):
+            dx = np.float32(j) - np.float32(cx - j0)
+            g = a * line[j]
+            u = iyy * dy + iyx * dx
+            v = iyx * dy + ixx * dx
+            by_y[j] += g * u
+            by_x[j] += g * v
+            along_y, along_x = half * g * (u * u - iyy), half * g * (v * v - ixx)
+            by_yy[j] += own * along_y + other * along_x
+            by_yx[j] += across * g * (u * v - iyx)
+            by_xx[j] += own * along_x + other * along_y
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=SUMS)
+def _sum(a: Array, b: Array) -> float:
+    """Sum of the products of two flat float32 arrays, in pieces that float32 adds up."""
+    total = 0.0
+    for start in range(0, a.size, 512):
+        part = np.float32(0)
+        for j in range(start, min(start + 512, a.size)):
+            part += a[j] * b[j]
+        total += part
+    return total
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -120,40 +231,44 @@ def equations(
 ) -> tuple[Array, Array, Array, Array, Array]:
     """Normal equations of one source: of its amplitudes by band, of its shape, and across.
 
+    Parameters
+    ----------
+    templates : (C, K, h, w), slopes : (C, 5, h, w), or of size zero; data, weights : (C, h, w).
+        All float32 and contiguous.
+
     Returns
     -------
     (C, K, K), (C, K), (C, K, 5), (5, 5), (5,) float64.
     """
     bands, count, h, w = templates.shape
+    size = h * w
     moving = slopes.size > 0
     own = np.zeros((bands, count, count))
     pull = np.zeros((bands, count))
     across = np.zeros((bands, count, SHAPE))
     curvature = np.zeros((SHAPE, SHAPE))
     slope = np.zeros(SHAPE)
+    weighted = np.empty(size, np.float32)
     for c in range(bands):
+        flat = templates[c].reshape(count, size)
+        values, weight = data[c].reshape(size), weights[c].reshape(size)
+        moves = slopes[c].reshape(SHAPE, size if moving else 0)
         for k in range(count):
-            for i in range(h):
-                for j in range(w):
-                    t = templates[c, k, i, j] * weights[c, i, j]
-                    if t == 0:
-                        continue
-                    pull[c, k] += t * data[c, i, j]
-                    for n in range(k, count):
-                        own[c, k, n] += t * templates[c, n, i, j]
-                    if moving:
-                        for p in range(SHAPE):
-                            across[c, k, p] += t * slopes[c, p, i, j]
-            for n in range(k):
-                own[c, k, n] = own[c, n, k]
+            for j in range(size):
+                weighted[j] = flat[k, j] * weight[j]
+            pull[c, k] = _sum(weighted, values)
+            for n in range(k, count):
+                own[c, k, n] = own[c, n, k] = _sum(weighted, flat[n])
+            if moving:
+                for p in range(SHAPE):
+                    across[c, k, p] = _sum(weighted, moves[p])
         if moving:
-            for i in range(h):
-                for j in range(w):
-                    for p in range(SHAPE):
-                        t = slopes[c, p, i, j] * weights[c, i, j]
-                        slope[p] += t * data[c, i, j]
-                        for q in range(p, SHAPE):
-                            curvature[p, q] += t * slopes[c, q, i, j]
+            for p in range(SHAPE):
+                for j in range(size):
+                    weighted[j] = moves[p, j] * weight[j]
+                slope[p] += _sum(weighted, values)
+                for q in range(p, SHAPE):
+                    curvature[p, q] += _sum(weighted, moves[q])
     for p in range(SHAPE):
         for q in range(p):
             curvature[p, q] = curvature[q, p]
@@ -161,228 +276,10 @@ def equations(
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _amplitudes(own: Array, pull: Array, start: Array) -> Array:
-    """(C, K) non-negative least squares, by cyclic coordinate descent."""
-    out = start.copy()
-    bands, count = pull.shape
-    for c in range(bands):
-        for _ in range(100):
-            change, scale = 0.0, 1e-300
-            for k in range(count):
-                if own[c, k, k] <= 0:
-                    out[c, k] = 0
-                    continue
-                left = pull[c, k]
-                for n in range(count):
-                    left -= own[c, k, n] * out[c, n]
-                new = max(out[c, k] + left / own[c, k, k], 0.0)
-                root = np.sqrt(own[c, k, k])
-                change = max(change, abs(new - out[c, k]) * root)
-                scale = max(scale, new * root)
-                out[c, k] = new
-            if change <= 1e-3 * scale:
-                break
-    return out
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _shape_step(
-    own: Array,
-    across: Array,
-    curvature: Array,
-    slope: Array,
-    amplitudes: Array,
-    size_px2: float,
-) -> tuple[Array, Array]:
-    """Gauss-Newton step of the shape, and how the amplitudes follow it (C, K, 5)."""
-    bands, count = amplitudes.shape
-    matrix = curvature.copy()
-    right = slope.copy()
-    follow = np.zeros((bands, count, SHAPE))
-    for c in range(bands):
-        active = np.flatnonzero(amplitudes[c] > 0)
-        size = len(active)
-        if size == 0:
-            continue
-        part = np.zeros((size, size))
-        side = np.zeros((size, SHAPE))
-        for a in range(size):
-            for p in range(SHAPE):
-                side[a, p] = across[c, active[a], p]
-                right[p] -= amplitudes[c, active[a]] * side[a, p]
-            for b in range(size):
-                part[a, b] = own[c, active[a], active[b]]
-            part[a, a] *= 1 + 1e-6  # neighbouring widths are nearly the same image
-        solved = np.linalg.solve(part, side)
-        matrix -= side.T @ solved
-        for a in range(size):
-            follow[c, active[a]] = solved[a]
-    for p in range(SHAPE):
-        # A prior of the size of the steps that are allowed, so that what the data do not
-        # decide (the ellipse of a point) stays where it is.
-        allowed = 0.5 if p < 2 else 0.5 * size_px2
-        matrix[p, p] += DAMPING * curvature[p, p] + 1 / allowed**2
-    return np.linalg.solve(matrix, right), follow
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _moved(shape: Array, step: Array, peak: Array) -> Array:
-    """The shape after a step, within its bounds."""
-    out = shape.copy()
-    for a in range(2):
-        out[a] += min(max(step[a], -0.5), 0.5)
-    away = np.hypot(out[0] - peak[0], out[1] - peak[1])
-    if away > MAX_OFFSET_PX:
-        for a in range(2):
-            out[a] = peak[a] + (out[a] - peak[a]) * MAX_OFFSET_PX / away
-    limit = 0.5 * (shape[2] + shape[4])  # no more than half as large again in one step
-    most = max(abs(step[2]), abs(step[3]), abs(step[4]), 1e-300)
-    scale = min(1.0, limit / most)
-    yy, yx, xx = shape[2] + scale * step[2], shape[3] + scale * step[3], shape[4] + scale * step[4]
-    middle, half = 0.5 * (yy + xx), np.hypot(0.5 * (yy - xx), yx)
-    large = max(middle + half, MIN_VARIANCE_PX2)
-    small = max(middle - half, MIN_VARIANCE_PX2, MIN_AXIS_RATIO**2 * large)
-    angle = 0.5 * np.arctan2(2 * yx, yy - xx)
-    cos, sin = np.cos(angle), np.sin(angle)
-    out[2] = large * cos * cos + small * sin * sin
-    out[3] = (large - small) * cos * sin
-    out[4] = large * sin * sin + small * cos * cos
-    return out
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _followed(amplitudes: Array, follow: Array, step: Array) -> Array:
-    out = amplitudes.copy()
-    for c in range(out.shape[0]):
-        for k in range(out.shape[1]):
-            for p in range(SHAPE):
-                out[c, k] -= follow[c, k, p] * step[p]
-            out[c, k] = max(out[c, k], 0.0)
-    return out
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _radius(
-    shape: Array,
-    amplitudes: Array,
-    noise: Array,
-    widths: Array,
-    psf_weights: Array,
-    psf_covariances: Array,
-) -> int:
-    """Half side of the box that holds a source's light."""
-    out = float(RADII_PX[0])
-    for c in range(amplitudes.shape[0]):
-        for k in range(amplitudes.shape[1]):
-            if amplitudes[c, k] <= 0:
-                continue
-            ww = widths[k] * widths[k]
-            for m in range(psf_weights.shape[1]):
-                yy, yx, xx = shape[2], shape[3], shape[4]
-                if k == ROUND:
-                    yy = xx = 0.5 * (yy + xx)
-                    yx = 0.0
-                yy = ww * yy + psf_covariances[c, m, 0]
-                yx = ww * yx + psf_covariances[c, m, 1]
-                xx = ww * xx + psf_covariances[c, m, 2]
-                top = amplitudes[c, k] * psf_weights[c, m]
-                top /= 2 * np.pi * np.sqrt(max(yy * xx - yx * yx, 1e-12))
-                if top > FAINTEST_SIGMA * noise[c]:
-                    far = 2 * np.log(top / (FAINTEST_SIGMA * noise[c]))
-                    out = max(out, np.sqrt(far * max(yy, xx)))
-    return int(min(np.ceil(out), RADII_PX[1]))
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def sweep(
-    order: Array,
-    move: bool,
-    residual: Array,
-    weights: Array,
-    noise: Array,
-    peaks: Array,
-    shapes: Array,
-    amplitudes: Array,
-    radii: Array,
-    widths: Array,
-    psf_weights: Array,
-    psf_covariances: Array,
-) -> None:
-    """Fit the sources in `order`, each to what all others leave, in place.
-
-    Parameters
-    ----------
-    residual, weights : (C, H, W) float32, image less all models; 1/variance.
-    noise : (C,) typical sigma of a pixel.
-    peaks, shapes, amplitudes, radii : (N, 2), (N, 5), (N, C, K) float64, (N,) int64.
-    """
-    bands, height, width = residual.shape
-    count = len(widths)
-    for n in order:
-        cy, cx = int(np.rint(shapes[n, 0])), int(np.rint(shapes[n, 1]))
-        r = radii[n]
-        y0, y1 = max(cy - r, 0), min(cy + r + 1, height)
-        x0, x1 = max(cx - r, 0), min(cx + r + 1, width)
-        if y1 <= y0 or x1 <= x0:
-            continue
-        templates = np.empty((bands, count, y1 - y0, x1 - x0), np.float32)
-        moving = move and amplitudes[n].max() > 0
-        sides = (y1 - y0, x1 - x0) if moving else (0, 0)
-        slopes = np.empty((bands, SHAPE, *sides), np.float32)
-        render(y0, x0, shapes[n], amplitudes[n], widths, psf_weights, psf_covariances,
-               templates, slopes)  # fmt: skip
-        data = residual[:, y0:y1, x0:x1]  # a view: the source's light is added back in place
-        w = weights[:, y0:y1, x0:x1]
-        _add(data, templates, amplitudes[n], 1.0)
-        own, pull, across, curvature, slope = equations(templates, slopes, data, w)
-        best = _amplitudes(own, pull, amplitudes[n])
-        if moving:
-            size = 0.5 * (shapes[n, 2] + shapes[n, 4])
-            step, follow = _shape_step(own, across, curvature, slope, best, size)
-            chi2 = _chi2(data, w, templates, best)
-            trial = np.empty_like(templates)
-            for part in (1.0, 0.3):
-                shape = _moved(shapes[n], part * step, peaks[n])
-                changed = _followed(best, follow, shape - shapes[n])
-                render(y0, x0, shape, changed, widths, psf_weights, psf_covariances, trial,
-                       slopes[:, :, :0])  # fmt: skip
-                if _chi2(data, w, trial, changed) < chi2:
-                    shapes[n], best, templates = shape, changed, trial
-                    break
-        amplitudes[n] = best
-        wanted = _radius(shapes[n], best, noise, widths, psf_weights, psf_covariances)
-        ny, nx = int(np.rint(shapes[n, 0])), int(np.rint(shapes[n, 1]))
-        if wanted == r and ny == cy and nx == cx:
-            _add(data, templates, best, -1.0)
-            continue
-        radii[n] = wanted
-        y0, y1 = max(ny - wanted, 0), min(ny + wanted + 1, height)
-        x0, x1 = max(nx - wanted, 0), min(nx + wanted + 1, width)
-        templates = np.empty((bands, count, y1 - y0, x1 - x0), np.float32)
-        slopes = np.empty((bands, SHAPE, 0, 0), np.float32)
-        render(y0, x0, shapes[n], best, widths, psf_weights, psf_covariances, templates, slopes)
-        _add(residual[:, y0:y1, x0:x1], templates, best, -1.0)
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _add(image: Array, templates: Array, amplitudes: Array, sign: float) -> None:
+def add(image: Array, templates: Array, amplitudes: Array, sign: float) -> None:
     """The source added to (C, h, w), in place."""
+    h, w = image.shape[1:]
     for c in range(templates.shape[0]):
         for k in range(templates.shape[1]):
-            a = np.float32(sign * amplitudes[c, k])
-            if a != 0:
-                for i in range(templates.shape[2]):
-                    for j in range(templates.shape[3]):
-                        image[c, i, j] += a * templates[c, k, i, j]
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _chi2(data: Array, weights: Array, templates: Array, amplitudes: Array) -> float:
-    left = data.copy()
-    _add(left, templates, amplitudes, -1.0)
-    total = 0.0
-    for c in range(left.shape[0]):
-        for i in range(left.shape[1]):
-            for j in range(left.shape[2]):
-                total += weights[c, i, j] * left[c, i, j] * left[c, i, j]
-    return total
+            if amplitudes[c, k] != 0:
+                _add_bell(templates[c, k], (0, h, 0, w), sign * amplitudes[c, k], image[c])
