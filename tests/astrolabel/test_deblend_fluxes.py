@@ -144,6 +144,18 @@ def test_sources_within_one_seeing_disc_do_not_exchange_all_their_light(deblende
         assert (errors < 3).all()
 
 
+def test_faint_neighbours_do_not_take_the_disc_that_they_stand_on(deblender) -> None:
+    shape, peaks = (101, 103), [(50, 50), (58, 62), (40, 36), (62, 44), (44, 63)]
+    galaxy = light(shape, 50, 50, 20000, size=9.0) + light(shape, 50, 50, 10000, size=4.0)
+    faint = [light(shape, *p, 150, size=0.8) for p in peaks[1:]]
+    for seed in range(2):
+        fit = deblender.fit(blend_of(galaxy, *faint, peaks=peaks, seed=seed))
+        flux = np.array([s.flux.sum() for s in fit.sources]) / COLOUR.sum()
+        assert flux[0] == pytest.approx(30000, rel=0.03)
+        # Each began with five times its light, when it began with the size of the disc.
+        assert np.median(flux[1:]) < 2 * 150
+
+
 def test_white_sky_has_no_excess_and_a_level_is_found() -> None:
     rng = np.random.default_rng(1)
     image = rng.normal(0.3, NOISE, (3, 150, 150)).astype(np.float32)

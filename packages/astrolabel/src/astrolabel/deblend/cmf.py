@@ -113,7 +113,7 @@ def _starts(
     detection = starting.significance(image, weights)
     psf = starting.detection_psf(psfs, weights)
     known = _known(weights)
-    return [starting.first_guess(detection, known, psf, y, x, kernels) for y, x in peaks]
+    return starting.first_guesses(detection, known, psf, peaks, kernels)
 
 
 def _sources(
@@ -127,7 +127,9 @@ def _sources(
     for n, model in enumerate(models):
         own = fitted.of(n)
         peak, flux = np.array(own[0].peak), photometry.flux[n]
-        pull = weights[model.where] * model.light * (model.light + 2 * residual[model.where])
+        box, light = _trimmed(model, weights)
+        where = (slice(None), *box.slices)
+        pull = weights[where] * light * (light + 2 * residual[where])
         rise = float(pull.sum(dtype=float))
         if not np.isfinite(rise) or not np.all(np.isfinite(flux)) or not model.light.sum() > 0:
             out.append(_failed(peak, image, "zero flux"))
@@ -136,7 +138,6 @@ def _sources(
         else:
             single = len(own) == 1
             point = single and (own[0].point or own[0].point_gain < config.extended_gain)
-            box, light = _trimmed(model, weights)
             kind = "point" if point else "extended"
             out.append(SourceFit(box, light, flux, kind, flux_err=photometry.error[n]))
     return out

@@ -36,6 +36,9 @@ MIN_RADIUS = 12
 within which a star has 97 % of its light."""
 LARGEST_RADIUS = 60
 """Largest to start with."""
+OUTSHINES = 2.0
+"""Sources at least this much brighter have their light taken from what a source's size is
+guessed on. Where two are nearly equal none can tell whose it is, and they begin alike."""
 FAINT_SIGMA = 0.3
 """Light below this many sigma of a pixel says nothing about a source's shape."""
 
@@ -142,26 +145,57 @@ def _fit_radius(psf: Image, peak: float, ellipse: NDArray[Any], seen: int) -> in
     return int(np.clip(np.hypot(of_psf, of_disc), MIN_RADIUS, min(seen + 6, LARGEST_RADIUS)))
 
 
-def first_guess(
-    detection: Image, known: NDArray[np.bool_], psf: Image, y: float, x: float, kernels: Kernels
-) -> Start:
-    """A point or an ellipse for the source at (y, x).
+def first_guesses(
+    detection: Image,
+    known: NDArray[np.bool_],
+    psf: Image,
+    peaks: NDArray[np.float64],
+    kernels: Kernels,
+) -> list[Start]:
+    """A point or an ellipse for each source, in the order of the peaks.
+
+    A faint one would begin as large as the light of a bright neighbour that it stands on, so
+    what sources brighter by `OUTSHINES` have on both of their sides alike is taken away first.
 
     Parameters
     ----------
     detection : (H, W) float32 of `significance`.
     known : (H, W) bool, pixels measured in any band.
     psf : of `detection_psf`.
+    peaks : (N, 2) of (y, x).
     """
     limit = np.array(detection.shape) - 1
-    cy, cx = (int(v) for v in np.clip(np.rint([y, x]), 0, limit))
-    centre = _vertex(detection, cy, cx)
-    profile, radius = symmetric_profile(detection, known, cy, cx, FLOOR_SIGMA, MAX_RADIUS)
+    pixels = np.clip(np.rint(peaks), 0, limit).astype(int)
+    height = detection[tuple(pixels.T)]
+    left, frame = detection.copy(), Box.of_shape(detection.shape)
+    out: dict[int, Start] = {}
+    brighter: list[tuple[float, Box, Image]] = []
+    for n in np.argsort(-height, kind="stable").tolist():
+        while brighter and brighter[0][0] > OUTSHINES * height[n]:
+            _, box, light = brighter.pop(0)
+            left[(box & frame).slices] -= light[(box & frame).slices_in(box)]
+        cy, cx = pixels[n].tolist()
+        profile, radius = symmetric_profile(left, known, cy, cx, FLOOR_SIGMA, MAX_RADIUS)
+        out[n] = _guess(profile, radius, _vertex(detection, cy, cx), (cy, cx), known, psf, kernels)
+        brighter.append((float(height[n]), Box.around(cy, cx, radius), profile))
+    return [out[n] for n in range(len(peaks))]
+
+
+def _guess(
+    profile: Image,
+    radius: int,
+    centre: tuple[float, float],
+    pixel: tuple[int, int],
+    known: NDArray[np.bool_],
+    psf: Image,
+    kernels: Kernels,
+) -> Start:
+    """A point or an ellipse for a source of this symmetric profile."""
     peak = float(profile[radius, radius])
     level = max(CORE_FRACTION * peak, CORE_SIGMA)
     half_psf = (0.5 * float(kernels.psf_sigma.mean())) ** 2 * np.eye(2)
     point = Start(centre, True, half_psf, _fit_radius(psf, peak, half_psf, radius))
-    core_box = Box.around(cy, cx, CORE_PX)
+    core_box = Box.around(*pixel, CORE_PX)
     inside = core_box & Box.of_shape(known.shape)
     whole = inside == core_box and known[inside.slices].all()
     if peak < 2 * level or not whole:
