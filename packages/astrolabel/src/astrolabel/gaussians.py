@@ -221,7 +221,7 @@ def _sum(a: Array, b: Array) -> float:
         part = np.float32(0)
         for j in range(start, min(start + 512, a.size)):
             part += a[j] * b[j]
-        total += part
+        total += float(part)
     return total
 
 

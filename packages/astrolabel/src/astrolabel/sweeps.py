@@ -29,6 +29,8 @@ RADII_PX = (8, 100)
 """Least and largest radius of a source's box: two seeing discs; what takes milliseconds."""
 DAMPING = 0.05
 """Of the shape's steps, as a part of their curvature."""
+WORTHWHILE = 0.1
+"""Fall of chi2 for which one more of a source's Gaussians gets light."""
 RIDGE = 1e-6
 """Part of its own curvature that is added to every amplitude's: images of neighbouring widths
 are nearly the same."""
@@ -81,17 +83,17 @@ def best_amplitudes(own: Array, pull: Array, start: Array) -> Array:
             chosen = np.flatnonzero(free)
             _solved(own[c], pull[c], chosen, solved)
             part, first = 1.0, -1
-            for k in chosen:
-                if solved[k] <= 0 and x[k] < part * (x[k] - solved[k]):
-                    part, first = x[k] / (x[k] - solved[k]), k
-            for k in chosen:
-                x[k] += part * (solved[k] - x[k])
+            for n in chosen:
+                if solved[n] <= 0 and x[n] < part * (x[n] - solved[n]):
+                    part, first = x[n] / (x[n] - solved[n]), int(n)
+            for n in chosen:
+                x[n] += part * (solved[n] - x[n])
             if first >= 0:
                 x[first], free[first] = 0.0, False
                 if first == added:  # its gain was a rounding error
                     break
                 continue
-            gain, best = 1e-6, -1  # of chi2
+            gain, best = WORTHWHILE, -1
             for k in range(count):
                 if free[k] or own[c, k, k] <= 0:
                     continue
@@ -313,5 +315,5 @@ def _chi2(left: Array, weights: Array) -> float:
         part = np.float32(0)
         for j in range(start, min(start + 512, a.size)):
             part += b[j] * a[j] * a[j]
-        total += part
+        total += float(part)
     return total
