@@ -329,4 +329,9 @@ def test_the_real_decals_cutouts_are_labelled(real_data, tmp_path):
         and a["area"] > 500
     ]
     assert 16.0 < galaxy["attributes"]["mag_r"] < 18.5
+    # The two saturated stars, in the middle and at the left edge, are one source each.
+    for y, x in ((177, 334), (219, 11)):
+        boxes = [a["bbox"] for a in document["annotations"]]
+        near = [np.hypot(b[1] + b[3] / 2 - y, b[0] + b[2] / 2 - x) < 15 for b in boxes]
+        assert sum(near) == 1
     assert json.loads((tmp_path / "tiles/decals_dr7_g-r0c0.json").read_text())["state"] == "ok"

@@ -272,3 +272,25 @@ def test_the_real_decals_cutouts_are_one_coadd(real_data):
     assert coadd.pixel_scale_arcsec == pytest.approx(0.262, rel=1e-3)
     for stamp in coadd.psfs:  # DECaLS delivers 1.0 to 1.5 arcsec
         assert 0.9 < psf.fwhm_px(stamp) * 0.262 < 1.6
+    # The two brightest stars, by eye; the elliptical and the fainter stars are not.
+    y, x = np.nonzero(coadd.plane("SAT").any(axis=0))
+    apart = np.array([np.hypot(y - 219, x - 11), np.hypot(y - 177, x - 334)])
+    assert (apart.min(axis=0) < 13).all()
+    assert ((apart < 3).sum(axis=1) > 10).all()
+    assert "photon noise" in coadd.notes["variance_r"]
+
+
+def test_a_mask_that_does_not_tell_what_is_saturated_gets_it_from_the_pixels(tmp_path):
+    image, _ = scene((160, 200), n=12)
+    image[80:90, 100:110] += gaussian((10, 10), 4.6, 5.2, SIGMA * 2e4).astype(np.float32)
+    level = 200 * SIGMA
+    bad = np.zeros(image.shape, np.int16)
+    bad[10:14, 20:24] = 1
+    bad[image > level] = 1  # a mask of what is bad for any reason
+    path = write_plain(tmp_path / "g.fits", np.minimum(image, level))
+    mask = write_plain(tmp_path / "mask.fits", bad)
+    coadd = read_one(Inputs(band_files=((("g",), path),), mask={"g": mask}))
+    assert coadd.plane("SAT")[0, 85, 105]
+    assert not coadd.plane("SAT")[0, :40, :40].any()
+    assert not coadd.valid[0, 85, 105]
+    assert "saturated" in coadd.notes["mask_g"]

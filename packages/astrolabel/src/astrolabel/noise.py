@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import sep
 from astropy.stats import sigma_clipped_stats
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import ndimage, optimize
 
 BACKGROUND_BOX_PX = 64
 """Mesh of sep's background; its default, about three times the largest common source."""
@@ -62,21 +63,84 @@ def source_free_sky(image: NDArray[np.float32], valid: NDArray[np.bool_]) -> Sky
     return sky
 
 
-def flat_tops(
-    image: NDArray[np.float32], variance: NDArray[np.float32], valid: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
-    """(H, W) bool: pixels that look saturated, for images that come without a mask.
+HIGH_PASS = np.array([1.0, -4.0, 6.0, -4.0, 1.0])
+"""Fourth difference, along both axes: of a source as wide as a PSF it leaves a thousandth, of
+noise all."""
+PHOTON_SIGMA = (4.0, 100.0)
+"""Photon noise is measured where sources are so bright, in sigma of the sky: below, the sky's
+is all there is; above, on saturated cores, structure is sharper than a PSF."""
+MIN_PHOTON_PIXELS = 200
+"""Fewer tell the slope to no better than a fifth."""
 
-    A pixel and its eight neighbours within 0.1 % of each other, 50 sigma above the sky: no
-    source seen through the atmosphere is that flat.
+
+def electrons_per_count(
+    image: NDArray[np.float32],
+    sky_rms: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    stamp: NDArray[np.float32],
+) -> float | None:
+    """Light per photon noise squared, measured in the sources of an image.
+
+    Of the highest frequencies, to which sources as wide as the PSF add nothing, the scatter
+    is compared between bright pixels and the sky; so correlated noise does not matter.
+
+    Parameters
+    ----------
+    image, sky_rms, valid : (H, W) counts, sky subtracted.
+    stamp : (P, P) PSF.
+
+    Returns
+    -------
+    Counts over counts squared: ``variance = sky_rms**2 + image / electrons_per_count``. None
+    where sources show no more noise than the sky, where too few pixels are bright, or where
+    the PSF is so narrow that its own shape would count as noise (below about 3 px).
     """
-    data = fill_invalid(image, valid)
-    highest, lowest = (f(data, 3, mode="nearest") for f in (_highest, _lowest))
-    flat = (highest - lowest < 1e-3 * highest) & (data > 50 * np.sqrt(np.maximum(variance, 0)))
-    return np.asarray(ndimage.binary_dilation(flat & valid, np.ones((3, 3), bool)))
+
+    def sharp(array: NDArray[Any]) -> NDArray[np.float64]:
+        rows = ndimage.convolve1d(array.astype(np.float64), HIGH_PASS, 0, mode="nearest")
+        return np.asarray(ndimage.convolve1d(rows, HIGH_PASS, 1, mode="nearest"))
+
+    power = float((HIGH_PASS**2).sum())
+    shape = float(np.abs(sharp(np.pad(stamp, 4))).max() / stamp.max() / power)
+    most = min(PHOTON_SIGMA[1], 1 / max(shape, 1e-9))
+    known = ndimage.binary_erosion(valid & (sky_rms > 0), np.ones((5, 5)))
+    relative = np.where(known, image / np.where(sky_rms > 0, sky_rms, 1), 0)
+    smooth = ndimage.gaussian_filter(relative, PHOTON_SMOOTHING_PX)
+    squared = sharp(relative) ** 2
+    # Where the kernel reaches pixels that are set to zero it sees an edge.
+    known = ndimage.binary_erosion(known, np.ones((5, 5)))
+    bright = known & (smooth > PHOTON_SIGMA[0]) & (smooth < most)
+    sky = known & (np.abs(smooth) < 1)
+    if most < 4 * PHOTON_SIGMA[0] or min(bright.sum(), sky.sum()) < MIN_PHOTON_PIXELS:
+        return None
+    level = float(np.median(squared[sky]))
+    light, scatter = smooth[bright], squared[bright]
+
+    def excess(slope: float) -> float:
+        return float(np.median(scatter / (1 + slope * light))) - level
+
+    if not level > 0 or excess(0.0) <= 0:
+        return None
+    slope = float(optimize.brentq(excess, 0.0, 1e6 * excess(0.0) / level))
+    return 1 / (slope * float(np.median(sky_rms[known])))
 
 
-_highest, _lowest = ndimage.maximum_filter, ndimage.minimum_filter
+PHOTON_SMOOTHING_PX = 1.0
+"""The light that makes photon noise is smoothed so, that noise should not weigh itself."""
+
+
+def with_photons(
+    image: NDArray[np.float32], sky_rms: NDArray[np.float32], electrons: float | None
+) -> NDArray[np.float32]:
+    """(H, W) float32 variance: the sky's, and the photon noise of the sources (see
+    `electrons_per_count`; None adds nothing)."""
+    variance = sky_rms**2
+    if electrons is not None:
+        finite = np.nan_to_num(image, posinf=0, neginf=0)
+        light = np.maximum(ndimage.gaussian_filter(finite, PHOTON_SMOOTHING_PX), 0)
+        # Below two sigma it is the sky's noise.
+        return native(variance + np.where(light > 2 * sky_rms, light, 0) / electrons)
+    return native(variance)
 
 
 def sky_variance(

@@ -20,6 +20,7 @@ from astrolabel.errors import InputError
 from astrolabel.readers import layers as fits_layers
 from astrolabel.readers.layers import Layers
 from astrolabel.readers.stamps import read_psf, read_psf_grid, read_stamps
+from astrolabel.saturation import saturated_cores
 
 BAD_PLANES = ("NO_DATA", "BAD", "UNMASKEDNAN")
 """Mask planes whose pixels are not measurements. Saturated and interpolated pixels stay:
@@ -194,17 +195,20 @@ def read(files: CoaddFiles, known: Characteristics, box: Box | None = None) -> C
     notes = dict(known.notes)
     images, variances, valids = [], [], []
     masks: list[tuple[NDArray[np.int32], dict[str, int]]] = []
-    for band, layer in zip(files.bands, files.layers, strict=True):
+    for band, layer, stamp in zip(files.bands, files.layers, known.psfs, strict=True):
         image, variance, valid = _band_arrays(files, band, layer, box)
         if variance is None:
-            sky = noise.source_free_sky(image, valid)
-            image, variance = image - sky.level, sky.rms**2
+            image, variance, made = _made_variance(image, valid, stamp)
             valid = valid & (variance > 0)
-            notes[f"variance_{band}"] = "rms of the source-free sky, squared; its level subtracted"
+            notes[f"variance_{band}"] = made
         mask = fits_layers.read_mask(files.mask.get(band, layer), box)
-        if mask is None:
-            mask = noise.flat_tops(image, variance, valid).astype(np.int32), {"SAT": 0}
-            notes[f"mask_{band}"] = "not finite: no data; flat tops: saturated"
+        if mask is None or "SAT" not in mask[1]:
+            full = saturated_cores(image, variance, valid, stamp)
+            told = "its mask" if mask is not None else "not finite"
+            mask = _with_saturated(mask, full)
+            notes[f"mask_{band}"] = (
+                f"{told}: no data; flat tops, ragged cores and holes in stars: saturated"
+            )
         masks.append(mask)
         images.append(image)
         variances.append(variance)
@@ -255,6 +259,30 @@ def _band_arrays(
     if variance is not None:
         valid &= np.isfinite(variance) & (variance > 0)
     return image, variance, valid
+
+
+def _made_variance(
+    image: NDArray[np.float32], valid: NDArray[np.bool_], stamp: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32], str]:
+    """(image without its sky, variance, how it was made) of a band whose files have none."""
+    sky = noise.source_free_sky(image, valid)
+    image = image - sky.level
+    electrons = noise.electrons_per_count(image, sky.rms, valid, stamp)
+    photons = "" if electrons is None else f", and photon noise of {electrons:.3g} e- a count"
+    made = f"rms of the source-free sky, squared{photons}; its level subtracted"
+    return image, noise.with_photons(image, sky.rms, electrons), made
+
+
+def _with_saturated(
+    mask: tuple[NDArray[np.int32], dict[str, int]] | None, full: NDArray[np.bool_]
+) -> tuple[NDArray[np.int32], dict[str, int]]:
+    """A mask with a plane `SAT` more."""
+    if mask is None:
+        return full.astype(np.int32), {"SAT": 0}
+    bits, planes = mask
+    bit = next(b for b in range(32) if b not in planes.values())
+    value = np.int32(1) << np.int32(bit)
+    return np.where(full, bits | value, bits & ~value), {**planes, "SAT": bit}  # unnamed before
 
 
 def _one_mask(
