@@ -239,10 +239,13 @@ def _source(
         return Source(y, x, n_blended, fit.state)
     box = fit.box.shifted(cutout.y0, cutout.x0)
     light = np.tensordot(detection.band_weights, fit.model, 1).astype(np.float32)
-    threshold = config.threshold_sigma * detection.sky_sigma
-    mask = threshold_mask(light, box, threshold, (y, x))
+    # In units of the threshold: the light, which is a small box, not the noise of the tile.
+    mask = threshold_mask(
+        light / np.float32(config.threshold_sigma), box, detection.sky_sigma, (y, x)
+    )
     if mask is None and config.faint < 1:
-        mask = threshold_mask(light, box, np.float32(config.faint) * threshold, (y, x))
+        fainter = light / np.float32(config.faint * config.threshold_sigma)
+        mask = threshold_mask(fainter, box, detection.sky_sigma, (y, x))
     if mask is None:
         return Source(y, x, n_blended, "skipped:its own light is below the mask's threshold")
     inside = np.where(mask.pixels, light[mask.box.slices_in(box)], 0).astype(np.float64)

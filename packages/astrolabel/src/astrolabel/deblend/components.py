@@ -92,19 +92,21 @@ def rendered(
     whole = Box.around(*peak, radius)
     box = whole & frame
     side = fft_length(2 * radius + 1 + PAD_PX)
-    count = 3 if point else 1 + N_SHAPE
-    out = np.empty((count, side, side // 2 + 1), np.complex64)
     if point:
         value, slopes = np.zeros(3), np.zeros((3, 3))
     else:
         value, slopes = profiles.covariance(shape)
     amplitudes, by_index = profiles.mixture(float(shape[LOG_INDEX]))
-    y, x = shape[CENTRE_Y] - whole.y0, shape[CENTRE_X] - whole.x0
-    profiles.transforms(out, y, x, value, slopes, amplitudes, by_index, profiles.WIDTHS)
-    spectrum = out[:, None] * kernels.psf_transform((side, side))
+    # Differences need pixels on all sides of the box: it lies in the middle.
+    y0, x0 = whole.y0 - PAD_PX // 2, whole.x0 - PAD_PX // 2
+    y, x = shape[CENTRE_Y] - y0, shape[CENTRE_X] - x0
+    psf = kernels.psf_transform((side, side))
+    spectrum = np.empty((1 if point else 3, *psf.shape), np.complex64)
+    profiles.transforms(spectrum, psf, y, x, value, amplitudes, by_index, profiles.WIDTHS)
     images = scipy.fft.irfft2(spectrum, s=(side, side), overwrite_x=True)
-    part = (slice(None), slice(None), *box.slices_in(whole))
-    return box, np.ascontiguousarray(images[part])
+    out = np.empty((3 if point else 1 + N_SHAPE, len(psf), *box.shape), np.float32)
+    profiles.derived(images, slopes, box.y0 - y0, box.x0 - x0, out)
+    return box, out
 
 
 def fit_fluxes(c: Component, data: Image, weights: Image) -> float:
