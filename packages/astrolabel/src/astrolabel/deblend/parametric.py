@@ -100,10 +100,8 @@ class Parametric:
         max_sweeps: int,
     ) -> None:
         self.image, self.kernels, self._max_sweeps = image, kernels, max_sweeps
-        # The noise of a flux is what counts against the priors.
-        self._excess = noise.excess[:, None, None] ** 2
-        self._common = noise.common
-        self.weights = weights / self._excess
+        self._pixels, self._common = weights, noise.common
+        self.weights = _with_excess(weights, noise)
         self._frame = Box.of_shape(image.shape)
         self._sigma = float(kernels.psf_sigma.mean())
         middle = [np.log(RADIUS_PRIOR[0] * self._sigma), 0.0, 0.0, np.log(INDEX_PRIOR[0])]
@@ -280,7 +278,7 @@ class Parametric:
 
     def _misfit(self, c: Component) -> float:
         """By how many sigma chi2 exceeds the number of pixels where the component is seen."""
-        weights, model = self.weights[c.where] * self._excess, c.model
+        weights, model = self._pixels[c.where], c.model
         seen = weights * model**2 > 1
         chi2 = float((weights * self.residual[c.where] ** 2)[seen].sum(dtype=float))
         count = int(np.count_nonzero(seen))
@@ -360,3 +358,15 @@ class Parametric:
         self.residual = self.image.copy()
         for c in self.components:
             self.residual[c.where] -= c.model
+
+
+def _with_excess(weights: Image, noise: Noise) -> Image:
+    """Weights of the noise that fluxes have, which is what counts against the priors.
+
+    What the sky has more of it than the variances tell lies under every source alike; the
+    photons' own is as they tell, and a bright source has more of that.
+    """
+    deepest = weights.max(axis=(1, 2), keepdims=True)
+    more = (noise.excess[:, None, None] ** 2 - 1) / np.where(deepest > 0, deepest, 1)
+    out: Image = (weights / (1 + more * weights)).astype(np.float32)
+    return out
