@@ -138,7 +138,8 @@ def balance(s: Array, sy: int, sx: int, steps: Array, weight: float) -> None:
 
     The proximal step of a penalty on ``(s - mirror)^2``, `weight` times as stiff as the
     data where the source is faint or contested, and less where the difference that an
-    asymmetry of a tenth makes is well measured. (sy, sx) is twice the centre, so that
+    asymmetry of a tenth makes is well measured. A pixel without data, whose step is zero,
+    takes its mirror image's value if that has data. (sy, sx) is twice the centre, so that
     this may lie on a pixel or between two.
     """
     h, w = s.shape
@@ -148,9 +149,13 @@ def balance(s: Array, sy: int, sx: int, steps: Array, weight: float) -> None:
             v = sx - j
             if i == u and j >= v:
                 break
-            step = max(steps[i, j], steps[u, v])
-            if step <= 0:
+            if steps[i, j] <= 0 or steps[u, v] <= 0:
+                if steps[i, j] > 0:
+                    s[u, v] = s[i, j]
+                elif steps[u, v] > 0:
+                    s[i, j] = s[u, v]
                 continue
+            step = max(steps[i, j], steps[u, v])
             mean = np.float32(0.5) * (s[i, j] + s[u, v])
             asymmetry = np.float32(0.01) * mean * mean / step
             pull = np.float32(weight) / (np.float32(weight) + 1 + asymmetry)

@@ -13,6 +13,10 @@ TRIM_SIGMA = 0.05
 """Rows and columns of a rendered source fainter than this many sigma of a pixel in every
 band are cut off: a hundredth of the mask threshold."""
 
+HIDDEN = 0.3
+"""Where less than this part of a pixel's light, seen through the PSF, falls on data in any
+band, the data say next to nothing of it: half is at the border of what has none."""
+
 Image = NDArray[np.float32]
 
 
@@ -25,7 +29,8 @@ class Scene:
     reach : radius in pixels to which the kernels matter for light this bright.
     fft_shape : transforms' shape: the cutout and one reach, which keeps what wraps
         around out of the cutout.
-    curvature : (C, H, W) float32 ``|K|^T W``, the row sums of ``K^T W K`` for K >= 0.
+    curvature : (C, H, W) float32 ``|K|^T W``, the row sums of ``K^T W K`` for K >= 0; zero
+        in pixels of the model frame that are hidden (see `HIDDEN`).
     noise : (C,) float64 typical sigma of a pixel.
     """
 
@@ -55,6 +60,18 @@ class Scene:
         # Where no weight lies within reach the FFT leaves rounding errors of either sign.
         floor = 1e-4 * highest[:, None, None]
         np.maximum(self.curvature, floor, out=self.curvature)
+        self.curvature[:, self._hidden(absolute)] = 0
+
+    def _hidden(self, absolute: NDArray[np.complex64]) -> NDArray[np.bool_]:
+        """(H, W): where the data say next to nothing of the model."""
+        height, width = self.image.shape[1:]
+        known = self.weights > 0
+        if known.all():
+            return np.zeros((height, width), bool)
+        self.canvas[:, :height, :width] = known
+        part = self._convolve(self.canvas, absolute)[:, :height, :width]
+        hidden = part < HIDDEN * absolute[:, :1, :1].real
+        return np.asarray(hidden.all(axis=0), bool)
 
     def _convolve(self, scene: Image, transfer: NDArray[np.complex64]) -> Image:
         spectrum = scipy.fft.rfft2(scene)
