@@ -271,6 +271,63 @@ def test_two_peaks_on_one_star_end_in_states_and_keep_its_flux(deblender) -> Non
     assert all(np.isfinite(s.model).all() for s in fit.sources)
 
 
+def lopped(lights: np.ndarray, bad: np.ndarray, peak, seed: int = 0) -> Blend:
+    """A source with pixels that were not measured."""
+    blend = blend_of(lights, peaks=[peak], seed=seed)
+    seen = np.where(bad, np.float32(0), np.float32(1))
+    return replace(blend, image=blend.image * seen, weights=blend.weights * seen)
+
+
+def hidden_parts(shape, y: int, x: int) -> dict[str, np.ndarray]:
+    """Pixels beside a source at (y, x) that might be missing."""
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    return {
+        "bad column": abs(columns - x - 4) <= 1,
+        "half": columns > x + 3,
+        "hole": np.hypot(rows - y + 6, columns - x - 13) < 9,
+    }
+
+
+@pytest.mark.parametrize("part", ["bad column", "half", "hole"])
+def test_galaxy_goes_on_where_data_are_missing(deblender, part: str) -> None:
+    shape = (81, 83)
+    galaxy = light(shape, 40, 41, 36000, size=5.0, ratio=1.4)
+    galaxy += light(shape, 40, 41, 24000, size=2.5, ratio=1.4)
+    bad = hidden_parts(shape, 40, 41)[part]
+    fit = deblender.fit(lopped(galaxy, bad, (40, 41)))
+    model = full(fit, 0, shape)
+    np.testing.assert_allclose(fit.sources[0].flux, 60000 * COLOUR, rtol=0.02)
+    assert model[:, bad].sum() == pytest.approx(galaxy[:, bad].sum(), rel=0.05)
+    seen, truth = (m.sum(axis=0) > THRESHOLD for m in (model, galaxy))
+    assert iou(seen, truth) > 0.96
+
+
+@pytest.mark.parametrize(("part", "least"), [("half", 0.88), ("hole", 0.94)])
+def test_irregular_galaxy_takes_its_other_sides_light_where_data_are_missing(
+    deblender, part: str, least: float
+) -> None:
+    shape = (81, 83)
+    galaxy = light(shape, 40, 41, 30000, size=5.0)
+    for sign in (-1, 1):  # two arms
+        for dy, dx, flux in ((4, 8, 4000), (9, 11, 3000), (14, 11, 2000)):
+            galaxy += light(shape, 40 + sign * dy, 41 + sign * dx, flux, size=2.0)
+    bad = hidden_parts(shape, 40, 41)[part]
+    model = full(deblender.fit(lopped(galaxy, bad, (40, 41))), 0, shape)
+    seen, truth = (m.sum(axis=0) > THRESHOLD for m in (model, galaxy))
+    assert iou(seen, truth) > least
+
+
+def test_galaxy_that_the_edge_cuts_has_its_mask_and_nearly_its_flux(deblender) -> None:
+    shape, cut = (81, 83), 38
+    galaxy = light(shape, 40, 41, 36000, size=5.0, ratio=1.4)
+    galaxy += light(shape, 40, 41, 24000, size=2.5, ratio=1.4)
+    inside = galaxy[:, :, cut:]
+    fit = deblender.fit(blend_of(inside, peaks=[(40, 41 - cut)]))
+    np.testing.assert_allclose(fit.sources[0].flux, 60000 * COLOUR, rtol=0.03)
+    model = full(fit, 0, inside.shape[1:])
+    assert iou(model.sum(axis=0) > THRESHOLD, inside.sum(axis=0) > THRESHOLD) > 0.96
+
+
 def test_noise_alone_never_beats_the_zero_model_by_raising_chi2(deblender) -> None:
     for seed in range(5):
         blend = blend_of(np.zeros((3, 41, 43)), peaks=[(20, 20), (10, 30)], seed=seed)

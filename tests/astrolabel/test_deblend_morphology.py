@@ -102,6 +102,18 @@ def test_balance_leaves_a_well_measured_asymmetry() -> None:
     np.testing.assert_allclose(image, before, rtol=1e-3)
 
 
+def test_pixels_without_data_take_their_mirror_images_value_and_no_others() -> None:
+    image = np.array([[1, 2, 9, 7, 5], [1, 1, 1, 1, 1], [6, 3, 8, 4, 2]], np.float32)
+    steps = np.full_like(image, 1e-9)  # so well measured that nothing else is drawn
+    steps[0, :2] = 0
+    steps[1, 0] = steps[1, 4] = 0
+    expected = image.copy()
+    expected[0, :2] = [2, 4]
+    image[1, 4] = expected[1, 4] = 3  # neither has data: both stay
+    loops.balance(image, 2, 4, steps, 0.05)
+    np.testing.assert_allclose(image, expected, rtol=1e-5)
+
+
 def test_step_sizes_majorise_the_hessian_of_overlapping_sources() -> None:
     rng = np.random.default_rng(4)
     boxes = np.array([(0, 0, 5, 5), (1, 2, 4, 4), (0, 1, 5, 3)], np.int64)

@@ -4,8 +4,9 @@ A non-negative spectrum times a non-negative morphology that falls away from its
 frame whose PSF is narrower than any observed one; the bands are convolved with difference
 kernels (the model of scarlet, Melchior et al. 2018). chi2 is minimised by accelerated
 proximal steps on all free morphologies of a blend at once, with least-squares spectra in
-between. They begin as the parametric models that they replace, and so go on as these
-where there are no data: under the saturated core of a star, beyond an edge.
+between. They begin as the parametric models that they replace. Where there are no data
+they take the value of their point-symmetric counterpart; where that is not known either
+they go on as they began, as under the saturated core of a star.
 """
 
 from __future__ import annotations
