@@ -65,7 +65,8 @@ def test_the_gain_is_that_of_both_sources_fitted_together(at):
         (noise + 60 * second)[None].astype(np.float32),
         weights,
     )
-    gain, flux = gain_of_second(host, WIDTH, np.zeros(1), psf_weights, psf_covariances)
+    everywhere = np.ones((side, side), bool)
+    gain, flux = gain_of_second(host, everywhere, WIDTH, np.zeros(1), psf_weights, psf_covariances)
     y, x = np.indices((side, side)) - 16
     steps = [500 * star * y / WIDTH**2, 500 * star * x / WIDTH**2]
     basis = 0.5 * np.stack([star, *steps, second]).reshape(4, -1).T

@@ -220,17 +220,15 @@ def _taken_in(
     found, gains = [], []
     for n in np.flatnonzero(flux > config.pair_snr * noise):
         host = models.host(int(n), int(np.ceil(most)) + round(2.5 * sigma))
-        gain, second = pairs.gain_of_second(host, sigma, *models.profiles)
-        y, x = np.indices(gain.shape)
+        y, x = np.indices(host.residual.shape[1:])
         at = np.stack([y + host.y0, x + host.x0], axis=-1)
         apart = np.hypot(*np.moveaxis(at - host.shape[:2], -1, 0))
-        allowed = (
-            possible[host.y0 : host.y0 + gain.shape[0], host.x0 : host.x0 + gain.shape[1]]
-            & (apart > least)
-            & (apart < most)
-            & (second > config.pair_contrast * flux[n])
-        )
-        gain = np.where(allowed, gain, 0)
+        ring = (apart > least) & (apart < most)
+        ring &= possible[host.y0 : host.y0 + y.shape[0], host.x0 : host.x0 + y.shape[1]]
+        if not ring.any():
+            continue
+        gain, second = pairs.gain_of_second(host, ring, sigma, *models.profiles)
+        gain = np.where(second > config.pair_contrast * flux[n], gain, 0)
         best = np.unravel_index(int(gain.argmax()), gain.shape)
         if gain[best] < config.pair_gain or tree.query(at[best])[1] != n:
             continue

@@ -9,9 +9,11 @@ one source against two).
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -44,18 +46,24 @@ class Host:
 
 
 def gain_of_second(
-    host: Host, sigma_px: float, widths: Array, psf_weights: Array, psf_covariances: Array
+    host: Host,
+    where: NDArray[np.bool_],
+    sigma_px: float,
+    widths: Array,
+    psf_weights: Array,
+    psf_covariances: Array,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """How much chi2 would fall with a point source more at each pixel, and its flux there.
 
     Parameters
     ----------
+    where : (h, w) bool, the pixels to try.
     sigma_px : of the Gaussian that stands for the point source.
     widths, psf_weights, psf_covariances : of the host's model (see `gaussians.render`).
 
     Returns
     -------
-    gain, flux : (h, w) float64; fluxes in counts of the bands' sum, each band with its own.
+    gain, flux : (h, w) float64, zero where none is tried; fluxes in counts of the bands' sum, each band with its own.
     """
     bands, count = host.amplitudes.shape
     _, h, w = host.residual.shape
@@ -67,42 +75,116 @@ def gain_of_second(
         templates, slopes, host.residual, host.weights
     )
 
-    def seen(planes: Array) -> Array:
-        """What a point source at each pixel has in common with some images."""
-        return _bell(h, sigma_px) @ planes @ _bell(w, sigma_px)
-
+    # What a point source at each pixel has in common with the residual, with what the shape
+    # changes and with every Gaussian: as (h, planes, w), so that each axis is one product.
+    each = np.concatenate([host.residual[:, None], slopes, templates], axis=1)
+    each *= host.weights[:, None]
+    planes = np.ascontiguousarray(each.reshape(-1, h, w).transpose(1, 0, 2))
+    wide = (planes.reshape(-1, w) @ _bell(w, sigma_px)).reshape(h, -1)
+    seen = (_bell(h, sigma_px) @ wide).reshape(h, bands, 1 + gaussians.SHAPE + count, w)
     narrow = sigma_px / np.sqrt(2)  # a Gaussian's square, of integral 1/(4 pi sigma^2)
     known = _bell(h, narrow) @ host.weights @ _bell(w, narrow) / (4 * np.pi * sigma_px**2)
-    score = seen(host.weights * host.residual)
-    common = seen(host.weights[:, None] * slopes)
-    left = np.maximum(known, 1e-12)
+    inverse = np.zeros((bands, count, count))
     for c in range(bands):  # the amplitudes of a band, at their best whatever the rest
         lit = np.flatnonzero(host.amplitudes[c] > 0)
         if len(lit) == 0:
             continue
-        matrix = own[c][np.ix_(lit, lit)]
+        at = np.ix_(lit, lit)
+        matrix = own[c][at]
         matrix[np.diag_indices(len(lit))] *= 1 + 1e-6  # near widths are nearly one image
-        inverse = np.linalg.inv(matrix)
-        shared = seen(host.weights[c] * templates[c, lit])
-        taken = np.tensordot(inverse, shared, 1)
-        left[c] -= (shared * taken).sum(axis=0)
-        score[c] -= np.tensordot(pull[c, lit], taken, 1)
-        common[c] -= np.tensordot(across[c, lit].T, taken, 1)
-        curvature -= across[c, lit].T @ inverse @ across[c, lit]
-        slope -= across[c, lit].T @ inverse @ pull[c, lit]
+        inverse[c][at] = np.linalg.inv(matrix)
+        curvature -= across[c].T @ inverse[c] @ across[c]
+        slope -= across[c].T @ inverse[c] @ pull[c]
     size = max(0.5 * (host.shape[2] + host.shape[4]), 0.5)
     curvature += np.diag([4.0, 4.0, *[4 / size**2] * 3])  # half a pixel, half its size
-    moved = np.linalg.inv(curvature)
-    along = np.tensordot(moved, common, (1, 1))  # (5, C, h, w)
-    matrix = -np.einsum("pcyx,dpyx->yxcd", along, common)
-    bands_of = np.arange(bands)
-    matrix[..., bands_of, bands_of] += np.moveaxis(left + _RIDGE * known + 1e-12, 0, -1)
-    score = np.moveaxis(score - np.tensordot(slope, along, 1), 0, -1)
-    flux = np.linalg.solve(matrix, score[..., None])[..., 0]
-    return (np.maximum(flux, 0) * score).sum(axis=-1), flux.sum(axis=-1)
+    return _gains(seen, known, inverse, pull, across, np.linalg.inv(curvature), slope, where)
 
 
-def _bell(n: int, sigma: float) -> NDArray[np.float64]:
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _gains(
+    seen: Array,
+    known: Array,
+    inverse: Array,
+    pull: Array,
+    across: Array,
+    moved: Array,
+    slope: Array,
+    where: Array,
+) -> tuple[Array, Array]:
+    """Gain and flux of a point source at each pixel: (h, w) float64.
+
+    Parameters
+    ----------
+    seen : (h, C, 1 + 5 + K, w) what it has in common with the residual, the slopes of the
+        host's shape, and its Gaussians.
+    known : (C, h, w) curvature of its flux.
+    inverse : (C, K, K) of the curvature of the host's amplitudes.
+    pull, across : (C, K), (C, K, 5) of `gaussians.equations`.
+    moved, slope : (5, 5) inverse of the curvature of the shape, (5,) its slope, both with the
+        amplitudes at their best.
+    where : (h, w) bool, pixels that are wanted; the others get zero.
+    """
+    h, bands, _, w = seen.shape
+    count, shape = pull.shape[1], slope.size
+    gain, flux = np.zeros((h, w)), np.zeros((h, w))
+    taken, common = np.zeros(count), np.zeros((bands, shape))
+    score, matrix, best = np.zeros(bands), np.zeros((bands, bands)), np.zeros(bands)
+    for y in range(h):
+        for x in range(w):
+            if not where[y, x]:
+                continue
+            for c in range(bands):
+                left = max(known[c, y, x], 1e-12)
+                score[c] = seen[y, c, 0, x]
+                for p in range(shape):
+                    common[c, p] = seen[y, c, 1 + p, x]
+                for k in range(count):
+                    taken[k] = 0.0
+                    for n in range(count):
+                        taken[k] += inverse[c, k, n] * seen[y, c, 1 + shape + n, x]
+                for k in range(count):
+                    left -= taken[k] * seen[y, c, 1 + shape + k, x]
+                    score[c] -= taken[k] * pull[c, k]
+                    for p in range(shape):
+                        common[c, p] -= taken[k] * across[c, k, p]
+                matrix[c, c] = left + _RIDGE * known[c, y, x] + 1e-12
+                for d in range(c):
+                    matrix[c, d] = 0.0
+            for c in range(bands):
+                for p in range(shape):
+                    along = 0.0
+                    for q in range(shape):
+                        along += moved[p, q] * common[c, q]
+                    score[c] -= slope[p] * along
+                    for d in range(c + 1):
+                        matrix[c, d] -= along * common[d, p]
+            best[:] = score
+            _solve(matrix, best)
+            for c in range(bands):
+                gain[y, x] += max(best[c], 0.0) * score[c]
+                flux[y, x] += best[c]
+    return gain, flux
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _solve(matrix: Array, right: Array) -> None:
+    """Solution of a positive definite system over `right`; the upper triangle is not read."""
+    size = right.size
+    for i in range(size):
+        for j in range(i):
+            ratio = matrix[i, j] / matrix[j, j]
+            for k in range(j + 1, i + 1):
+                matrix[i, k] -= ratio * matrix[k, j]
+            right[i] -= ratio * right[j]
+    for i in range(size - 1, -1, -1):
+        right[i] /= matrix[i, i]
+        for j in range(i):
+            right[j] -= matrix[i, j] * right[i]
+
+
+@functools.lru_cache(maxsize=64)
+def _bell(n: int, sigma: float) -> NDArray[np.float32]:
     """(n, n) symmetric: Gaussians of unit sum around each of n pixels."""
     apart = np.arange(n)[:, None] - np.arange(n)
-    return np.asarray(np.exp(-0.5 * (apart / sigma) ** 2) / (np.sqrt(2 * np.pi) * sigma))
+    bell = np.exp(-0.5 * (apart / sigma) ** 2) / (np.sqrt(2 * np.pi) * sigma)
+    return np.asarray(bell, np.float32)
