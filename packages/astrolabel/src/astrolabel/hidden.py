@@ -220,11 +220,12 @@ def _taken_in(
     found, gains = [], []
     for n in np.flatnonzero(flux > config.pair_snr * noise):
         host = models.host(int(n), int(np.ceil(most)) + round(2.5 * sigma))
-        y, x = np.indices(host.residual.shape[1:])
+        _, h, w = host.residual.shape
+        y, x = np.indices((h, w))
         at = np.stack([y + host.y0, x + host.x0], axis=-1)
         apart = np.hypot(*np.moveaxis(at - host.shape[:2], -1, 0))
         ring = (apart > least) & (apart < most)
-        ring &= possible[host.y0 : host.y0 + y.shape[0], host.x0 : host.x0 + y.shape[1]]
+        ring &= possible[host.y0 : host.y0 + h, host.x0 : host.x0 + w]
         if not ring.any():
             continue
         gain, second = pairs.gain_of_second(host, ring, sigma, *models.profiles)

@@ -63,7 +63,8 @@ def gain_of_second(
 
     Returns
     -------
-    gain, flux : (h, w) float64, zero where none is tried; fluxes in counts of the bands' sum, each band with its own.
+    gain, flux : (h, w) float64, zero where none is tried; fluxes in counts of the bands' sum,
+        each band with its own.
     """
     bands, count = host.amplitudes.shape
     _, h, w = host.residual.shape
