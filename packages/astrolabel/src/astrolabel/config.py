@@ -92,10 +92,14 @@ class GlareConfig:
 class StructureConfig:
     """Which peaks are the structure of one large object, and no sources."""
 
-    min_area_fwhm2: float = 125.0
+    min_area_fwhm2: float = 160.0
     """Pixels above the threshold, in squared seeing FWHM, from which an object is large:
-    2500 at HSC's scale, more than a galaxy of i = 18.5 or an unsaturated star has. 0 leaves
+    3200 at HSC's scale, more than a galaxy of i = 18.5 or an unsaturated star has. 0 leaves
     every peak a source (the paper's)."""
+    max_core: float = 0.18
+    """An object is large only when less than this part of its light is within a seeing FWHM
+    of its middle: simulated spirals have 0.03 to 0.14. A crowd of ordinary galaxies that
+    counts as one parent is led by a compact one and has 0.1 to 0.6."""
     min_part_fwhm2: float = 30.0
     """The same for what sep cuts off from a large object and lies beside it."""
     min_flux: float = 0.02

@@ -81,6 +81,8 @@ def is_structure(
     area = np.bincount(parents.ravel())
     large = area > config.min_area_fwhm2 * fwhm_px**2
     large[0] = False
+    for number in np.flatnonzero(large):
+        large[number] = core_part(light, smooth, parents == number, fwhm_px) < config.max_core
     out = np.zeros(len(peaks), bool)
     if len(peaks) == 0 or not large.any():
         return out
@@ -105,6 +107,26 @@ def is_structure(
         if small.sum() > many[number]:
             out[members] = small
     return out
+
+
+def core_part(
+    light: NDArray[np.floating[Any]],
+    smooth: NDArray[np.floating[Any]],
+    parent: NDArray[np.bool_],
+    fwhm_px: float,
+) -> float:
+    """Part of a parent's light within a seeing FWHM of where it is brightest.
+
+    Parameters
+    ----------
+    light, smooth : (H, W) counts, as seen and smoothed.
+    parent : (H, W) bool, its pixels.
+    """
+    y, x = np.nonzero(parent)
+    middle = smooth[y, x].argmax()
+    near = np.hypot(y - y[middle], x - x[middle]) < fwhm_px
+    own = light[y, x].astype(np.float64)
+    return float(own[near].sum() / max(own.sum(), np.finfo(float).tiny))
 
 
 def _alone(
