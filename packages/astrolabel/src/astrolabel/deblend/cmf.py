@@ -30,6 +30,9 @@ from astrolabel.deblend.parametric import Parametric
 from astrolabel.deblend.scene import TRIM_SIGMA, Image
 from astrolabel.deblend.start import Start
 
+LEAST_GAIN = 1.0
+"""A source that lowers chi2 by less is none: noise alone gains this with one flux."""
+
 
 class CMFDeblender:
     """Built-in deblender; see the module's description.
@@ -56,7 +59,7 @@ class CMFDeblender:
         BlendFit
             One `SourceFit` per peak. States that are not ``ok``:
             ``failed:masked`` (no data on its core), ``failed:zero flux``,
-            ``failed:no better than nothing`` (removing it does not raise chi2, or the
+            ``failed:no better than nothing`` (removing it hardly raises chi2, or the
             whole fit is no better than the zero model).
         """
         image, weights = _sanitised(blend)
@@ -133,7 +136,7 @@ def _sources(
         rise = float(pull.sum(dtype=float))
         if not np.isfinite(rise) or not np.all(np.isfinite(flux)) or not model.light.sum() > 0:
             out.append(_failed(peak, image, "zero flux"))
-        elif rise <= 0 or not beaten:
+        elif rise <= LEAST_GAIN or not beaten:
             out.append(_failed(peak, image, "no better than nothing"))
         else:
             single = len(own) == 1
