@@ -163,3 +163,16 @@ def test_a_source_that_the_edge_cuts_has_one_peak():
     image = gaussian((64, 64), 32, 3, SIGMA * 1e5, fwhm=12)
     image += np.random.default_rng(9).normal(0, SIGMA, image.shape)
     assert len(found(coadd(image)).peaks) == 1
+
+
+@pytest.mark.parametrize(("fwhm", "width"), [(4, 1), (4, 2), (4, 3), (9, 1), (9, 2)])
+def test_a_bad_column_does_not_part_a_source(fwhm, width):
+    for seed, first in enumerate((29, 31, 32, 34)):
+        image = gaussian((64, 64), 30.3, 32.2, SIGMA * 1e3 * (fwhm / 4) ** 2, fwhm=fwhm)
+        image += np.random.default_rng(seed).normal(0, SIGMA, image.shape)
+        image[:, first : first + width] = np.nan
+        c = coadd(image)
+        peaks = found(c).peaks
+        assert len(peaks) == 1
+        assert unmatched([(30.3, 32.2)], peaks, radius=2.5) == []
+        assert c.valid[0][tuple(peaks[0].astype(int))]
