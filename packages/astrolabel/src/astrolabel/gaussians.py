@@ -15,10 +15,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from astrolabel.sums import dot
 
-SUMS = {"reassoc", "nsz"}
-"""Lets the compiler add up several lanes at a time (see `deblend.morphology`)."""
+Array = NDArray[Any]
 
 WIDTHS = (0.0, 0.5, 0.5, 1.0, 2.0, 4.0)
 """Of the Gaussians in units of the source's ellipse; the first is a point. Steps of two: core
@@ -87,9 +86,9 @@ def _bell(
     for step, ratios, last in ((1, down, i1), (-1, up, i0 - 1)):
         ratio = ratios.astype(np.float32)
         for i in range(middle + step, last, step):
-            now, before = bell[i], bell[i - step]
+            now, before = bell[i, j0:j1], bell[i - step, j0:j1]
             for j in range(size):
-                now[j0 + j] = before[j0 + j] * ratio[j]
+                now[j] = before[j] * ratio[j]
             for j in range(size):
                 ratio[j] *= factor
     return i0, i1, j0, j1
@@ -213,18 +212,6 @@ def _add_slopes(
             by_xx[j] += own * along_x + other * along_y
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=SUMS)
-def _sum(a: Array, b: Array) -> float:
-    """Sum of the products of two flat float32 arrays, in pieces that float32 adds up."""
-    total = 0.0
-    for start in range(0, a.size, 512):
-        part = np.float32(0)
-        for j in range(start, min(start + 512, a.size)):
-            part += a[j] * b[j]
-        total += float(part)
-    return total
-
-
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def equations(
     templates: Array, slopes: Array, data: Array, weights: Array
@@ -256,19 +243,19 @@ def equations(
         for k in range(count):
             for j in range(size):
                 weighted[j] = flat[k, j] * weight[j]
-            pull[c, k] = _sum(weighted, values)
+            pull[c, k] = dot(weighted, values)
             for n in range(k, count):
-                own[c, k, n] = own[c, n, k] = _sum(weighted, flat[n])
+                own[c, k, n] = own[c, n, k] = dot(weighted, flat[n])
             if moving:
                 for p in range(SHAPE):
-                    across[c, k, p] = _sum(weighted, moves[p])
+                    across[c, k, p] = dot(weighted, moves[p])
         if moving:
             for p in range(SHAPE):
                 for j in range(size):
                     weighted[j] = moves[p, j] * weight[j]
-                slope[p] += _sum(weighted, values)
+                slope[p] += dot(weighted, values)
                 for q in range(p, SHAPE):
-                    curvature[p, q] += _sum(weighted, moves[q])
+                    curvature[p, q] += dot(weighted, moves[q])
     for p in range(SHAPE):
         for q in range(p):
             curvature[p, q] = curvature[q, p]

@@ -13,7 +13,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from astrolabel.gaussians import ROUND, SHAPE, SUMS, add, equations, light_of, render
+from astrolabel.gaussians import ROUND, SHAPE, add, equations, light_of, render
+from astrolabel.sums import PIECE, SUMS
 
 Array = NDArray[Any]
 
@@ -311,9 +312,10 @@ def _chi2(left: Array, weights: Array) -> float:
     """Of a residual (C, h, w) float32."""
     total = 0.0
     a, b = left.reshape(left.size), weights.reshape(left.size)
-    for start in range(0, a.size, 512):
+    for start in range(0, a.size, PIECE):
+        x, y = a[start : start + PIECE], b[start : start + PIECE]
         part = np.float32(0)
-        for j in range(start, min(start + 512, a.size)):
-            part += b[j] * a[j] * a[j]
+        for j in range(x.size):
+            part += y[j] * x[j] * x[j]
         total += float(part)
     return total

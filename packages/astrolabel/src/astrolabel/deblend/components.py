@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
 from astrolabel.box import Box
-from astrolabel.deblend import profiles
+from astrolabel.deblend import equations, profiles
 from astrolabel.deblend.convolve import Kernels, fft_length
 from astrolabel.deblend.profiles import CENTRE_X, CENTRE_Y, LOG_INDEX, N_SHAPE
 from astrolabel.deblend.scene import Image
-from astrolabel.deblend.spectra import best_fluxes, products
+from astrolabel.deblend.spectra import best_fluxes
 
 MAX_OFFSET_PX = 1.5
 """Farthest a centre moves from its peak; detection is never wrong by more."""
@@ -116,19 +115,26 @@ def fit_fluxes(c: Component, data: Image, weights: Image) -> float:
 
 
 def newton_step(c: Component, residual: Image, weights: Image) -> Vector:
-    """(6,) Gauss-Newton step of the shape, the fluxes following it."""
-    matrix, vector = normal_equations(c, residual, weights)
-    bands, free = len(c.flux), len(c.images) - 1
-    shape = slice(bands, bands + free)
-    if not c.point:
-        diagonal = np.arange(bands, bands + free)
-        matrix[diagonal, diagonal] += c.precision
-        vector[bands:] -= c.precision * (c.shape - c.prior)
-    diagonal = np.arange(bands, bands + free)
-    matrix[diagonal, diagonal] *= 1 + c.damping
-    matrix[np.diag_indices(len(matrix))] += 1e-9 * np.trace(matrix) / len(matrix) + 1e-30
+    """(6,) Gauss-Newton step of the shape, the fluxes following it.
+
+    Parameters
+    ----------
+    residual, weights : (C, h, w) float32, in the component's box.
+    """
+    count, bands, height, width = c.images.shape
+    matrix, vector = equations.normal_equations(
+        c.images.ravel(),
+        np.zeros(1, np.int64),
+        np.array([count]),
+        np.array([[0, 0, height, width]]),
+        c.flux[None],
+        residual,
+        weights,
+    )
+    precision = c.precision[:0] if c.point else c.precision
     delta = np.zeros(N_SHAPE)
-    delta[:free] = np.linalg.solve(matrix, vector)[shape]
+    step = equations.damped_step(matrix, vector, bands, precision, c.shape - c.prior, c.damping)
+    delta[: count - 1] = step
     worst = float(np.max(np.abs(delta) / LONGEST_STEP))
     return delta / max(worst, 1.0) if np.isfinite(worst) else np.zeros(N_SHAPE)
 
@@ -141,94 +147,34 @@ def limited(c: Component, shape: Vector) -> Vector:
     return out
 
 
+Packed = tuple[Image, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], Vector]
+
+
+def packed(chosen: list[Component]) -> Packed:
+    """Components as `equations` takes them: images, starts, counts, boxes and fluxes."""
+    images = [c.images.ravel() for c in chosen]
+    starts = np.concatenate([[0], np.cumsum([len(i) for i in images])]).astype(np.int64)
+    return (
+        np.concatenate(images),
+        starts,
+        np.array([len(c.images) for c in chosen], np.int64),
+        np.array([(c.box.y0, c.box.x0, *c.box.shape) for c in chosen], np.int64),
+        np.array([c.flux for c in chosen], np.float64),
+    )
+
+
 def joint_equations(
     chosen: list[Component], residual: Image, weights: Image
 ) -> tuple[Vector, Vector, NDArray[np.int64]]:
-    """Normal equations of all parameters of some components, each one's fluxes first,
-    and where each component's begin."""
+    """Normal equations of all parameters of some components, priors included, each one's
+    fluxes first, and where each component's begin."""
+    parts = packed(chosen)
     bands = len(weights)
-    sizes = [bands + len(c.images) - 1 for c in chosen]
-    at = np.concatenate([[0], np.cumsum(sizes)])
-    matrix, vector = np.zeros((at[-1], at[-1])), np.zeros(at[-1])
+    matrix, vector = equations.normal_equations(*parts, residual, weights)
+    at = equations.places(parts[2], bands)
     for n, c in enumerate(chosen):
-        own = slice(at[n], at[n + 1])
-        block, pull = normal_equations(c, residual[c.where], weights[c.where])
         if not c.point:
-            k = np.arange(bands, sizes[n])
-            block[k, k] += c.precision
-            pull[bands:] -= c.precision * (c.shape - c.prior)
-        matrix[own, own], vector[own] = block, pull
-        for m in range(n):
-            cross = cross_equations(c, chosen[m], weights)
-            if cross is not None:
-                other = slice(at[m], at[m + 1])
-                matrix[own, other], matrix[other, own] = cross, cross.T
+            k = np.arange(at[n] + bands, at[n + 1])
+            matrix[k, k] += c.precision
+            vector[k] -= c.precision * (c.shape - c.prior)
     return matrix, vector, at
-
-
-def normal_equations(c: Component, residual: Image, weights: Image) -> tuple[Vector, Vector]:
-    """Of a component's fluxes and shape: (C + S, C + S) and (C + S,)."""
-    grams, pulls = products(c.images, weights, residual)
-    return _by_parameter(grams, c.flux, c.flux), _projected(pulls, c.flux)
-
-
-def cross_equations(a: Component, b: Component, weights: Image) -> Vector | None:
-    """The part of the normal equations that couples two components; None where apart."""
-    common = a.box & b.box
-    if common.area == 0:
-        return None
-    parts = []
-    for c in (a, b):
-        cut: Any = c.images[(slice(None), slice(None), *common.slices_in(c.box))]
-        parts.append(cut.reshape(*cut.shape[:2], -1).swapaxes(0, 1))
-    part = weights[(slice(None), *common.slices)].reshape(len(weights), 1, -1)
-    grams = ((parts[0] * part) @ parts[1].swapaxes(1, 2)).astype(float)
-    return _by_parameter(grams, a.flux, b.flux)
-
-
-def shared_noise(a: Component, b: Component, weights: Image, common: Vector) -> Vector | None:
-    """What noise common to the bands adds to the covariance of two components' equations.
-
-    Parameters
-    ----------
-    common : (C, C) correlation of the bands' noise, zero on the diagonal.
-
-    Returns
-    -------
-    (C + S, C + T), as `cross_equations` gives it for noise of each band alone; None where
-    the components are apart.
-    """
-    both = a.box & b.box
-    if both.area == 0:
-        return None
-    root = np.sqrt(weights[(slice(None), *both.slices)])
-    parts = []
-    for c in (a, b) if a is not b else (a,):
-        cut = c.images[(slice(None), slice(None), *both.slices_in(c.box))] * root
-        parts.append(cut.reshape(len(c.images) * len(weights), -1))
-    grams = (parts[0] @ parts[-1].T).astype(float)
-    bands, rows, columns = len(weights), len(a.images), len(b.images)
-    grams = grams.reshape(rows, bands, columns, bands) * common[:, None, :]
-    out = np.empty((bands + rows - 1, bands + columns - 1))
-    out[:bands, :bands] = grams[0, :, 0]
-    out[:bands, bands:] = (grams[0, :, 1:] @ b.flux).reshape(bands, -1)
-    out[bands:, :bands] = np.tensordot(a.flux, grams[1:, :, 0], (0, 1))
-    out[bands:, bands:] = np.einsum("c,pcqd,d->pq", a.flux, grams[1:, :, 1:], b.flux)
-    return out
-
-
-def _by_parameter(grams: Vector, left: Vector, right: Vector) -> Vector:
-    """From (C, P, Q) products of images to the parameters: each band's flux, then the
-    shape, which all bands share."""
-    bands, rows, columns = grams.shape
-    out = np.empty((bands + rows - 1, bands + columns - 1))
-    out[:bands, :bands] = np.diag(grams[:, 0, 0])
-    out[:bands, bands:] = right[:, None] * grams[:, 0, 1:]
-    out[bands:, :bands] = (left[:, None] * grams[:, 1:, 0]).T
-    shapes = (left * right) @ grams[:, 1:, 1:].reshape(bands, -1)
-    out[bands:, bands:] = shapes.reshape(rows - 1, columns - 1)
-    return out
-
-
-def _projected(pulls: Vector, flux: Vector) -> Vector:
-    return np.concatenate([pulls[:, 0], flux @ pulls[:, 1:]])

@@ -13,12 +13,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from astrolabel.sums import SUMS
 
-SUMS = {"reassoc", "nsz"}
-"""Lets the compiler add up several lanes at a time. A loop that sums must not also write:
-the compiler then keeps a second version for arrays that might overlap, and which one runs,
-so the last digit, would depend on where the arrays lie in memory."""
+Array = NDArray[Any]
 
 
 @numba.njit(cache=True, nogil=True)

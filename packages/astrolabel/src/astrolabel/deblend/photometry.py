@@ -15,9 +15,10 @@ from astrolabel.deblend.components import (
     Component,
     Vector,
     joint_equations,
-    shared_noise,
+    packed,
 )
 from astrolabel.deblend.convolve import Kernels, fft_length
+from astrolabel.deblend.equations import shared_noise
 from astrolabel.deblend.scene import Image
 
 NEIGHBOUR_ERROR = 0.35
@@ -72,7 +73,7 @@ def photometry(
     delta = np.linalg.solve(_trusted(scaled, components, scale, at), vector / scale) / scale
     # The fit takes the bands' noise for independent; what they share shifts all shapes and
     # fluxes at once.
-    shared = _shared(components, weights, common, at)
+    shared = shared_noise(*packed(components), weights, common)
     covariance = inverse + inverse @ shared @ inverse
     k = np.arange(bands)
     places = at[:-1, None] + k
@@ -105,20 +106,6 @@ def _trusted(
     for n, c in enumerate(components):
         k = np.arange(at[n] + len(c.flux), at[n + 1])
         out[k, k] += (LONGEST_STEP[: len(k)] * scale[k]) ** -2
-    return out
-
-
-def _shared(
-    components: list[Component], weights: Image, common: Vector, at: NDArray[np.int64]
-) -> Vector:
-    """`shared_noise` of all pairs, in the places of `joint_equations`."""
-    out = np.zeros((at[-1], at[-1]))
-    for n, c in enumerate(components):
-        for m in range(n + 1):
-            part = shared_noise(c, components[m], weights, common)
-            if part is not None:
-                out[at[n] : at[n + 1], at[m] : at[m + 1]] = part
-                out[at[m] : at[m + 1], at[n] : at[n + 1]] = part.T
     return out
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from astrolabel.deblend.morphology import SUMS, Array
+from astrolabel.deblend.morphology import Array
+from astrolabel.sums import SUMS
 
 
 @numba.njit(cache=True, nogil=True, fastmath=SUMS)
@@ -33,11 +34,14 @@ def gram(
             total = 0.0
             for i in range(h):
                 row = starts[n] + (c * h + i) * w
+                # Slices, for an index that might be negative is not taken several at a time.
+                template, line = templates[row : row + w], weighted[i]
+                weight, data = weights[c, y0 + i, x0 : x0 + w], image[c, y0 + i, x0 : x0 + w]
+                for j in range(w):
+                    line[j] = template[j] * weight[j]
                 part = np.float32(0)
                 for j in range(w):
-                    weighted[i, j] = templates[row + j] * weights[c, y0 + i, x0 + j]
-                for j in range(w):
-                    part += weighted[i, j] * image[c, y0 + i, x0 + j]
+                    part += line[j] * data[j]
                 total += float(part)
             vector[c, n] = total
             for m in range(n, count):
@@ -47,9 +51,10 @@ def gram(
                 total = 0.0
                 for y in range(ya, yb):
                     row = starts[m] + (c * g + y - v0) * f - u0
+                    line, other = weighted[y - y0, xa - x0 :], templates[row + xa : row + xb]
                     part = np.float32(0)
-                    for x in range(xa, xb):
-                        part += weighted[y - y0, x - x0] * templates[row + x]
+                    for j in range(other.size):
+                        part += line[j] * other[j]
                     total += float(part)
                 matrix[c, n, m] = total
                 matrix[c, m, n] = total
@@ -83,42 +88,6 @@ def non_negative_least_squares(matrix: Array, vector: Array, start: Array) -> Ar
         if change <= 1e-5 * scale:
             break
     return x
-
-
-@numba.njit(cache=True, nogil=True, fastmath=SUMS)
-def products(images: Array, weights: Array, residual: Array) -> tuple[Array, Array]:
-    """Weighted products of a component's images with each other and with a residual.
-
-    Parameters
-    ----------
-    images : (P, C, h, w) float32; weights, residual : (C, h, w) float32.
-
-    Returns
-    -------
-    (C, P, P) and (C, P) float64.
-    """
-    count, bands, height, width = images.shape
-    grams = np.zeros((bands, count, count))
-    pulls = np.zeros((bands, count))
-    weighted = np.empty(width, np.float32)
-    for c in range(bands):
-        for i in range(height):
-            for p in range(count):
-                for j in range(width):
-                    weighted[j] = images[p, c, i, j] * weights[c, i, j]
-                part = np.float32(0)
-                for j in range(width):
-                    part += weighted[j] * residual[c, i, j]
-                pulls[c, p] += part
-                for q in range(p, count):
-                    part = np.float32(0)
-                    for j in range(width):
-                        part += weighted[j] * images[q, c, i, j]
-                    grams[c, p, q] += part
-        for p in range(count):
-            for q in range(p):
-                grams[c, p, q] = grams[c, q, p]
-    return grams, pulls
 
 
 @numba.njit(cache=True, nogil=True, fastmath=SUMS)
