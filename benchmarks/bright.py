@@ -5,7 +5,8 @@
 Simulated scenes with so many large galaxies (arms, knots, bars, dust) and as many saturated
 stars (spikes, aureole, bleed trails) each. A label counts for an object when its centre or
 most of its mask lies in the object's true mask and it is no other true source's. "IoU" is
-the median over objects of the best label's mask IoU with the object.
+the median over objects of the best label's mask IoU with the object; "beside" the part found
+(within 3 px, one to one) of the true sources that are within 100 px of one.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from labels import _at_zero
+from scipy.spatial import cKDTree
 
 from astrolabel import coco, quality
 from astrolabel.config import preset
@@ -24,13 +26,17 @@ from astrolabel.pipeline import make_coco
 from astrolabel.readers.find import Inputs, find_coadds
 from astrolabel.simulate import SURVEYS, SimulateConfig, Simulated, simulate
 
+BESIDE_PX = 100
+
 
 @dataclass(frozen=True)
 class Bright:
-    """Labels and best IoU of every bright object of one kind."""
+    """Labels and best IoU of every bright object of one kind, and which of the sources beside
+    these are found."""
 
     counts: np.ndarray
     iou: np.ndarray
+    beside: np.ndarray
 
 
 def scene(folder: Path, config: SimulateConfig, names: list[str]) -> dict[str, dict[str, Bright]]:
@@ -52,6 +58,7 @@ def scene(folder: Path, config: SimulateConfig, names: list[str]) -> dict[str, d
             kind: Bright(
                 quality.labels_per_object(labels, truth, chosen),
                 np.array([_best_iou(labels, truth.masks[k]) for k in chosen]),
+                _found_beside(labels, truth, chosen),
             )
             for kind, chosen in kinds.items()
         }
@@ -70,6 +77,14 @@ def _inputs(simulated: Simulated) -> Inputs:
 
 def _best_iou(labels: quality.Instances, mask) -> float:
     return max((quality.iou(mask, other) for other in labels.masks), default=0.0)
+
+
+def _found_beside(labels: quality.Instances, truth: quality.Instances, chosen) -> np.ndarray:
+    """bool: which true sources within 100 px of some of them have a label."""
+    apart = cKDTree(truth.centres[chosen]).query(truth.centres)[0]
+    near = truth.whole & (apart < BESIDE_PX)
+    near[chosen] = False
+    return quality.pair(labels, truth).found[near]
 
 
 def main() -> None:
@@ -94,13 +109,15 @@ def main() -> None:
             for name, kinds in scene(Path(folder), config, options.recipes).items():
                 for kind, one in kinds.items():
                     rows.setdefault((name, kind), []).append(one)
-    print("recipe    kind      objects  labels each  worst  none  at most 2  IoU")
+    print("recipe    kind      objects  labels each  worst  none  at most 2  IoU    beside")
     for (name, kind), found in rows.items():
         counts = np.concatenate([one.counts for one in found])
         iou = np.concatenate([one.iou for one in found])
+        beside = np.concatenate([one.beside for one in found])
         print(
             f"{name:8s}  {kind:8s}  {len(counts):7d}  {counts.mean():11.2f}  {counts.max():5d}  "
-            f"{(counts == 0).sum():4d}  {(counts <= 2).mean():9.3f}  {np.median(iou):.3f}"
+            f"{(counts == 0).sum():4d}  {(counts <= 2).mean():9.3f}  {np.median(iou):.3f}  "
+            f"{beside.mean():.3f}"
         )
 
 

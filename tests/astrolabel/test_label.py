@@ -10,8 +10,7 @@ from astrolabel.coadd import Coadd
 from astrolabel.config import LabelConfig, preset
 from astrolabel.deblend.base import BlendFit, SourceFit
 from astrolabel.detect import detection_image
-from astrolabel.label import Source, deblend, label_tile, without_aureole
-from astrolabel.masks import Mask
+from astrolabel.label import deblend, label_tile
 from astrolabel.tiles import Tile
 
 SIDE = 64
@@ -64,65 +63,6 @@ def test_a_source_just_below_the_threshold_has_a_mask_and_a_fainter_one_has_none
 def test_the_papers_masks_end_at_the_threshold():
     default, paper = LabelConfig(), preset("paper")
     assert states(4.8, replace(default, mask=paper.mask)).startswith("skipped:its own light")
-
-
-def strayed(shift, half, config):
-    """The state of a source with a square mask whose light is `shift` px from its peak."""
-    box = Box(0, 0, 2 * half, 2 * half)
-    mask = Mask(np.ones(box.shape, bool), box)
-    source = Source(20.0, 20.0, 2, "ok", mask, (20.0 + shift, 20.0))
-    return without_aureole(source, psf.moffat(4.0)[None], config.mask)
-
-
-@pytest.mark.parametrize(
-    ("shift", "half", "kept"),
-    [(3.0, 5, True), (5.0, 5, False), (5.0, 20, True), (8.0, 20, False)],
-)
-def test_a_neighbour_that_took_in_a_stars_aureole_has_no_mask(shift, half, kept):
-    source = strayed(shift, half, LabelConfig())
-    assert (source.state == "ok") is kept
-    assert (source.mask is not None) is kept
-    assert (source.y, source.x, source.n_blended) == (20.0, 20.0, 2)
-
-
-def test_the_papers_recipe_keeps_the_masks_of_all():
-    assert strayed(8.0, 5, preset("paper")).state == "ok"
-
-
-class Offset(Dimmed):
-    """A deblender that finds every source 5 pixels lower than its peak."""
-
-    def fit(self, blend):
-        moved = replace(blend, peaks=blend.peaks + np.array([5.0, 0.0]))
-        return super().fit(moved)
-
-
-@pytest.mark.parametrize("saturated", [True, False])
-def test_strayed_light_costs_a_mask_only_beside_a_saturated_star(saturated):
-    image = np.random.default_rng(1).normal(0, SIGMA, (1, SIDE, SIDE))
-    image += gaussian((SIDE, SIDE), 24, 20, SIGMA * 4000) + gaussian(
-        (SIDE, SIDE), 24, 36, SIGMA * 4000
-    )
-    mask = np.zeros(image.shape, np.int32)
-    mask[0, 22:27, 18:23] = saturated << 1
-    coadd = Coadd(
-        name="test",
-        bands=("i",),
-        image=image.astype(np.float32),
-        variance=np.full(image.shape, SIGMA**2, np.float32),
-        valid=np.ones(image.shape, bool),
-        psfs=psf.moffat(4.0)[None],
-        zeropoints=(27.0,),
-        mask=mask,
-        planes={"BAD": 0, "SAT": 1},
-    )
-    config = LabelConfig()
-    found = detection_image(coadd, config.detect)
-    whole = Box(0, 0, SIDE, SIDE)
-    sources, *_ = deblend(coadd, found, whole, config, Offset(4000))
-    state = {round(s.x): s.state for s in sources if s.y < 30}
-    assert state[20] == "ok"
-    assert state[36].startswith("skipped:its model took in") is saturated
 
 
 def test_saturated_pixels_have_no_residual():

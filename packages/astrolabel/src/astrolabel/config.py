@@ -195,6 +195,10 @@ class DeblendConfig:
     """Width of the Gaussian PSF of the frame the sources are modelled in: about the
     narrowest that pixels sample (scarlet's models use 0.7 to 0.9), well below any
     ground-based seeing. Where an observed PSF is as narrow, a narrower one is taken."""
+    halo_fwhm: int = 30
+    """Radius, in seeing FWHM, to which a saturated star's aureole and spikes are measured and
+    taken out of the image before anything is fitted: that of `GlareConfig.most_fwhm`. 0 leaves
+    them to its neighbours (the paper's)."""
     extended_gain: float = 12.0
     """A source is called extended when a point in its place would have a chi2 higher by this
     much: 3.5 sigma for one flux added."""
@@ -211,12 +215,6 @@ class MaskConfig:
     of a fitted peak is a tenth of the threshold and more in a blend, which would cost a sixth
     of the sources whose true peak is just above. Of simulated sources 0.9 loses one in a
     hundred. 1 leaves them without a mask (the paper's)."""
-    drift: float = 0.25
-    """In a group with a saturated star a source has no mask when the middle of its light is
-    farther from its peak than this part of its mask's radius, and than the seeing's FWHM: it
-    took in the star's aureole, for which there is no model. None of the labels so far from
-    their peaks in a simulated tile had a true source within 3 pixels. 0 keeps them (the
-    paper's)."""
     min_area: int = 1
     """Smallest mask in pixels that is written as a label."""
 
@@ -303,6 +301,7 @@ def preset(name: str) -> LabelConfig:
                 glare=GlareConfig(most_fwhm=0),
                 structure=StructureConfig(min_area_fwhm2=0),
             ),
-            mask=MaskConfig(faint=1.0, drift=0.0),
+            deblend=DeblendConfig(halo_fwhm=0),
+            mask=MaskConfig(faint=1.0),
         )
     raise InputError(f"unknown preset {name!r}", remedy="choose default or paper")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from astrolabel import coco, flags, psf
+from astrolabel import coco, flags
 from astrolabel.box import Box
 from astrolabel.catalogs import Catalog
 from astrolabel.classify import Classes, classify
@@ -20,6 +20,7 @@ from astrolabel.deblend.base import SourceFit
 from astrolabel.deblend.footprints import brightest_first, cut_blend, group_footprints
 from astrolabel.deblend.sky import level_of, measure_sky
 from astrolabel.detect import DetectionImage, detect, detection_image
+from astrolabel.halo import Halo, take_halos
 from astrolabel.masks import Mask, threshold_mask
 from astrolabel.tiles import Tile
 
@@ -177,6 +178,8 @@ def deblend(
     sky = measure_sky(image, weights, coadd.psfs, significance)
     image -= sky.level[:, None, None]
     saturated = np.asarray(coadd.plane("SAT").any(axis=0), bool)
+    reach = config.deblend.halo_fwhm
+    halos = take_halos(image, weights, saturated, coadd.psfs_at, found.peaks, reach)
     found_in: list[list[Source]] = [[] for _ in grouping.groups]
     chi2, pixels = 0.0, 0
     left = detection.image.astype(np.float32)
@@ -208,19 +211,19 @@ def deblend(
         fit = deblender.fit(blend)
         n = int((blend.weights > 0).sum())
         chi2, pixels = chi2 + fit.chi2_per_pixel * n, pixels + n
-        beside_star = bool(saturated[group.box.slices].any())
-        for peak, n_blended, one in zip(peaks, blended, fit.sources, strict=True):
+        for k, n_blended, one in zip(group.peaks, blended, fit.sources, strict=True):
+            peak, halo = found.peaks[k], halos.get(int(k))
             source = _source(
-                peak, int(n_blended), one, fit.converged, group.box, detection, config.mask
+                peak, int(n_blended), one, fit.converged, group.box, detection, config.mask, halo
             )
-            if beside_star and not saturated[tuple(peak.astype(int))]:
-                source = without_aureole(source, psfs, config.mask)
             found_in[index].append(source)
             if one.state == "ok":
                 box = one.box.shifted(group.box.y0, group.box.x0)
                 # What reaches into the groups that are still to be fitted is not theirs.
                 image[(slice(None), *box.slices)] -= one.model
                 left[box.slices] -= np.tensordot(detection.band_weights, one.model, 1)
+                if halo is not None:
+                    left[halo.box.slices] -= np.tensordot(detection.band_weights, halo.light, 1)
     sources = [source for group_sources in found_in for source in group_sources]
     return sources, chi2 / pixels if pixels else float("nan"), left
 
@@ -233,12 +236,19 @@ def _source(
     cutout: Box,
     detection: DetectionImage,
     config: MaskConfig,
+    halo: Halo | None = None,
 ) -> Source:
     y, x = float(peak[0]), float(peak[1])
     if fit.state != "ok":
         return Source(y, x, n_blended, fit.state)
-    box = fit.box.shifted(cutout.y0, cutout.x0)
-    light = np.tensordot(detection.band_weights, fit.model, 1).astype(np.float32)
+    box, model, flux = fit.box.shifted(cutout.y0, cutout.x0), fit.model, fit.flux
+    if halo is not None:
+        box, model, full = halo.joined(box, model)
+        flux = flux + halo.light.sum(axis=(1, 2), dtype=float)
+    light = np.tensordot(detection.band_weights, model, 1).astype(np.float32)
+    if halo is not None:  # what is full is the star's, whatever is known of its light
+        least = np.float32(1.01 * config.threshold_sigma) * detection.sky_sigma[box.slices]
+        light[full] = np.maximum(light, least)[full]
     # In units of the threshold: the light, which is a small box, not the noise of the tile.
     mask = threshold_mask(
         light / np.float32(config.threshold_sigma), box, detection.sky_sigma, (y, x)
@@ -263,27 +273,12 @@ def _source(
             mask.box.y0 + float((rows * inside).sum() / total),
             mask.box.x0 + float((columns * inside).sum() / total),
         ),
-        fit.flux,
+        flux,
         fit.flux_err,
         float(total / noise) if noise > 0 else float("nan"),
         fit.kind,
-        flags.of_fit(mask, n_blended, fit.flux, converged, box, frame),
+        flags.of_fit(mask, n_blended, flux, converged, box, frame),
     )
-
-
-def without_aureole(source: Source, psfs: NDArray[np.float32], config: MaskConfig) -> Source:
-    """A source beside a saturated star, without a mask when it took in the star's aureole.
-
-    Its light is then not around its peak; see `MaskConfig.drift`.
-    """
-    if source.mask is None or not config.drift:
-        return source
-    shift = np.hypot(source.centre[0] - source.y, source.centre[1] - source.x)
-    seeing = np.mean([psf.fwhm_px(stamp) for stamp in psfs])
-    if shift <= max(seeing, config.drift * np.sqrt(source.mask.area / np.pi)):
-        return source
-    state = "skipped:its model took in a saturated star's aureole"
-    return Source(source.y, source.x, source.n_blended, state)
 
 
 def magnitudes(flux: NDArray[np.float64], zeropoints: tuple[float, ...]) -> NDArray[np.float64]:
