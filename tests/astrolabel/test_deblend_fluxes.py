@@ -21,10 +21,12 @@ from astrolabel.deblend import (
     make_deblender,
     profiles,
 )
-from astrolabel.deblend.base import Noise
-from astrolabel.deblend.convolve import with_wings
+from astrolabel.deblend.base import Noise, independent
+from astrolabel.deblend.convolve import Kernels, with_wings
 from astrolabel.deblend.footprints import brightest_first, group_footprints
+from astrolabel.deblend.parametric import Parametric
 from astrolabel.deblend.sky import measure_sky
+from astrolabel.deblend.start import detection_psf, first_guesses, significance
 from astrolabel.detect import detect, detection_image
 from astrolabel.label import deblend
 
@@ -110,6 +112,22 @@ def test_bulge_and_disc_of_two_colours_are_fitted_as_such(deblender) -> None:
     expected = COLOUR * (20000 * colour[:, 0, 0] + 10000)
     np.testing.assert_allclose(fit.sources[0].flux, expected, rtol=0.02)
     assert fit.chi2_per_pixel == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize(("bulge", "parts"), [(0, 1), (130, 2)])
+def test_small_bulge_of_another_colour_is_noticed_in_the_middle(bulge: int, parts: int) -> None:
+    shape, config = (51, 53), DeblendConfig()
+    blue = np.array([2.0, 1.0, 0.5])[:, None, None]
+    disc = light(shape, 25, 26, 5000, size=3.0, ratio=1.3) * blue
+    blend = blend_of(disc, light(shape, 25, 26, bulge, size=0.5), peaks=[(25, 26)])
+    kernels = Kernels(blend.psfs, config.model_psf_sigma_px)
+    detection = significance(blend.image, blend.weights)
+    psf = detection_psf(blend.psfs, blend.weights)
+    known = np.ones(shape, bool)
+    starts = first_guesses(detection, known, psf, blend.peaks, kernels)
+    fitted = Parametric(blend.image, blend.weights, kernels, starts, independent(3), 60)
+    fitted.fit()
+    assert len(fitted.of(0)) == parts
 
 
 def test_more_noise_of_the_sky_widens_the_errors_by_as_much(deblender) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from astrolabel.box import Box
 from astrolabel.deblend import profiles
 from astrolabel.deblend.base import Noise
+from astrolabel.deblend.bulges import core_gain
 from astrolabel.deblend.components import (
     INDEX_PRIOR,
     LIMITS,
@@ -69,6 +70,10 @@ MISFIT_SIGMA = 4.0
 """A galaxy whose chi2 is above expectation by this many sigma is tried as bulge and disc,"""
 MISFIT_PIXELS = 60
 """... where it stands above the noise in at least this many pixels of all bands."""
+CORE_GAIN = 16.0
+"""... or where a point in its middle would lower chi2 by this. Of 316 galaxies of a simulated
+tile that chi2 tells nothing of five are such, and three of them get a bulge; of the others
+none would."""
 TWO_GAIN = 30.0
 """Bulge and disc are kept when they lower chi2 by this: three sigma for each of the three
 shape parameters that one profile lacks."""
@@ -154,7 +159,7 @@ class Parametric:
             self._settle(JOINT_STEPS)
         self._choose_points()
         self._add_unlisted()
-        tried = [c for c in self.components if not c.point and self._misfit(c) > MISFIT_SIGMA]
+        tried = [c for c in self.components if not c.point and self._may_be_two(c)]
         if sum([self._try_two(c) for c in tried]) and len({c.owner for c in self.components}) > 1:
             self._settle(LAST_STEPS)
 
@@ -275,6 +280,15 @@ class Parametric:
             self.solve_fluxes()
             near = [c for c in self.components if any(c.box.contains(y, x) for y, x in places)]
             self._sweep(2, near)
+
+    def _may_be_two(self, c: Component) -> bool:
+        """Whether a component looks like a bulge and a disc."""
+        seen = self.weights[c.where] * c.model**2 > 1
+        if np.count_nonzero(seen) < MISFIT_PIXELS:
+            return False
+        if self._misfit(c) > MISFIT_SIGMA:
+            return True
+        return core_gain(c, self.residual, self.weights, self.kernels, self._frame) > CORE_GAIN
 
     def _misfit(self, c: Component) -> float:
         """By how many sigma chi2 exceeds the number of pixels where the component is seen."""
