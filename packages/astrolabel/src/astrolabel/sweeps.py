@@ -215,7 +215,6 @@ def _radius(
     return int(min(np.ceil(out), RADII_PX[1]))
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
 def sweep(
     order: Array,
     move: bool,
@@ -238,7 +237,7 @@ def sweep(
     noise : (C,) typical sigma of a pixel.
     peaks, shapes, amplitudes, radii : (N, 2), (N, 5), (N, C, K) float64, (N,) int64.
     """
-    for n in order:
+    for n in order:  # not compiled: that would take the longest part a second time
         _fit(n, move, residual, weights, noise, peaks, shapes, amplitudes, radii, widths,
              psf_weights, psf_covariances)  # fmt: skip
 

@@ -214,7 +214,7 @@ class Parametric:
 
     def _own(self, c: Component) -> tuple[Image, Image]:
         """(data less the others, weights) in a component's box."""
-        return self.residual[c.where] + c.model, self.weights[c.where]
+        return self.residual[c.where] + c.model, np.ascontiguousarray(self.weights[c.where])
 
     def _improve(self, c: Component) -> float:
         """One damped step of one component; by how much it lowers the cost."""
