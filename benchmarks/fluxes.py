@@ -6,7 +6,9 @@ Detections are matched one to one with the sources that have a true 5 sigma mask
 2.5 pixels; those that an edge cuts or that are saturated are left out. "isolated": no
 other true mask touches. For each kind and band: the median of (measured - true) / true,
 and the median and robust width (half of the central 68 %) of the pulls (measured - true)
-/ error. True is the simulator's total flux, wings and all. Needs astrolabel[simulate].
+/ error. True is the simulator's total flux, wings and all. "all found" are the blended ones
+under which sources that no one detected have less than 3 % of their light. Needs
+astrolabel[simulate].
 """
 
 from __future__ import annotations
@@ -30,6 +32,10 @@ from astrolabel.simulate.survey import SimulateConfig
 
 MATCH_PX = 2.5
 """Half a seeing disc."""
+FOUND_PX = 3.0
+"""A source is detected when any detection is its nearest within this."""
+MISSED = 0.03
+"""Light of undetected sources under a source, above which its flux is not its own."""
 
 
 def as_coadd(scene: Scene) -> Coadd:
@@ -71,6 +77,7 @@ def measure(scene: Scene, config: LabelConfig) -> dict[str, NDArray[np.float64]]
         MATCH_PX,
     )
     noise = scene.sky_sigma[:, None, None] ** 2
+    nobody = undetected(scene, np.array([(s.y, s.x) for s in sources]))
     rows = []
     for i, j in pairs:
         true, mine = truth[i], found[j]
@@ -82,6 +89,7 @@ def measure(scene: Scene, config: LabelConfig) -> dict[str, NDArray[np.float64]]
                 "snr": float(np.sqrt((true.stamp**2 / noise).sum())),
                 "blended": true.n_blended > 1,
                 "blendedness": true.blendedness,
+                "missed": share_of(true, nobody, noise),
                 "star": true.body.is_star,
                 "point": mine.kind == "point",
                 "y": true.body.y,
@@ -89,6 +97,24 @@ def measure(scene: Scene, config: LabelConfig) -> dict[str, NDArray[np.float64]]
             }
         )
     return {k: np.array([r[k] for r in rows], float) for k in rows[0]}
+
+
+def undetected(scene: Scene, peaks: NDArray[np.float64]) -> NDArray[np.float32]:
+    """(C, H, W) counts of the sources that no detection is matched with."""
+    places = np.array([(s.body.y, s.body.x) for s in scene.sources])
+    seen = {i for i, _ in match(places, peaks, FOUND_PX)}
+    out = np.zeros_like(scene.model)
+    for i, source in enumerate(scene.sources):
+        if i not in seen:
+            out[(slice(None), *source.box.slices)] += source.stamp
+    return out
+
+
+def share_of(source, others: NDArray[np.float32], noise: NDArray[np.float64]) -> float:
+    """Light of others in the measure of a source's own flux, mean of the bands."""
+    here = others[(slice(None), *source.box.slices)]
+    own = (source.stamp**2 / noise).sum(axis=(1, 2))
+    return float(((source.stamp * here / noise).sum(axis=(1, 2)) / own).mean())
 
 
 def spread(values: NDArray[np.float64]) -> float:
@@ -101,6 +127,7 @@ def report(rows: dict[str, NDArray[np.float64]], bands: tuple[str, ...], snr: fl
     kinds = {
         "isolated": rows["blended"] == 0,
         "blended": rows["blended"] == 1,
+        "all found": (rows["blended"] == 1) & (rows["missed"] < MISSED),
     }
     print(f"{'':10s} {'S/N':>12s} {'n':>5s} {'band':>4s} {'bias':>8s} {'pull':>6s} {'width':>6s}")
     ranges = ((snr, np.inf), (snr, 50), (50, 200), (200, np.inf))
