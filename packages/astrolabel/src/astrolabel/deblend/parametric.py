@@ -172,6 +172,8 @@ class Parametric:
         """Larger boxes for components that are bright at their border."""
         grown = []
         for c in self.components:
+            if c.point:
+                continue
             bright = np.abs(c.model) * np.sqrt(self.weights[c.where])
             whole = Box.around(*c.peak, c.radius)
             edges = []
@@ -183,7 +185,7 @@ class Parametric:
                 edges.append(bright[:, :, 0])
             if c.box.x1 == whole.x1:
                 edges.append(bright[:, :, -1])
-            if c.point or not edges or max(float(e.max()) for e in edges) < BORDER_SIGMA:
+            if not edges or max(float(e.max()) for e in edges) < BORDER_SIGMA:
                 continue
             c.radius = min(int(GROWTH * c.radius), LARGEST_RADIUS)
             c.box = Box.around(*c.peak, c.radius) & self._frame
