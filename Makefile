@@ -66,6 +66,7 @@ bench: $(VENV)/test.ready
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/labels.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/ablation.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bright.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/saturation.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/deblend_speed.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/fluxes.py --size 800
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/report_memory.py
