@@ -2,7 +2,7 @@ import numpy as np
 from fits_files import gaussian
 
 from astrolabel.config import StructureConfig
-from astrolabel.structure import is_structure, own_flux, ring_medians
+from astrolabel.structure import is_structure, own_flux, ring_levels
 
 SHAPE = (160, 160)
 FWHM = 4.0
@@ -42,7 +42,7 @@ def test_the_flux_of_a_star_is_read_off_its_laplacian():
 
 def test_the_median_of_a_ring_is_not_what_is_inside_and_ignores_a_neighbour():
     image = np.full(SHAPE, 3.0) + gaussian(SHAPE, 80, 80, 1e3, 3) + gaussian(SHAPE, 80, 92, 1e3, 3)
-    medians = ring_medians(image, np.array([[80.0, 80.0], [0.0, 0.0]]), np.array([12.0, 8.0]))
+    medians = ring_levels(image, np.array([[80.0, 80.0], [0.0, 0.0]]), np.array([12.0, 8.0]))
     np.testing.assert_allclose(medians, 3, rtol=0.01)
 
 

@@ -41,24 +41,24 @@ class HiddenConfig:
 
     rounds: int = 2
     """Times the rest is searched; a third adds one source in a hundred. 0 leaves it out."""
-    threshold_sigma: float = 6.0
+    threshold_sigma: float = 5.0
     """Root of the summed squares over the bands of the rest's significance, filtered with
-    the PSF. Above the detection threshold, since models are never quite right."""
-    contrast: float = 0.03
+    the PSF."""
+    contrast: float = 0.02
     """A peak of the rest must be this fraction of all light there: the models of simulated
     galaxies and stars are right to two or three per cent."""
     separation_fwhm: float = 0.55
     """A peak of the rest that is nearer to a source than this is that source's own shape."""
     spacing_fwhm: float = 1.5
     """Of peaks nearer to each other than this only the highest is added in one round."""
-    pair_gain: float = 40.0
+    pair_gain: float = 25.0
     """Fall of chi2, by which a point source beside one of the models is added at the end."""
     pair_fwhm: tuple[float, float] = (0.8, 2.0)
     """It lies at this distance; nearer, an ellipse that does not fit and a pair look alike."""
     pair_snr: float = 20.0
     """Least signal to noise of a source that is searched, in all bands together."""
-    pair_contrast: float = 0.02
-    """It has this part of the source's light: the models are right to two or three per cent."""
+    pair_contrast: float = 0.01
+    """It has this part of the source's light."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class GlareConfig:
     """Farthest, in seeing FWHM, that glare is looked for: 23 arcsec at HSC's scale, the
     extent of the brightest stars that are simulated. 0 leaves every peak a source (the
     paper's)."""
-    sky_sigma: float = 1.0
+    sky_sigma: float = 0.8
     """It ends where the star's profile falls to this many sigma of a pixel of empty sky.
     Spikes stay above the threshold where the profile is at 1 to 2."""
     contrast: float = 0.3

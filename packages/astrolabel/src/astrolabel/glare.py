@@ -15,7 +15,11 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from astrolabel.config import GlareConfig
-from astrolabel.structure import point_height, ring_medians
+from astrolabel.psf import FWHM_PER_SIGMA
+from astrolabel.structure import point_height, ring_levels
+
+DARKEST = 10.0
+"""Percentile of a circle that is a star's own light; its neighbours are on the rest."""
 
 
 def saturated_regions(saturated: NDArray[np.bool_], grow_px: float) -> NDArray[np.int32]:
@@ -69,10 +73,11 @@ def is_glare(
     if len(peaks) == 0 or len(stars) == 0:
         return out
     window = round(config.window_fwhm * fwhm_px)
+    smooth = ndimage.gaussian_filter(significance, fwhm_px / FWHM_PER_SIGMA)
     other = cKDTree(stars).query(peaks)[0] > 0.5
     for star in stars:
         distance = np.hypot(*(peaks - star).T)
-        reach = _reach(significance, star, fwhm_px, config)
+        reach = _reach(smooth, star, fwhm_px, config)
         for n in np.flatnonzero(other & (distance <= reach) & ~out):
             from_star = peaks[n] - star
             both = min(_around(light, star + side * from_star, 1).mean() for side in (1, -1))
@@ -96,14 +101,18 @@ def _around(image: NDArray[Any], point: NDArray[np.float64], half: int) -> NDArr
 
 
 def _reach(
-    significance: NDArray[np.floating[Any]],
+    smooth: NDArray[np.floating[Any]],
     star: NDArray[np.float64],
     fwhm_px: float,
     config: GlareConfig,
 ) -> float:
-    """Radius in pixels at which the star's profile, the median over angles, is down to the sky."""
+    """Radius in pixels at which the star's profile is down to the sky.
+
+    The profile is the darkest tenth of each circle in the image smoothed with the seeing: in
+    a crowd a median would be the neighbours', and would never end.
+    """
     radii = np.arange(1.0, config.most_fwhm + 1) * float(fwhm_px)
-    profile = ring_medians(significance, star, radii)
+    profile = ring_levels(smooth, star, radii, DARKEST)
     brightest = int(profile.argmax())
     dark = np.flatnonzero(profile[brightest:] < config.sky_sigma)
     return float(radii[brightest + int(dark[0]) if len(dark) else -1])

@@ -21,7 +21,7 @@ from astrolabel.psf import FWHM_PER_SIGMA
 SHARPNESS_FWHM = 0.43
 """Sigma of the Laplacian of a Gaussian by which a peak's own flux is measured: a star's."""
 
-ANGLES = 24
+ANGLES = 48
 """Directions in which a ring is looked at."""
 
 
@@ -43,10 +43,13 @@ def point_height(fwhm_px: float) -> float:
     return FWHM_PER_SIGMA**2 / (2 * np.pi * fwhm_px**2)
 
 
-def ring_medians(
-    image: NDArray[Any], centres: NDArray[np.float64], radii: NDArray[np.float64]
+def ring_levels(
+    image: NDArray[Any],
+    centres: NDArray[np.float64],
+    radii: NDArray[np.float64],
+    percentile: float = 50.0,
 ) -> NDArray[np.float64]:
-    """(N,) medians of `image` on circles of N radii in pixels around (N, 2) or (2,) centres.
+    """(N,) percentiles of `image` on circles of N radii in pixels around (N, 2) or (2,) centres.
 
     Beyond its edges the image goes on with its outermost pixels.
     """
@@ -54,7 +57,7 @@ def ring_medians(
     on = np.stack([np.sin(angles), np.cos(angles)], axis=-1) * radii[:, None, None]
     pixels = np.rint(on + np.atleast_2d(centres)[:, None]).astype(int)
     y, x = np.moveaxis(np.clip(pixels, 0, np.array(image.shape) - 1), -1, 0)
-    return np.asarray(np.median(image[y, x], axis=1), np.float64)
+    return np.asarray(np.percentile(image[y, x], percentile, axis=1), np.float64)
 
 
 def is_structure(
@@ -138,7 +141,7 @@ def _alone(
     config: StructureConfig,
 ) -> NDArray[np.bool_]:
     """(N,) bool: which peaks stand on dark ground, not on a large object's light."""
-    ground = ring_medians(significance, peaks, np.full(len(peaks), 2 * fwhm_px))
+    ground = ring_levels(significance, peaks, np.full(len(peaks), 2 * fwhm_px))
     at = tuple(peaks.astype(int).T)
     here = ndimage.uniform_filter(light, 3, mode="nearest")[at]
     compact = own[at] * point_height(fwhm_px) > config.ground_contrast * here
