@@ -101,11 +101,13 @@ class StructureConfig:
     of its middle: simulated spirals have 0.03 to 0.14. A crowd of ordinary galaxies that
     counts as one parent is led by a compact one and has 0.1 to 0.6."""
     min_part_fwhm2: float = 30.0
-    """The same for what sep cuts off from a large object and lies beside it."""
+    """The same for what sep cuts off from a large object and lies beside it,"""
+    max_part_core: float = 0.32
+    """... smaller, so with more of its light within a seeing FWHM of its middle."""
     min_flux: float = 0.02
     """A peak in a large object is a source of its own when it is this part of its light.
     Knots of simulated spirals are below 0.6 % nineteen times in twenty."""
-    min_peaks_fwhm2: float = 0.08
+    min_peaks_fwhm2: float = 0.11
     """Small peaks in a squared seeing FWHM of an object from which they are its structure;
     fewer are neighbours. Simulated spirals have 0.1 to 0.3, the
     satellites of simulated smooth galaxies 0.05."""

@@ -82,10 +82,17 @@ def is_structure(
     peaks : (N, 2) of (y, x) in pixels.
     """
     area = np.bincount(parents.ravel())
-    large = area > config.min_area_fwhm2 * fwhm_px**2
-    large[0] = False
-    for number in np.flatnonzero(large):
-        large[number] = core_part(light, smooth, parents == number, fwhm_px) < config.max_core
+
+    def diffuse(chosen: NDArray[np.bool_], most: float) -> NDArray[np.bool_]:
+        """Of some parents those with less than `most` of their light in their middle."""
+        out = chosen.copy()
+        out[0] = False
+        for number in np.flatnonzero(out):
+            out[number] = core_part(light, smooth, parents == number, fwhm_px) < most
+        return out
+
+    big = area > config.min_area_fwhm2 * fwhm_px**2
+    large = diffuse(big, config.max_core)
     out = np.zeros(len(peaks), bool)
     if len(peaks) == 0 or not large.any():
         return out
@@ -93,8 +100,8 @@ def is_structure(
     parent = _nearest(parents, large, reach)
     # What stands beside a large parent and is no small one itself is a part that sep cut off.
     touching = np.bincount(parents[parent > 0], minlength=len(area)) > 0
-    touching[0] = False
-    large |= touching & (area > config.min_part_fwhm2 * fwhm_px**2)
+    touching &= ~big & (area > config.min_part_fwhm2 * fwhm_px**2)
+    large |= diffuse(touching, config.max_part_core)
     parent = np.where(large[parents], parents, _nearest(parents, large, reach))
     # Peaks inside a small parent of its own are sources beside the large one.
     parent[(parents > 0) & ~large[parents]] = 0
