@@ -101,7 +101,8 @@ def is_structure(
     # What stands beside a large parent and is no small one itself is a part that sep cut off.
     touching = np.bincount(parents[parent > 0], minlength=len(area)) > 0
     touching &= ~big & (area > config.min_part_fwhm2 * fwhm_px**2)
-    large |= diffuse(touching, config.max_part_core)
+    parents = _joined(parents, parent, diffuse(touching, config.max_part_core))
+    area = np.bincount(parents.ravel(), minlength=len(area))
     parent = np.where(large[parents], parents, _nearest(parents, large, reach))
     # Peaks inside a small parent of its own are sources beside the large one.
     parent[(parents > 0) & ~large[parents]] = 0
@@ -153,6 +154,17 @@ def _alone(
     here = ndimage.uniform_filter(light, 3, mode="nearest")[at]
     compact = own[at] * point_height(fwhm_px) > config.ground_contrast * here
     return np.asarray((ground < config.ground_sigma) & compact, bool)
+
+
+def _joined(
+    parents: NDArray[np.int32], nearest: NDArray[np.int32], parts: NDArray[np.bool_]
+) -> NDArray[np.int32]:
+    """(H, W) parents, where `parts` have the number of the large one that most are nearest to."""
+    number = np.arange(len(parts), dtype=np.int32)
+    for part in np.flatnonzero(parts):
+        near = nearest[parents == part]
+        number[part] = np.bincount(near[near > 0]).argmax()
+    return number[parents]
 
 
 def _nearest(
