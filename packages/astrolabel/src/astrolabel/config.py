@@ -92,25 +92,27 @@ class GlareConfig:
 class StructureConfig:
     """Which peaks are the structure of one large object, and no sources."""
 
-    min_area_fwhm2: float = 160.0
+    min_area_fwhm2: float = 80.0
     """Pixels above the threshold, in squared seeing FWHM, from which an object is large:
-    3200 at HSC's scale, more than a galaxy of i = 18.5 or an unsaturated star has. 0 leaves
-    every peak a source (the paper's)."""
-    max_core: float = 0.18
+    1400 at HSC's scale, a galaxy of about i = 19.5. 0 leaves every peak a source (the
+    paper's)."""
+    max_core: float = 0.16
     """An object is large only when less than this part of its light is within a seeing FWHM
     of its middle: simulated spirals have 0.03 to 0.14. A crowd of ordinary galaxies that
     counts as one parent is led by a compact one and has 0.1 to 0.6."""
     min_part_fwhm2: float = 30.0
     """The same for what sep cuts off from a large object and lies beside it,"""
     max_part_core: float = 0.32
-    """... smaller, so with more of its light within a seeing FWHM of its middle."""
+    """... less than half as large, with up to this part of its light in its middle."""
     min_flux: float = 0.02
     """A peak in a large object is a source of its own when it is this part of its light.
     Knots of simulated spirals are below 0.6 % nineteen times in twenty."""
-    min_peaks_fwhm2: float = 0.11
-    """Small peaks in a squared seeing FWHM of an object from which they are its structure;
-    fewer are neighbours. Simulated spirals have 0.1 to 0.3, the
-    satellites of simulated smooth galaxies 0.05."""
+    neighbours_fwhm2: float = 0.09
+    """Neighbours in a squared seeing FWHM of an object that crowds have: 0.05 to 0.12 in
+    simulated UltraDeep scenes. Simulated spirals have 0.14 to 0.3 knots."""
+    neighbours_sigma: float = 2.5
+    """Small peaks are structure when they are more than such neighbours would be, by this many
+    sigma of their number."""
     ground_sigma: float = 2.5
     """A peak stands beside the object, not on it, where the median of the light two seeing
     FWHM around it is below this many sigma of empty sky. Masks end at 5, but with more than

@@ -91,8 +91,7 @@ def is_structure(
             out[number] = core_part(light, smooth, parents == number, fwhm_px) < most
         return out
 
-    big = area > config.min_area_fwhm2 * fwhm_px**2
-    large = diffuse(big, config.max_core)
+    large = diffuse(area > config.min_area_fwhm2 * fwhm_px**2, config.max_core)
     out = np.zeros(len(peaks), bool)
     if len(peaks) == 0 or not large.any():
         return out
@@ -100,7 +99,7 @@ def is_structure(
     parent = _nearest(parents, large, reach)
     # What stands beside a large parent and is no small one itself is a part that sep cut off.
     touching = np.bincount(parents[parent > 0], minlength=len(area)) > 0
-    touching &= ~big & (area > config.min_part_fwhm2 * fwhm_px**2)
+    touching &= ~large & (area > config.min_part_fwhm2 * fwhm_px**2)
     parents = _joined(parents, parent, diffuse(touching, config.max_part_core))
     area = np.bincount(parents.ravel(), minlength=len(area))
     parent = np.where(large[parents], parents, _nearest(parents, large, reach))
@@ -110,7 +109,8 @@ def is_structure(
     at = tuple(peaks.astype(int).T)
     of_peak, flux, height = parent[at], own[at], smooth[at]
     alone = _alone(light, own, significance, peaks, fwhm_px, config)
-    many = config.min_peaks_fwhm2 * area / fwhm_px**2
+    neighbours = config.neighbours_fwhm2 * area / fwhm_px**2
+    many = neighbours + config.neighbours_sigma * np.sqrt(neighbours)
     for number in np.unique(of_peak[of_peak > 0]):
         members = np.flatnonzero(of_peak == number)
         small = (flux[members] < config.min_flux * total[number]) & ~alone[members]
@@ -159,11 +159,15 @@ def _alone(
 def _joined(
     parents: NDArray[np.int32], nearest: NDArray[np.int32], parts: NDArray[np.bool_]
 ) -> NDArray[np.int32]:
-    """(H, W) parents, where `parts` have the number of the large one that most are nearest to."""
+    """(H, W) parents, where `parts` have the number of the large one that they are nearest to,
+    if that is more than twice as large."""
     number = np.arange(len(parts), dtype=np.int32)
+    area = np.bincount(parents.ravel(), minlength=len(parts))
     for part in np.flatnonzero(parts):
         near = nearest[parents == part]
-        number[part] = np.bincount(near[near > 0]).argmax()
+        whole = np.bincount(near[near > 0]).argmax()
+        if area[whole] > 2 * area[part]:
+            number[part] = whole
     return number[parents]
 
 
