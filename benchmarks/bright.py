@@ -4,9 +4,9 @@
 
 Simulated scenes with so many large galaxies (arms, knots, bars, dust) and as many saturated
 stars (spikes, aureole, bleed trails) each. A label counts for an object when its centre or
-most of its mask lies in the object's true mask and it is no other true source's. "IoU" is
-the median over objects of the best label's mask IoU with the object; "beside" the part found
-(within 3 px, one to one) of the true sources that are within 100 px of one.
+most of its mask lies in the object's true mask and it is at no other source that was drawn.
+"IoU" is the median over objects of the best label's mask IoU with the object; "beside" the
+part found (within 3 px, one to one) of the true sources that are within 100 px of one.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ def scene(folder: Path, config: SimulateConfig, names: list[str]) -> dict[str, d
     simulated = simulate(folder / "sky", config)
     frame = simulated.scene.wcs
     truth = quality.instances(_at_zero(coco.read(simulated.files["truth"])), frame)
+    injected = np.array([[s.body.y, s.body.x] for s in simulated.scene.sources])
     bodies = [s.body for s in simulated.scene.labelled]
     kinds = {
         "galaxies": np.flatnonzero([b.structure is not None for b in bodies]),
@@ -56,7 +57,7 @@ def scene(folder: Path, config: SimulateConfig, names: list[str]) -> dict[str, d
         labels = quality.instances(_at_zero(coco.read(result.coco)), frame)
         out[name] = {
             kind: Bright(
-                quality.labels_per_object(labels, truth, chosen),
+                quality.labels_per_object(labels, truth, chosen, injected),
                 np.array([_best_iou(labels, truth.masks[k]) for k in chosen]),
                 _found_beside(labels, truth, chosen),
             )

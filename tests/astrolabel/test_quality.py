@@ -61,6 +61,9 @@ def test_labels_of_one_object_are_counted_where_its_mask_is_and_no_other_source_
     assert count((50, 50), (40, 40), (65, 45)) == [3]  # shreds
     assert count((50, 50), (90, 90)) == [1]  # elsewhere
     assert count((29.5, 50), masks=[(np.ones((1, 1), bool), Box(0, 0, 1, 1))]) == [1]  # its edge
+    faint = np.array([(50, 50), (40, 40)])  # the object's own, and one without a mask
+    found = instances([(50, 50), (41, 40), (65, 45)])
+    assert list(quality.labels_per_object(found, truth, objects, faint)) == [2]
     # A centre beyond the mask counts with most of the label's own mask inside.
     inside, outside = Box(30, 30, 20, 20), Box(15, 30, 20, 20)
     square = np.ones((20, 20), bool)

@@ -181,9 +181,9 @@ class DeblendConfig:
     max_peaks: int = 40
     """Peaks a blend may hold; a larger group is cut at its weakest bridges. The fit's
     time grows with peaks times pixels."""
-    max_pixels: int = 300 * 300
-    """Area of a blend's cutout; what is larger is cut, and a single source that is
-    larger is flagged."""
+    max_pixels: int = 600 * 600
+    """Area of a blend's cutout; what is larger is cut, and a single source that is larger is
+    skipped. 600 pixels are 100 arcsec at HSC's scale; the largest simulated spirals need 450."""
     grouping_sigma: float = 2.0
     """Footprints are joined where the lightly smoothed surface brightness between them is
     above this many sigma of a pixel. Wings below it go unmodelled into the neighbour's

@@ -192,8 +192,15 @@ def summarise(paired: Paired, labels: Instances, truth: Instances) -> Quality:
     )
 
 
+NOBODY, ANOTHER = -1, -2
+"""Owner of a label that no source is at, and of one at a source that has no mask."""
+
+
 def labels_per_object(
-    labels: Instances, truth: Instances, objects: NDArray[np.int64]
+    labels: Instances,
+    truth: Instances,
+    objects: NDArray[np.int64],
+    injected: NDArray[np.float64] | None = None,
 ) -> NDArray[np.int64]:
     """How many labels each of some true objects has: one where it is whole, more in shreds.
 
@@ -204,17 +211,23 @@ def labels_per_object(
     Parameters
     ----------
     objects : (K,) indices into `truth`.
+    injected : (J, 2) positions of every source there is, the objects' own among them: as in
+        `pair`, a label on one that is too faint for a mask is no part of the object. The
+        truth's own where not given.
 
     Returns
     -------
     (K,) int64; 0 where the object has no label at all.
     """
-    owner = np.full(len(labels.centres), -1, np.int64)
+    owner = np.full(len(labels.centres), NOBODY, np.int64)
     pairs = match(truth.centres, labels.centres, MATCH_RADIUS_PX)
+    if injected is not None:
+        faint = cKDTree(truth.centres[objects]).query(injected)[0] > MATCH_RADIUS_PX
+        owner[match(injected[faint], labels.centres, MATCH_RADIUS_PX)[:, 1]] = ANOTHER
     owner[pairs[:, 1]] = pairs[:, 0]
     counts = np.zeros(len(objects), np.int64)
     for k, index in enumerate(objects):
-        for label in np.flatnonzero((owner < 0) | (owner == index)):
+        for label in np.flatnonzero((owner == NOBODY) | (owner == index)):
             counts[k] += _is_part(labels, int(label), truth.masks[index])
     return counts
 

@@ -115,7 +115,8 @@ def is_structure(
         members = np.flatnonzero(of_peak == number)
         small = (flux[members] < config.min_flux * total[number]) & ~alone[members]
         small[height[members].argmax()] = False  # a knot may be brighter than the middle
-        if small.sum() > many[number]:
+        inside = parents[at][members] == number
+        if (small & inside).sum() > many[number]:
             out[members] = small
     return out
 
