@@ -5,7 +5,7 @@ from fits_files import FWHM_PX, SIGMA
 from astrolabel import psf
 from astrolabel.box import Box
 from astrolabel.coadd import Coadd
-from astrolabel.config import LabelConfig, preset
+from astrolabel.config import DeblendConfig, LabelConfig, preset
 from astrolabel.deblend import make_deblender
 from astrolabel.detect import detection_image
 from astrolabel.halo import Halo, measure_halo, take_halos
@@ -141,17 +141,13 @@ def test_star_and_halo_are_joined_in_one_box():
     assert full.sum() == 4
 
 
-def labelled(config):
-    """The star's source and those of two neighbours, 30 px right and 26 px down."""
-    light, saturated = starlight()
-    light += point(places()[1], 1500 * SIGMA)
-    light += point(places()[2], 2500 * SIGMA)
-    image = observed(light)
+def deblended(image, variance, saturated, config):
+    """Sources and chi2 per pixel."""
     coadd = Coadd(
         name="test",
         bands=("i",),
         image=np.where(saturated, 3000 * SIGMA, image).astype(np.float32),
-        variance=(SIGMA**2 + SIGMA * np.maximum(image, 0) / 30).astype(np.float32),
+        variance=variance.astype(np.float32),
         valid=np.ones(image.shape, bool),
         psfs=STAMP[None],
         zeropoints=(27.0,),
@@ -160,7 +156,18 @@ def labelled(config):
     )
     found = detection_image(coadd, config.detect)
     frame = Box.of_shape(SHAPE)
-    sources, *_ = deblend(coadd, found, frame, config, make_deblender(config.deblend))
+    sources, chi2, _ = deblend(coadd, found, frame, config, make_deblender(config.deblend))
+    return sources, chi2
+
+
+def labelled(config):
+    """The star's source and those of two neighbours, 30 px right and 26 px down."""
+    light, saturated = starlight()
+    light += point(places()[1], 1500 * SIGMA)
+    light += point(places()[2], 2500 * SIGMA)
+    image = observed(light)
+    variance = SIGMA**2 + SIGMA * np.maximum(image, 0) / 30
+    sources, _ = deblended(image, variance, saturated, config)
     near = [min(sources, key=lambda s: np.hypot(s.y - p[0], s.x - p[1])) for p in places()]
     return near, (light > 5 * SIGMA) | saturated
 
@@ -182,3 +189,19 @@ def test_a_saturated_stars_mask_holds_its_halo_and_its_neighbours_keep_their_own
 
 def test_the_papers_recipe_measures_no_halos():
     assert preset("paper").deblend.halo_fwhm == 0
+
+
+@pytest.mark.parametrize("at", [(88.3, 92.6), (1.7, 90.4), (179.9, 92.5), (60.4, 0.2)])
+def test_a_star_that_is_its_psf_is_fitted_as_well_as_without_halos(at):
+    """Beside neighbours and at the edge too."""
+    at = np.asarray(at)
+    light = point(at, 3e4 * SIGMA)
+    saturated = np.hypot(*(np.indices(SHAPE) - at[:, None, None])) < 2.5
+    for off, flux in (((9, 13), 400), ((-14, 4), 600), ((7, -16), 300)):
+        light += point(at + off, flux * SIGMA)
+    variance = SIGMA**2 + SIGMA * light / 30
+    image = np.random.default_rng(2).normal(light, np.sqrt(variance))[None]
+    without = DeblendConfig(halo_fwhm=0)
+    _, with_halo = deblended(image, variance[None], saturated, LabelConfig())
+    _, alone = deblended(image, variance[None], saturated, LabelConfig(deblend=without))
+    assert with_halo < 1.05 * alone

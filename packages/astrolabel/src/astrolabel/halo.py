@@ -26,10 +26,21 @@ SMOOTHING_PX = 1.0
 OFF_CENTRE_PX = 6
 """The middle of a saturated region is within this of the star's: where it is the light is most
 alike on both sides."""
+NEAR_FWHM = 3.0
+"""The middle of a star is looked for in what is within so many FWHM of its saturated pixels."""
+UNLIKE = 10.0
+"""What differs between the two sides of a star's middle counts so much more than what is alike:
+enough to find the middle of a star two rows from an edge."""
 BRIGHT_SIGMA = 20.0
 """The PSF is scaled to the star where its profile is above this many sigma of a pixel."""
 SPIKE_SIGMA = 3.0
 """What is so much brighter than the profile, in sigma of the smoothed image, is a spike."""
+PSF_ERROR = 0.1
+"""A halo is what exceeds the PSF's light by more than this part of it: pixels on a steep slope
+are known no better (stars that are nothing but their PSF come within 3 %)."""
+ONE_SIDED_ERROR = 1.0
+"""And by so much more of it where nothing of the star is on both sides, as at an edge: its
+middle is then a pixel off, by which light on a slope changes by half and more."""
 KEPT_SIGMA = 0.5
 """A halo ends where its profile falls below this many sigma of a pixel."""
 
@@ -119,20 +130,24 @@ def measure_halo(
     around = Box.around(int(peak[0]), int(peak[1]), radius + OFF_CENTRE_PX)
     box = around & Box.of_shape(image.shape)
     part = (slice(None), *box.slices)
-    full = saturated[box.slices]
+    full = saturated[box.slices].copy()
     known = (weights[part] > 0) & ~full
     data = np.where(known, image[part], 0)
     sigma = np.array([_typical(w) for w in weights])
-    centre = _centre(data, known, sigma, np.asarray(peak) - (box.y0, box.x0))
+    guess = np.asarray(peak) - (box.y0, box.x0)
+    regions = ndimage.label(full, np.ones((3, 3)))[0]
+    full &= regions == regions[tuple(guess.astype(int))]
+    near = ndimage.distance_transform_edt(~full) < NEAR_FWHM * seeing
+    centre = _centre(data, known & near, sigma, guess, full)
+    error = PSF_ERROR + ONE_SIDED_ERROR * _one_sided((known & near).any(axis=0), centre)
     light = np.zeros_like(data)
     for c, band in enumerate(data):
         if np.isfinite(sigma[c]):
             own = _own_light(band, known[c], centre, sigma[c], radius)
-            wings = _scaled_psf(own, psfs[c], centre, known[c], sigma[c])
-            light[c] = np.where(known[c], np.maximum(own - wings, 0), 0)
-    regions = ndimage.label(full, np.ones((3, 3)))[0]
-    number = regions[int(peak[0]) - box.y0, int(peak[1]) - box.x0]
-    return Halo(box, light.astype(np.float32), (regions == number) & full)
+            wings = _scaled_psf(own, psfs[c], centre, known[c], sigma[c], radius)
+            beyond = np.minimum(own - wings, 2 * (own - (1 + error) * wings))
+            light[c] = np.where(known[c], np.maximum(beyond, 0), 0)
+    return Halo(box, light.astype(np.float32), full)
 
 
 def _typical(weights: NDArray[np.float32]) -> float:
@@ -146,22 +161,32 @@ def _centre(
     known: NDArray[np.bool_],
     sigma: NDArray[np.float64],
     guess: NDArray[np.float64],
+    full: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
     """(y, x) about which the image is most like itself turned by half a circle.
 
-    The maximum of its convolution with itself; its root, lest bright pixels decide alone.
+    On the saturated pixels of the star (h, w), `full`, lest a neighbour take it away.
+
+    The maximum of the light on both sides less `UNLIKE` times what these differ by: at an edge
+    most light would be on both sides of a place farther in. Of the image's root, lest bright
+    pixels decide alone.
     """
     flat = np.sqrt(np.maximum(data / np.maximum(sigma, 1e-30)[:, None, None], 0)).sum(axis=0)
     everywhere = known[np.isfinite(sigma)].all(axis=0)
-    flat = ndimage.gaussian_filter(np.where(everywhere, flat, 0), SMOOTHING_PX)
-    both = scipy.signal.fftconvolve(flat, flat)
+    flat = np.where(everywhere, flat, 0)
+    flat = np.where(everywhere, _smoothed(flat, np.asarray(everywhere)), 0)
+    there = everywhere.astype(float)
+    alike = scipy.signal.fftconvolve(flat, flat)
+    both = alike - UNLIKE * (scipy.signal.fftconvolve(flat**2, there) - alike)
     middle = np.rint(2 * guess).astype(int)
     low = np.maximum(middle - 2 * OFF_CENTRE_PX, 0)
     high = np.minimum(middle + 2 * OFF_CENTRE_PX + 1, both.shape)
     window = both[low[0] : high[0], low[1] : high[1]]
-    if min(window.shape, default=0) < 3 or window.max() <= 0:
+    if min(window.shape, default=0) < 3 or alike.max() <= 0:
         return guess
-    at = np.array(np.unravel_index(int(window.argmax()), window.shape))
+    halves = [np.arange(*ends) // 2 for ends in zip(low, high, strict=True)]
+    possible = np.where(full[np.ix_(*halves)], window, -np.inf)
+    at = np.array(np.unravel_index(int(possible.argmax()), window.shape))
     at = np.clip(at, 1, np.array(window.shape) - 2)
     return (at + low + _summit(window[at[0] - 1 : at[0] + 2, at[1] - 1 : at[1] + 2])) / 2
 
@@ -173,6 +198,14 @@ def _summit(patch: NDArray[np.float64]) -> NDArray[np.float64]:
         bend = 2 * line[1] - line[0] - line[2]
         out[axis] = np.clip((line[2] - line[0]) / (2 * bend), -0.5, 0.5) if bend > 0 else 0.0
     return out
+
+
+def _one_sided(known: NDArray[np.bool_], centre: NDArray[np.float64]) -> float:
+    """Part of the known pixels (h, w) that have no other opposite."""
+    places = np.argwhere(known)
+    across = np.rint(2 * centre - places).astype(int)
+    inside = ((across >= 0) & (across < known.shape)).all(axis=1)
+    return 1 - float(known[tuple(across[inside].T)].sum()) / max(len(places), 1)
 
 
 def _own_light(
@@ -194,12 +227,14 @@ def _own_light(
     rays = ndimage.map_coordinates(smooth, [y, x], order=1, mode="constant", cval=0.0)
     part = ndimage.map_coordinates(seen.astype(float), [y, x], order=1, mode="constant", cval=0.0)
     rays = np.where(part > 0.5, rays / np.maximum(part, 0.5), np.inf)  # infinite: not known
-    both = np.minimum(rays, np.roll(rays, turns // 2, axis=0))
+    opposite = np.roll(rays, turns // 2, axis=0)
+    both = np.minimum(rays, opposite)
     falling = np.minimum.accumulate(both, axis=1)
     profile = _profile(falling, sigma)
     noise = 0.28 * sigma
     falling = np.where(np.isfinite(falling), falling, profile)
-    spike = falling - profile > SPIKE_SIGMA * noise
+    # What is seen on one side alone may be a neighbour.
+    spike = (falling - profile > SPIKE_SIGMA * noise) & np.isfinite(rays) & np.isfinite(opposite)
     falling = np.where(spike, falling, profile)
     rows, columns = np.indices(band.shape)
     distance = np.hypot(rows - centre[0], columns - centre[1])
@@ -231,22 +266,23 @@ def _scaled_psf(
     centre: NDArray[np.float64],
     known: NDArray[np.bool_],
     sigma: float,
+    radius: int,
 ) -> NDArray[np.float64]:
     """(h, w) the most of a PSF that the star's light has everywhere."""
     wide = with_wings(psf[None])[0].astype(np.float64)
     half = wide.shape[0] // 2
     rows, columns = np.indices(own.shape)
     at = [rows - centre[0] + half, columns - centre[1] + half]
-    star = ndimage.map_coordinates(wide, at, order=1, mode="constant", cval=0.0)
-    smooth = _smoothed(star, known)  # as the image that it is compared with
-    usable = known & (own > BRIGHT_SIGMA * sigma) & (smooth > 0)
+    star = ndimage.map_coordinates(wide, at, order=3, mode="constant", cval=0.0)
+    usable = known & (own > BRIGHT_SIGMA * sigma) & (star > 0)
     if not usable.any():
         return np.zeros_like(own)
-    distance = np.hypot(rows - centre[0], columns - centre[1])
-    rings = np.rint(distance[usable]).astype(int)
-    ratio = own[usable] / smooth[usable]
-    medians = [float(np.median(ratio[rings == r])) for r in np.unique(rings)]
-    return min(medians) * smooth
+    rings = np.rint(np.hypot(rows - centre[0], columns - centre[1])[usable]).astype(int)
+    star *= np.median(own[usable] / star[usable])
+    seen = _own_light(star, known, centre, sigma, radius)  # as the star's was
+    ratio = own[usable] / np.maximum(seen[usable], KEPT_SIGMA * sigma)
+    scale = min(float(np.median(ratio[rings == r])) for r in np.unique(rings))
+    return scale * seen
 
 
 def _smoothed(array: NDArray[Any], known: NDArray[np.bool_]) -> NDArray[np.float64]:
