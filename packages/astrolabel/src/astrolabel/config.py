@@ -40,19 +40,20 @@ class HiddenConfig:
     """The second look, at what stiff models of the sources leave over."""
 
     rounds: int = 2
-    """Times the rest is searched; a third adds one source in a hundred. 0 leaves it out."""
+    """Times the rest, and then each model, is searched; 0 leaves it out. On simulated UltraDeep
+    scenes models searched once, at the end, gave 0.842 of the blended sources, this 0.850."""
     threshold_sigma: float = 5.0
     """Root of the summed squares over the bands of the rest's significance, filtered with
     the PSF."""
-    contrast: float = 0.02
+    contrast: float = 0.03
     """A peak of the rest must be this fraction of all light there: the models of simulated
     galaxies and stars are right to two or three per cent."""
     separation_fwhm: float = 0.55
     """A peak of the rest that is nearer to a source than this is that source's own shape."""
     spacing_fwhm: float = 1.5
     """Of peaks nearer to each other than this only the highest is added in one round."""
-    pair_gain: float = 25.0
-    """Fall of chi2, by which a point source beside one of the models is added at the end."""
+    pair_gain: float = 20.0
+    """Fall of chi2, by which a point source beside one of the models is added."""
     pair_fwhm: tuple[float, float] = (0.8, 2.0)
     """It lies at this distance; nearer, an ellipse that does not fit and a pair look alike."""
     pair_snr: float = 20.0

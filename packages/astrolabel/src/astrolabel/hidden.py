@@ -3,7 +3,8 @@
 The sources found so far are fitted as sums of Gaussians (`gaussians`) and subtracted. Where
 the rest, filtered with the PSF, stands out of the noise, of the light that is there and of
 what is left on the other side of the brightest source around, a source is added; all that
-touch it are fitted again, and the rest is searched once more.
+touch it are fitted again, sources are added that one's model has taken in (`pairs`), and
+both are done once more.
 """
 
 from __future__ import annotations
@@ -68,16 +69,16 @@ def hidden_peaks(
     models = _Models(sky, peaks, _variances(sky, peaks))
     for turn in range(FIRST_SWEEPS):
         models.sweep(move=turn > 0)
-    for _ in range(config.rounds):
-        new = _left_over(sky, models, possible, config)
+    for search in (_left_over, _taken_in) * config.rounds:
+        new = search(sky, models, possible, config)
         if len(new) == 0:
-            break
+            continue
         models.add(new, np.full(len(new), _least_variance(sky)))
         touched = cKDTree(new).query(models.shapes[:, :2])[0]
         near = touched < models.radii + sweeps.RADII_PX[0]
         for turn in range(NEXT_SWEEPS):
             models.sweep(move=turn > 0, which=near)
-    return np.concatenate([models.peaks[len(peaks) :], _taken_in(sky, models, possible, config)])
+    return models.peaks[len(peaks) :]
 
 
 def _least_variance(sky: Sky) -> float:
