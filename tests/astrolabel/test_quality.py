@@ -64,6 +64,8 @@ def test_labels_of_one_object_are_counted_where_its_mask_is_and_no_other_source_
     faint = np.array([(50, 50), (40, 40)])  # the object's own, and one without a mask
     found = instances([(50, 50), (41, 40), (65, 45)])
     assert list(quality.labels_per_object(found, truth, objects, faint)) == [2]
+    own = instances([(41, 40)], [whole])  # of the object, its middle off by chance
+    assert list(quality.labels_per_object(own, truth, objects, faint)) == [1]
     # A centre beyond the mask counts with most of the label's own mask inside.
     inside, outside = Box(30, 30, 20, 20), Box(15, 30, 20, 20)
     square = np.ones((20, 20), bool)

@@ -227,8 +227,11 @@ def labels_per_object(
     owner[pairs[:, 1]] = pairs[:, 0]
     counts = np.zeros(len(objects), np.int64)
     for k, index in enumerate(objects):
-        for label in np.flatnonzero((owner == NOBODY) | (owner == index)):
-            counts[k] += _is_part(labels, int(label), truth.masks[index])
+        whole = truth.masks[index]
+        for label in np.flatnonzero((owner < 0) | (owner == index)):
+            # A faint source may lie where the middle of the object's own label is.
+            if owner[label] != ANOTHER or iou(labels.masks[label], whole) > 0.5:
+                counts[k] += _is_part(labels, int(label), whole)
     return counts
 
 
