@@ -230,7 +230,7 @@ def labels_per_object(
         whole = truth.masks[index]
         for label in np.flatnonzero((owner < 0) | (owner == index)):
             # A faint source may lie where the middle of the object's own label is.
-            if owner[label] != ANOTHER or iou(labels.masks[label], whole) > 0.5:
+            if owner[label] != ANOTHER or iou(labels.masks[int(label)], whole) > 0.5:
                 counts[k] += _is_part(labels, int(label), whole)
     return counts
 
