@@ -108,7 +108,7 @@ class StructureConfig:
     min_flux: float = 0.02
     """A peak in a large object is a source of its own when it is this part of its light.
     Knots of simulated spirals are below 0.6 % nineteen times in twenty."""
-    neighbours_fwhm2: float = 0.09
+    neighbours_fwhm2: float = 0.11
     """Neighbours in a squared seeing FWHM of an object that crowds have: 0.05 to 0.12 in
     simulated UltraDeep scenes. Simulated spirals have 0.14 to 0.3 knots."""
     neighbours_sigma: float = 2.5
