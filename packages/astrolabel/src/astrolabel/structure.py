@@ -103,11 +103,13 @@ def is_structure(
     parents = _joined(parents, parent, diffuse(touching, config.max_part_core))
     area = np.bincount(parents.ravel(), minlength=len(area))
     parent = np.where(large[parents], parents, _nearest(parents, large, reach))
-    # Peaks inside a small parent of its own are sources beside the large one.
-    parent[(parents > 0) & ~large[parents]] = 0
     total = np.bincount(parents.ravel(), weights=light.ravel(), minlength=len(area))
     at = tuple(peaks.astype(int).T)
     of_peak, flux, height = parent[at], own[at], smooth[at]
+    # The main peaks of a small parent are sources beside the large one.
+    small_parent = parents[at]
+    main = flux >= config.min_flux * total[small_parent]
+    of_peak[(small_parent > 0) & ~large[small_parent] & main] = 0
     alone = _alone(light, own, significance, peaks, fwhm_px, config)
     neighbours = config.neighbours_fwhm2 * area / fwhm_px**2
     many = neighbours + config.neighbours_sigma * np.sqrt(neighbours)
