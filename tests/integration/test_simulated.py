@@ -45,15 +45,17 @@ def compared(sky, document) -> quality.Quality:
     )
 
 
-def test_labels_are_complete_pure_and_of_the_right_shape(sky, tmp_path):
-    found = compared(sky, labels(sky, tmp_path))
-    # One small scene; benchmarks/labels.py gives the averages over larger ones.
-    assert found.n_truth > 80
-    assert found.completeness > 0.75
-    assert found.completeness_blended > 0.5
-    assert found.purity > 0.93
-    assert found.iou_isolated > 0.78
-    assert found.iou_blended > 0.70
+def test_labels_are_complete_pure_and_of_the_right_shape(tmp_path):
+    # Of the 38 blends in a scene as small as the others' the median IoU scatters by 0.06.
+    sky = simulate(tmp_path / "sky", SimulateConfig(seed=11, size=600))
+    found = compared(sky, labels(sky, tmp_path, LabelConfig(tile=TileConfig(size=300, halo=64))))
+    # benchmarks/labels.py gives the averages over more and larger scenes.
+    assert found.n_truth > 250
+    assert found.completeness > 0.88
+    assert found.completeness_blended > 0.75
+    assert found.purity > 0.95
+    assert found.iou_isolated > 0.80
+    assert found.iou_blended > 0.75
 
 
 def test_the_default_finds_more_than_the_papers_recipe(sky, tmp_path):

@@ -52,7 +52,7 @@ class HiddenConfig:
     """A peak of the rest that is nearer to a source than this is that source's own shape."""
     spacing_fwhm: float = 1.5
     """Of peaks nearer to each other than this only the highest is added in one round."""
-    pair_gain: float = 20.0
+    pair_gain: float = 30.0
     """Fall of chi2, by which a point source beside one of the models is added."""
     pair_fwhm: tuple[float, float] = (0.8, 2.0)
     """It lies at this distance; nearer, an ellipse that does not fit and a pair look alike."""

@@ -21,7 +21,7 @@ from astrolabel.deblend.convolve import Kernels, fft_length
 from astrolabel.deblend.equations import shared_noise
 from astrolabel.deblend.scene import Image
 
-NEIGHBOUR_ERROR = 0.2
+NEIGHBOUR_ERROR = 0.25
 """Variance that the neighbours' light under a source adds to its flux, in units of that light
 times the noise: what no model tells apart grows with both, for the more light a neighbour
 has, the better is its shape known. Of simulated scenes at all ratios of light to noise from 1
