@@ -8,7 +8,7 @@ from astrolabel.coadd import Coadd
 from astrolabel.config import DeblendConfig, LabelConfig, preset
 from astrolabel.deblend import make_deblender
 from astrolabel.detect import detection_image
-from astrolabel.halo import Halo, measure_halo, take_halos
+from astrolabel.halo import Halo, measure_halo, take_halos, typical_sigma
 from astrolabel.label import deblend
 
 SHAPE = (181, 181)
@@ -46,7 +46,8 @@ def observed(light, seed=1):
 def measured(image, saturated, peak=STAR, reach=20):
     weights = np.full(image.shape, SIGMA**-2, np.float32)
     broken = np.where(saturated, 5.0 * SIGMA, image).astype(np.float32)  # nothing is known there
-    return measure_halo(broken, weights, saturated, STAMP[None], np.asarray(peak), reach)
+    sigma = typical_sigma(weights)
+    return measure_halo(broken, weights, sigma, saturated, STAMP[None], np.asarray(peak), reach)
 
 
 def whole(halo):

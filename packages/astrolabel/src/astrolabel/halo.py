@@ -96,11 +96,12 @@ def take_halos(
     regions = ndimage.label(saturated, np.ones((3, 3)))[0]
     number = regions[tuple(peaks.astype(int).T)]
     area = np.bincount(regions.ravel())[number]
+    sigma = typical_sigma(weights)
     out: dict[int, Halo] = {}
     for k in np.argsort(-area, kind="stable"):
         if number[k] > 0:
             psfs = psfs_at(*peaks[k])
-            halo = measure_halo(image, weights, saturated, psfs, peaks[k], reach_fwhm)
+            halo = measure_halo(image, weights, sigma, saturated, psfs, peaks[k], reach_fwhm)
             image[(slice(None), *halo.box.slices)] -= halo.light
             out[int(k)] = halo
     return out
@@ -109,6 +110,7 @@ def take_halos(
 def measure_halo(
     image: NDArray[np.float32],
     weights: NDArray[np.float32],
+    sigma: NDArray[np.float64],
     saturated: NDArray[np.bool_],
     psfs: NDArray[np.float32],
     peak: NDArray[np.float64],
@@ -120,6 +122,7 @@ def measure_halo(
     ----------
     image, weights : (C, H, W) float32 counts, sky subtracted, and 1/variance; zero where not
         valid.
+    sigma : (C,) counts, of a pixel of sky; see `typical_sigma`.
     saturated : (H, W) bool, in any band.
     psfs : (C, P, P) float32, under the star.
     peak : (y, x) in pixels, on saturated ones.
@@ -133,7 +136,6 @@ def measure_halo(
     full = saturated[box.slices].copy()
     known = (weights[part] > 0) & ~full
     data = np.where(known, image[part], 0)
-    sigma = np.array([_typical(w) for w in weights])
     guess = np.asarray(peak) - (box.y0, box.x0)
     regions = ndimage.label(full, np.ones((3, 3)))[0]
     full &= regions == regions[tuple(guess.astype(int))]
@@ -150,10 +152,10 @@ def measure_halo(
     return Halo(box, light.astype(np.float32), full)
 
 
-def _typical(weights: NDArray[np.float32]) -> float:
-    """Sigma of a pixel of sky."""
-    positive = weights[weights > 0]
-    return float(1 / np.sqrt(np.median(positive))) if positive.size else np.inf
+def typical_sigma(weights: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(C,) sigma of a pixel of sky; infinite in a band without data."""
+    known = [w[w > 0] for w in weights]
+    return np.array([float(1 / np.sqrt(np.median(w))) if w.size else np.inf for w in known])
 
 
 def _centre(

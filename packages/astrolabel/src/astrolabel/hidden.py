@@ -69,11 +69,14 @@ def hidden_peaks(
     models = _Models(sky, peaks, _variances(sky, peaks))
     for turn in range(FIRST_SWEEPS):
         models.sweep(move=turn > 0)
-    for search in (_left_over, _taken_in) * config.rounds:
+    searches = (_left_over, _taken_in) * config.rounds
+    for turn, search in enumerate(searches, start=1):
         new = search(sky, models, possible, config)
         if len(new) == 0:
             continue
         models.add(new, np.full(len(new), _least_variance(sky)))
+        if turn == len(searches):  # nothing would look at another fit
+            break
         touched = cKDTree(new).query(models.shapes[:, :2])[0]
         near = touched < models.radii + sweeps.RADII_PX[0]
         for turn in range(NEXT_SWEEPS):
