@@ -17,6 +17,7 @@ from PIL import Image
 
 from astrolabel import coco
 from astrolabel.box import Box
+from astrolabel.cli import main
 from astrolabel.errors import InputError, OutputError
 from astrolabel.readers import characterise, read
 from astrolabel.readers.find import Inputs, find_coadds
@@ -350,6 +351,22 @@ def test_density_blending_and_stars_are_those_of_a_deep_field(made):
     assert 0.07 <= np.mean([s.body.is_star for s in scene.labelled]) <= 0.2
 
 
+def test_near_neighbours_for_all_galaxies_blend_half_of_the_sources(tmp_path, capsys):
+    config = SimulateConfig(size=300, seed=5, pair_fraction=1.0)
+    paired = [s.n_blended > 1 for s in draw_scene(config).labelled]
+    plain = [s.n_blended > 1 for s in draw_scene(replace(config, pair_fraction=0.5)).labelled]
+    assert 0.42 <= np.mean(paired) <= 0.58
+    assert np.mean(paired) > np.mean(plain) + 0.05
+    assert main(["simulate", str(tmp_path), "--size", "64", "--seed", "5", "--pairs", "1"]) == 0
+    assert (
+        json.loads((tmp_path / "truth.json").read_text())["info"]["config"]["pair_fraction"] == 1.0
+    )
+
+
+def test_files_do_not_tell_of_the_usual_neighbours():
+    assert "pair_fraction" not in SimulateConfig().to_dict()
+
+
 def test_density_asked_for_is_reached(decam):
     asked = SimulateConfig(size=128, density_per_arcmin2=40.0)
     assert 0 <= len(draw_scene(asked).labelled) - asked.n_masked <= 5
@@ -360,7 +377,7 @@ def test_density_asked_for_is_reached(decam):
 
 def test_counts_rise_sizes_shrink_and_faint_galaxies_are_blue():
     rng = np.random.default_rng(3)
-    bodies = [b for _ in range(4000) for b in draw_system(rng, SPEC, 1050)]
+    bodies = [b for _ in range(4000) for b in draw_system(rng, SPEC, 1050, pair_fraction=0.5)]
     galaxies = [b for b in bodies if not b.is_star]
     mag = np.array([b.i_mag for b in galaxies])
     counts = np.histogram(mag, np.arange(21, 26.1))[0]
@@ -381,7 +398,7 @@ def test_extendedness_errs_as_the_survey_does():
     # 90 % complete, stars slightly above 50 % complete and slightly above 40 % pure.
     rng = np.random.default_rng(1)
     scene = draw_bodies(SimulateConfig(size=64), [])
-    bodies = [b for _ in range(8000) for b in draw_system(rng, SPEC, 1050)]
+    bodies = [b for _ in range(8000) for b in draw_system(rng, SPEC, 1050, pair_fraction=0.5)]
     sources = [_source_of(b) for b in bodies]
     wrong = simulated_catalogs.wrong_class_rate(scene, sources, band=2)
     mag = np.array([b.i_mag for b in bodies])
@@ -501,6 +518,7 @@ def test_progress_is_told_up_to_the_number_wanted(tmp_path):
         ({"size": 63}, "64"),
         ({"density_per_arcmin2": 0.0}, "density"),
         ({"density_per_arcmin2": float("nan")}, "density"),
+        ({"pair_fraction": 1.1}, "from 0 to 1"),
         ({"seed": -1}, "seed"),
         ({"no_data_fraction": 0.5}, "no-data"),
         ({"bright": -1}, "0 to 50"),

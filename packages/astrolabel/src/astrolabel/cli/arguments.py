@@ -42,6 +42,14 @@ def add_simulate(one: argparse.ArgumentParser) -> None:
         help="sources with a 5 sigma mask per square arcminute (default: the survey's)",
     )
     one.add_argument(
+        "--pairs",
+        type=float,
+        default=0.5,
+        metavar="FRACTION",
+        help="galaxies with a neighbour within three seeing discs (default 0.5: a third of a "
+        "deep field's sources are blended; 1: nearly half)",
+    )
+    one.add_argument(
         "--bright",
         type=int,
         default=0,

@@ -24,6 +24,7 @@ def simulate(options: argparse.Namespace) -> int:
     config = SimulateConfig(
         survey=options.survey,
         seed=options.seed,
+        pair_fraction=options.pairs,
         bright=options.bright,
         **{name: value for name, value in given.items() if value is not None},
     )

@@ -128,7 +128,7 @@ def draw_scene(config: SimulateConfig, progress: Progress | None = None) -> Scen
     sources: list[Source] = []
     found = 0
     while found < config.n_masked:
-        for body in draw_system(sky, spec, side):
+        for body in draw_system(sky, spec, side, config.pair_fraction):
             source = _source(artist, body, frame, no_data, len(sources))
             if source is None:
                 continue

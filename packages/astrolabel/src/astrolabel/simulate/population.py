@@ -123,7 +123,7 @@ def typical_radius_arcsec(mag: FloatOrArray) -> FloatOrArray:
     return 10 ** (-0.54 - 0.1 * (mag - 25))
 
 
-def draw_system(rng: Generator, spec: SurveySpec, side: int) -> list[Body]:
+def draw_system(rng: Generator, spec: SurveySpec, side: int, pair_fraction: float) -> list[Body]:
     """A star, or a galaxy with the companions that cluster about it."""
     margin = MARGIN_ARCSEC / spec.pixel_scale_arcsec
     y, x = rng.uniform(-0.5 - margin, side - 0.5 + margin, 2)
@@ -134,7 +134,7 @@ def draw_system(rng: Generator, spec: SurveySpec, side: int) -> list[Body]:
     mag = draw_magnitude(rng, spec.bright_mag + 0.5, spec.faint_mag, GALAXY_COUNT_SLOPE)
     bodies = [_galaxy(rng, spec, y, x, mag, red=None)]
     red = bool(bodies[0].mags[0] - bodies[0].mags[-1] > 1.3)
-    for distance_arcsec, fainter in _companions(rng, spec, bodies[0]):
+    for distance_arcsec, fainter in _companions(rng, spec, bodies[0], pair_fraction):
         angle = rng.uniform(0, 2 * np.pi)
         step = distance_arcsec / spec.pixel_scale_arcsec
         # Group members share their host's colour more often than not.
@@ -151,14 +151,15 @@ def draw_system(rng: Generator, spec: SurveySpec, side: int) -> list[Body]:
     return bodies
 
 
-def _companions(rng: Generator, spec: SurveySpec, host: Body) -> list[tuple[float, float]]:
+def _companions(
+    rng: Generator, spec: SurveySpec, host: Body, pair_fraction: float
+) -> list[tuple[float, float]]:
     """(distance in arcseconds, i magnitude) of a galaxy's companions."""
     mag = host.i_mag
     # Not in the heart of a large host, where no survey would tell them from its structure.
     heart = host.half_light_arcsec
     found = []
-    # Half have a neighbour within three seeing discs: pairs, mergers, and chance.
-    if rng.random() < 0.5:
+    if rng.random() < pair_fraction:
         # Near equals among the many faint; two large discs in one another are a rare sight.
         step = rng.uniform(-0.5, 1.5) if mag > spec.faint_mag - 4.0 else rng.uniform(1.5, 4.0)
         found.append((max(heart, 0.5) + 1.3 * rng.random(), mag + step))

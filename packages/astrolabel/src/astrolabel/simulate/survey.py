@@ -169,6 +169,10 @@ class SimulateConfig:
     """Of every random number."""
     density_per_arcmin2: float | None = None
     """Sources with a truth mask per square arcminute; None takes the survey's (100 or 30)."""
+    pair_fraction: float = 0.5
+    """Part of the galaxies that have a neighbour within three seeing discs: pairs, mergers and
+    chance. At 100 sources per square arcminute a third of them are blended with the default,
+    nearly half with 1."""
     no_data_fraction: float = 0.0
     """Part of the image, a triangle in its upper right corner, that holds no data."""
     bright: int = 0
@@ -189,6 +193,10 @@ class SimulateConfig:
             raise InputError(
                 f"a density of {density} sources per square arcminute",
                 remedy=f"choose more than 0 and at most {MAX_DENSITY:.0f}",
+            )
+        if not 0 <= self.pair_fraction <= 1:
+            raise InputError(
+                f"a pair fraction of {self.pair_fraction}", remedy="choose from 0 to 1"
             )
         if self.seed < 0:
             raise InputError(f"a seed of {self.seed}", remedy="choose 0 or more")
@@ -224,6 +232,7 @@ class SimulateConfig:
         return max(1, int(np.rint(density * usable)))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; `bright` only where asked for, as files from before it had none."""
-        values = asdict(self)
-        return values if self.bright else {k: v for k, v in values.items() if k != "bright"}
+        """Plain values; `bright` and `pair_fraction` only where they are not the default: files
+        from before these fields have neither."""
+        late = {"bright": SimulateConfig.bright, "pair_fraction": SimulateConfig.pair_fraction}
+        return {k: v for k, v in asdict(self).items() if k not in late or v != late[k]}
