@@ -27,6 +27,7 @@ STEPS: Mapping[str, Mapping[str, Any]] = {
     "coarse peaks only": {"detect.log_widths_fwhm": (0.43,)},
     "one second look": {"detect.hidden.rounds": 1},
     "no second look, no pairs": {"detect.hidden.rounds": 0},
+    "peaks on ridges": {"detect.log_ridge": 0.0},
     "no pairs": {"detect.hidden.pair_gain": math.inf},
     "peaks on saturated regions": {"detect.join_saturated": False},
     "no glare rule": {"detect.glare.most_fwhm": 0},

@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from fits_files import SIGMA, gaussian, scene
+from scipy import signal
 
 from astrolabel import psf
 from astrolabel.coadd import Coadd
@@ -86,6 +87,48 @@ def test_a_hot_pixel_is_no_laplacian_peak():
     image[20, 30] += 12 * SIGMA
     c = coadd(image)
     assert len(laplacian_peaks(c, detection_image(c, DetectConfig()), DetectConfig())) == 0
+
+
+def disc_edge_on(shape=(120, 120), tilt=0.7):
+    """A bright exponential disc behind the seeing of `coadd`, seen at 82 degrees."""
+    light = np.zeros(shape)
+    for dy, dx in np.ndindex(3, 3):  # a pixel is wider than the disc is thick
+        gy, gx = np.indices(shape) - 60 + (np.array([dy, dx]) - 1)[:, None, None] / 3
+        along = np.cos(tilt) * gx + np.sin(tilt) * gy
+        across = np.cos(tilt) * gy - np.sin(tilt) * gx
+        light += np.exp(-np.hypot(along, across / 0.15) / 10) / 9
+    return SIGMA * 400 * signal.fftconvolve(light, psf.moffat(4.0), mode="same")
+
+
+def observed(light, seed):
+    """With noise, of the sky and of the photons."""
+    variance = (SIGMA**2 + 0.04 * SIGMA * light).astype(np.float32)
+    noise = np.random.default_rng(seed).normal(0, 1, light.shape) * np.sqrt(variance)
+    return coadd(light + noise, variance[None])
+
+
+def test_the_ridge_of_a_disc_seen_edge_on_is_one_source_and_a_star_on_it_another():
+    plain, strict = DetectConfig(log_ridge=0), DetectConfig()
+    disc, counts = disc_edge_on(), []
+    star = np.zeros(disc.shape)
+    star[74, 77] = SIGMA * 1500
+    star = signal.fftconvolve(star, psf.moffat(4.0), mode="same")
+    for seed in range(6):
+        alone = observed(disc, seed)
+        counts.append([len(found(alone, c).peaks) for c in (plain, strict)])
+        peaks = found(observed(disc + star, seed)).peaks
+        assert unmatched([(60, 60), (74, 77)], peaks) == []
+    assert np.mean(counts, axis=0)[1] <= 1.2
+    assert np.mean(counts, axis=0)[0] > 1.5
+
+
+def test_a_source_too_faint_for_a_mask_is_found_beside_a_brighter_one():
+    rng = np.random.default_rng(4)
+    image = gaussian((96, 96), 48, 48, SIGMA * 1000) + gaussian((96, 96), 48, 57, SIGMA * 60)
+    c = coadd(image + rng.normal(0, SIGMA, image.shape))
+    faint = detection_image(c, DetectConfig())
+    assert faint.image[48, 57] < 4.5 * faint.sky_sigma[48, 57]
+    assert unmatched([(48, 48), (48, 57)], found(c).peaks) == []
 
 
 def test_pure_noise_has_no_sources():

@@ -52,8 +52,9 @@ class HiddenConfig:
     """A peak of the rest that is nearer to a source than this is that source's own shape."""
     spacing_fwhm: float = 1.5
     """Of peaks nearer to each other than this only the highest is added in one round."""
-    pair_gain: float = 30.0
-    """Fall of chi2, by which a point source beside one of the models is added."""
+    pair_gain: float = 20.0
+    """Fall of chi2, by which a point source beside one of the models is added. On simulated
+    half-blended scenes 30 finds 0.6 % fewer sources, and makes 0.4 % fewer false labels."""
     pair_fwhm: tuple[float, float] = (0.8, 2.0)
     """It lies at this distance; nearer, an ellipse that does not fit and a pair look alike."""
     pair_snr: float = 20.0
@@ -168,6 +169,12 @@ class DetectConfig:
     log_contrast: float = 0.15
     """The point source that a peak's Laplacian stands for must be at least this fraction of
     the light there. Below it are the knots and the photon noise of one bright object."""
+    log_ridge: float = 0.3
+    """A peak at which the light bends along its flattest direction by less than this fraction of
+    what it bends across lies on a ridge, where noise makes peaks: a disc seen edge-on. It must
+    bend along it by more than the noise; a source on a ridge that does not is left to the
+    second look, which knows the disc. On simulated half-blended scenes false labels fell by a
+    third, and a bright disc seen edge-on from some ten labels to one or two. 0 asks nothing."""
     hidden: HiddenConfig = field(default_factory=HiddenConfig)
     glare: GlareConfig = field(default_factory=GlareConfig)
     structure: StructureConfig = field(default_factory=StructureConfig)

@@ -127,14 +127,14 @@ def detect(coadd: Coadd, detection: DetectionImage, config: DetectConfig) -> Det
 def _hidden_peaks(
     coadd: Coadd, detection: DetectionImage, peaks: NDArray[np.float64], config: DetectConfig
 ) -> NDArray[np.float64]:
-    """What a second look finds (see `hidden`), where it could have a mask."""
+    """What a second look finds (see `hidden`), also where it could have no mask: its light is
+    no neighbour's all the same."""
     # The light around a saturated core is no longer a PSF's.
     broken = ndimage.binary_dilation(coadd.plane("SAT").any(axis=0), iterations=2)
     usable = coadd.valid & ~broken
     weights = np.where(usable, 1 / np.where(usable, coadd.variance, 1), 0).astype(np.float32)
     image = np.where(usable, coadd.image, 0).astype(np.float32)
-    bright = detection.image > 0.8 * config.threshold_sigma * detection.sky_sigma
-    possible = detection.valid & ~broken & ndimage.binary_dilation(bright, np.ones((3, 3), bool))
+    possible = detection.valid & ~broken
     sky = Sky(image, weights, coadd.psfs, _mean_fwhm(coadd))
     return hidden_peaks(sky, peaks, possible, config.hidden)
 
@@ -249,7 +249,8 @@ def laplacian_peaks(
     At each width of ``config.log_widths_fwhm`` a peak counts when it stands
     ``threshold_sigma`` above the noise of the filtered image (propagated from the variance
     planes); when the point source with that Laplacian is ``log_contrast`` of the light
-    there; when the image smoothed to the seeing stands as high, which a hot pixel does not;
+    there; when it is no noise on a ridge (``log_ridge``); when the image smoothed to the
+    seeing stands as high, which a hot pixel does not;
     and when a pixel beside it is above the detection threshold, since it could have no mask
     otherwise. Finer widths add peaks that are not near a coarser one's. Pixels without data
     are filled from those around them, or a bad column would make two peaks of a source; a
@@ -279,16 +280,18 @@ def laplacian_peaks(
     for width in config.log_widths_fwhm:
 
         def sharpen(array: NDArray[Any], sigma: float = width * fwhm) -> NDArray[Any]:
-            # Zeros beyond the edge would make a peak of every source that it cuts.
-            return -ndimage.gaussian_laplace(array, sigma, mode="nearest")
+            return -ndimage.gaussian_laplace(array, sigma)
 
-        response = sharpen(image)
+        response, along = _bends(image, width * fwhm)
+        sigma = _filtered_sigma(variance, sharpen)
+        ridge = along < config.log_ridge * (response - along)
         of_a_star = sharpen(star)[IMPULSE_PX, IMPULSE_PX] / star.max()
         found = np.argwhere(
             possible
             & (response == ndimage.maximum_filter(response, size=3))
-            & (response > config.threshold_sigma * _filtered_sigma(variance, sharpen))
+            & (response > config.threshold_sigma * sigma)
             & (response > config.log_contrast * of_a_star * image)
+            & (~ridge | (along > RIDGE_SIGMA * SECOND_SIGMA * sigma))
         )
         found = _on_data(found, detection.valid)
         # What fills a gap has not the detail that finer widths look at.
@@ -298,6 +301,27 @@ def laplacian_peaks(
             found = found[apart > config.log_separation_fwhm * fwhm]
         peaks = np.concatenate([peaks, found])
     return peaks
+
+
+RIDGE_SIGMA = 3.0
+"""Noise of a second derivative by which a peak on a ridge must bend along it."""
+SECOND_SIGMA = (3 / 8) ** 0.5
+"""Noise of a second derivative over that of the Laplacian, in white noise smoothed by a
+Gaussian."""
+
+
+def _bends(
+    image: NDArray[np.floating[Any]], sigma: float
+) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
+    """Minus the Laplacian of an image smoothed by a Gaussian, and minus the second derivative
+    along the direction in which it is least: half of the former for a round source."""
+    # Zeros beyond the edge would make a peak of every source that it cuts.
+    yy, yx, xx = (
+        -ndimage.gaussian_filter(image, sigma, order=order, mode="nearest")
+        for order in ((2, 0), (1, 1), (0, 2))
+    )
+    total = yy + xx
+    return total, (total - np.hypot(yy - xx, 2 * yx)) / 2
 
 
 GAP_PX = 2
