@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import scipy.fft
+from scipy import ndimage
 from scipy.special import gammainc, gammaincinv
 from test_deblend_cmf import COLOUR, NOISE, blend_of, light, psfs
 
@@ -71,17 +72,69 @@ def test_derivatives_of_a_profile_are_those_of_its_image() -> None:
         assert np.abs(found[1 + m] - expected).max() < 2e-3 * np.abs(expected).max()
 
 
-@pytest.mark.parametrize("size", [0.0, 1.5])
-def test_errors_are_as_wide_as_the_scatter_of_fluxes(deblender, size: float) -> None:
+@pytest.mark.parametrize(("flux", "size"), [(600, 0.0), (600, 1.5), (30_000, 0.0)])
+def test_errors_are_as_wide_as_the_scatter_of_fluxes(deblender, flux: float, size: float) -> None:
     shape = (41, 43)
-    source = light(shape, 20.2, 21.4, 600, size=size)
+    source = light(shape, 20.2, 21.4, flux, size=size)
     pulls = []
     for seed in range(40):
         (fit,) = deblender.fit(blend_of(source, peaks=[(20, 21)], seed=seed)).sources
-        pulls.append((fit.flux - 600 * COLOUR) / fit.flux_err)
+        pulls.append((fit.flux - flux * COLOUR) / fit.flux_err)
     # Forty draws tell a width to a ninth and a mean to a sixth of it.
     assert 0.7 < np.std(pulls) < 1.3
     assert abs(np.mean(pulls)) < 0.6
+
+
+def test_errors_of_bright_points_hold_the_scatter_that_a_smooth_sky_gives_them(deblender) -> None:
+    rng, step, flux = np.random.default_rng(1), 48, 5000
+    side = 6 * step
+    smooth = ndimage.gaussian_filter(rng.normal(size=(side, side)), 4, mode="wrap")
+    sky = rng.normal(0, NOISE, (3, side, side)) + 0.3 * NOISE * smooth / smooth.std()
+    weights = np.full(sky.shape, NOISE**-2, np.float32)
+    flat = np.zeros((side, side), np.float32)
+    noise = measure_sky(sky.astype(np.float32), weights, psfs(), flat).noise
+    # A galaxy's wider template takes in more of the same sky.
+    assert (noise.excess_of_points > 1.5).all()
+    assert (noise.excess > 1.15 * noise.excess_of_points).all()
+    pulls = []
+    for y, x in np.stack(np.mgrid[:side:step, :side:step], axis=-1).reshape(-1, 2):
+        image = light((41, 41), 20.3, 19.8, flux) + sky[:, y : y + 41, x : x + 41]
+        peaks = np.array([[20.0, 20.0]])
+        blend = Blend(image.astype(np.float32), weights[:, :41, :41], psfs(), peaks, noise)
+        (fit,) = deblender.fit(blend).sources
+        assert fit.kind == "point"
+        pulls.append((fit.flux - flux * COLOUR) / fit.flux_err)
+    # The sky is the same in all bands: 36 draws tell a width to an eighth.
+    assert (np.std(pulls, axis=0) > 0.8).all()
+    assert (np.std(pulls, axis=0) < 1.2).all()
+
+
+def test_light_that_the_model_does_not_fit_makes_a_flux_less_certain(deblender) -> None:
+    shape = (41, 43)
+    source, unseen = light(shape, 20, 21, 1000), light(shape, 21, 23, 200)
+    (alone,) = deblender.fit(blend_of(source, peaks=[(20, 21)])).sources
+    (pair,) = deblender.fit(blend_of(source, unseen, peaks=[(20, 21)])).sources
+    assert (pair.flux_err > 1.3 * alone.flux_err).all()
+
+
+def test_point_that_may_be_a_galaxy_is_less_certain_by_what_the_galaxy_has_more() -> None:
+    blend = blend_of(light((41, 43), 20, 21, 100, size=0.7), peaks=[(20, 21)])
+    config = DeblendConfig()
+    kernels = Kernels(blend.psfs, config.model_psf_sigma_px)
+    detection = significance(blend.image, blend.weights)
+    psf = detection_psf(blend.psfs, blend.weights)
+    starts = first_guesses(detection, np.ones((41, 43), bool), psf, blend.peaks, kernels)
+    fitted = Parametric(blend.image, blend.weights, kernels, starts, independent(3), 60)
+    fitted.fit()
+    (one,) = fitted.components
+    assert one.point
+    assert (one.doubt > 0).all()
+    uncertain, doubt = fitted.photometry(1).error[0], one.doubt
+    one.doubt = np.zeros(3)
+    certain = fitted.photometry(1).error[0]
+    chance = 1 / (1 + np.exp(-0.5 * one.point_gain))
+    assert 0.05 < chance < 0.75
+    np.testing.assert_allclose(uncertain**2 - certain**2, chance * doubt**2, rtol=1e-6)
 
 
 def test_neighbour_makes_a_flux_less_certain(deblender) -> None:
@@ -133,17 +186,17 @@ def test_small_bulge_of_another_colour_is_noticed_in_the_middle(bulge: int, part
 def test_more_noise_of_the_sky_widens_the_errors_by_as_much(deblender) -> None:
     blend = blend_of(light((41, 43), 20, 21, 400), peaks=[(20, 21)])
     (plain,) = deblender.fit(blend).sources
-    (noisy,) = deblender.fit(
-        replace(blend, noise=Noise(np.full(3, 2, np.float32), np.zeros((3, 3))))
-    ).sources
+    twice = np.full(3, 2, np.float32)
+    noise = Noise(twice, twice, np.zeros((3, 3)))
+    (noisy,) = deblender.fit(replace(blend, noise=noise)).sources
     np.testing.assert_allclose(noisy.flux_err / plain.flux_err, 2, rtol=0.25)
 
 
 def test_noise_that_the_bands_share_widens_the_errors_of_extended_sources(deblender) -> None:
     blend = blend_of(light((61, 63), 30, 31, 500, size=2.0), peaks=[(30, 31)])
     ones, shared = np.ones(3, np.float32), 0.8 * (1 - np.eye(3))
-    alone = replace(blend, noise=Noise(ones, np.zeros((3, 3))))
-    together = replace(blend, noise=Noise(ones, shared))
+    alone = replace(blend, noise=Noise(ones, ones, np.zeros((3, 3))))
+    together = replace(blend, noise=Noise(ones, ones, shared))
     (one,), (other,) = (deblender.fit(b).sources for b in (alone, together))
     np.testing.assert_array_equal(one.flux, other.flux)
     assert (other.flux_err > 1.05 * one.flux_err).all()
@@ -183,6 +236,7 @@ def test_white_sky_has_no_excess_and_a_level_is_found() -> None:
     sky = measure_sky(image, weights, psfs(), np.zeros((150, 150), np.float32))
     np.testing.assert_allclose(sky.level, 0.3, atol=0.05)
     np.testing.assert_allclose(sky.noise.excess, 1, atol=0.15)
+    np.testing.assert_allclose(sky.noise.excess_of_points, 1, atol=0.15)
 
 
 def test_bands_that_show_the_same_unseen_sources_share_their_noise() -> None:

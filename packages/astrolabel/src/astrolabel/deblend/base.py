@@ -17,17 +17,21 @@ class Noise:
 
     Attributes
     ----------
-    excess : (C,) float32 by which it exceeds what the variances tell.
+    excess : (C,) float32 by which that of a faint galaxy exceeds what the variances tell.
+    excess_of_points : (C,) float32, that of a point: noise that is smooth over a few pixels
+        enters a narrow template less.
     common : (C, C) float64 its correlation between bands, zero on the diagonal.
     """
 
     excess: NDArray[np.float32]
+    excess_of_points: NDArray[np.float32]
     common: NDArray[np.float64]
 
 
 def independent(bands: int) -> Noise:
     """Noise that is that of the pixels."""
-    return Noise(np.ones(bands, np.float32), np.zeros((bands, bands)))
+    ones = np.ones(bands, np.float32)
+    return Noise(ones, ones, np.zeros((bands, bands)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -48,6 +48,7 @@ class Component:
     shape : (6,) parameters, see `profiles`; of a point only the centre counts.
     point : whether it is one.
     flux : (C,) counts.
+    doubt : (C,) counts that a galaxy in a point's place would have more; zero for others.
     point_gain : by how much more chi2 a point would have; infinite where that is far.
     box : in the cutout, clipped to it.
     images : (P, C, h, w) float32 of unit flux: the template, then its derivatives.
@@ -67,6 +68,7 @@ class Component:
     owner: int
     prior: Vector
     precision: Vector
+    doubt: Vector
     damping: float = 0.0
     point_gain: float = np.inf
 

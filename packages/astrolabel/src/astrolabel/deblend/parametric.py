@@ -31,7 +31,7 @@ from astrolabel.deblend.components import (
     rendered,
 )
 from astrolabel.deblend.convolve import Kernels
-from astrolabel.deblend.photometry import Photometry, left_over, photometry
+from astrolabel.deblend.photometry import Photometry, Weights, left_over, photometry
 from astrolabel.deblend.profiles import LOG_INDEX, LOG_RADIUS, N_SHAPE, STRETCH_1, STRETCH_2
 from astrolabel.deblend.scene import Image
 from astrolabel.deblend.spectra import gram, non_negative_least_squares
@@ -105,8 +105,9 @@ class Parametric:
         max_sweeps: int,
     ) -> None:
         self.image, self.kernels, self._max_sweeps = image, kernels, max_sweeps
-        self._pixels, self._common = weights, noise.common
-        self.weights = _with_excess(weights, noise)
+        self.weights = _with_excess(weights, noise.excess)
+        of_points = _with_excess(weights, noise.excess_of_points)
+        self._all_weights = Weights(weights, self.weights, of_points, noise.common)
         self._frame = Box.of_shape(image.shape)
         self._sigma = float(kernels.psf_sigma.mean())
         middle = [np.log(RADIUS_PRIOR[0] * self._sigma), 0.0, 0.0, np.log(INDEX_PRIOR[0])]
@@ -139,9 +140,9 @@ class Parametric:
         shape = shape.copy()
         shape[2:] = np.clip(shape[2:], LIMITS[:, 0], LIMITS[:, 1])
         box, images = rendered(self.kernels, self._frame, peak, radius, shape, point)
-        flux = np.zeros(len(self.image))
-        prior, precision = self._prior, self._precision
-        return Component(peak, radius, shape, point, flux, box, images, owner, prior, precision)
+        zero = np.zeros(len(self.image))
+        prior = self._prior, self._precision
+        return Component(peak, radius, shape, point, zero, box, images, owner, *prior, zero)
 
     def _drawn(self, c: Component) -> Image:
         """A component's template and derivatives as its shape is now."""
@@ -250,13 +251,14 @@ class Parametric:
         c.point_gain = fit_fluxes(point, data, weights) - galaxy
         if c.point_gain > POINT_GAIN:
             return False
+        c.doubt = c.flux - point.flux
         c.point, c.shape, c.flux, c.images = True, point.shape, point.flux, point.images
         self.residual[c.where] = data - c.model
         return True
 
     def photometry(self, sources: int) -> Photometry:
         """Fluxes and errors of the sources."""
-        return photometry(self.components, self.residual, self.weights, sources, self._common)
+        return photometry(self.components, self.residual, self._all_weights, sources)
 
     def solve_fluxes(self) -> None:
         """Non-negative fluxes of all components together; the residual follows."""
@@ -294,7 +296,7 @@ class Parametric:
 
     def _misfit(self, c: Component) -> float:
         """By how many sigma chi2 exceeds the number of pixels where the component is seen."""
-        weights, model = self._pixels[c.where], c.model
+        weights, model = self._all_weights.pixels[c.where], c.model
         seen = weights * model**2 > 1
         chi2 = float((weights * self.residual[c.where] ** 2)[seen].sum(dtype=float))
         count = int(np.count_nonzero(seen))
@@ -376,13 +378,13 @@ class Parametric:
             self.residual[c.where] -= c.model
 
 
-def _with_excess(weights: Image, noise: Noise) -> Image:
+def _with_excess(weights: Image, excess: Image) -> Image:
     """Weights of the noise that fluxes have, which is what counts against the priors.
 
     What the sky has more of it than the variances tell lies under every source alike; the
     photons' own is as they tell, and a bright source has more of that.
     """
     deepest = weights.max(axis=(1, 2), keepdims=True)
-    more = (noise.excess[:, None, None] ** 2 - 1) / np.where(deepest > 0, deepest, 1)
+    more = (excess[:, None, None] ** 2 - 1) / np.where(deepest > 0, deepest, 1)
     out: Image = (weights / (1 + more * weights)).astype(np.float32)
     return out

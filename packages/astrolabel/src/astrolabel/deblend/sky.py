@@ -23,8 +23,8 @@ EMPTY_SIGMA = 2.0
 GROWTH_PX = 3
 """... which lie this far from brighter ones: out of the wings of what was found."""
 UNSEEN_SIGMA = 2.0
-"""The noise is that of all pixels below this, among them those near sources, where the
-unseen cluster as the seen do."""
+"""The noise of galaxies is that of all pixels below this, among them those near sources, where
+the unseen cluster as the seen do; of points it is that of the empty ones."""
 CORE_SIGMA = 3.0
 """What bands have in common is measured among fluxes within this many widths."""
 MIN_FRACTION = 0.02
@@ -42,8 +42,8 @@ class Sky:
     level : (C,) float32 counts a pixel, the median of empty sky; the wings of what was
         found are still in it, see `level_of`.
     empty : (H, W) bool, where that is.
-    noise : of the fluxes of faint galaxies placed on the sky: their scatter over what the
-        variances tell, 1 or more, and its correlation between bands.
+    noise : of the fluxes of faint galaxies, and of points, placed on the sky: their scatter
+        over what the variances tell, 1 or more, and the galaxies' correlation between bands.
     """
 
     level: NDArray[np.float32]
@@ -80,7 +80,8 @@ def measure_sky(image: Image, weights: Image, psfs: Image, significance: Image) 
     empty = ~scipy.ndimage.binary_dilation(smooth > EMPTY_SIGMA, iterations=GROWTH_PX)
     faint = smooth < UNSEEN_SIGMA
     bands = len(image)
-    level, excess = level_of(image, weights, empty), np.ones(bands, np.float32)
+    level = level_of(image, weights, empty)
+    excess, of_points = np.ones(bands, np.float32), np.ones(bands, np.float32)
     scatter = np.zeros(image.shape, np.float32)
     for c, (data, weight, psf) in enumerate(zip(image, weights, psfs, strict=True)):
         valid = weight > 0
@@ -88,17 +89,31 @@ def measure_sky(image: Image, weights: Image, psfs: Image, significance: Image) 
             continue
         flat = np.where(valid, (data - level[c]) * np.sqrt(weight), np.float32(0))
         # A faint galaxy, whose light covers twice the area of the PSF's.
-        template = scipy.signal.fftconvolve(psf, psf, mode="same")
-        unit = template / np.sqrt((template**2).sum())
-        fluxes = scipy.signal.oaconvolve(flat, unit[::-1, ::-1], mode="same")
+        galaxy = scipy.signal.fftconvolve(psf, psf, mode="same")
         inside = scipy.ndimage.binary_erosion(valid, iterations=psf.shape[0] // 4)
         chosen = faint & (inside if inside.any() else valid)
         if chosen.any():
-            fluxes -= np.median(fluxes[chosen])
-            sigma = 1.4826 * float(np.median(np.abs(fluxes[chosen])))
-            excess[c] = max(sigma, 1.0)
-            scatter[c] = np.where(chosen, fluxes / max(sigma, 1e-30), 0)
-    return Sky(level, empty, Noise(excess, _common(scatter)))
+            scatter[c], excess[c] = _scatter(flat, galaxy, chosen)
+            # Outskirts of the found, which are fitted too, take part in the shapes of galaxies;
+            # the flux of a point hangs on its core.
+            free = chosen & empty
+            _, of_points[c] = _scatter(flat, psf, free if free.mean() >= MIN_FRACTION else chosen)
+    return Sky(level, empty, Noise(excess, of_points, _common(scatter)))
+
+
+def _scatter(flat: Image, template: Image, chosen: NDArray[np.bool_]) -> tuple[Image, float]:
+    """Fluxes of a template everywhere, in units of their width, zero where not `chosen`; and
+    that width over the noise of pixels, 1 or more.
+
+    Parameters
+    ----------
+    flat : (H, W) in sigma of a pixel.
+    """
+    unit = template / np.sqrt((template**2).sum())
+    fluxes = scipy.signal.oaconvolve(flat, unit[::-1, ::-1], mode="same")
+    fluxes -= np.median(fluxes[chosen])
+    sigma = 1.4826 * float(np.median(np.abs(fluxes[chosen])))
+    return np.where(chosen, fluxes / max(sigma, 1e-30), np.float32(0)), max(sigma, 1.0)
 
 
 def _common(scatter: Image) -> NDArray[np.float64]:
