@@ -16,8 +16,13 @@ from astrolabel.classify import Classes, classify
 from astrolabel.coadd import Coadd
 from astrolabel.config import LabelConfig, MaskConfig
 from astrolabel.deblend import Deblender
-from astrolabel.deblend.base import SourceFit
-from astrolabel.deblend.footprints import brightest_first, cut_blend, group_footprints
+from astrolabel.deblend.base import Blend, SourceFit
+from astrolabel.deblend.footprints import (
+    Grouping,
+    brightest_first,
+    cut_blend,
+    group_footprints,
+)
 from astrolabel.deblend.sky import level_of, measure_sky
 from astrolabel.detect import DetectionImage, detect, detection_image
 from astrolabel.halo import Halo, take_halos
@@ -172,18 +177,10 @@ def deblend(
     found = detect(coadd, detection, config.detect)
     significance = (detection.image / detection.sky_sigma).astype(np.float32)
     grouping = group_footprints(found.footprint, significance, found.peaks, config.deblend)
-    usable = coadd.valid
-    weights = np.where(usable, 1 / np.where(usable, coadd.variance, 1), 0).astype(np.float32)
-    image = np.where(usable, coadd.image, 0).astype(np.float32)
-    sky = measure_sky(image, weights, coadd.psfs, significance)
-    image -= sky.level[:, None, None]
-    saturated = np.asarray(coadd.plane("SAT").any(axis=0), bool)
-    reach = config.deblend.halo_fwhm
-    halos = take_halos(image, weights, saturated, coadd.psfs_at, found.peaks, reach)
+    pixels = _Pixels(coadd, detection, significance)
+    halos = pixels.take_halos(coadd, found.peaks, config.deblend.halo_fwhm)
     found_in: list[list[Source]] = [[] for _ in grouping.groups]
-    chi2, pixels = 0.0, 0
-    left = detection.image.astype(np.float32)
-    inner = (slice(None), *core.slices)
+    chi2, count = 0.0, 0
     order = [
         k
         for k in brightest_first(grouping, found.peaks, significance)
@@ -191,41 +188,94 @@ def deblend(
     ]
     again = [max(len(order) // n, 1) for n in SKY_AGAIN]
     for done, index in enumerate(order):
-        if done == again[0]:
-            sky = measure_sky(image[inner], weights[inner], coadd.psfs, significance[core.slices])
-            image -= sky.level[:, None, None]
-        elif done in again:
-            image -= level_of(image[inner], weights[inner], sky.empty)[:, None, None]
+        if done in again:
+            pixels.measure_sky_again(coadd.psfs, core, noise_too=done == again[0])
         group = grouping.groups[index]
-        peaks = found.peaks[group.peaks]
-        blended = grouping.n_blended[group.peaks]
         if group.state != "ok":
             found_in[index] = [
-                Source(float(p[0]), float(p[1]), int(n), group.state)
-                for p, n in zip(peaks, blended, strict=True)
+                Source(float(y), float(x), int(n), group.state)
+                for (y, x), n in zip(
+                    found.peaks[group.peaks], grouping.n_blended[group.peaks], strict=True
+                )
             ]
             continue
-        middle = (group.box.y0 + group.box.height / 2, group.box.x0 + group.box.width / 2)
-        psfs = coadd.psfs_at(*middle)
-        blend = cut_blend(image, weights, psfs, found.peaks, grouping, index, sky.noise, saturated)
+        blend = pixels.blend(coadd, found.peaks, grouping, index)
         fit = deblender.fit(blend)
         n = int((blend.weights > 0).sum())
-        chi2, pixels = chi2 + fit.chi2_per_pixel * n, pixels + n
-        for k, n_blended, one in zip(group.peaks, blended, fit.sources, strict=True):
+        chi2, count = chi2 + fit.chi2_per_pixel * n, count + n
+        n_blended = grouping.n_blended[group.peaks].tolist()
+        for k, together, one in zip(group.peaks, n_blended, fit.sources, strict=True):
             peak, halo = found.peaks[k], halos.get(int(k))
             source = _source(
-                peak, int(n_blended), one, fit.converged, group.box, detection, config.mask, halo
+                peak, together, one, fit.converged, group.box, detection, config.mask, halo
             )
             found_in[index].append(source)
             if one.state == "ok":
-                box = one.box.shifted(group.box.y0, group.box.x0)
-                # What reaches into the groups that are still to be fitted is not theirs.
-                image[(slice(None), *box.slices)] -= one.model
-                left[box.slices] -= np.tensordot(detection.band_weights, one.model, 1)
-                if halo is not None:
-                    left[halo.box.slices] -= np.tensordot(detection.band_weights, halo.light, 1)
+                pixels.subtract(one, group.box, halo)
     sources = [source for group_sources in found_in for source in group_sources]
-    return sources, chi2 / pixels if pixels else float("nan"), left
+    return sources, chi2 / count if count else float("nan"), pixels.left
+
+
+class _Pixels:
+    """A tile while its groups are fitted, the brightest first.
+
+    Attributes
+    ----------
+    image : (C, H, W) float32 counts less the sky and all sources fitted so far: what reaches
+        into the groups that are still to be fitted is not theirs.
+    weights : (C, H, W) float32, 1/variance, zero where not valid.
+    saturated : (H, W) bool.
+    significance : (H, W) float32, the detection image in sigma of empty sky.
+    sky : as last measured.
+    left : (H, W) float32 counts, the detection image less the sources.
+    """
+
+    def __init__(
+        self, coadd: Coadd, detection: DetectionImage, significance: NDArray[np.float32]
+    ) -> None:
+        usable = coadd.valid
+        self.weights = np.where(usable, 1 / np.where(usable, coadd.variance, 1), 0).astype(
+            np.float32
+        )
+        self.image = np.where(usable, coadd.image, 0).astype(np.float32)
+        self.saturated = np.asarray(coadd.plane("SAT").any(axis=0), bool)
+        self.significance = significance
+        self.left = detection.image.astype(np.float32)
+        self._band_weights = detection.band_weights
+        self.sky = measure_sky(self.image, self.weights, coadd.psfs, significance)
+        self.image -= self.sky.level[:, None, None]
+
+    def take_halos(self, coadd: Coadd, peaks: NDArray[np.float64], reach: int) -> dict[int, Halo]:
+        """The aureoles and spikes of saturated stars, by the star's peak; out of `image`."""
+        return take_halos(self.image, self.weights, self.saturated, coadd.psfs_at, peaks, reach)
+
+    def measure_sky_again(self, psfs: NDArray[np.float32], core: Box, noise_too: bool) -> None:
+        """Subtract what is now known to be sky inside `core`; its noise costs more."""
+        image, weights = (a[(slice(None), *core.slices)] for a in (self.image, self.weights))
+        if noise_too:
+            self.sky = measure_sky(image, weights, psfs, self.significance[core.slices])
+            level = self.sky.level
+        else:
+            level = level_of(image, weights, self.sky.empty)
+        self.image -= level[:, None, None]
+
+    def blend(
+        self, coadd: Coadd, peaks: NDArray[np.float64], grouping: Grouping, index: int
+    ) -> Blend:
+        """The cutout of one group, with the PSFs of its middle."""
+        box = grouping.groups[index].box
+        psfs = coadd.psfs_at(box.y0 + box.height / 2, box.x0 + box.width / 2)
+        return cut_blend(
+            self.image, self.weights, psfs, peaks, grouping, index, self.sky.noise, self.saturated
+        )
+
+    def subtract(self, fit: SourceFit, cutout: Box, halo: Halo | None) -> None:
+        """Take a source out of `image` and `left`; its halo is out of `image` already."""
+        box = fit.box.shifted(cutout.y0, cutout.x0)
+        self.image[(slice(None), *box.slices)] -= fit.model
+        self.left[box.slices] -= np.tensordot(self._band_weights, fit.model, 1)
+        if halo is not None:
+            self.left[halo.box.slices] -= np.tensordot(self._band_weights, halo.light, 1)
 
 
 def _source(
