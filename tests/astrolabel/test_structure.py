@@ -2,7 +2,7 @@ import numpy as np
 from fits_files import gaussian
 
 from astrolabel.config import StructureConfig
-from astrolabel.structure import is_structure, own_flux, ring_levels
+from astrolabel.structure import Ground, is_structure, own_flux, ring_levels
 
 SHAPE = (160, 160)
 FWHM = 4.0
@@ -15,24 +15,23 @@ def knots(count, radius, seed=1):
     return np.stack([80 + r * np.sin(angle), 80 + r * np.cos(angle)], axis=1).round()
 
 
-def judged(peaks, fluxes, radius, sky_sigma=0.1):
-    """A round object of 10^5 counts with these peaks on it."""
+def judged(peaks, fluxes, radius, middle=0.0):
+    """A round object of 10^5 counts, a part of them in its `middle`, with these peaks on it."""
     y, x = np.indices(SHAPE)
     parents = (np.hypot(y - 80, x - 80) <= radius).astype(np.int32)
     smooth = gaussian(SHAPE, *MIDDLE, 1e5, 1.2 * radius)
-    light = smooth.copy()
+    light = (1 - middle) * smooth + gaussian(SHAPE, *MIDDLE, middle * 1e5, FWHM)
     for (py, px), flux in zip(peaks, fluxes, strict=True):
         light += gaussian(SHAPE, py, px, flux, FWHM)
-    return is_structure(
-        light,
-        own_flux(light, FWHM),
-        light / sky_sigma,
-        smooth,
-        parents,
-        np.array(peaks),
-        FWHM,
-        StructureConfig(),
-    )
+    ground = Ground(light, own_flux(light, FWHM), light / 0.1, smooth, parents, FWHM)
+    return is_structure(ground, np.array(peaks), StructureConfig())
+
+
+def field(count):
+    """So many sources far from the object in the middle."""
+    rng = np.random.default_rng(2)
+    places = rng.uniform(0, 160, (20 * count, 2)).round().clip(0, 159)
+    return places[np.hypot(*(places - MIDDLE).T) > 60][:count]
 
 
 def test_the_flux_of_a_star_is_read_off_its_laplacian():
@@ -64,18 +63,42 @@ def test_few_small_peaks_in_a_large_object_are_neighbours():
 
 
 def test_peaks_just_outside_a_large_object_are_its_outskirts_and_farther_ones_are_not():
-    around = [(80.0, 80 + 30 + 5.0), (80.0, 80 + 30 + 12.0)]
+    around = [(80.0, 80 + 30 + 20.0), (80.0, 80 + 30 + 28.0)]
+    peaks = np.concatenate([[MIDDLE], knots(60, 28), around])
+    out = judged(peaks, [5000.0] + [150.0] * 60 + [0.0] * 2, 30)
+    assert out[-2:].tolist() == [True, False]
+
+
+def test_a_compact_peak_where_the_object_is_faint_is_a_source_of_its_own():
+    around = [(80.0, 80 + 34.0), (80.0 + 46, 80.0)]
     peaks = np.concatenate([[MIDDLE], knots(60, 28), around])
     out = judged(peaks, [5000.0] + [150.0] * 62, 30)
     assert out[-2:].tolist() == [True, False]
 
 
-def test_a_compact_peak_on_dark_ground_beside_the_object_is_a_source():
-    peaks = np.concatenate([[MIDDLE], knots(60, 22), [(80.0, 80 + 35.0)]])
-    fluxes = [5000.0] + [150.0] * 61
-    bright_sky, dark_sky = judged(peaks, fluxes, 30, 0.1), judged(peaks, fluxes, 30, 10.0)
-    assert bright_sky[-1]
-    assert not dark_sky[-1]
+def test_a_large_galaxy_of_a_shallow_survey_is_one_source():
+    # As DECam sees one: a hundred squared seeing discs, with hardly more knots than neighbours
+    # of a dense deep field would be.
+    peaks = np.concatenate([[MIDDLE], knots(17, 22), field(9)])
+    out = judged(peaks, [5000.0] + [150.0] * 17 + [3000.0] * 9, 22.5)
+    assert out.tolist() == [False] + [True] * 17 + [False] * 9
+
+
+def test_as_many_peaks_in_a_crowded_tile_are_neighbours():
+    peaks = np.concatenate([[MIDDLE], knots(17, 22), field(90)])
+    assert not judged(peaks, [5000.0] + [150.0] * 17 + [3000.0] * 90, 22.5).any()
+
+
+def test_peaks_on_empty_sky_that_get_no_mask_make_no_crowd():
+    peaks = np.concatenate([[MIDDLE], knots(17, 22), field(90)])
+    out = judged(peaks, [5000.0] + [150.0] * 17 + [1.0] * 90, 22.5)
+    assert out[1:18].all()
+
+
+def test_companions_of_a_galaxy_with_a_bright_middle_are_sources():
+    peaks = np.concatenate([[MIDDLE], knots(17, 22), field(9)])
+    fluxes = [5000.0] + [150.0] * 17 + [3000.0] * 9
+    assert not judged(peaks, fluxes, 22.5, middle=0.3).any()
 
 
 def test_the_middle_stays_when_a_knot_is_brighter():

@@ -19,7 +19,7 @@ from astrolabel.config import DetectConfig
 from astrolabel.glare import is_glare, saturated_regions, saturated_stars
 from astrolabel.hidden import Sky, hidden_peaks
 from astrolabel.psf import FWHM_PER_SIGMA
-from astrolabel.structure import is_structure, own_flux
+from astrolabel.structure import Ground, is_structure, own_flux
 
 _SEP_LIMITS = threading.Lock()
 
@@ -169,13 +169,12 @@ def _cleaned(
         peaks = peaks[~is_glare(light, own, significance, stars, peaks, fwhm, config.glare)]
     if config.structure.min_area_fwhm2:
         width = config.structure.smoothing_fwhm * fwhm / FWHM_PER_SIGMA
-        smooth = replace(detection, image=ndimage.gaussian_filter(detection.image, width))
+        clipped = np.minimum(detection.image, config.structure.clip_sigma * detection.sky_sigma)
+        smooth = replace(detection, image=ndimage.gaussian_filter(clipped, width))
         coarse = replace(config, deblend_contrast=config.structure.contrast)
         parents = sep_sources(smooth, coarse)[1]
-        within = is_structure(
-            light, own, significance, smooth.image, parents, peaks, fwhm, config.structure
-        )
-        peaks = peaks[~within]
+        ground = Ground(light, own, significance, smooth.image, parents, fwhm)
+        peaks = peaks[~is_structure(ground, peaks, config.structure)]
     return peaks
 
 

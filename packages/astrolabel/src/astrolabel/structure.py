@@ -3,12 +3,14 @@
 A tile is cut into parents by sep on an image so smooth that knots are none. In and around a
 parent that is larger than any ordinary source, peaks that are a small part of its light are
 taken for its structure, whatever their contrast, when there are too many of them for
-neighbours. What stands on dark ground beside it, and the peak where the smooth image is
-brightest, always stay.
+neighbours: for those of a crowd in this tile, as its other peaks tell, and the more of them the
+more of the parent's light is in its middle, as in an ordinary galaxy with companions. What
+stands on dark ground beside it, and the peak where the smooth image is brightest, always stay.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -60,67 +62,118 @@ def ring_levels(
     return np.asarray(np.percentile(image[y, x], percentile, axis=1), np.float64)
 
 
-def is_structure(
-    light: NDArray[np.floating[Any]],
-    own: NDArray[np.floating[Any]],
-    significance: NDArray[np.floating[Any]],
-    smooth: NDArray[np.floating[Any]],
-    parents: NDArray[np.int32],
-    peaks: NDArray[np.float64],
-    fwhm_px: float,
-    config: StructureConfig,
-) -> NDArray[np.bool_]:
-    """(N,) bool: which peaks are only the structure of a large object.
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """A tile as the rule for structure looks at it.
 
-    Parameters
+    Attributes
     ----------
     light : (H, W) counts of the bands together.
     own : (H, W) flux of the point source that it has at each pixel (`own_flux`).
     significance : (H, W) detection image in sigma of empty sky.
     smooth : (H, W) counts, the image that the parents were found in.
     parents : (H, W) int32 number of the parent that a pixel belongs to, 0 for none.
-    peaks : (N, 2) of (y, x) in pixels.
+    fwhm_px : of the seeing.
     """
-    area = np.bincount(parents.ravel())
 
-    def diffuse(chosen: NDArray[np.bool_], most: float) -> NDArray[np.bool_]:
-        """Of some parents those with less than `most` of their light in their middle."""
-        out = chosen.copy()
-        out[0] = False
-        for number in np.flatnonzero(out):
-            out[number] = core_part(light, smooth, parents == number, fwhm_px) < most
-        return out
+    light: NDArray[np.floating[Any]]
+    own: NDArray[np.floating[Any]]
+    significance: NDArray[np.floating[Any]]
+    smooth: NDArray[np.floating[Any]]
+    parents: NDArray[np.int32]
+    fwhm_px: float
 
-    large = diffuse(area > config.min_area_fwhm2 * fwhm_px**2, config.max_core)
+    def areas_fwhm2(self) -> NDArray[np.float64]:
+        """(P,) pixels of every parent, from 0 for none, in squared seeing FWHM."""
+        return np.bincount(self.parents.ravel()) / self.fwhm_px**2
+
+    def totals(self) -> NDArray[np.float64]:
+        """(P,) light of every parent, counts."""
+        sums = np.bincount(self.parents.ravel(), self.light.ravel())
+        return np.asarray(sums, np.float64)
+
+
+def is_structure(
+    ground: Ground, peaks: NDArray[np.float64], config: StructureConfig
+) -> NDArray[np.bool_]:
+    """(N,) bool: which of (N, 2) peaks, (y, x) in pixels, are only the structure of a large
+    object."""
     out = np.zeros(len(peaks), bool)
+    cores = _cores(ground, ground.areas_fwhm2() > config.min_area_fwhm2)
+    large = cores < config.max_core
     if len(peaks) == 0 or not large.any():
         return out
-    reach = config.reach_fwhm * fwhm_px
-    parent = _nearest(parents, large, reach)
-    # What stands beside a large parent and is no small one itself is a part that sep cut off.
-    touching = np.bincount(parents[parent > 0], minlength=len(area)) > 0
-    touching &= ~large & (area > config.min_part_fwhm2 * fwhm_px**2)
-    parents = _joined(parents, parent, diffuse(touching, config.max_part_core))
-    area = np.bincount(parents.ravel(), minlength=len(area))
-    parent = np.where(large[parents], parents, _nearest(parents, large, reach))
-    total = np.bincount(parents.ravel(), weights=light.ravel(), minlength=len(area))
     at = tuple(peaks.astype(int).T)
-    of_peak, flux, height = parent[at], own[at], smooth[at]
-    # The main peaks of a small parent are sources beside the large one.
-    small_parent = parents[at]
-    main = flux >= config.min_flux * total[small_parent]
-    of_peak[(small_parent > 0) & ~large[small_parent] & main] = 0
-    alone = _alone(light, own, significance, peaks, fwhm_px, config)
-    neighbours = config.neighbours_fwhm2 * area / fwhm_px**2
-    many = neighbours + config.neighbours_sigma * np.sqrt(neighbours)
-    for number in np.unique(of_peak[of_peak > 0]):
-        members = np.flatnonzero(of_peak == number)
-        small = (flux[members] < config.min_flux * total[number]) & ~alone[members]
+    counted = ndimage.maximum_filter(ground.significance, 3)[at] > config.counted_sigma
+    density = crowd_fwhm2(ground, large, peaks[counted], config)
+    ground = _with_parts(ground, large, config)
+    owner = _owners(ground, large, at, config)
+    alone = _alone(ground, peaks, owner, config)
+    inside, flux, height = ground.parents[at], ground.own[at], ground.smooth[at]
+    least = config.min_flux * ground.totals()
+    neighbours = density * ground.areas_fwhm2()
+    for number in np.unique(owner[owner > 0]):
+        sigma = config.core_sigma * cores[number]
+        many = neighbours[number] + sigma * np.sqrt(neighbours[number])
+        members = np.flatnonzero(owner == number)
+        small = (flux[members] < least[number]) & ~alone[members]
         small[height[members].argmax()] = False  # a knot may be brighter than the middle
-        inside = parents[at][members] == number
-        if (small & inside).sum() > many[number]:
+        if (small & counted[members] & (inside[members] == number)).sum() > many:
             out[members] = small
     return out
+
+
+def crowd_fwhm2(
+    ground: Ground,
+    large: NDArray[np.bool_],
+    peaks: NDArray[np.float64],
+    config: StructureConfig,
+) -> float:
+    """Neighbours in a squared seeing FWHM of an object that a crowd in this tile would have.
+
+    The tile's peaks that are not on or around one of the `large` parents, (P,) bool, tell; with
+    them counts a piece of a dense field, so that few do not tell alone.
+    """
+    field = _nearest(ground, large, config) == 0
+    area = field.sum() / ground.fwhm_px**2
+    found = field[tuple(peaks.astype(int).T)].sum()
+    known = config.field_area_fwhm2
+    mean = (found + known * config.field_peaks_fwhm2) / (area + known)
+    return float(config.crowding * mean)
+
+
+def _cores(ground: Ground, chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(P,) part of the light of each of the `chosen` parents that is in its middle; 1 for the
+    others."""
+    out = np.ones(len(chosen))
+    for number in np.flatnonzero(chosen[1:]) + 1:
+        parent = ground.parents == number
+        out[number] = core_part(ground.light, ground.smooth, parent, ground.fwhm_px)
+    return out
+
+
+def _with_parts(ground: Ground, large: NDArray[np.bool_], config: StructureConfig) -> Ground:
+    """The ground, where what stands beside a large parent and is no small one itself is a part
+    of it that sep cut off."""
+    near = _nearest(ground, large, config)
+    area = ground.areas_fwhm2()
+    touching = np.bincount(ground.parents[near > 0], minlength=len(area)) > 0
+    touching &= ~large & (area > config.min_part_fwhm2)
+    parts = _cores(ground, touching) < config.max_part_core
+    return replace(ground, parents=_joined(ground.parents, near, parts))
+
+
+def _owners(
+    ground: Ground, large: NDArray[np.bool_], at: tuple[NDArray[Any], ...], config: StructureConfig
+) -> NDArray[np.int32]:
+    """(N,) the large parent that each peak is on or around, 0 for none.
+
+    The main peaks of a small parent beside it are sources of their own.
+    """
+    owner = _nearest(ground, large, config)[at]
+    own_parent = ground.parents[at]
+    main = ground.own[at] >= config.min_flux * ground.totals()[own_parent]
+    return np.where((own_parent > 0) & ~large[own_parent] & main, 0, owner)
 
 
 def core_part(
@@ -144,19 +197,20 @@ def core_part(
 
 
 def _alone(
-    light: NDArray[np.floating[Any]],
-    own: NDArray[np.floating[Any]],
-    significance: NDArray[np.floating[Any]],
+    ground: Ground,
     peaks: NDArray[np.float64],
-    fwhm_px: float,
+    owner: NDArray[np.int32],
     config: StructureConfig,
 ) -> NDArray[np.bool_]:
-    """(N,) bool: which peaks stand on dark ground, not on a large object's light."""
-    ground = ring_levels(significance, peaks, np.full(len(peaks), 2 * fwhm_px))
+    """(N,) bool: which peaks stand on dark ground, not on the light of their `owner`."""
+    numbers, which = np.unique(owner, return_inverse=True)
+    typical = np.asarray(ndimage.median(ground.significance, ground.parents, numbers))[which]
+    radii = np.full(len(peaks), config.ground_fwhm * ground.fwhm_px)
+    dark = ring_levels(ground.significance, peaks, radii) < config.ground_part * typical
     at = tuple(peaks.astype(int).T)
-    here = ndimage.uniform_filter(light, 3, mode="nearest")[at]
-    compact = own[at] * point_height(fwhm_px) > config.ground_contrast * here
-    return np.asarray((ground < config.ground_sigma) & compact, bool)
+    here = ndimage.uniform_filter(ground.light, 3, mode="nearest")[at]
+    compact = ground.own[at] * point_height(ground.fwhm_px) > config.ground_contrast * here
+    return np.asarray(dark & compact, bool)
 
 
 def _joined(
@@ -175,8 +229,9 @@ def _joined(
 
 
 def _nearest(
-    parents: NDArray[np.int32], large: NDArray[np.bool_], reach: float
+    ground: Ground, large: NDArray[np.bool_], config: StructureConfig
 ) -> NDArray[np.int32]:
-    """(H, W): the large parent nearest to each pixel, 0 where none is within `reach`."""
-    distance, at = ndimage.distance_transform_edt(~large[parents], return_indices=True)
-    return np.where(distance <= reach, parents[tuple(at)], 0).astype(np.int32)
+    """(H, W): the large parent nearest to each pixel, 0 where none is within reach."""
+    distance, at = ndimage.distance_transform_edt(~large[ground.parents], return_indices=True)
+    reach = config.reach_fwhm * ground.fwhm_px
+    return np.where(distance <= reach, ground.parents[tuple(at)], 0).astype(np.int32)
