@@ -219,3 +219,23 @@ def test_a_bad_column_does_not_part_a_source(fwhm, width):
         assert len(peaks) == 1
         assert unmatched([(30.3, 32.2)], peaks, radius=2.5) == []
         assert c.valid[0][tuple(peaks[0].astype(int))]
+
+
+def test_a_large_galaxy_is_told_apart_from_a_star_that_outshines_it():
+    shape, (y, x) = (180, 220), np.indices((180, 220))
+    rng = np.random.default_rng(3)
+    image = rng.normal(0, SIGMA, shape) + gaussian(shape, 90, 70, 900, 30)
+    radius, angle = 26 * np.sqrt(rng.uniform(0.05, 1, 40)), rng.uniform(0, 2 * np.pi, 40)
+    for r, a in zip(radius, angle, strict=True):
+        image += gaussian(shape, 90 + r * np.sin(a), 70 + r * np.cos(a), 6.0)
+    wings = (1 + ((y - 90) ** 2 + (x - 150) ** 2) / 16) ** -2.0
+    image += 2000 * wings
+
+    def in_galaxy(clip_sigma):
+        structure = replace(DetectConfig().structure, clip_sigma=clip_sigma)
+        hidden = replace(DetectConfig().hidden, rounds=0)
+        peaks = found(coadd(image), DetectConfig(structure=structure, hidden=hidden)).peaks
+        return (np.hypot(*(peaks - (90, 70)).T) < 35).sum()
+
+    assert in_galaxy(DetectConfig().structure.clip_sigma) == 1
+    assert in_galaxy(np.inf) > 10
