@@ -101,6 +101,22 @@ def test_companions_of_a_galaxy_with_a_bright_middle_are_sources():
     assert not judged(peaks, fluxes, 22.5, middle=0.3).any()
 
 
+def test_a_group_on_one_side_of_a_narrow_galaxy_is_sources():
+    y, x = np.indices(SHAPE)
+    rng = np.random.default_rng(3)
+    group = np.stack([rng.uniform(60, 100, 60), rng.uniform(98, 116, 60)], axis=1).round()
+    parents = ((np.abs(y - 80) < 28) & (x > 70) & (x < 122)).astype(np.int32)
+
+    def structure(width):
+        smooth = 300 * np.exp(-0.5 * (((y - 80) / 20) ** 2 + ((x - 80) / width) ** 2))
+        light = smooth + sum(gaussian(SHAPE, *peak, 150.0, FWHM) for peak in group)
+        ground = Ground(light, own_flux(light, FWHM), light / 0.1, smooth, parents, FWHM)
+        return is_structure(ground, np.concatenate([[MIDDLE], group]), StructureConfig())
+
+    assert not structure(width=3).any()
+    assert structure(width=20)[1:].mean() > 0.9  # on a disc they are knots
+
+
 def test_the_middle_stays_when_a_knot_is_brighter():
     peaks = np.concatenate([[MIDDLE], knots(60, 30)])
     out = judged(peaks, [100.0] + [150.0] * 60, 30)

@@ -121,11 +121,11 @@ class StructureConfig:
     field_area_fwhm2: float = 400.0
     """So much of such a field counts with the tile's own, so that a small tile of a few peaks
     does not tell alone: 20 peaks of it."""
-    core_sigma: float = 33.0
+    core_sigma: float = 36.0
     """Small peaks are structure when they are more than such neighbours would be, by this many
     sigma of their number times the part of the light in the object's middle. Simulated spirals
-    of UltraDeep and DECam scenes have 38 to 1000 (60 of 61), crowds up to 29; of two smooth
-    galaxies with companions that have 36 and 47 most small peaks are noise."""
+    of UltraDeep and DECam scenes have 38 to 1000 (57 of 59), crowds and smooth galaxies with
+    companions up to 34, if only what has the object's light on its other side too is counted."""
     ground_fwhm: float = 3.0
     """A peak stands beside the object, not on it, where the median of the light so many seeing
     FWHM around it"""

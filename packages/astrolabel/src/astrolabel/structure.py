@@ -4,8 +4,10 @@ A tile is cut into parents by sep on an image so smooth that knots are none. In 
 parent that is larger than any ordinary source, peaks that are a small part of its light are
 taken for its structure, whatever their contrast, when there are too many of them for
 neighbours: for those of a crowd in this tile, as its other peaks tell, and the more of them the
-more of the parent's light is in its middle, as in an ordinary galaxy with companions. What
-stands on dark ground beside it, and the peak where the smooth image is brightest, always stay.
+more of the parent's light is in its middle, as in an ordinary galaxy with companions. Peaks
+that have nothing on the other side of the parent's middle are not counted: a galaxy has two
+sides, a group of companions need not. What stands on dark ground beside it, and the peak where
+the smooth image is brightest, always stay.
 """
 
 from __future__ import annotations
@@ -109,6 +111,7 @@ def is_structure(
     ground = _with_parts(ground, large, config)
     owner = _owners(ground, large, at, config)
     alone = _alone(ground, peaks, owner, config)
+    counted &= ~_dark(ground, _opposite(ground, peaks, owner), owner, config)
     inside, flux, height = ground.parents[at], ground.own[at], ground.smooth[at]
     least = config.min_flux * ground.totals()
     neighbours = density * ground.areas_fwhm2()
@@ -197,20 +200,33 @@ def core_part(
 
 
 def _alone(
-    ground: Ground,
-    peaks: NDArray[np.float64],
-    owner: NDArray[np.int32],
-    config: StructureConfig,
+    ground: Ground, peaks: NDArray[np.float64], owner: NDArray[np.int32], config: StructureConfig
 ) -> NDArray[np.bool_]:
     """(N,) bool: which peaks stand on dark ground, not on the light of their `owner`."""
-    numbers, which = np.unique(owner, return_inverse=True)
-    typical = np.asarray(ndimage.median(ground.significance, ground.parents, numbers))[which]
-    radii = np.full(len(peaks), config.ground_fwhm * ground.fwhm_px)
-    dark = ring_levels(ground.significance, peaks, radii) < config.ground_part * typical
     at = tuple(peaks.astype(int).T)
     here = ndimage.uniform_filter(ground.light, 3, mode="nearest")[at]
     compact = ground.own[at] * point_height(ground.fwhm_px) > config.ground_contrast * here
-    return np.asarray(dark & compact, bool)
+    return compact & _dark(ground, peaks, owner, config)
+
+
+def _dark(
+    ground: Ground, points: NDArray[np.float64], owner: NDArray[np.int32], config: StructureConfig
+) -> NDArray[np.bool_]:
+    """(N,) bool: which points have little around them for what their `owner` is like."""
+    numbers, which = np.unique(owner, return_inverse=True)
+    typical = np.asarray(ndimage.median(ground.significance, ground.parents, numbers))[which]
+    radii = np.full(len(points), config.ground_fwhm * ground.fwhm_px)
+    around = ring_levels(ground.significance, points, radii)
+    return np.asarray(around < config.ground_part * typical, bool)
+
+
+def _opposite(
+    ground: Ground, peaks: NDArray[np.float64], owner: NDArray[np.int32]
+) -> NDArray[np.float64]:
+    """(N, 2) places on the other side of the middle of the `owner`."""
+    numbers, which = np.unique(owner, return_inverse=True)
+    middles = ndimage.maximum_position(ground.smooth, ground.parents, numbers)
+    return 2 * np.array(middles, float)[which] - peaks
 
 
 def _joined(
