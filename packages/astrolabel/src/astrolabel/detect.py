@@ -124,17 +124,24 @@ def detect(coadd: Coadd, detection: DetectionImage, config: DetectConfig) -> Det
     return Detections(peaks[order], (segments > 0) | above, segments)
 
 
+SHARED_FWHM = 1.5
+"""Farther from where a mask could be, in seeing FWHM, a source too faint for one gives its light
+to no mask."""
+
+
 def _hidden_peaks(
     coadd: Coadd, detection: DetectionImage, peaks: NDArray[np.float64], config: DetectConfig
 ) -> NDArray[np.float64]:
-    """What a second look finds (see `hidden`), also where it could have no mask: its light is
-    no neighbour's all the same."""
+    """What a second look finds (see `hidden`), where it could have a mask or its light could
+    be taken for that of a source that has one."""
     # The light around a saturated core is no longer a PSF's.
     broken = ndimage.binary_dilation(coadd.plane("SAT").any(axis=0), iterations=2)
     usable = coadd.valid & ~broken
     weights = np.where(usable, 1 / np.where(usable, coadd.variance, 1), 0).astype(np.float32)
     image = np.where(usable, coadd.image, 0).astype(np.float32)
-    possible = detection.valid & ~broken
+    bright = detection.image > 0.8 * config.threshold_sigma * detection.sky_sigma
+    reach = SHARED_FWHM * _mean_fwhm(coadd)
+    possible = detection.valid & ~broken & (ndimage.distance_transform_edt(~bright) <= reach)
     sky = Sky(image, weights, coadd.psfs, _mean_fwhm(coadd))
     return hidden_peaks(sky, peaks, possible, config.hidden)
 
