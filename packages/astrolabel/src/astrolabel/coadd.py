@@ -86,6 +86,13 @@ class Coadd:
         pairs = zip(self.psf_grids, self.psfs, strict=True)
         return np.stack([psf if grid is None else grid.at(y, x) for grid, psf in pairs])
 
+    def weighted(
+        self, usable: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(C, H, W) image and 1/variance, both zero where not `usable`."""
+        weights = np.where(usable, 1 / np.where(usable, self.variance, 1), 0)
+        return np.where(usable, self.image, 0).astype(np.float32), weights.astype(np.float32)
+
     @property
     def shape(self) -> tuple[int, int]:
         """(H, W) in pixels."""

@@ -137,12 +137,12 @@ def _hidden_peaks(
     # The light around a saturated core is no longer a PSF's.
     broken = ndimage.binary_dilation(coadd.plane("SAT").any(axis=0), iterations=2)
     usable = coadd.valid & ~broken
-    weights = np.where(usable, 1 / np.where(usable, coadd.variance, 1), 0).astype(np.float32)
-    image = np.where(usable, coadd.image, 0).astype(np.float32)
+    fwhm = _mean_fwhm(coadd)
+    image, weights = coadd.weighted(usable)
     bright = detection.image > 0.8 * config.threshold_sigma * detection.sky_sigma
-    reach = SHARED_FWHM * _mean_fwhm(coadd)
-    possible = detection.valid & ~broken & (ndimage.distance_transform_edt(~bright) <= reach)
-    sky = Sky(image, weights, coadd.psfs, _mean_fwhm(coadd))
+    near = ndimage.distance_transform_edt(~bright) <= SHARED_FWHM * fwhm
+    possible = detection.valid & ~broken & near
+    sky = Sky(image, weights, coadd.psfs, fwhm)
     return hidden_peaks(sky, peaks, possible, config.hidden)
 
 

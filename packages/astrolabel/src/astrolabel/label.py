@@ -233,11 +233,7 @@ class _Pixels:
     def __init__(
         self, coadd: Coadd, detection: DetectionImage, significance: NDArray[np.float32]
     ) -> None:
-        usable = coadd.valid
-        self.weights = np.where(usable, 1 / np.where(usable, coadd.variance, 1), 0).astype(
-            np.float32
-        )
-        self.image = np.where(usable, coadd.image, 0).astype(np.float32)
+        self.image, self.weights = coadd.weighted(coadd.valid)
         self.saturated = np.asarray(coadd.plane("SAT").any(axis=0), bool)
         self.significance = significance
         self.left = detection.image.astype(np.float32)

@@ -107,11 +107,13 @@ def is_structure(
         return out
     at = tuple(peaks.astype(int).T)
     counted = ndimage.maximum_filter(ground.significance, 3)[at] > config.counted_sigma
-    density = crowd_fwhm2(ground, large, peaks[counted], config)
-    ground = _with_parts(ground, large, config)
+    near = _nearest(ground, large, config)
+    density = crowd_fwhm2(near, peaks[counted], ground.fwhm_px, config)
+    ground = _with_parts(ground, large, near, config)
     owner = _owners(ground, large, at, config)
-    alone = _alone(ground, peaks, owner, config)
-    counted &= ~_dark(ground, _opposite(ground, peaks, owner), owner, config)
+    dark = config.ground_part * _typical(ground, owner)
+    alone = _alone(ground, peaks, dark, config)
+    counted &= ~_is_dark(ground, _opposite(ground, peaks, owner), dark, config)
     inside, flux, height = ground.parents[at], ground.own[at], ground.smooth[at]
     least = config.min_flux * ground.totals()
     neighbours = density * ground.areas_fwhm2()
@@ -127,18 +129,18 @@ def is_structure(
 
 
 def crowd_fwhm2(
-    ground: Ground,
-    large: NDArray[np.bool_],
+    near: NDArray[np.int32],
     peaks: NDArray[np.float64],
+    fwhm_px: float,
     config: StructureConfig,
 ) -> float:
     """Neighbours in a squared seeing FWHM of an object that a crowd in this tile would have.
 
-    The tile's peaks that are not on or around one of the `large` parents, (P,) bool, tell; with
-    them counts a piece of a dense field, so that few do not tell alone.
+    The tile's peaks that are not on or around a large parent, where `near` (H, W) has its
+    number, tell; with them counts a piece of a dense field, so that few do not tell alone.
     """
-    field = _nearest(ground, large, config) == 0
-    area = field.sum() / ground.fwhm_px**2
+    field = near == 0
+    area = field.sum() / fwhm_px**2
     found = field[tuple(peaks.astype(int).T)].sum()
     known = config.field_area_fwhm2
     mean = (found + known * config.field_peaks_fwhm2) / (area + known)
@@ -155,10 +157,11 @@ def _cores(ground: Ground, chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
     return out
 
 
-def _with_parts(ground: Ground, large: NDArray[np.bool_], config: StructureConfig) -> Ground:
-    """The ground, where what stands beside a large parent and is no small one itself is a part
-    of it that sep cut off."""
-    near = _nearest(ground, large, config)
+def _with_parts(
+    ground: Ground, large: NDArray[np.bool_], near: NDArray[np.int32], config: StructureConfig
+) -> Ground:
+    """The ground, where what stands beside a large parent (`near` it) and is no small one
+    itself is a part of it that sep cut off."""
     area = ground.areas_fwhm2()
     touching = np.bincount(ground.parents[near > 0], minlength=len(area)) > 0
     touching &= ~large & (area > config.min_part_fwhm2)
@@ -200,24 +203,27 @@ def core_part(
 
 
 def _alone(
-    ground: Ground, peaks: NDArray[np.float64], owner: NDArray[np.int32], config: StructureConfig
+    ground: Ground, peaks: NDArray[np.float64], dark: NDArray[np.float64], config: StructureConfig
 ) -> NDArray[np.bool_]:
-    """(N,) bool: which peaks stand on dark ground, not on the light of their `owner`."""
+    """(N,) bool: which peaks stand on `dark` ground, not on the light of their owner."""
     at = tuple(peaks.astype(int).T)
     here = ndimage.uniform_filter(ground.light, 3, mode="nearest")[at]
     compact = ground.own[at] * point_height(ground.fwhm_px) > config.ground_contrast * here
-    return compact & _dark(ground, peaks, owner, config)
+    return compact & _is_dark(ground, peaks, dark, config)
 
 
-def _dark(
-    ground: Ground, points: NDArray[np.float64], owner: NDArray[np.int32], config: StructureConfig
-) -> NDArray[np.bool_]:
-    """(N,) bool: which points have little around them for what their `owner` is like."""
+def _typical(ground: Ground, owner: NDArray[np.int32]) -> NDArray[np.float64]:
+    """(N,) median significance of each `owner`."""
     numbers, which = np.unique(owner, return_inverse=True)
-    typical = np.asarray(ndimage.median(ground.significance, ground.parents, numbers))[which]
+    return np.asarray(ndimage.median(ground.significance, ground.parents, numbers))[which]
+
+
+def _is_dark(
+    ground: Ground, points: NDArray[np.float64], dark: NDArray[np.float64], config: StructureConfig
+) -> NDArray[np.bool_]:
+    """(N,) bool: which points have less around them than `dark`, (N,) in sigma of empty sky."""
     radii = np.full(len(points), config.ground_fwhm * ground.fwhm_px)
-    around = ring_levels(ground.significance, points, radii)
-    return np.asarray(around < config.ground_part * typical, bool)
+    return np.asarray(ring_levels(ground.significance, points, radii) < dark, bool)
 
 
 def _opposite(

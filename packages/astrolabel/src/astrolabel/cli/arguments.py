@@ -44,7 +44,6 @@ def add_simulate(one: argparse.ArgumentParser) -> None:
     one.add_argument(
         "--pairs",
         type=float,
-        default=0.5,
         metavar="FRACTION",
         help="galaxies with a neighbour within three seeing discs (default 0.5: a third of a "
         "deep field's sources are blended; 1: nearly half)",

@@ -20,11 +20,14 @@ if TYPE_CHECKING:
 def simulate(options: argparse.Namespace) -> int:
     from astrolabel.simulate import SimulateConfig, simulate
 
-    given = {"size": options.size, "density_per_arcmin2": options.density}
+    given = {
+        "size": options.size,
+        "density_per_arcmin2": options.density,
+        "pair_fraction": options.pairs,
+    }
     config = SimulateConfig(
         survey=options.survey,
         seed=options.seed,
-        pair_fraction=options.pairs,
         bright=options.bright,
         **{name: value for name, value in given.items() if value is not None},
     )
