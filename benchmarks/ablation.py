@@ -18,7 +18,7 @@ from typing import Any
 
 from labels import print_table
 
-from astrolabel.config import LabelConfig, preset
+from astrolabel.core.config import LabelConfig, preset
 from astrolabel.simulate import SimulateConfig
 
 STEPS: Mapping[str, Mapping[str, Any]] = {

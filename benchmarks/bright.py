@@ -20,10 +20,11 @@ import numpy as np
 from labels import _at_zero
 from scipy.spatial import cKDTree
 
-from astrolabel import coco, quality
-from astrolabel.config import preset
-from astrolabel.pipeline import make_coco
-from astrolabel.readers.find import Inputs, find_coadds
+from astrolabel.core.config import preset
+from astrolabel.io import coco
+from astrolabel.io.find import Inputs, find_coadds
+from astrolabel.label.pipeline import make_coco
+from astrolabel.report import metrics
 from astrolabel.simulate import SURVEYS, SimulateConfig, Simulated, simulate
 
 BESIDE_PX = 100
@@ -43,7 +44,7 @@ def scene(folder: Path, config: SimulateConfig, names: list[str]) -> dict[str, d
     """By recipe and kind of object."""
     simulated = simulate(folder / "sky", config)
     frame = simulated.scene.wcs
-    truth = quality.instances(_at_zero(coco.read(simulated.files["truth"])), frame)
+    truth = metrics.instances(_at_zero(coco.read(simulated.files["truth"])), frame)
     injected = np.array([[s.body.y, s.body.x] for s in simulated.scene.sources])
     bodies = [s.body for s in simulated.scene.labelled]
     kinds = {
@@ -54,10 +55,10 @@ def scene(folder: Path, config: SimulateConfig, names: list[str]) -> dict[str, d
     out = {}
     for name in names:
         result = make_coco([files], preset(name), folder / name, progress=False)
-        labels = quality.instances(_at_zero(coco.read(result.coco)), frame)
+        labels = metrics.instances(_at_zero(coco.read(result.coco)), frame)
         out[name] = {
             kind: Bright(
-                quality.labels_per_object(labels, truth, chosen, injected),
+                metrics.labels_per_object(labels, truth, chosen, injected),
                 np.array([_best_iou(labels, truth.masks[k]) for k in chosen]),
                 _found_beside(labels, truth, chosen),
             )
@@ -76,16 +77,16 @@ def _inputs(simulated: Simulated) -> Inputs:
     )
 
 
-def _best_iou(labels: quality.Instances, mask) -> float:
-    return max((quality.iou(mask, other) for other in labels.masks), default=0.0)
+def _best_iou(labels: metrics.Instances, mask) -> float:
+    return max((metrics.iou(mask, other) for other in labels.masks), default=0.0)
 
 
-def _found_beside(labels: quality.Instances, truth: quality.Instances, chosen) -> np.ndarray:
+def _found_beside(labels: metrics.Instances, truth: metrics.Instances, chosen) -> np.ndarray:
     """bool: which true sources within 100 px of some of them have a label."""
     apart = cKDTree(truth.centres[chosen]).query(truth.centres)[0]
     near = truth.whole & (apart < BESIDE_PX)
     near[chosen] = False
-    return quality.pair(labels, truth).found[near]
+    return metrics.pair(labels, truth).found[near]
 
 
 def main() -> None:

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from astrolabel.box import Box
-from astrolabel.coadd import Coadd
-from astrolabel.config import DeblendConfig, DetectConfig
+from astrolabel.core.box import Box
+from astrolabel.core.coadd import Coadd
+from astrolabel.core.config import DeblendConfig, DetectConfig
+from astrolabel.core.masks import threshold_mask
 from astrolabel.deblend import SourceFit, make_deblender
-from astrolabel.deblend.footprints import Grouping, cut_blend, group_footprints
-from astrolabel.detect import Detections, detect, detection_image
-from astrolabel.masks import threshold_mask
+from astrolabel.deblend.grouping import Grouping, cut_blend, group_footprints
+from astrolabel.detect.detect import Detections, detect, detection_image
 from astrolabel.simulate.draw import Scene, draw_scene
 from astrolabel.simulate.planes import BITS
 from astrolabel.simulate.survey import SimulateConfig

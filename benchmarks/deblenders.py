@@ -26,15 +26,15 @@ from deblend_speed import as_coadd, iou
 from numpy.typing import NDArray
 from scipy import ndimage, spatial
 
-from astrolabel.box import Box
-from astrolabel.coadd import Coadd
-from astrolabel.config import DeblendConfig, preset
+from astrolabel.core.box import Box
+from astrolabel.core.coadd import Coadd
+from astrolabel.core.config import DeblendConfig, preset
+from astrolabel.core.errors import InputError
+from astrolabel.core.masks import Mask, threshold_mask, tighten
 from astrolabel.deblend import Blend, available_deblenders, make_deblender
-from astrolabel.deblend.footprints import Grouping, cut_blend, group_footprints
+from astrolabel.deblend.grouping import Grouping, cut_blend, group_footprints
 from astrolabel.deblend.sky import measure_sky
-from astrolabel.detect import DetectionImage, detect, detection_image, sep_sources
-from astrolabel.errors import InputError
-from astrolabel.masks import Mask, threshold_mask, tighten
+from astrolabel.detect.detect import DetectionImage, detect, detection_image, sep_sources
 from astrolabel.simulate.draw import Scene, draw_scene
 from astrolabel.simulate.survey import SimulateConfig
 

@@ -27,15 +27,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from astroseg.config import DataConfig, PredictConfig, TrainConfig
-from astroseg.errors import AstrosegError
-from astroseg.evaluate import EvaluateConfig, evaluate
-from astroseg.files import write_json
-from astroseg.metrics.ap_report import ApReport
-from astroseg.metrics.results import Metrics
+from astroseg.core.config import DataConfig, PredictConfig, TrainConfig
+from astroseg.core.errors import AstrosegError
+from astroseg.core.files import write_json
+from astroseg.evaluation.evaluate import EvaluateConfig, evaluate
+from astroseg.evaluation.metrics.ap_report import ApReport
+from astroseg.evaluation.metrics.results import Metrics
+from astroseg.inference.predict import predict
 from astroseg.models.spec import MODELS
-from astroseg.predict import predict
-from astroseg.train import STATE_NAME, train
+from astroseg.training.train import STATE_NAME, train
 
 SHARES = {"train": 1.0, "val": 0.25, "test": 0.05}  # of --tiles; the paper: 1000, 250, 50
 FIRST_SEEDS = {"train": 100_001, "val": 200_001, "test": 300_001}
@@ -68,7 +68,7 @@ def simulate(out: Path, given: argparse.Namespace) -> None:
 
     def make(job: tuple[Path, int]) -> None:
         folder, seed = job
-        command = [*given.astrolabel.sky.split(), "simulate", str(folder), "--survey", "decam"]
+        command = [*given.astrolabel.datasets.split(), "simulate", str(folder), "--survey", "decam"]
         command += ["--size", str(given.size), "--seed", str(seed)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:

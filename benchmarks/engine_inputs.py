@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from astroseg.core.rle import encode_at
 from astroseg.engines import get_engine
 from astroseg.models.spec import ModelSpec, model_spec
-from astroseg.rle import encode_at
-from astroseg.weights import read_header
+from astroseg.weights.checkpoint import read_header
 
 CLASSES = ("galaxy", "star")
 PICTURES = 8

@@ -14,14 +14,14 @@ from PIL import Image
 
 from astroseg.engines import get_engine
 from astroseg.models.spec import ModelSpec
-from astroseg.weights import read_checkpoint
+from astroseg.weights.checkpoint import read_checkpoint
 
 
 def their_config(given: Settings, out: str) -> Any:
     """Detectron2's configuration of the same model, data and step."""
     from detectron2.config import get_cfg
 
-    from astroseg.engines.detectron2_config import settings
+    from astroseg.engines.detectron2.config import settings
 
     folder = Path(given.folder)
     spec = read_spec(folder)

@@ -50,11 +50,11 @@ from engine_inputs import (
 )
 from engine_theirs import predict_theirs, train_theirs
 
-from astroseg.config import DataConfig, TrainConfig
+from astroseg.core.config import DataConfig, TrainConfig
 from astroseg.engines import get_engine
-from astroseg.engines.detectron2 import Detectron2Engine
+from astroseg.engines.detectron2.engine import Detectron2Engine
 from astroseg.models.spec import MODELS, model_spec
-from astroseg.train import train
+from astroseg.training.train import train
 
 TASKS = ("train", "predict")
 OURS = ("torchvision", "detectron2")

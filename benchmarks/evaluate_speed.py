@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from astroseg.rle import encode_at
+from astroseg.core.rle import encode_at
 
 SIDE = 1000
 IMAGES, TRUTHS, DETECTIONS = 95, 600, 800
@@ -96,7 +96,7 @@ def _entry(shape: np.ndarray, corner: np.ndarray, image: int, label: int) -> dic
 
 def run_astroseg(truth: Path, predictions: Path, out: Path) -> dict[str, float]:
     """Our evaluation, page and all."""
-    from astroseg.evaluate import EvaluateConfig, evaluate
+    from astroseg.evaluation.evaluate import EvaluateConfig, evaluate
 
     metrics = evaluate(truth, predictions, out, EvaluateConfig())
     assert metrics.mask_ap is not None

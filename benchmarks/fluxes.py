@@ -19,13 +19,13 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from astrolabel.box import Box
-from astrolabel.coadd import Coadd
-from astrolabel.config import LabelConfig, preset
+from astrolabel.core.box import Box
+from astrolabel.core.coadd import Coadd
+from astrolabel.core.config import LabelConfig, preset
 from astrolabel.deblend import make_deblender
-from astrolabel.detect import detection_image
-from astrolabel.label import deblend
-from astrolabel.quality import match
+from astrolabel.detect.detect import detection_image
+from astrolabel.label.tile import deblend
+from astrolabel.report.metrics import match
 from astrolabel.simulate.draw import Scene, draw_scene
 from astrolabel.simulate.planes import BITS
 from astrolabel.simulate.survey import SimulateConfig

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from astrolabel.config import DeblendConfig
+from astrolabel.core.config import DeblendConfig
 from astrolabel.deblend import Blend, BlendFit, make_deblender
 
 

@@ -21,13 +21,15 @@ from pathlib import Path
 
 import numpy as np
 
-from astrolabel import coco, masks, quality
-from astrolabel.box import Box
-from astrolabel.config import LabelConfig, preset
-from astrolabel.detect import detection_image, sep_sources
-from astrolabel.pipeline import make_coco
-from astrolabel.readers import characterise, read
-from astrolabel.readers.find import Inputs, find_coadds
+from astrolabel.core import masks
+from astrolabel.core.box import Box
+from astrolabel.core.config import LabelConfig, preset
+from astrolabel.detect.detect import detection_image, sep_sources
+from astrolabel.io import coco
+from astrolabel.io.find import Inputs, find_coadds
+from astrolabel.label.pipeline import make_coco
+from astrolabel.prepare.read import characterise, read
+from astrolabel.report import metrics
 from astrolabel.simulate import SimulateConfig, simulate
 
 Recipes = Mapping[str, LabelConfig | None]
@@ -36,7 +38,7 @@ Recipes = Mapping[str, LabelConfig | None]
 COLUMNS = ("completeness", "completeness_blended", "purity", "iou_isolated", "iou_blended")
 
 
-def sep_segments(coadd) -> quality.Instances:
+def sep_segments(coadd) -> metrics.Instances:
     """Plain sep: its segments as masks."""
     config = preset("default").detect
     peaks, segments = sep_sources(detection_image(coadd, config), config)
@@ -47,7 +49,7 @@ def sep_segments(coadd) -> quality.Instances:
         assert mask is not None
         found.append(mask)
     height, width = segments.shape
-    return quality.Instances(
+    return metrics.Instances(
         peaks,
         [(m.pixels, m.box) for m in found],
         np.zeros(len(found), bool),
@@ -57,13 +59,13 @@ def sep_segments(coadd) -> quality.Instances:
     )
 
 
-def scene(folder: Path, config: SimulateConfig, recipes: Recipes) -> dict[str, quality.Quality]:
+def scene(folder: Path, config: SimulateConfig, recipes: Recipes) -> dict[str, metrics.Quality]:
     """Quality by recipe on one scene."""
     simulated = simulate(folder / "sky", config)
     frame = simulated.scene.wcs
     bodies = [s.body for s in simulated.scene.sources]
     injected = np.array([[b.y, b.x] for b in bodies])
-    truth = quality.instances(_at_zero(coco.read(simulated.files["truth"])), frame)
+    truth = metrics.instances(_at_zero(coco.read(simulated.files["truth"])), frame)
     (files,) = find_coadds(Inputs((folder / "sky",)))
     out = {}
     for name, recipe in recipes.items():
@@ -71,8 +73,8 @@ def scene(folder: Path, config: SimulateConfig, recipes: Recipes) -> dict[str, q
             labels = sep_segments(read(files, characterise(files)))
         else:
             result = make_coco([files], recipe, folder / name, progress=False)
-            labels = quality.instances(_at_zero(coco.read(result.coco)), frame)
-        out[name] = quality.compare(labels, truth, injected)
+            labels = metrics.instances(_at_zero(coco.read(result.coco)), frame)
+        out[name] = metrics.compare(labels, truth, injected)
     return out
 
 
@@ -108,7 +110,7 @@ def main() -> None:
 
 def print_table(configs: list[SimulateConfig], recipes: Recipes) -> None:
     """The mean quality of each recipe over some scenes."""
-    rows: dict[str, list[quality.Quality]] = {name: [] for name in recipes}
+    rows: dict[str, list[metrics.Quality]] = {name: [] for name in recipes}
     for config in configs:
         with tempfile.TemporaryDirectory() as folder:
             for name, one in scene(Path(folder), config, recipes).items():

@@ -21,13 +21,13 @@ import numpy as np
 import torch
 from astropy.io import fits
 
-from astroseg.config import DataConfig
-from astroseg.dataset import Dataset, read_dataset
-from astroseg.distributed import choose_device
+from astroseg.core.config import DataConfig
+from astroseg.core.device import choose_device
+from astroseg.core.rle import encode_at
+from astroseg.data.dataset import Dataset, read_dataset
+from astroseg.data.loader import Samples, Stream, open_stream, survey
 from astroseg.engines import get_engine
-from astroseg.loader import Samples, Stream, open_stream, survey
 from astroseg.models.spec import model_spec
-from astroseg.rle import encode_at
 
 SIZE = 1000
 BATCH = 4

@@ -15,9 +15,9 @@ import time
 
 import numpy as np
 
-from astrolabel.catalogs import Catalog
-from astrolabel.classify import classify
-from astrolabel.config import ClassifyConfig
+from astrolabel.catalog.catalog import Catalog
+from astrolabel.catalog.classify import classify
+from astrolabel.core.config import ClassifyConfig
 
 PER_DEG2 = 40 * 3600
 

@@ -26,13 +26,13 @@ import numpy as np
 import torch
 from engine_inputs import CLASSES
 
-from astroseg.engines import detectron2 as adapter
+from astroseg.core.rle import encode_at
+from astroseg.core.samples import Prediction, Sample
 from astroseg.engines import get_engine
+from astroseg.engines.detectron2 import engine as adapter
 from astroseg.models.mask_targets import TruthMasks
 from astroseg.models.roi import Sampled, Truth, sample_proposals
 from astroseg.models.spec import MODELS, ModelSpec, model_spec
-from astroseg.rle import encode_at
-from astroseg.samples import Prediction, Sample
 
 SEEDS = 3
 ANSWERS = ("bbox_pred", "anchor_deltas", "objectness_logits", "predictor")

@@ -17,10 +17,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from astrolabel import coco
-from astrolabel.config import LabelConfig
-from astrolabel.pipeline import make_coco
-from astrolabel.readers.find import Inputs, find_coadds
+from astrolabel.core.config import LabelConfig
+from astrolabel.io import coco
+from astrolabel.io.find import Inputs, find_coadds
+from astrolabel.label.pipeline import make_coco
 from astrolabel.simulate import SimulateConfig, simulate
 
 FILES = {"images": "png", "cubes": "fits", "residuals": "png"}

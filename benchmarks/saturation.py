@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from astrolabel import noise
-from astrolabel.saturation import saturated_cores
+from astrolabel.prepare import noise
+from astrolabel.prepare.saturation import saturated_cores
 from astrolabel.simulate import SURVEYS, SimulateConfig, simulate
 from astrolabel.simulate.planes import BITS
 

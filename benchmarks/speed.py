@@ -17,14 +17,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from astrolabel import coco, label, preview, readers
-from astrolabel.config import preset
+from astrolabel.core.config import preset
 from astrolabel.deblend import make_deblender
-from astrolabel.detect import detect, detection_image
-from astrolabel.pipeline import make_coco
-from astrolabel.readers.find import Inputs, find_coadds
+from astrolabel.detect.detect import detect, detection_image
+from astrolabel.io import coco, pictures
+from astrolabel.io.find import Inputs, find_coadds
+from astrolabel.label import tile as label
+from astrolabel.label.pipeline import make_coco
+from astrolabel.label.tiles import split
+from astrolabel.prepare import read
 from astrolabel.simulate import SimulateConfig, simulate
-from astrolabel.tiles import split
 
 
 def main() -> None:
@@ -61,8 +63,8 @@ def measure(folder: Path) -> None:
         seconds[stage] = seconds.get(stage, 0.0) + time.process_time() - start
         return result
 
-    known = timed("PSFs and checks", readers.characterise, files)
-    coadd = timed("read", readers.read, files, known)
+    known = timed("PSFs and checks", read.characterise, files)
+    coadd = timed("read", read.read, files, known)
     found = timed("detect", detection_image, coadd, config.detect)
     detections = timed("detect", detect, coadd, found, config.detect)
     deblender = make_deblender(config.deblend)
@@ -77,8 +79,8 @@ def measure(folder: Path) -> None:
     )
     seconds["deblend and mask"] = seconds.pop("detect, deblend, mask") - seconds["detect"]
     labels = timed("whole tile", label.label_tile, coadd, tile, config, deblender, None)
-    picture = timed("write", preview.rgb, coadd.image)
-    timed("write", preview.write_png, folder / "tile.png", picture)
+    picture = timed("write", pictures.rgb, coadd.image)
+    timed("write", pictures.write_png, folder / "tile.png", picture)
     timed("write", coco.write_json, folder / "tile.json", {"annotations": labels.annotations})
     n = len(detections.peaks)
     print(

@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 from astropy.wcs import WCS
 
-from astrolabel import coco
-from astrolabel.manifest import read_manifest
-from astrolabel.sky.parts import leaks, split_files
+from astrolabel.datasets.manifest import read_manifest
+from astrolabel.datasets.split_files import leaks, split_files
+from astrolabel.io import coco
 
 MANIFESTS = Path(__file__).parents[1] / "data_manifests"
 SCALE_DEG = 0.168 / 3600

@@ -9,8 +9,9 @@ from astrolabel.deblend import Blend, BlendFit
 
 FWHM = (4.9, 4.6, 4.0)
 """HSC's seeing in g, r, i in pixels."""
+NOISE = 1.0
 COLOUR = np.array([0.6, 1.0, 1.4])
-THRESHOLD = 5 * np.sqrt(len(FWHM))
+THRESHOLD = 5 * NOISE * np.sqrt(len(FWHM))
 """Of a mask, in the sum of the bands, where the noise of each is one."""
 
 
@@ -36,13 +37,13 @@ def light(shape, y: float, x: float, flux: float, size: float = 0.0, ratio: floa
     return np.stack(bands)
 
 
-def blend_of(*sources: np.ndarray, peaks, seed: int = 0) -> Blend:
-    """The sum of the sources with noise of sigma one."""
+def blend_of(*sources: np.ndarray, peaks, noise: float = NOISE, seed: int = 0) -> Blend:
+    """The sum of the sources with white noise of that sigma."""
     truth = np.sum(sources, axis=0)
-    image = truth + np.random.default_rng(seed).normal(0, 1, truth.shape)
+    image = truth + np.random.default_rng(seed).normal(0, noise, truth.shape)
     return Blend(
         image.astype(np.float32),
-        np.ones(truth.shape, np.float32),
+        np.full(truth.shape, noise**-2, np.float32),
         psfs(),
         np.array(peaks, float).reshape(-1, 2),
     )

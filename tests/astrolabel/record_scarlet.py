@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from astrolabel.box import Box
-from astrolabel.config import DeblendConfig
+from astrolabel.core.box import Box
+from astrolabel.core.config import DeblendConfig
 from astrolabel.deblend import Blend, make_deblender
 from astrolabel.simulate.draw import Scene, Source, draw_scene
 from astrolabel.simulate.survey import SimulateConfig

@@ -8,9 +8,9 @@ import numpy as np
 from fits_files import tan_wcs
 from PIL import Image
 
-from astrolabel import coco
-from astrolabel.box import Box
-from astrolabel.residuals import write_residual
+from astrolabel.core.box import Box
+from astrolabel.io import coco
+from astrolabel.io.residual_image import write_residual
 
 SHAPE = (100, 120)
 SCALE = 0.2  # arcsec

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from astrolabel.config import LabelConfig, preset
+from astrolabel.core.config import LabelConfig, preset
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 

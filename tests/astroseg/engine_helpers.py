@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from astroseg.rle import encode_at
-from astroseg.samples import Sample
+from astroseg.core.rle import encode_at
+from astroseg.core.samples import Sample
 
 
 def sample(height=48, width=64, corners=((5, 7), (30, 20), (12, 40)), seed=0):

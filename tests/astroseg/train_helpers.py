@@ -15,9 +15,15 @@ from astropy.io import fits
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from astroseg.rle import decode_tight, encode_at
-from astroseg.samples import Prediction, Sample
-from astroseg.weights import Header, LoadReport, place, read_checkpoint, write_checkpoint
+from astroseg.core.rle import decode_tight, encode_at
+from astroseg.core.samples import Prediction, Sample
+from astroseg.weights.checkpoint import (
+    Header,
+    LoadReport,
+    place,
+    read_checkpoint,
+    write_checkpoint,
+)
 
 CLASSES = ("galaxy", "star")
 SIGMA = 2.0

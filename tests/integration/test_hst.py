@@ -7,8 +7,8 @@ from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
 
-from astrolabel import coco, rle
-from astrolabel.cli import main
+from astrolabel.cli.main import main
+from astrolabel.io import coco, rle
 
 
 @pytest.fixture

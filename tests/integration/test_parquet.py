@@ -5,11 +5,11 @@ import pytest
 pytest.importorskip("pyarrow")
 pytest.importorskip("galsim", reason="needs pip install astrolabel[simulate]")
 
-from astrolabel import coco
-from astrolabel.cli import main as astrolabel
-from astroseg.dataset import read_dataset
-from astroseg.errors import InputError
-from astroseg.parquet import read_labels
+from astrolabel.cli.main import main as astrolabel
+from astrolabel.io import coco
+from astroseg.core.errors import InputError
+from astroseg.data.dataset import read_dataset
+from astroseg.data.parquet import read_labels
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,12 @@ from astropy.wcs import WCS
 
 pytest.importorskip("galsim", reason="needs pip install astrolabel[simulate]")
 
-from astrolabel import coco, quality
-from astrolabel.catalogs import read_catalog
-from astrolabel.config import ClassifyConfig, LabelConfig, TileConfig, preset
-from astrolabel.pipeline import make_coco
-from astrolabel.readers.find import Inputs, find_coadds
+from astrolabel.catalog.catalog import read_catalog
+from astrolabel.core.config import ClassifyConfig, LabelConfig, TileConfig, preset
+from astrolabel.io import coco
+from astrolabel.io.find import Inputs, find_coadds
+from astrolabel.label.pipeline import make_coco
+from astrolabel.report import metrics
 from astrolabel.simulate import SimulateConfig, simulate
 
 
@@ -32,7 +33,7 @@ def own(document):
     return [a for a in document["annotations"] if "peak_outside" not in a["attributes"]["flags"]]
 
 
-def compared(sky, document) -> quality.Quality:
+def compared(sky, document) -> metrics.Quality:
     truth = coco.read(sky.files["truth"])
     y0, x0 = truth["images"][0]["astro"]["origin"]
     for image in truth["images"] + document["images"]:
@@ -40,8 +41,8 @@ def compared(sky, document) -> quality.Quality:
         image["astro"]["origin"] = [y - y0, x - x0]
     injected = np.array([[s.body.y, s.body.x] for s in sky.scene.sources])
     frame: WCS = sky.scene.wcs
-    return quality.compare(
-        quality.instances(document, frame), quality.instances(truth, frame), injected
+    return metrics.compare(
+        metrics.instances(document, frame), metrics.instances(truth, frame), injected
     )
 
 

@@ -1,3 +1,5 @@
 """Survey coadds in, COCO instance labels out."""
 
-__version__ = "0.1.0"
+from astrolabel.core.version import __version__
+
+__all__ = ["__version__"]

@@ -2,7 +2,7 @@
 
 import sys
 
-from astrolabel.cli import main
+from astrolabel.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,3 +1,5 @@
 """COCO datasets of the sky in; models, predictions and metrics out."""
 
-__version__ = "0.1.0"
+from astroseg.core.version import __version__
+
+__all__ = ["__version__"]

@@ -2,6 +2,6 @@
 
 import sys
 
-from astroseg.cli import main
+from astroseg.cli.main import main
 
 sys.exit(main())

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from astrolabel.catalog.columns import SCHEMES
 from astrolabel.cli import datasets, labelling
-from astrolabel.schemes import SCHEMES
 
 
 def add_report(one: argparse.ArgumentParser) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 
-from astrolabel import coco
 from astrolabel.cli.words import classes, numbers, scheme_of
-from astrolabel.config import ClassifyConfig, preset
-from astrolabel.errors import InputError
+from astrolabel.core.config import ClassifyConfig, preset
+from astrolabel.core.errors import InputError
+from astrolabel.io import coco
 
 
 def validate(options: argparse.Namespace) -> int:
@@ -25,7 +25,7 @@ def validate(options: argparse.Namespace) -> int:
 
 
 def preview(options: argparse.Namespace) -> int:
-    from astrolabel.preview import preview
+    from astrolabel.report.preview import preview
 
     out = options.out or options.coco.parent / "preview"
     pictures = preview(options.coco, out)
@@ -50,7 +50,7 @@ def export(options: argparse.Namespace) -> int:
 
 
 def split(options: argparse.Namespace) -> int:
-    from astrolabel.sky.parts import leaks, read_regions, split_files
+    from astrolabel.datasets.split_files import leaks, read_regions, split_files
 
     if options.check:
         found = leaks(options.coco)
@@ -89,7 +89,7 @@ def report(options: argparse.Namespace) -> int:
 
 
 def relabel(options: argparse.Namespace) -> int:
-    from astrolabel.relabel import relabel_file
+    from astrolabel.datasets.relabel import relabel_file
 
     if scheme_of(options) == "none":
         raise InputError("no --scheme", remedy="say what kind of catalog it is")
@@ -108,7 +108,7 @@ def relabel(options: argparse.Namespace) -> int:
 
 
 def tally(options: argparse.Namespace) -> int:
-    from astrolabel.tally import tally, write_tally
+    from astrolabel.datasets.counts import tally, write_tally
 
     counted = tally(options.coco, options.band, options.bin)
     print(counted.text())

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from astrolabel.cli.words import bits, classes, numbers, overridden, pairs, paths, scheme_of
-from astrolabel.config import preset
-from astrolabel.errors import InputError
+from astrolabel.core.config import preset
+from astrolabel.core.errors import InputError
 
 if TYPE_CHECKING:
-    from astrolabel.manifest import Manifest
+    from astrolabel.datasets.manifest import Manifest
 
 
 def simulate(options: argparse.Namespace) -> int:
@@ -37,10 +37,10 @@ def simulate(options: argparse.Namespace) -> int:
 
 
 def make_coco(options: argparse.Namespace) -> int:
-    from astrolabel.catalogs import catalog_for
-    from astrolabel.manifest import read_manifest
-    from astrolabel.pipeline import make_coco
-    from astrolabel.readers.find import Inputs, find_coadds
+    from astrolabel.catalog.catalog import catalog_for
+    from astrolabel.datasets.manifest import read_manifest
+    from astrolabel.io.find import Inputs, find_coadds
+    from astrolabel.label.pipeline import make_coco
 
     if options.manifest is not None:
         if options.inputs or options.band or options.catalog or options.scheme:
@@ -86,8 +86,8 @@ def make_coco(options: argparse.Namespace) -> int:
 
 
 def truth_coco(options: argparse.Namespace) -> int:
-    from astrolabel.pipeline import make_coco, truth_recipe
-    from astrolabel.readers.truth import find_scenes
+    from astrolabel.io.truth import find_scenes
+    from astrolabel.label.pipeline import make_coco, truth_recipe
 
     problems: list[InputError] = []
     scenes = find_scenes(
@@ -114,7 +114,7 @@ def _told(summary: str, problems: Sequence[str]) -> int:
 
 def _build(manifest: Manifest, options: argparse.Namespace) -> int:
     """Label the files of a manifest; the end of ``make-coco --manifest`` and ``build``."""
-    from astrolabel.manifest.build import build
+    from astrolabel.datasets.build import build
 
     if options.preset:
         manifest = replace(manifest, preset=options.preset)
@@ -130,8 +130,8 @@ def _build(manifest: Manifest, options: argparse.Namespace) -> int:
 
 
 def manifest_check(options: argparse.Namespace) -> int:
-    from astrolabel.manifest import read_manifest
-    from astrolabel.manifest.files import survey_states, table
+    from astrolabel.datasets.manifest import read_manifest
+    from astrolabel.datasets.manifest_files import survey_states, table
 
     manifest = read_manifest(options.manifest)
     folder = manifest.folder(options.root)
@@ -142,14 +142,14 @@ def manifest_check(options: argparse.Namespace) -> int:
 
 
 def manifest_fetch(options: argparse.Namespace) -> int:
-    from astrolabel.manifest import read_manifest
+    from astrolabel.datasets.manifest import read_manifest
 
     print(_fetch(read_manifest(options.manifest), options))
     return 0
 
 
 def manifest_build(options: argparse.Namespace) -> int:
-    from astrolabel.manifest import read_manifest
+    from astrolabel.datasets.manifest import read_manifest
 
     manifest = read_manifest(options.manifest)
     if not options.no_fetch:
@@ -158,8 +158,8 @@ def manifest_build(options: argparse.Namespace) -> int:
 
 
 def _fetch(manifest: Manifest, options: argparse.Namespace) -> str:
-    from astrolabel.archive import fetch
-    from astrolabel.archive.manners import Manners
+    from astrolabel.datasets.archive.fetch import fetch
+    from astrolabel.datasets.archive.retry import Manners
 
     if not 1 <= options.parallel <= 16:
         raise InputError(f"--parallel {options.parallel}", remedy="give 1 to 16")

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from astrolabel.config import ClassifyConfig, LabelConfig
-from astrolabel.errors import InputError
+from astrolabel.core.config import ClassifyConfig, LabelConfig
+from astrolabel.core.errors import InputError
 
 
 def scheme_of(options: argparse.Namespace) -> str:

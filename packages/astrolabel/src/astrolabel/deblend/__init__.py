@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 
-from astrolabel.config import DeblendConfig
+from astrolabel.core.config import DeblendConfig
+from astrolabel.core.errors import InputError
 from astrolabel.deblend.base import Blend, BlendFit, Deblender, SourceFit
 from astrolabel.deblend.cmf import CMFDeblender
-from astrolabel.errors import InputError
 
 __all__ = [
     "Blend",

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from astrolabel.box import Box
+from astrolabel.core.box import Box
 
 
 @dataclass(frozen=True, eq=False)

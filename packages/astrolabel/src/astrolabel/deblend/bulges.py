@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from astrolabel.box import Box
+from astrolabel.core.box import Box
 from astrolabel.deblend.components import Component, joint_equations, rendered
 from astrolabel.deblend.convolve import Kernels
 from astrolabel.deblend.scene import Image

@@ -18,17 +18,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from astrolabel.box import Box
-from astrolabel.config import DeblendConfig
-from astrolabel.deblend import start as starting
+from astrolabel.core.box import Box
+from astrolabel.core.config import DeblendConfig
+from astrolabel.deblend import initialize as starting
 from astrolabel.deblend.base import Blend, BlendFit, SourceFit, independent
 from astrolabel.deblend.components import NOBODY
 from astrolabel.deblend.convolve import KernelCache, Kernels
 from astrolabel.deblend.cores import has_core
-from astrolabel.deblend.free import Model, freed, of_components
+from astrolabel.deblend.initialize import Start
+from astrolabel.deblend.nonparametric import Model, freed, of_components
 from astrolabel.deblend.parametric import Parametric
 from astrolabel.deblend.scene import TRIM_SIGMA, Image
-from astrolabel.deblend.start import Start
 
 LEAST_GAIN = 1.0
 """A source that lowers chi2 by less is none: noise alone gains this with one flux."""

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from astrolabel.box import Box
+from astrolabel.core.box import Box
 from astrolabel.deblend import equations, profiles
 from astrolabel.deblend.convolve import Kernels, fft_length
 from astrolabel.deblend.profiles import CENTRE_X, CENTRE_Y, LOG_INDEX, N_SHAPE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from astrolabel.box import Box
+from astrolabel.core.box import Box
 from astrolabel.deblend.convolve import fwhm_sigma
 
 MIN_CORE = 0.5

@@ -11,8 +11,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from astrolabel.core.numerics import dot
 from astrolabel.deblend.morphology import Array
-from astrolabel.sums import dot
 
 
 @numba.njit(cache=True, nogil=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from astrolabel.box import Box
+from astrolabel.core.box import Box
 from astrolabel.deblend import morphology as loops
 from astrolabel.deblend.scene import Image, Scene
 from astrolabel.deblend.shapes import rendered

@@ -13,7 +13,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from astrolabel.sums import SUMS
+from astrolabel.core.numerics import SUMS
 
 Array = NDArray[Any]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from astrolabel.box import Box
+from astrolabel.core.box import Box
 from astrolabel.deblend import profiles
 from astrolabel.deblend.base import Noise
 from astrolabel.deblend.bulges import core_gain
@@ -31,11 +31,11 @@ from astrolabel.deblend.components import (
     rendered,
 )
 from astrolabel.deblend.convolve import Kernels
+from astrolabel.deblend.initialize import MIN_RADIUS, Start
 from astrolabel.deblend.photometry import Photometry, Weights, left_over, photometry
 from astrolabel.deblend.profiles import LOG_INDEX, LOG_RADIUS, N_SHAPE, STRETCH_1, STRETCH_2
 from astrolabel.deblend.scene import Image
 from astrolabel.deblend.spectra import gram, non_negative_least_squares
-from astrolabel.deblend.start import MIN_RADIUS, Start
 
 SWEEPS = 2
 """Passes over the components one by one, which bring all near where they belong."""

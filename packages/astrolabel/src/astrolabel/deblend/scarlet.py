@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from astrolabel.box import Box
-from astrolabel.config import DeblendConfig
-from astrolabel.deblend import adapt
-from astrolabel.deblend.adapt import Alone, Look, Task
+from astrolabel.core.box import Box
+from astrolabel.core.config import DeblendConfig
+from astrolabel.core.errors import InputError
+from astrolabel.deblend import adapter
+from astrolabel.deblend.adapter import Alone, Look, Task
 from astrolabel.deblend.base import Blend, BlendFit
-from astrolabel.errors import InputError
 
 GUIDE = "https://pmelchior.github.io/scarlet/install.html"
 MAX_ITERATIONS = 200
@@ -95,14 +95,14 @@ class ScarletDeblender:
             States as of `adapt.judged`, and ``failed:scarlet cannot start it`` or
             ``failed:scarlet broke off``.
         """
-        task = adapt.prepared(blend)
+        task = adapter.prepared(blend)
         if len(task.sources) == 0:
-            return adapt.judged(blend, task, [], 0, False)
-        sigma = adapt.model_sigma(task.psfs, self.config.model_psf_sigma_px)
+            return adapter.judged(blend, task, [], 0, False)
+        sigma = adapter.model_sigma(task.psfs, self.config.model_psf_sigma_px)
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             found, iterations = _fitted(library(), task, sigma)
-        return adapt.judged(blend, task, found, iterations, 0 < iterations < MAX_ITERATIONS)
+        return adapter.judged(blend, task, found, iterations, 0 < iterations < MAX_ITERATIONS)
 
 
 def _fitted(scarlet: Any, task: Task, sigma: float) -> tuple[list[Alone | str], int]:
@@ -117,7 +117,7 @@ def _fitted(scarlet: Any, task: Task, sigma: float) -> tuple[list[Alone | str], 
         weights=task.weights.copy(),
         channels=bands,
     ).match(frame)
-    looks = adapt.first_looks(task)
+    looks = adapter.first_looks(task)
     started = [
         _start(scarlet, frame, observation, look, peak)
         for look, peak in zip(looks, task.peaks, strict=True)

@@ -21,13 +21,13 @@ import numpy as np
 import scipy.optimize
 from numpy.typing import NDArray
 
-from astrolabel.box import Box
-from astrolabel.config import DeblendConfig
-from astrolabel.deblend import adapt
-from astrolabel.deblend.adapt import Alone, Look, Task
+from astrolabel.core.box import Box
+from astrolabel.core.config import DeblendConfig
+from astrolabel.core.errors import InputError
+from astrolabel.deblend import adapter
+from astrolabel.deblend.adapter import Alone, Look, Task
 from astrolabel.deblend.base import Blend, BlendFit
 from astrolabel.deblend.convolve import gaussian
-from astrolabel.errors import InputError
 
 Array = NDArray[np.float32]
 
@@ -98,15 +98,15 @@ class Scarlet2Deblender:
         BlendFit
             States as of `adapt.judged`.
         """
-        task = adapt.prepared(blend)
+        task = adapter.prepared(blend)
         if len(task.sources) == 0:
-            return adapt.judged(blend, task, [], 0, False)
+            return adapter.judged(blend, task, [], 0, False)
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             found, chi2 = _fitted(task, self.config.model_psf_sigma_px)
         late = chi2[-STEPS // 10 :]
         converged = bool(abs(late[0] - late[-1]) < self.config.tolerance * abs(late[-1]))
-        return adapt.judged(blend, task, found, STEPS, converged)
+        return adapter.judged(blend, task, found, STEPS, converged)
 
 
 def next_size(wanted: int, sizes: tuple[int, ...]) -> int:
@@ -123,12 +123,12 @@ def _fitted(task: Task, wanted_sigma: float) -> tuple[list[Alone], Array]:
     bands, height, width = task.image.shape
     side = next_size(max(height, width), SIDES)
     frame = Box((side - height) // 2, (side - width) // 2, height, width)
-    sigma = adapt.model_sigma(task.psfs, wanted_sigma)
+    sigma = adapter.model_sigma(task.psfs, wanted_sigma)
     unit = float(np.sqrt(np.median(task.weights[task.weights > 0])))  # 1 / noise
     planes = np.zeros((2, bands, side, side), np.float32)
     planes[0][(slice(None), *frame.slices)] = task.image * unit
     planes[1][(slice(None), *frame.slices)] = task.weights / unit**2
-    looks = adapt.first_looks(task)
+    looks = adapter.first_looks(task)
     start = _start(looks, frame, side, sigma)
     program = _program(bands, side, len(start.points), task.psfs.shape[-1])
     observation = program.observe(planes[0], planes[1], task.psfs, np.float32(sigma))

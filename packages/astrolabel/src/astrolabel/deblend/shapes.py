@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from astrolabel.box import Box
+from astrolabel.core.box import Box
 from astrolabel.deblend import profiles
 from astrolabel.deblend.convolve import render_alone
 from astrolabel.deblend.scene import Image, Scene

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from astrolabel.core.numerics import SUMS
 from astrolabel.deblend.morphology import Array
-from astrolabel.sums import SUMS
 
 
 @numba.njit(cache=True, nogil=True, fastmath=SUMS)

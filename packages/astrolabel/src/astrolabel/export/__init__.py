@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from astrolabel import coco
-from astrolabel.errors import InputError
+from astrolabel.core.errors import InputError
 from astrolabel.export.croissant import write_croissant
 from astrolabel.export.cvat import write_cvat
 from astrolabel.export.deepdisc import with_pictures, write_deepdisc
 from astrolabel.export.regions import write_regions
-from astrolabel.parquet import write_parquet
-from astrolabel.records import from_records, is_records
+from astrolabel.io import coco
+from astrolabel.io.detectron2_records import from_records, is_records
+from astrolabel.io.parquet import write_parquet
 
 __all__ = ["FORMATS", "export", "write_croissant", "write_cvat", "write_regions"]
 
@@ -44,7 +44,7 @@ def export(
     formats : of `FORMATS`.
     out : folder; the file's own by default. A Croissant description always lies beside
         the file that it describes.
-    classes, polygons : of records; see `astrolabel.records.from_records`.
+    classes, polygons : of records; see `astrolabel.io.detectron2_records.from_records`.
     images : folder in which the records' images are looked for, to make pictures and cubes
         of them in `out`; without it the document names them as the records do.
 

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from astrolabel.coco import write_json
-from astrolabel.errors import InputError
-from astrolabel.files import file_hash
+from astrolabel.core.errors import InputError
+from astrolabel.core.files import file_hash
+from astrolabel.io.coco import write_json
 
 _TERMS = (
     "citeAs",

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from astrolabel.coco import to_json
-from astrolabel.errors import InputError
-from astrolabel.files import atomic_path
+from astrolabel.core.errors import InputError
+from astrolabel.core.files import atomic_path
+from astrolabel.io.coco import to_json
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """A zip's earliest date: with the files' own, equal datasets would give other bytes."""

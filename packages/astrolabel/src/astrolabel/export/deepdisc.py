@@ -11,12 +11,12 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
-from astrolabel import coco, preview
-from astrolabel.box import Box
-from astrolabel.errors import InputError
-from astrolabel.files import atomic_path, write_bytes
-from astrolabel.readers.layers import find_layers, open_fits, read_image, read_wcs
-from astrolabel.records import array_name, to_records
+from astrolabel.core.box import Box
+from astrolabel.core.errors import InputError
+from astrolabel.core.files import atomic_path, write_bytes
+from astrolabel.io import coco, pictures
+from astrolabel.io.detectron2_records import array_name, to_records
+from astrolabel.io.layers import find_layers, open_fits, read_image, read_wcs
 
 PICTURES = (".png", ".jpg", ".jpeg")
 
@@ -109,7 +109,7 @@ def with_pictures(doc: Mapping[str, Any], folders: Sequence[Path], out: Path) ->
         header["BANDS"] = (",".join(bands), "planes of the cube in order")
         with atomic_path(out / f"cubes/{name}.fits") as temporary, temporary.open("wb") as stream:
             fits.PrimaryHDU(pixels, header).writeto(stream)
-        preview.write_png(out / f"images/{name}.png", preview.rgb(pixels))
+        pictures.write_png(out / f"images/{name}.png", pictures.rgb(pixels))
         astro = {"cube": f"cubes/{name}.fits", "bands": bands, "wcs": cards or None}
         images.append({**image, "file_name": f"images/{name}.png", "astro": astro})
     return {**doc, "images": images}

@@ -10,9 +10,9 @@ import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from astrolabel.errors import InputError
-from astrolabel.files import write_bytes
-from astrolabel.polygons import outlines
+from astrolabel.core.errors import InputError
+from astrolabel.core.files import write_bytes
+from astrolabel.io.polygons import outlines
 
 COLOURS = ("cyan", "orange", "green", "magenta", "yellow", "red")
 """By order of the categories; galaxies and stars as in the previews."""

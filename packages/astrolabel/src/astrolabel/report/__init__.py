@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from astrolabel import coco
-from astrolabel.errors import OutputError
-from astrolabel.files import write_bytes
+from astrolabel.core.errors import OutputError
+from astrolabel.core.files import write_bytes
+from astrolabel.io import coco
 from astrolabel.report.examples import choose
 from astrolabel.report.measured import Measured, measure, numbers
 from astrolabel.report.page import page

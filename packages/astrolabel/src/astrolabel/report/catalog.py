@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from astrolabel.catalogs import FAKE, Catalog
-from astrolabel.quality import match
+from astrolabel.catalog.catalog import FAKE, Catalog
+from astrolabel.catalog.crossmatch import unit_vectors
 from astrolabel.report import bins
 from astrolabel.report.bins import Bins, Curve
 from astrolabel.report.labels import Labels
-from astrolabel.sky.matching import unit_vectors
+from astrolabel.report.metrics import match
 
 CELLS = 41
 """Cells a side of the offsets' histogram: an odd number, so that one is at zero."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from astrolabel.classify import UNMATCHED
+from astrolabel.catalog.classify import UNMATCHED
 from astrolabel.report import bins
 from astrolabel.report.bins import Bins
 from astrolabel.report.labels import Labels

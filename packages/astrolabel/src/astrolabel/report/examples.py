@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from astrolabel.box import Box
+from astrolabel.core.box import Box
 from astrolabel.report.labels import Labels
 from astrolabel.report.leftover import Leftover
 from astrolabel.report.truth import AgainstTruth

@@ -15,12 +15,12 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
-from astrolabel import coco
-from astrolabel.box import Box
-from astrolabel.errors import InputError
-from astrolabel.polygons import mask_of
-from astrolabel.rle import decode_inside
-from astrolabel.validate import validate
+from astrolabel.core.box import Box
+from astrolabel.core.errors import InputError
+from astrolabel.io import coco
+from astrolabel.io.polygons import mask_of
+from astrolabel.io.rle import decode_inside
+from astrolabel.io.validate import validate
 
 
 @dataclass(frozen=True, eq=False)

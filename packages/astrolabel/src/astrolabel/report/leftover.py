@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from tqdm import tqdm
 
-from astrolabel.errors import InputError
+from astrolabel.core.errors import InputError
+from astrolabel.io.residual_image import STEP_SIGMA, read_residual
 from astrolabel.report.labels import Labels
-from astrolabel.residuals import STEP_SIGMA, read_residual
 
 THRESHOLD_SIGMA = 5.0
 """Residual pixels above this are light that something should have explained: a mask

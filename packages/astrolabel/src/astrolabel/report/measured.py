@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from astrolabel.catalogs import read_catalog
-from astrolabel.config import ClassifyConfig
+from astrolabel.catalog.catalog import read_catalog
+from astrolabel.core.config import ClassifyConfig
 from astrolabel.report.bins import Curve, choose_band
 from astrolabel.report.catalog import AgainstCatalog, compare_with_catalog
 from astrolabel.report.counts import Counts, Distribution, count, distributions

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from scipy import ndimage
 
-from astrolabel.box import Box
-from astrolabel.errors import InputError
-from astrolabel.preview import IGNORED, channels, colours, draw_outlines, upright
+from astrolabel.core.box import Box
+from astrolabel.core.errors import InputError
+from astrolabel.io.pictures import channels, upright
 from astrolabel.report.examples import Mask, Stamp
 from astrolabel.report.labels import Labels
 from astrolabel.report.leftover import residual_of
+from astrolabel.report.preview import IGNORED, colours, draw_outlines
 
 LEAST_SIDE = 36
 """Pixels a cutout has at least: five times the median source."""

@@ -11,11 +11,11 @@ from astropy.coordinates import SkyCoord
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
-from astrolabel.errors import InputError
-from astrolabel.quality import Instances, Paired, Quality, pair, summarise
+from astrolabel.core.errors import InputError
 from astrolabel.report import bins
 from astrolabel.report.bins import Bins, Curve
 from astrolabel.report.labels import Labels
+from astrolabel.report.metrics import Instances, Paired, Quality, pair, summarise
 
 GRID_PX = 0.05
 """Tile and truth must lie on the same pixels to this much, or masks cannot be compared."""

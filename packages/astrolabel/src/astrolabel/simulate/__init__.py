@@ -13,7 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from astrolabel.errors import OutputError
+from astrolabel.core.errors import OutputError
 from astrolabel.simulate.draw import Progress, Scene, Source, draw_bodies, draw_scene
 from astrolabel.simulate.survey import SURVEYS, SimulateConfig
 from astrolabel.simulate.write import truth_document, write_scene

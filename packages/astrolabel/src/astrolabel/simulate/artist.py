@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy.signal import fftconvolve
 from scipy.special import gamma
 
-from astrolabel.box import Box
-from astrolabel.errors import InputError
+from astrolabel.core.box import Box
+from astrolabel.core.errors import InputError
 from astrolabel.simulate.disc import OVERSAMPLING, Structure, paint
 from astrolabel.simulate.glare import SPIKE_FLUX, add_glare, aureole_reach, spikes
 from astrolabel.simulate.population import Body, Component, sersic_b

@@ -10,7 +10,7 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from astrolabel.box import Box
+from astrolabel.core.box import Box
 from astrolabel.simulate import planes
 from astrolabel.simulate.artist import MASK_SIGMA, Artist
 from astrolabel.simulate.bright import draw_bright

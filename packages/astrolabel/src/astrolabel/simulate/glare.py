@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from astrolabel.box import Box
+from astrolabel.core.box import Box
 
 SPIKE_FLUX = 0.006
 """Part of a saturated star's light in its diffraction spikes, about what the four vanes

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from astrolabel.errors import InputError
+from astrolabel.core.errors import InputError
 
 MIN_SIZE = 64
 """Smaller images hold hardly a source and no sky to measure noise on."""

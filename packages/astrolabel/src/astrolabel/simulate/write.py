@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import astrolabel
-from astrolabel import coco
-from astrolabel.files import write_bytes
+from astrolabel.core.files import write_bytes
+from astrolabel.io import coco
 from astrolabel.simulate import planes
 from astrolabel.simulate.artist import MASK_SIGMA
 from astrolabel.simulate.catalogs import hsc_catalog, hst_catalog

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from astroseg.core.errors import InputError
 from astroseg.engines.base import Engine, Freeze
-from astroseg.errors import InputError
 
 if TYPE_CHECKING:
-    from astroseg.engines.detectron2_file import ConfigFile
+    from astroseg.engines.detectron2.file import ConfigFile
 
 ENGINES: tuple[str, ...] = ("auto", "torchvision", "detectron2")
 
@@ -29,8 +29,8 @@ def get_engine(name: str = "auto", file: ConfigFile | None = None) -> Engine:
     if name not in ENGINES:
         raise InputError(f"unknown engine {name!r}", remedy=f"use one of {', '.join(ENGINES)}")
     if name == "detectron2":
-        from astroseg.engines.detectron2 import Detectron2Engine
-        from astroseg.engines.detectron2_library import library
+        from astroseg.engines.detectron2.engine import Detectron2Engine
+        from astroseg.engines.detectron2.library import library
 
         library()  # raises where it cannot work, with what to do
         return Detectron2Engine(file)

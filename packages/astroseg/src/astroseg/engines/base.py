@@ -1,7 +1,7 @@
 """The seam between the program and the libraries that train networks.
 
 Data, augmentation, schedule and metrics know only this protocol and the plain arrays of
-`astroseg.samples`.
+`astroseg.core.samples`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from astroseg.core.samples import Prediction, Sample
 from astroseg.models.spec import ModelSpec
-from astroseg.samples import Prediction, Sample
-from astroseg.weights import LoadReport
+from astroseg.weights.checkpoint import LoadReport
 
 Freeze = Literal["none", "heads"]
 
@@ -83,7 +83,7 @@ class Engine(Protocol):
         ...
 
     def save(self, model: torch.nn.Module, path: str | Path, meta: Mapping[str, str]) -> None:
-        """Write a checkpoint (`astroseg.weights`), atomically.
+        """Write a checkpoint (`astroseg.weights.checkpoint`), atomically.
 
         ``meta`` goes into its header: bands, contrast, hash of the training data, and what
         else the caller wants to find there.
@@ -101,7 +101,7 @@ class Engine(Protocol):
         """Place a checkpoint's weights in the model.
 
         Fails on anything not placed, unless its name matches a pattern of
-        ``allow_missing`` (`astroseg.weights.CLASS_HEADS` for transfer to other classes).
+        ``allow_missing`` (`astroseg.weights.checkpoint.CLASS_HEADS` for transfer to other classes).
         ``adapt_channels`` spreads the first convolution over another number of channels.
         """
         ...

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from astroseg.core.errors import InputError
 from astroseg.engines.base import Freeze
-from astroseg.errors import InputError
 from astroseg.models.spec import ModelSpec
-from astroseg.weights import LoadReport, place, read_checkpoint
+from astroseg.weights.checkpoint import LoadReport, place, read_checkpoint
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def load_weights(
     adapt_channels: bool,
     first_convolution: str = "",
 ) -> LoadReport:
-    """Place a checkpoint's weights in a model of that spec; see `astroseg.weights.place`."""
+    """Place a checkpoint's weights in a model of that spec (`weights.checkpoint.place`)."""
     tensors, header = read_checkpoint(path)
     return place(
         model,

@@ -12,6 +12,8 @@ import torch
 import torchvision
 from numpy.typing import NDArray
 
+from astroseg.core.errors import InputError
+from astroseg.core.samples import Prediction, Sample
 from astroseg.engines.base import Freeze
 from astroseg.engines.common import (
     device_of,
@@ -20,14 +22,12 @@ from astroseg.engines.common import (
     load_weights,
     parameter_groups,
 )
-from astroseg.errors import InputError
 from astroseg.models.mask_rcnn import MaskRcnn
 from astroseg.models.mask_targets import TruthMasks
 from astroseg.models.pasting import paste_masks
 from astroseg.models.roi import Detections, Truth
 from astroseg.models.spec import ModelSpec
-from astroseg.samples import Prediction, Sample
-from astroseg.weights import Header, LoadReport, write_checkpoint
+from astroseg.weights.checkpoint import Header, LoadReport, write_checkpoint
 
 
 class TorchvisionEngine:
@@ -148,7 +148,7 @@ class TorchvisionEngine:
         allow_missing: Sequence[str] = (),
         adapt_channels: bool = False,
     ) -> LoadReport:
-        """Place a checkpoint's weights in the model; see `astroseg.weights.place`."""
+        """Place a checkpoint's weights in the model; see `astroseg.weights.checkpoint.place`."""
         plain = _plain(model)
         return load_weights(plain, plain.spec, path, allow_missing, adapt_channels)
 

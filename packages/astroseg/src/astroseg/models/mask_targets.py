@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torchvision.ops import roi_align
 
-from astroseg.rle import decode_tight
-from astroseg.samples import Rle
+from astroseg.core.rle import decode_tight
+from astroseg.core.samples import Rle
 
 # Regions resampled together are stacked at a common size; sides are rounded up to a power
 # of two from this one on, so a stack is at most four times its masks' pixels.

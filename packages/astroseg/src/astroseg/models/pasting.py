@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from astroseg.rle import encode_at
-from astroseg.samples import Rle
+from astroseg.core.rle import encode_at
+from astroseg.core.samples import Rle
 
 THRESHOLD = 0.5
 """Probability from which a pixel belongs to the object."""

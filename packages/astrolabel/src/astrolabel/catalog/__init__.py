@@ -1,0 +1,1 @@
+"""Read catalogs, crossmatch them with detections, and take classes from them."""

@@ -1,0 +1,100 @@
+"""How likely a galaxy is, where two catalogs give a class and do not always agree.
+
+Both are taken as independent witnesses, each right with some probability for stars and
+for galaxies, which the data tell from how often they agree, magnitude by magnitude (Dawid
+and Skene 1979, fitted by expectation maximisation). Two witnesses alone cannot say which
+of them errs: that is settled by how far each is trusted beforehand.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from astrolabel.catalog.catalog import GALAXY, STAR
+
+TRUST = (0.98, 0.9)
+"""How often the first and the second catalog are right, as assumed before the data: space
+against ground, whose stars and galaxies look alike from magnitude 24 on."""
+PRIOR_STRENGTH = (1000.0, 20.0)
+"""How many objects that assumption is worth in every magnitude bin. The first is held to
+it; the second's is measured against the first as soon as there are some dozens."""
+BIN_OBJECTS = 200
+"""Objects with both classes in a magnitude bin: enough to see one error in ten."""
+ROUNDS = 200
+
+
+def galaxy_probability(
+    first: NDArray[np.int8],
+    second: NDArray[np.int8],
+    magnitude: NDArray[np.float64],
+    trust: tuple[float, float] = TRUST,
+) -> NDArray[np.float64]:
+    """(N,) probability of each object to be a galaxy; NaN where no catalog has a class.
+
+    Parameters
+    ----------
+    first, second : (N,) 1 galaxy, 2 star, anything else unknown.
+    magnitude : (N,) of the objects; those without one are taken at the average of all.
+    trust : how often each is right, as assumed beforehand.
+    """
+    out = np.full(len(first), np.nan)
+    a, b = _said(first), _said(second)
+    both = (a >= 0) & (b >= 0)
+    edges = _edges(magnitude[both])
+    inside = np.digitize(magnitude, edges)
+    for k in range(len(edges) + 1):
+        mine = (inside == k) & np.isfinite(magnitude)
+        table, right = _fit(a[mine], b[mine], trust)
+        out[mine] = _posterior(a[mine], b[mine], table, right)
+    lost = ~np.isfinite(magnitude)
+    table, right = _fit(a, b, trust)
+    out[lost] = _posterior(a[lost], b[lost], table, right)
+    return out
+
+
+def _said(label: NDArray[np.int8]) -> NDArray[np.int64]:
+    """1 galaxy, 0 star, -1 nothing."""
+    return np.select([label == GALAXY, label == STAR], [1, 0], -1)
+
+
+def _edges(magnitude: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Inner edges of bins with equally many objects."""
+    magnitude = magnitude[np.isfinite(magnitude)]
+    n = max(len(magnitude) // BIN_OBJECTS, 1)
+    return np.quantile(magnitude, np.arange(1, n) / n) if n > 1 else np.zeros(0)
+
+
+def _fit(
+    a: NDArray[np.int64], b: NDArray[np.int64], trust: tuple[float, float]
+) -> tuple[float, NDArray[np.float64]]:
+    """(fraction of galaxies, (2, 2) how often witness w is right of stars and galaxies)."""
+    right = np.array([[t, t] for t in trust])
+    known = (a >= 0) | (b >= 0)
+    a, b = a[known], b[known]
+    galaxies = float(np.mean(np.where(a >= 0, a, b))) if len(a) else 0.5
+    galaxies = min(max(galaxies, 1e-3), 1 - 1e-3)
+    for _ in range(ROUNDS):
+        p = _posterior(a, b, galaxies, right)
+        before = galaxies, right.copy()
+        # One star and one galaxy more than were seen: no bin is without either.
+        galaxies = float((p.sum() + 1) / (len(p) + 2)) if len(p) else 0.5
+        for w, said in enumerate((a, b)):
+            for truth, weight in enumerate((1 - p, p)):
+                here = said >= 0
+                hits = weight[here & (said == truth)].sum() + PRIOR_STRENGTH[w] * trust[w]
+                right[w, truth] = hits / (weight[here].sum() + PRIOR_STRENGTH[w])
+        if abs(galaxies - before[0]) < 1e-6 and np.abs(right - before[1]).max() < 1e-6:
+            break
+    return galaxies, right
+
+
+def _posterior(
+    a: NDArray[np.int64], b: NDArray[np.int64], galaxies: float, right: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Probability of a galaxy, given what each witness said; NaN where neither did."""
+    star, galaxy = np.full(len(a), 1 - galaxies), np.full(len(a), galaxies)
+    for w, said in enumerate((a, b)):
+        star *= np.select([said == 0, said == 1], [right[w, 0], 1 - right[w, 0]], 1.0)
+        galaxy *= np.select([said == 1, said == 0], [right[w, 1], 1 - right[w, 1]], 1.0)
+    return np.where((a >= 0) | (b >= 0), galaxy / (star + galaxy), np.nan)

@@ -1,0 +1,1 @@
+"""Coadd, box, PSF, mask, configuration, errors and files: what every stage shares."""

@@ -1,0 +1,1 @@
+"""Many coadds as one dataset: manifests, splits on the sky, relabelling and counts."""

@@ -1,0 +1,1 @@
+"""Download survey files: HTTP with credentials, retries and resume."""

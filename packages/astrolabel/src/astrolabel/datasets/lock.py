@@ -1,0 +1,123 @@
+"""What the files of a dataset are: hashes in a lock file, and whether content is what it should.
+
+The lock file lies beside its manifest, ``NAME.lock.yaml`` of ``NAME.yaml``. It is filled in
+as files first come, and belongs with the manifest: whoever has both gets the same bytes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from astrolabel.core.errors import InputError
+from astrolabel.core.files import write_bytes
+from astrolabel.datasets.manifest_schema import Keys, read_yaml
+from astrolabel.io.layers import open_fits
+
+LOCK_SCHEMA = 1
+
+FITS_BLOCK = 2880
+"""Bytes; FITS files are whole blocks (FITS standard 4.0, section 3.1). A file that ends inside
+a header would else pass as one with fewer HDUs."""
+
+
+@dataclass(frozen=True)
+class Lock:
+    """Hashes of the files as they first came.
+
+    Attributes
+    ----------
+    path : the lock file.
+    entries : by file name below the root: ``sha256`` of its bytes, ``bytes`` and, for a
+        catalog that a query made, ``query_sha256`` of the SQL.
+    """
+
+    path: Path
+    entries: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def with_entry(self, file: str, entry: Mapping[str, Any]) -> Lock:
+        """The lock with one more file, written."""
+        entries = dict(sorted({**self.entries, file: dict(entry)}.items()))
+        text = (
+            "# What the files of this dataset are, as they first came; later ones must be the\n"
+            "# same. Delete a file's entry to accept another in its place.\n"
+        ) + yaml.safe_dump({"schema": LOCK_SCHEMA, "files": entries})
+        write_bytes(self.path, text.encode())
+        return Lock(self.path, entries)
+
+
+def read_lock(manifest: Path) -> Lock:
+    """The lock file of a manifest; an empty lock where there is none.
+
+    Raises
+    ------
+    InputError
+        When it is there and cannot be understood.
+    """
+    path = manifest.with_name(f"{manifest.stem}.lock.yaml")
+    if not path.exists():
+        return Lock(path)
+    keys = Keys(path, "", read_yaml(path), ("schema", "files"))
+    if keys.values.get("schema") != LOCK_SCHEMA:
+        keys.refuse("schema", f"{LOCK_SCHEMA}, or delete the file to record all hashes anew")
+    files = keys.values.get("files") or {}
+    if not isinstance(files, dict):
+        keys.refuse("files", "a mapping of hashes by file")
+    for file in files:
+        one = Keys(path, file, files[file], ("sha256", "bytes", "query_sha256"))
+        if not re.fullmatch("[0-9a-f]{64}", one.text("sha256")):
+            one.refuse("sha256", "64 hexadecimal digits")
+    return Lock(path, files)
+
+
+def check_content(path: Path) -> None:
+    """Whether a file can be what its name says: a whole FITS file, a table, no web page.
+
+    Raises
+    ------
+    InputError
+        Saying what it is instead.
+    """
+    with path.open("rb") as stream:
+        head = stream.read(512)
+    if not head:
+        raise InputError("is empty", file=path, remedy="fetch it again")
+    if re.match(rb"\s*<(!doctype|html|head|body|\?xml)", head, re.IGNORECASE):
+        raise InputError(
+            "is a web page, not the file",
+            file=path,
+            remedy="see whether the account's name and password are right",
+        )
+    suffixes = path.name.lower().split(".")
+    if suffixes[-1] in ("fits", "fit", "fz") or suffixes[-2:] in (["fits", "gz"], ["fit", "gz"]):
+        _check_fits(path)
+    if suffixes[-1] == "parquet" and head[:4] != b"PAR1":
+        raise InputError("is not a Parquet file", file=path, remedy="fetch it again")
+
+
+def _check_fits(path: Path) -> None:
+    """Every HDU must be whole: headers are read, and data must not end before they should."""
+    if path.name.lower().endswith(".gz"):
+        try:
+            with gzip.open(path) as stream:
+                while stream.read(2**20):  # to the checksum at the end
+                    pass
+        except (OSError, EOFError, zlib.error) as error:
+            raise InputError(
+                f"is damaged or cut short ({error})", file=path, remedy="fetch it again"
+            ) from error
+    elif path.stat().st_size % FITS_BLOCK:
+        raise InputError(
+            f"not a readable FITS file ({path.stat().st_size} bytes are no whole blocks)",
+            file=path,
+            remedy="it may be truncated; fetch it again",
+        )
+    with open_fits(path) as hdus:
+        len(hdus)  # walks to the last header; data that end before they should are an error

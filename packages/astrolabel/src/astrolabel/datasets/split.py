@@ -1,0 +1,248 @@
+"""Split a dataset into parts that share no sky: train, validation, test.
+
+Images go to a part by a region of the sky, or by the HEALPix cell of their centre. Then
+what two parts have in common is taken out of one of them: images whose sky another part
+has too are dropped, and objects that reach over a border, or are listed twice, stay
+labels on one side and become ignore regions on the other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import astropy.units as u
+import numpy as np
+from astropy_healpix import HEALPix, nside_to_level, pixel_resolution_to_nside
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from astrolabel.catalog.crossmatch import unit_vectors
+from astrolabel.core.errors import InputError
+from astrolabel.datasets.footprints import (
+    OVERLAP_ARCSEC2,
+    Place,
+    fraction_inside,
+    near_pairs,
+    overlap_arcsec2,
+)
+from astrolabel.datasets.regions import Region
+
+SAME_OBJECT_ARCSEC = 0.5
+"""Labels of two parts nearer than this are one object: three HSC pixels, less than the
+seeing, within which no survey from the ground tells two."""
+BORDER_ARCSEC = 10.0
+"""A label flagged `peak_outside` within this of another part's image is that part's
+object reaching over the border; more than the radius of all but the largest galaxies."""
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Which part each image is in.
+
+    Attributes
+    ----------
+    parts : names; where two parts claim one piece of sky the later one has it.
+    part : (N,) int index into `parts` per image; -1 for none.
+    why : per image that is in none, the reason.
+    crowd : ids of annotations that become ignore regions.
+    places : of the images.
+    """
+
+    parts: tuple[str, ...]
+    part: NDArray[np.int64]
+    why: Mapping[int, str]
+    crowd: frozenset[int]
+    places: tuple[Place, ...]
+
+
+def by_regions(
+    places: Sequence[Place], regions: Mapping[str, Sequence[Region]], rest: str | None
+) -> tuple[tuple[str, ...], NDArray[np.int64], dict[int, str]]:
+    """(parts, part per image, reasons) by regions of the sky.
+
+    Parameters
+    ----------
+    regions : by part; of two that hold an image the later has it.
+    rest : the part of images that are in no region; None leaves them out.
+    """
+    first = () if rest is None or rest in regions else (rest,)
+    parts = (*first, *regions)
+    part = np.full(len(places), -1)
+    why: dict[int, str] = {}
+    for k, one in enumerate(places):
+        for name in reversed(list(regions)):
+            inside = fraction_inside(regions[name], one)
+            if inside == 1:
+                part[k] = parts.index(name)
+            elif inside > 0:
+                why[k] = f"lies on the border of {name}'s region"
+            if inside > 0:
+                break
+        else:
+            if rest is not None:
+                part[k] = parts.index(rest)
+            else:
+                why[k] = "is in no region"
+    return parts, part, why
+
+
+def by_cells(
+    places: Sequence[Place], fractions: Mapping[str, float], order: int | None, seed: int
+) -> tuple[tuple[str, ...], NDArray[np.int64], dict[int, str], int]:
+    """(parts, part per image, reasons, order) by the HEALPix cell of the images' centres.
+
+    The part of a cell is drawn from a hash of the seed, the order and the cell's number:
+    it stays when more sky is added to the dataset.
+
+    Raises
+    ------
+    InputError
+        When no image is on the sky or a part ends up empty.
+    """
+    known = [k for k, p in enumerate(places) if p.on_sky]
+    if not known:
+        raise InputError(
+            "no image has a WCS, so none has a place on the sky",
+            remedy="split by names: a region {coadds: [pattern]}",
+        )
+    if order is None:
+        # The finest cells that an image fills: an image is about sqrt(2) radii wide.
+        width = np.median([places[k].radius for k in known]) * np.sqrt(2) * u.rad
+        order = int(nside_to_level(pixel_resolution_to_nside(width, round="down")))
+    centres = np.array([places[k].centre for k in known])
+    ra = np.arctan2(centres[:, 1], centres[:, 0]) % (2 * np.pi)
+    dec = np.arcsin(np.clip(centres[:, 2], -1, 1))
+    cells = HEALPix(2**order, order="nested").lonlat_to_healpix(ra * u.rad, dec * u.rad)
+    parts = tuple(fractions)
+    edges = np.cumsum([fractions[name] for name in parts]) / sum(fractions.values())
+    part = np.full(len(places), -1)
+    for k, cell in zip(known, cells, strict=True):
+        digest = hashlib.sha256(f"{seed}/{order}/{int(cell)}".encode()).digest()
+        draw = int.from_bytes(digest[:8], "big") / 2**64
+        part[k] = min(int(np.searchsorted(edges, draw, side="right")), len(parts) - 1)
+    for j, name in enumerate(parts):
+        if not (part == j).any():
+            raise InputError(
+                f"{len(set(cells.tolist()))} HEALPix cells of order {order} leave none for {name}",
+                remedy="choose smaller cells with --order, or another --seed",
+            )
+    why = {k: "has no WCS" for k in range(len(places)) if k not in set(known)}
+    return parts, part, why, order
+
+
+def separate(
+    doc: Document,
+    parts: tuple[str, ...],
+    part: NDArray[np.int64],
+    why: Mapping[int, str],
+    places: Sequence[Place],
+) -> Split:
+    """Take out what two parts have in common (see the module's description)."""
+    part, why = part.copy(), dict(why)
+    for k, j in sorted(near_pairs(places)):
+        if part[k] == part[j] or min(part[k], part[j]) < 0:
+            continue
+        if overlap_arcsec2(places[k], places[j]) > OVERLAP_ARCSEC2:
+            loser = k if part[k] < part[j] else j
+            winner = parts[max(part[k], part[j])]
+            part[loser] = -1
+            why[loser] = f"shares sky with an image of {winner}"
+    crowd = _reaching_over(doc, part, places)
+    crowd |= {low for low, _, _ in repeated(doc, part, crowd)}
+    return Split(parts, part, why, frozenset(crowd), tuple(places))
+
+
+def _position(a: Mapping[str, Any]) -> tuple[float, float] | None:
+    attributes = a.get("attributes") or {}
+    ra, dec = attributes.get("ra"), attributes.get("dec")
+    return None if ra is None or dec is None else (float(ra), float(dec))
+
+
+def _by_image(doc: Document) -> dict[int, int]:
+    return {image["id"]: k for k, image in enumerate(doc["images"])}
+
+
+def _reaching_over(doc: Document, part: NDArray[np.int64], places: Sequence[Place]) -> set[int]:
+    """Labels whose peak lies beyond their image, in one of another part."""
+    beside: dict[int, list[int]] = {}
+    for k, j in near_pairs(places, BORDER_ARCSEC):
+        if part[k] != part[j] and min(part[k], part[j]) >= 0:
+            beside.setdefault(k, []).append(j)
+            beside.setdefault(j, []).append(k)
+    index = _by_image(doc)
+    found = set()
+    for a in doc["annotations"]:
+        k = index[a["image_id"]]
+        if k not in beside or "peak_outside" not in (a.get("attributes") or {}).get("flags", ()):
+            continue
+        position = _position(a)
+        if position and any(places[j].distance(*position) <= BORDER_ARCSEC for j in beside[k]):
+            found.add(a["id"])
+    return found
+
+
+def repeated(
+    doc: Document, part: NDArray[np.int64], ignored: Collection[int] = ()
+) -> list[tuple[int, int, str]]:
+    """(annotation of an earlier part, one of a later part, why) that are one object.
+
+    Ignore regions, and the annotations of the ids `ignored`, do not count.
+    """
+    index = _by_image(doc)
+    listed = [
+        (a, int(part[index[a["image_id"]]]))
+        for a in doc["annotations"]
+        if not a["iscrowd"] and a["id"] not in ignored and part[index[a["image_id"]]] >= 0
+    ]
+    found: dict[tuple[int, int], str] = {}
+    by_id: dict[str, list[tuple[int, int]]] = {}
+    for a, p in listed:
+        name = (a.get("attributes") or {}).get("object_id")
+        if name:
+            by_id.setdefault(str(name), []).append((p, a["id"]))
+    for name, group in by_id.items():
+        last = max(group)
+        for p, number in group:
+            if p != last[0]:
+                found[number, last[1]] = f"catalog object {name}"
+    placed = [(a, p, at) for a, p in listed if (at := _position(a)) is not None]
+    if placed:
+        vectors = unit_vectors(*np.array([at for _, _, at in placed]).T)
+        for i, j in cKDTree(vectors).query_pairs(np.radians(SAME_OBJECT_ARCSEC / 3600)):
+            (a, p, _), (b, q, _) = placed[i], placed[j]
+            if p != q:
+                low, high = (a["id"], b["id"]) if p < q else (b["id"], a["id"])
+                found.setdefault((low, high), f"within {SAME_OBJECT_ARCSEC} arcsec")
+    return [(low, high, why) for (low, high), why in sorted(found.items())]
+
+
+def part_document(doc: Document, split: Split, name: str) -> Document:
+    """The document of one part, numbered from 1."""
+    chosen = split.parts.index(name)
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    numbers: dict[int, int] = {}
+    for k, image in enumerate(doc["images"]):
+        if split.part[k] == chosen:
+            numbers[image["id"]] = len(images) + 1
+            images.append({**image, "id": len(images) + 1})
+    for a in doc["annotations"]:
+        if a["image_id"] in numbers:
+            changed: dict[str, Any] = {}
+            if a["id"] in split.crowd:
+                attributes = {**a["attributes"], "ignored": "labelled in another part"}
+                changed = {"iscrowd": 1, "attributes": attributes}
+            annotations.append(
+                {
+                    **a,
+                    **changed,
+                    "id": len(annotations) + 1,
+                    "image_id": numbers[a["image_id"]],
+                }
+            )
+    return {**doc, "images": images, "annotations": annotations}

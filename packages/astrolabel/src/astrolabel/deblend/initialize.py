@@ -1,0 +1,208 @@
+"""First guess of every source's shape: a point, or an ellipse from its core's moments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.ndimage
+from numpy.typing import NDArray
+
+from astrolabel.core.box import Box
+from astrolabel.deblend.convolve import Kernels
+from astrolabel.deblend.morphology import symmetric_profile
+
+FLOOR_SIGMA = 0.5
+"""A source's box ends where its symmetric, monotonic part is below half the noise of a
+pixel; the fit enlarges it when light reaches the border."""
+CORE_FRACTION = 0.15
+"""The core whose area gives the size lies above this fraction of the peak, as far as
+noise allows: low enough to see the disc around a bulge, high enough to be free of
+neighbours."""
+CORE_SIGMA = 1.0
+"""... and above this many sigma of a pixel."""
+EXTENDED_AREA = 1.3
+"""A source starts as extended when its core covers this many times the PSF's: an
+intrinsic width of half the PSF's. Below, it starts as a point, and the fit makes it
+extended if chi2 asks for it."""
+MAX_RADIUS = 120
+"""Largest half side a box starts with, pixels; half of the largest cutout."""
+
+CORE_PX = 3
+"""A core that is not seen whole this far from its peak tells no size."""
+MIN_RADIUS = 12
+"""Smallest half side of the box a parametric model is fitted in: three seeing radii of HSC,
+within which a star has 97 % of its light."""
+LARGEST_RADIUS = 60
+"""Largest to start with."""
+OUTSHINES = 2.0
+"""Sources at least this much brighter have their light taken from what a source's size is
+guessed on. Where two are nearly equal none can tell whose it is, and they begin alike."""
+FAINT_SIGMA = 0.3
+"""Light below this many sigma of a pixel says nothing about a source's shape."""
+
+Image = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """A source before the fit.
+
+    Attributes
+    ----------
+    centre : (y, x) to a fraction of a pixel.
+    point : whether its core is as narrow as the PSF.
+    ellipse : (2, 2) intrinsic covariance of its core, axes y, x, pixels squared; for a
+        point the width at which it would be noticed.
+    radius : half side in pixels of the box that its light fills.
+    """
+
+    centre: tuple[float, float]
+    point: bool
+    ellipse: NDArray[np.float64]
+    radius: int
+
+
+def significance(image: Image, weights: Image) -> Image:
+    """(H, W) sum of the bands by inverse variance, in sigma of a pixel, lightly smoothed.
+
+    The 1-2-1 smoothing takes the noise down to 0.4 and widens an HSC PSF by 5 %.
+    """
+    total = weights.sum(axis=0)
+    scale = np.sqrt(total, where=total > 0, out=np.ones_like(total))
+    return smooth(np.asarray((weights * image).sum(axis=0) / scale, np.float32))
+
+
+def smooth(image: Image) -> Image:
+    """1-2-1 smoothing along both axes."""
+    kernel = np.array([0.25, 0.5, 0.25])
+    rows: Image = scipy.ndimage.convolve1d(image, kernel, axis=0, mode="nearest")
+    out: Image = scipy.ndimage.convolve1d(rows, kernel, axis=1, mode="nearest")
+    return out
+
+
+def detection_psf(psfs: Image, weights: Image) -> Image:
+    """PSF of `significance` for a source of equal flux in all bands, peak one."""
+    mean = weights.mean(axis=(1, 2), dtype=float)
+    total = np.tensordot(mean, psfs, 1) / max(float(mean.sum()), 1e-30)
+    psf = smooth(np.asarray(total, np.float32))
+    return np.asarray(psf / psf.max(), np.float32)
+
+
+def _core(profile: Image, level: float) -> tuple[int, NDArray[Any]]:
+    """Area in pixels above `level`, and the second moments (2, 2) of that part."""
+    half = profile.shape[0] // 2
+    light = np.where(profile > level, profile - level, 0).astype(float)
+    y, x = np.mgrid[-half : half + 1, -half : half + 1]
+    total = max(float(light.sum()), 1e-30)
+    yy, xx, xy = ((light * a).sum() / total for a in (y * y, x * x, x * y))
+    return int(np.count_nonzero(light)), np.array([[yy, xy], [xy, xx]])
+
+
+def _ellipse(core: NDArray[Any], area: int, psf_area: int, peak: float, level: float) -> Any:
+    """Intrinsic covariance from a core's shape and its area beyond the PSF's.
+
+    A Gaussian of peak A covers ``2 pi sigma^2 ln(A / level)`` pixels above a level.
+    """
+    per_area = 1 / (2 * np.pi * np.log(peak / level))
+    shape = core / np.sqrt(max(float(np.linalg.det(core)), 1e-12))
+    values, vectors = np.linalg.eigh(shape * area * per_area)
+    # A third of a pixel at least: narrower is the same as a point in the model frame.
+    intrinsic = np.maximum(values - psf_area * per_area, 0.1)
+    return vectors @ np.diag(intrinsic) @ vectors.T
+
+
+def _vertex(detection: Image, cy: int, cx: int) -> tuple[float, float]:
+    """Summit of the parabolas through a pixel and its neighbours, within half a pixel.
+
+    A peak that is no maximum (a shoulder) stays where it is.
+    """
+    out = []
+    for axis, at in ((0, cy), (1, cx)):
+        line = detection[:, cx] if axis == 0 else detection[cy]
+        if not 0 < at < len(line) - 1:
+            out.append(float(at))
+            continue
+        low, mid, high = (float(v) for v in line[at - 1 : at + 2])
+        bend = 2 * mid - low - high
+        shift = 0.5 * (high - low) / bend if mid >= max(low, high) and bend > 0 else 0.0
+        out.append(at + min(max(shift, -0.5), 0.5))
+    return out[0], out[1]
+
+
+def _fit_radius(psf: Image, peak: float, ellipse: NDArray[Any], seen: int) -> int:
+    """Half side of the box that holds the light of a disc with this core to `FAINT_SIGMA`;
+    no more than the radius `seen` in the image, where that ended, and a little."""
+    level = min(FAINT_SIGMA / max(peak, 1e-30), 1.0)
+    half = psf.shape[0] // 2
+    line = np.maximum(psf[half, half:], psf[half:, half])
+    of_psf = float(np.count_nonzero(line > level))
+    if line[-1] > level:  # wings beyond the stamp fall at least this fast
+        of_psf *= (float(line[-1]) / level) ** 0.25
+    # An exponential's scale length is 0.7 of the sigma of the Gaussian of its core.
+    of_disc = 0.7 * np.sqrt(float(np.linalg.eigvalsh(ellipse)[-1])) * np.log(1 / level)
+    return int(np.clip(np.hypot(of_psf, of_disc), MIN_RADIUS, min(seen + 6, LARGEST_RADIUS)))
+
+
+def first_guesses(
+    detection: Image,
+    known: NDArray[np.bool_],
+    psf: Image,
+    peaks: NDArray[np.float64],
+    kernels: Kernels,
+) -> list[Start]:
+    """A point or an ellipse for each source, in the order of the peaks.
+
+    A faint one would begin as large as the light of a bright neighbour that it stands on, so
+    what sources brighter by `OUTSHINES` have on both of their sides alike is taken away first.
+
+    Parameters
+    ----------
+    detection : (H, W) float32 of `significance`.
+    known : (H, W) bool, pixels measured in any band.
+    psf : of `detection_psf`.
+    peaks : (N, 2) of (y, x).
+    """
+    limit = np.array(detection.shape) - 1
+    pixels = np.clip(np.rint(peaks), 0, limit).astype(int)
+    height = detection[tuple(pixels.T)]
+    left, frame = detection.copy(), Box.of_shape(detection.shape)
+    out: dict[int, Start] = {}
+    brighter: list[tuple[float, Box, Image]] = []
+    for n in np.argsort(-height, kind="stable").tolist():
+        while brighter and brighter[0][0] > OUTSHINES * height[n]:
+            _, box, light = brighter.pop(0)
+            left[(box & frame).slices] -= light[(box & frame).slices_in(box)]
+        cy, cx = pixels[n].tolist()
+        profile, radius = symmetric_profile(left, known, cy, cx, FLOOR_SIGMA, MAX_RADIUS)
+        out[n] = _guess(profile, radius, _vertex(detection, cy, cx), (cy, cx), known, psf, kernels)
+        brighter.append((float(height[n]), Box.around(cy, cx, radius), profile))
+    return [out[n] for n in range(len(peaks))]
+
+
+def _guess(
+    profile: Image,
+    radius: int,
+    centre: tuple[float, float],
+    pixel: tuple[int, int],
+    known: NDArray[np.bool_],
+    psf: Image,
+    kernels: Kernels,
+) -> Start:
+    """A point or an ellipse for a source of this symmetric profile."""
+    peak = float(profile[radius, radius])
+    level = max(CORE_FRACTION * peak, CORE_SIGMA)
+    half_psf = (0.5 * float(kernels.psf_sigma.mean())) ** 2 * np.eye(2)
+    point = Start(centre, True, half_psf, _fit_radius(psf, peak, half_psf, radius))
+    core_box = Box.around(*pixel, CORE_PX)
+    inside = core_box & Box.of_shape(known.shape)
+    whole = inside == core_box and known[inside.slices].all()
+    if peak < 2 * level or not whole:
+        return point
+    area, core = _core(profile, level)
+    psf_area = int(np.count_nonzero(psf > level / peak))
+    if area < EXTENDED_AREA * psf_area:
+        return point
+    ellipse = _ellipse(core, area, psf_area, peak, level)
+    return Start(centre, False, ellipse, _fit_radius(psf, peak, ellipse, radius))

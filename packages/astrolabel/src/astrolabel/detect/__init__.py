@@ -1,0 +1,1 @@
+"""The detection image, its peaks, and which peaks are sources."""

@@ -1,0 +1,272 @@
+"""Sources as concentric Gaussians: a stiff model of a whole tile (fitted in `sweeps`).
+
+A free shape takes in a faint neighbour as a bulge of its own; a sum of Gaussians of one
+centre and one ellipse cannot, and leaves it over. That is all this model is for: its
+residual shows what detection missed. The PSF is a sum of Gaussians too, so that a source
+is rendered without a transform (mixtures as in Hogg & Lang 2013, arXiv:1210.6563; the
+PSFs' are made in `mixtures`). All functions are compiled and release the interpreter's lock.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from astrolabel.core.numerics import dot
+
+Array = NDArray[Any]
+
+WIDTHS = (0.0, 0.5, 0.5, 1.0, 2.0, 4.0)
+"""Of the Gaussians in units of the source's ellipse; the first is a point. Steps of two: core
+and wings of a galaxy each find one near their own."""
+ROUND = 1
+"""Index of the one that is round, whatever the ellipse: a bulge in a disc seen edge on."""
+SHAPE = 5
+"""Parameters that move together in all bands: centre (y, x), covariance (yy, yx, xx)."""
+TAIL = 20.0
+"""A Gaussian is not evaluated where its exponent is below minus this."""
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _convolved(shape: Array, k: int, width: float, psf_covariance: Array) -> tuple[float, ...]:
+    """Covariance (yy, yx, xx) of the source's Gaussian `k` behind one of the PSF's."""
+    yy, yx, xx = shape[2], shape[3], shape[4]
+    if k == ROUND:
+        yy = xx = 0.5 * (yy + xx)
+        yx = 0.0
+    ww = width * width
+    return ww * yy + psf_covariance[0], ww * yx + psf_covariance[1], ww * xx + psf_covariance[2]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _bell(
+    cy: float, cx: float, yy: float, yx: float, xx: float, norm: float, bell: Array
+) -> tuple[int, int, int, int]:
+    """A Gaussian of this centre and covariance on a box, times `norm`.
+
+    The first row is two running products along it (its logarithm is quadratic), the others
+    are each the one before times a row of ratios that change by a constant factor: no
+    exponential is taken for any pixel.
+
+    Parameters
+    ----------
+    bell : (h, w) float32, written over where the Gaussian is.
+
+    Returns
+    -------
+    The rows i0 <= i < i1 and columns j0 <= j < j1 where it is; it is nothing elsewhere.
+    """
+    h, w = bell.shape
+    far_y, far_x = np.sqrt(2 * TAIL * yy), np.sqrt(2 * TAIL * xx)
+    i0, i1 = max(int(np.ceil(cy - far_y)), 0), min(int(np.floor(cy + far_y)) + 1, h)
+    j0, j1 = max(int(np.ceil(cx - far_x)), 0), min(int(np.floor(cx + far_x)) + 1, w)
+    if i1 <= i0 or j1 <= j0:
+        return 0, 0, 0, 0
+    det = yy * xx - yx * yx
+    iyy, iyx, ixx = xx / det, -yx / det, yy / det
+    middle = min(max(int(np.rint(cy)), i0), i1 - 1)
+    dy = middle - cy
+    size = j1 - j0
+    first, up, down = np.empty(size, np.float32), np.empty(size), np.empty(size)
+    for j in range(size):
+        dx = j0 + j - cx
+        first[j] = norm * np.exp(-0.5 * (iyy * dy * dy + 2 * iyx * dy * dx + ixx * dx * dx))
+    tilt = np.exp(-iyx)
+    falling = np.exp(-iyy * (dy + 0.5) - iyx * (j0 - cx))
+    rising = np.exp(iyy * (dy - 0.5) + iyx * (j0 - cx))
+    for j in range(size):
+        down[j], up[j] = falling, rising
+        falling *= tilt
+        rising /= tilt
+    bell[middle, j0:j1] = first
+    factor = np.float32(np.exp(-iyy))
+    for step, ratios, last in ((1, down, i1), (-1, up, i0 - 1)):
+        ratio = ratios.astype(np.float32)
+        for i in range(middle + step, last, step):
+            now, before = bell[i, j0:j1], bell[i - step, j0:j1]
+            for j in range(size):
+                now[j] = before[j] * ratio[j]
+            for j in range(size):
+                ratio[j] *= factor
+    return i0, i1, j0, j1
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def render(
+    y0: int,
+    x0: int,
+    shape: Array,
+    amplitudes: Array,
+    widths: Array,
+    psf_weights: Array,
+    psf_covariances: Array,
+    templates: Array,
+    slopes: Array,
+) -> None:
+    """One source of unit amplitudes, and how its light changes with its shape.
+
+    Parameters
+    ----------
+    y0, x0 : first pixel of the box.
+    shape : (5,) centre and covariance.
+    amplitudes : (C, K) of the Gaussians; only the slopes depend on them.
+    templates : (C, K, h, w) float32, written over.
+    slopes : (C, 5, h, w) float32, written over; of size zero when not wanted.
+    """
+    bands, count, h, w = templates.shape
+    templates[:] = 0
+    slopes[:] = 0
+    bell = np.empty((h, w), np.float32)
+    for c in range(bands):
+        for k in range(count):
+            for m in range(psf_weights.shape[1]):
+                p = psf_weights[c, m]
+                if p == 0:
+                    continue
+                yy, yx, xx = _convolved(shape, k, widths[k], psf_covariances[c, m])
+                norm = p / (2 * np.pi * np.sqrt(yy * xx - yx * yx))
+                cy, cx = shape[0] - y0, shape[1] - x0
+                inside = _bell(cy, cx, yy, yx, xx, norm, bell)
+                _add_bell(bell, inside, 1.0, templates[c, k])
+                if slopes.size > 0 and amplitudes[c, k] > 0:
+                    _add_slopes(bell, inside, cy, cx, yy, yx, xx, amplitudes[c, k],
+                                widths[k] * widths[k], k == ROUND, slopes[c])  # fmt: skip
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def light_of(
+    y0: int,
+    x0: int,
+    shape: Array,
+    amplitudes: Array,
+    widths: Array,
+    psf_weights: Array,
+    psf_covariances: Array,
+    light: Array,
+) -> None:
+    """One source, in counts, written over `light` (C, h, w) float32; see `render`."""
+    light[:] = 0
+    bell = np.empty(light.shape[1:], np.float32)
+    for c in range(light.shape[0]):
+        for k in range(len(widths)):
+            for m in range(psf_weights.shape[1]):
+                a = amplitudes[c, k] * psf_weights[c, m]
+                if a > 0:
+                    yy, yx, xx = _convolved(shape, k, widths[k], psf_covariances[c, m])
+                    norm = a / (2 * np.pi * np.sqrt(yy * xx - yx * yx))
+                    inside = _bell(shape[0] - y0, shape[1] - x0, yy, yx, xx, norm, bell)
+                    _add_bell(bell, inside, 1.0, light[c])
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _add_bell(bell: Array, inside: tuple[int, int, int, int], factor: float, out: Array) -> None:
+    i0, i1, j0, j1 = inside
+    a = np.float32(factor)
+    for i in range(i0, i1):
+        line, into = bell[i, j0:j1], out[i, j0:j1]
+        for j in range(j1 - j0):
+            into[j] += a * line[j]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _add_slopes(
+    bell: Array,
+    inside: tuple[int, int, int, int],
+    cy: float,
+    cx: float,
+    yy: float,
+    yx: float,
+    xx: float,
+    amplitude: float,
+    ww: float,
+    is_round: bool,
+    out: Array,
+) -> None:
+    """Derivatives of one Gaussian of a source by its shape, added to `out` (5, h, w)."""
+    i0, i1, j0, j1 = inside
+    det = yy * xx - yx * yx
+    iyy, iyx, ixx = np.float32(xx / det), np.float32(-yx / det), np.float32(yy / det)
+    a = np.float32(amplitude)
+    half, across = np.float32(0.5 * ww), np.float32(0.0 if is_round else ww)
+    # A round one changes with the mean of yy and xx.
+    own = np.float32(0.5 if is_round else 1.0)
+    other = np.float32(1) - own
+    for i in range(i0, i1):
+        dy = np.float32(i - cy)
+        line = bell[i, j0:j1]
+        by_y, by_x = out[0, i, j0:j1], out[1, i, j0:j1]
+        by_yy, by_yx, by_xx = out[2, i, j0:j1], out[3, i, j0:j1], out[4, i, j0:j1]
+        for j in range(j1 - j0):
+            dx = np.float32(j) - np.float32(cx - j0)
+            g = a * line[j]
+            u = iyy * dy + iyx * dx
+            v = iyx * dy + ixx * dx
+            by_y[j] += g * u
+            by_x[j] += g * v
+            along_y, along_x = half * g * (u * u - iyy), half * g * (v * v - ixx)
+            by_yy[j] += own * along_y + other * along_x
+            by_yx[j] += across * g * (u * v - iyx)
+            by_xx[j] += own * along_x + other * along_y
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def equations(
+    templates: Array, slopes: Array, data: Array, weights: Array
+) -> tuple[Array, Array, Array, Array, Array]:
+    """Normal equations of one source: of its amplitudes by band, of its shape, and across.
+
+    Parameters
+    ----------
+    templates : (C, K, h, w), slopes : (C, 5, h, w), or of size zero; data, weights : (C, h, w).
+        All float32 and contiguous.
+
+    Returns
+    -------
+    (C, K, K), (C, K), (C, K, 5), (5, 5), (5,) float64.
+    """
+    bands, count, h, w = templates.shape
+    size = h * w
+    moving = slopes.size > 0
+    own = np.zeros((bands, count, count))
+    pull = np.zeros((bands, count))
+    across = np.zeros((bands, count, SHAPE))
+    curvature = np.zeros((SHAPE, SHAPE))
+    slope = np.zeros(SHAPE)
+    weighted = np.empty(size, np.float32)
+    for c in range(bands):
+        flat = templates[c].reshape(count, size)
+        values, weight = data[c].reshape(size), weights[c].reshape(size)
+        moves = slopes[c].reshape(SHAPE, size if moving else 0)
+        for k in range(count):
+            for j in range(size):
+                weighted[j] = flat[k, j] * weight[j]
+            pull[c, k] = dot(weighted, values)
+            for n in range(k, count):
+                own[c, k, n] = own[c, n, k] = dot(weighted, flat[n])
+            if moving:
+                for p in range(SHAPE):
+                    across[c, k, p] = dot(weighted, moves[p])
+        if moving:
+            for p in range(SHAPE):
+                for j in range(size):
+                    weighted[j] = moves[p, j] * weight[j]
+                slope[p] += dot(weighted, values)
+                for q in range(p, SHAPE):
+                    curvature[p, q] += dot(weighted, moves[q])
+    for p in range(SHAPE):
+        for q in range(p):
+            curvature[p, q] = curvature[q, p]
+    return own, pull, across, curvature, slope
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def add(image: Array, templates: Array, amplitudes: Array, sign: float) -> None:
+    """The source added to (C, h, w), in place."""
+    h, w = image.shape[1:]
+    for c in range(templates.shape[0]):
+        for k in range(templates.shape[1]):
+            if amplitudes[c, k] != 0:
+                _add_bell(templates[c, k], (0, h, 0, w), sign * amplitudes[c, k], image[c])

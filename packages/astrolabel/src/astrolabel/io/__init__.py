@@ -1,0 +1,1 @@
+"""Survey files to arrays; COCO, Parquet and pictures to and from disk."""

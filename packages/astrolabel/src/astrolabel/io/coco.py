@@ -1,0 +1,321 @@
+"""Build, merge, read and write a COCO document.
+
+The document is standard COCO detection JSON; what is ours lies under ``info``, under
+``images[].astro`` and under ``annotations[].attributes``, where other tools leave it be.
+Masks are compressed RLE, boxes tight around them, areas their true pixel counts.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from astrolabel.core.box import Box
+from astrolabel.core.errors import InputError
+from astrolabel.core.files import write_bytes
+from astrolabel.io.parquet import read_parquet
+from astrolabel.io.rle import decode, encode, tight_box
+from astrolabel.io.validate import Problem, validate
+
+__all__ = [
+    "Problem",
+    "annotation",
+    "as_document",
+    "decode",
+    "encode",
+    "list_json",
+    "merge",
+    "read",
+    "read_json",
+    "rebased",
+    "tight_box",
+    "validate",
+    "write",
+    "write_json",
+]
+
+Document = dict[str, Any]
+
+_FILES = ("cube", "residual")
+"""Files under ``images[].astro``, named from the document's folder as `file_name` is."""
+
+_KEY_ORDER = ("info", "licenses", "categories", "image", "images", "annotations")
+"""Head of a document first, so that the first screen of the file says what it is."""
+
+
+def annotation(
+    *,
+    mask: NDArray[np.bool_],
+    box: Box,
+    image_shape: tuple[int, int],
+    category_id: int,
+    attributes: Mapping[str, Any],
+    iscrowd: int = 0,
+) -> dict[str, Any]:
+    """One annotation, but for the ids that `merge` gives it.
+
+    Parameters
+    ----------
+    mask : (h, w) bool, the shape of `box`.
+    box : where it lies in the image; what is outside is cut off.
+    image_shape : (H, W) in pixels.
+    category_id : from 1.
+    attributes : our own values; NaN is written as null.
+    iscrowd : 1 makes it an ignore region.
+
+    Raises
+    ------
+    ValueError
+        When no pixel of the mask is in the image: there is nothing to label.
+    """
+    inside = box & Box.of_shape(image_shape)
+    cut = mask[inside.slices_in(box)] if inside.area else np.zeros((0, 0), bool)
+    if not cut.any():
+        raise ValueError(f"no pixel of the mask at {box} is in an image of shape {image_shape}")
+    return {
+        "category_id": int(category_id),
+        "segmentation": encode(cut, inside, image_shape),
+        "bbox": tight_box(cut, inside),
+        "area": int(np.count_nonzero(cut)),
+        "iscrowd": int(iscrowd),
+        "attributes": dict(attributes),
+    }
+
+
+def merge(
+    info: Mapping[str, Any],
+    categories: Sequence[Mapping[str, Any]],
+    shards: Sequence[Mapping[str, Any]],
+    licenses: Sequence[Mapping[str, Any]] = (),
+) -> Document:
+    """One document from the tiles' shards, numbered from 1 in the order given.
+
+    Parameters
+    ----------
+    info : goes into the document as it is.
+    categories : ``{"id", "name"}`` each.
+    shards : each ``{"image": {...} or None, "annotations": [...], ...}``; one whose image
+        is None (a rejected tile) adds nothing. The shards are left unchanged.
+    licenses : of the images, if known.
+    """
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for shard in shards:
+        if shard["image"] is None:
+            if shard["annotations"]:
+                raise ValueError("a shard without an image has annotations")
+            continue
+        images.append({**shard["image"], "id": len(images) + 1})
+        for item in shard["annotations"]:
+            annotations.append({**item, "id": len(annotations) + 1, "image_id": len(images)})
+    return {
+        "info": dict(info),
+        "licenses": [dict(item) for item in licenses],
+        "categories": [dict(item) for item in categories],
+        "images": images,
+        "annotations": annotations,
+    }
+
+
+def read_json(path: str | Path, object_hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+    """What a JSON file holds.
+
+    Parameters
+    ----------
+    object_hook : takes each object when it has been read, and gives what to keep in its
+        place (see `json.loads`); so a large file can be read without being held.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read, is empty, cut off or not JSON.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise InputError("there is no such file", file=path, remedy="check the name") from error
+    except OSError as error:
+        raise InputError(
+            f"cannot be read ({error.strerror or error})", file=path, remedy="give a JSON file"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InputError(
+            "is not text, so not JSON", file=path, remedy="give the .json file itself"
+        ) from error
+    if not text.strip():
+        raise InputError("is empty", file=path, remedy="make it again")
+    try:
+        return json.loads(text, object_hook=object_hook)
+    except json.JSONDecodeError as error:
+        what = (
+            "is cut off"
+            if error.pos >= len(text.rstrip()) or "Unterminated" in error.msg
+            else "is not valid JSON"
+        )
+        raise InputError(
+            f"{what} (line {error.lineno}, column {error.colno}: {error.msg})",
+            file=path,
+            remedy="make or copy it again",
+        ) from error
+
+
+def read(path: str | Path, object_hook: Callable[[dict[str, Any]], Any] | None = None) -> Document:
+    """A COCO document, its three lists present; `validate` checks what is in them.
+
+    A file that ends in ``.parquet`` is read as `astrolabel.io.parquet` wrote it.
+
+    Parameters
+    ----------
+    object_hook : see `read_json`; a Parquet file does not go through it.
+
+    Raises
+    ------
+    InputError
+        When the file is not JSON or not a COCO document, saying what it looks like.
+    """
+    if Path(path).suffix == ".parquet":
+        return read_parquet(path)
+    return as_document(read_json(path, object_hook), path)
+
+
+def as_document(doc: Any, path: str | Path) -> Document:
+    """What a JSON file holds, if that is a COCO document (see `read`).
+
+    Raises
+    ------
+    InputError
+        When it is not, saying what it looks like.
+    """
+    needed = ("images", "annotations", "categories")
+    if isinstance(doc, list):
+        what = _kind_of_list(doc)
+        raise InputError(
+            f"is {what}, not a COCO document",
+            file=path,
+            remedy=f"make one of it: astrolabel export {Path(path).name} --to coco"
+            if "Detectron2" in what
+            else "give one JSON object with images, annotations and categories",
+        )
+    if not isinstance(doc, dict):
+        raise InputError(
+            f"holds a {type(doc).__name__}, not a COCO document",
+            file=path,
+            remedy="give one JSON object with images, annotations and categories",
+        )
+    missing = [key for key in needed if not isinstance(doc.get(key), list)]
+    if missing:
+        raise InputError(
+            f"has no list of {', '.join(missing)} (its keys: {', '.join(doc) or 'none'}), "
+            "so it is not a COCO detection document",
+            file=path,
+            remedy="give one JSON object with images, annotations and categories",
+        )
+    return doc
+
+
+def _kind_of_list(items: list[Any]) -> str:
+    """What a JSON list probably is, by its first entry."""
+    if not items or not isinstance(items[0], dict):
+        return f"a list of {len(items)} entries"
+    first = items[0]
+    if "annotations" in first and ("file_name" in first or "filename" in first):
+        return f"a list of {len(items)} Detectron2 records (one per image)"
+    if "score" in first and "image_id" in first:
+        return f"a list of {len(items)} COCO results (predictions)"
+    return f"a list of {len(items)} objects with the keys {', '.join(sorted(first))}"
+
+
+def write(path: str | Path, doc: Mapping[str, Any]) -> None:
+    """Write a document, atomically; equal documents give equal bytes (see `write_json`)."""
+    write_json(path, doc)
+
+
+def write_json(path: str | Path, obj: Mapping[str, Any]) -> None:
+    """Write a JSON object, atomically, one line per key and per entry of its lists.
+
+    Equal objects give equal bytes: keys are sorted (those of the top level with the head
+    of a COCO document first). NaN and infinity, which JSON does not know, become null;
+    numpy numbers and arrays become plain ones, float32 with the digits it has.
+
+    Raises
+    ------
+    OutputError
+        When the file cannot be written.
+    """
+    write_bytes(path, to_json(obj).encode("ascii"))
+
+
+def to_json(obj: Mapping[str, Any]) -> str:
+    """The text that `write_json` writes."""
+    known = [key for key in _KEY_ORDER if key in obj]
+    keys = known + sorted(key for key in obj if key not in _KEY_ORDER)
+    lines = []
+    for key in keys:
+        value = obj[key]
+        if isinstance(value, (list, tuple)) and value:
+            text = "[\n" + ",\n".join(_dumps(item) for item in value) + "\n]"
+        else:
+            text = _dumps(value)
+        lines.append(f"{json.dumps(key)}: {text}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def list_json(items: Sequence[Mapping[str, Any]]) -> str:
+    """The text of a JSON list, one line per entry, as `write_json` writes objects."""
+    return "[\n" + ",\n".join(_dumps(item) for item in items) + "\n]\n"
+
+
+def _dumps(value: Any) -> str:
+    try:
+        return _ENCODER.encode(value)
+    except ValueError:  # NaN or infinity somewhere; rare, so looked for only now
+        return _ENCODER.encode(_finite(value))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.float32):
+        return float(str(value))
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+_ENCODER = json.JSONEncoder(
+    sort_keys=True, allow_nan=False, separators=(",", ":"), default=_plain, check_circular=False
+)
+
+
+def _finite(value: Any) -> Any:
+    """A copy with None in place of every NaN and infinity."""
+    if isinstance(value, (np.generic, np.ndarray)):
+        value = _plain(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value
+
+
+def rebased(image: Mapping[str, Any], old: Path, new: Path) -> dict[str, Any]:
+    """An entry of ``images`` whose files are named from another folder."""
+
+    def name(value: str | None) -> str | None:
+        return None if value is None else Path(os.path.relpath(old / value, new)).as_posix()
+
+    moved = {**image, "file_name": name(image["file_name"])}
+    if image.get("astro") is not None:
+        files = {key: name(image["astro"][key]) for key in _FILES if key in image["astro"]}
+        moved["astro"] = {**image["astro"], **files}
+    return moved

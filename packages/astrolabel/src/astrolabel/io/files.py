@@ -1,0 +1,100 @@
+"""Where the bands of one coadd are on disk, and whether they lie on the same pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from astrolabel.core.errors import InputError
+from astrolabel.io import layers as fits_layers
+from astrolabel.io.layers import Layers
+
+
+@dataclass(frozen=True)
+class CoaddFiles:
+    """Where the bands of one coadd are.
+
+    Attributes
+    ----------
+    name : unique in a run; names the coadd's tiles.
+    bands : in the order in which they were asked for.
+    layers : one per band.
+    variance, mask : further files per band, for surveys that keep these apart.
+    psf : stamp files per band, one or one for each place; bands without are estimated.
+    zeropoints : AB magnitude of one count where the user gave it.
+    truth : pictures of the objects of a simulated scene, where its labels are made of these.
+    """
+
+    name: str
+    bands: tuple[str, ...]
+    layers: tuple[Layers, ...]
+    tract: str = ""
+    patch: str = ""
+    psf: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    variance: Mapping[str, Layers] = field(default_factory=dict)
+    mask: Mapping[str, Layers] = field(default_factory=dict)
+    zeropoints: Mapping[str, float] = field(default_factory=dict)
+    truth: Path | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.layers[0].shape
+
+    @property
+    def parts(self) -> tuple[Layers, ...]:
+        """The bands, then what is in files of its own, in a fixed order."""
+        further = [more[b] for more in (self.variance, self.mask) for b in self.bands if b in more]
+        return (*self.layers, *further)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Every file that is read, once, in a fixed order."""
+        found = [part.path for part in self.parts]
+        found += [stamp for b in self.bands for stamp in self.psf.get(b, ())]
+        found += [self.truth] if self.truth is not None else []
+        return tuple(dict.fromkeys(found))
+
+
+def check(files: CoaddFiles) -> None:
+    """Whether all bands lie on the same pixels of the sky.
+
+    Raises
+    ------
+    InputError
+        For bands of different shape, or whose WCS put the corners more than a tenth of a
+        pixel apart.
+    """
+    first = files.layers[0]
+    for layer in (*files.layers, *files.variance.values(), *files.mask.values()):
+        if layer.shape != first.shape:
+            raise InputError(
+                f"{_by(layer.shape)} pixels, but {first.path.name} has {_by(first.shape)}",
+                file=layer.path,
+                remedy="give bands resampled to one frame",
+            )
+    reference = fits_layers.read_wcs(first)
+    height, width = first.shape
+    x, y = np.array([0, width - 1, 0, width - 1]), np.array([0, 0, height - 1, height - 1])
+    for layer in files.layers[1:]:
+        wcs = fits_layers.read_wcs(layer)
+        if (wcs is None) != (reference is None):
+            raise InputError(
+                f"only one of this file and {first.path.name} has a WCS", file=layer.path
+            )
+        if wcs is None or reference is None:
+            continue
+        back = reference.all_world2pix(*wcs.all_pix2world(x, y, 0), 0, quiet=True)
+        apart = float(np.nanmax(np.hypot(back[0] - x, back[1] - y)))
+        if not apart < 0.1:
+            raise InputError(
+                f"its WCS is up to {apart:.3g} pixels off that of {first.path.name}",
+                file=layer.path,
+                remedy="give bands resampled to one frame",
+            )
+
+
+def _by(shape: tuple[int, int]) -> str:
+    return f"{shape[0]}x{shape[1]}"

@@ -1,0 +1,155 @@
+"""A COCO document as one Parquet table, and back: for more labels than JSON is good for.
+
+One row per annotation, attributes in columns of their own, so that pandas, polars, DuckDB
+and TOPCAT open it as a catalog. What is not per annotation (info, images, categories)
+lies in the file's metadata under ``astrolabel``, as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from astrolabel.core.errors import InputError
+from astrolabel.core.files import atomic_path
+
+METADATA = b"astrolabel"
+ROWS_PER_GROUP = 100_000
+"""Rows that a reader of some rows must decompress: some 10 MB."""
+_OWN = (
+    "id",
+    "image_id",
+    "category_id",
+    "category",
+    "iscrowd",
+    "area",
+    "bbox_x",
+    "bbox_y",
+    "bbox_width",
+    "bbox_height",
+    "rle_height",
+    "rle_width",
+    "rle_counts",
+)
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise InputError(
+            "pyarrow, which reads and writes Parquet, is not installed",
+            remedy='pip install "astrolabel[parquet]"',
+        ) from error
+    return pyarrow, pyarrow.parquet
+
+
+def write_parquet(path: str | Path, doc: Mapping[str, Any]) -> None:
+    """Write a COCO document as a table, atomically; equal documents give equal bytes.
+
+    Columns: ``id, image_id, category_id`` int64, ``category`` its name, ``iscrowd`` int64,
+    ``area`` and ``bbox_x, bbox_y, bbox_width, bbox_height`` in pixels, the mask as
+    ``rle_height, rle_width`` int64 and ``rle_counts`` (COCO's compressed text), then one
+    column per attribute (``ra, dec, mag_i, ...``), null where an annotation lacks it.
+
+    Raises
+    ------
+    InputError
+        When pyarrow is missing, a mask is not compressed RLE, or an attribute has the name
+        of another column or values of different kinds.
+    OutputError
+        When the file cannot be written.
+    """
+    pyarrow, parquet = _pyarrow()
+    items = doc["annotations"]
+    names = {c["id"]: c["name"] for c in doc["categories"]}
+    attributes = list(dict.fromkeys(key for a in items for key in a.get("attributes", ())))
+    if taken := [key for key in attributes if key in _OWN]:
+        raise InputError(f"attribute {taken[0]!r} has the name of a column of the table")
+    for a in items:
+        mask = a["segmentation"]
+        if not isinstance(mask, dict) or not isinstance(mask.get("counts"), str):
+            raise InputError(
+                f"the mask of annotation {a['id']} is not compressed RLE",
+                remedy="convert polygons with pycocotools.mask.frPyObjects and merge",
+            )
+    columns: dict[str, list[Any]] = {
+        "id": [a["id"] for a in items],
+        "image_id": [a["image_id"] for a in items],
+        "category_id": [a["category_id"] for a in items],
+        "category": [names.get(a["category_id"]) for a in items],
+        "iscrowd": [a["iscrowd"] for a in items],
+        "area": [a["area"] for a in items],
+    }
+    for k, side in enumerate(("x", "y", "width", "height")):
+        columns[f"bbox_{side}"] = [a["bbox"][k] for a in items]
+    columns["rle_height"] = [a["segmentation"]["size"][0] for a in items]
+    columns["rle_width"] = [a["segmentation"]["size"][1] for a in items]
+    columns["rle_counts"] = [a["segmentation"]["counts"] for a in items]
+    for key in attributes:
+        columns[key] = [a.get("attributes", {}).get(key) for a in items]
+    arrays = {}
+    for key, values in columns.items():
+        try:
+            arrays[key] = pyarrow.array(values)
+        except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError) as error:
+            raise InputError(f"attribute {key!r} mixes kinds of values ({error})") from error
+    rest = {key: value for key, value in doc.items() if key != "annotations"}
+    table = pyarrow.table(arrays).replace_schema_metadata(
+        {METADATA: json.dumps({"document": rest, "attributes": attributes}, sort_keys=True)}
+    )
+    with atomic_path(path) as temporary:
+        parquet.write_table(table, temporary, compression="zstd", row_group_size=ROWS_PER_GROUP)
+
+
+def read_parquet(path: str | Path) -> dict[str, Any]:
+    """The COCO document that `write_parquet` wrote; equal to it, but for attributes that
+    an annotation lacked, which are null now.
+
+    Raises
+    ------
+    InputError
+        When pyarrow is missing, or the file cannot be read or is another kind of table.
+    """
+    pyarrow, parquet = _pyarrow()
+    try:
+        table = parquet.read_table(path)
+    except FileNotFoundError as error:
+        raise InputError("there is no such file", file=path, remedy="check the name") from error
+    except (OSError, pyarrow.ArrowException) as error:
+        raise InputError(
+            f"cannot be read as Parquet ({str(error).splitlines()[0]})",
+            file=path,
+            remedy="make or copy it again",
+        ) from error
+    kept = (table.schema.metadata or {}).get(METADATA)
+    if kept is None:
+        raise InputError(
+            "is a Parquet table, but not of labels",
+            file=path,
+            remedy="give a file that `astrolabel export --to parquet` wrote",
+        )
+    head = json.loads(kept)
+    document = dict(head["document"])
+    attributes = head["attributes"]
+    document["annotations"] = [
+        {
+            "id": row["id"],
+            "image_id": row["image_id"],
+            "category_id": row["category_id"],
+            "segmentation": {
+                "size": [row["rle_height"], row["rle_width"]],
+                "counts": row["rle_counts"],
+            },
+            "bbox": [row[f"bbox_{side}"] for side in ("x", "y", "width", "height")],
+            "area": row["area"],
+            "iscrowd": row["iscrowd"],
+            "attributes": {key: row[key] for key in attributes},
+        }
+        for batch in table.to_batches(max_chunksize=ROWS_PER_GROUP)
+        for row in batch.to_pylist()
+    ]
+    return document

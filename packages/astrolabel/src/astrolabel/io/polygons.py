@@ -1,0 +1,174 @@
+"""Polygons of masks, and masks of polygons, without losing a pixel.
+
+A polygon can mean two things. Along the *edges* of the pixels it encloses them: that is how
+COCO and Detectron2 fill polygons, and what is written here. OpenCV's contours, of which
+DeepDISC's records are made, run through the *centres* of the border pixels instead: filled
+as COCO does, they enclose 0.90 of the area (measured on its published HSC records).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+from scipy import ndimage
+
+from astrolabel.core.box import Box
+from astrolabel.io.rle import decode_inside, encode, measure, runs
+
+
+def outlines(rle: Mapping[str, Any]) -> list[NDArray[np.float64]]:
+    """Outer outlines of an RLE mask along the edges of its pixels.
+
+    Returns
+    -------
+    list of (N, 2) float64 : (x, y), with pixel centres at whole numbers from 0; one per
+        piece that shares no pixel side with another, largest first. Holes are left out,
+        which a ds9 polygon cannot have.
+
+    Raises
+    ------
+    ValueError
+        When the RLE is faulty.
+    """
+    lengths = runs(dict(rle))
+    height = int(rle["size"][0])
+    stops = np.cumsum(lengths)
+    first, last = (stops - lengths)[1::2], stops[1::2]
+    boxes = []
+    for start, stop in zip(first.tolist(), last.tolist(), strict=True):
+        while start < stop:  # a run may go on in the next column
+            column, row = divmod(start, height)
+            length = min(stop - start, height - row)
+            boxes.append((column - 0.5, row - 0.5, column + 0.5, row + length - 0.5))
+            start += length
+    if not boxes:
+        return []
+    # Boxes side by side have no common corner points where their runs differ in length;
+    # a grid of half pixels makes the union exact all the same.
+    union = shapely.union_all(shapely.box(*np.array(boxes).T), grid_size=0.5)
+    pieces = sorted(shapely.get_parts(union), key=lambda p: -p.area)
+    return [shapely.get_coordinates(shapely.simplify(p, 0).exterior)[:-1] for p in pieces]
+
+
+def mask_of(segmentation: Any, shape: tuple[int, int]) -> tuple[NDArray[np.bool_], Box]:
+    """The pixels of a COCO segmentation (RLE or polygons) in its tight box, and the box.
+
+    Raises
+    ------
+    ValueError
+        When it cannot be decoded or is of another image's size.
+    """
+    if isinstance(segmentation, list):
+        merged = coco_mask.merge(coco_mask.frPyObjects(segmentation, *shape))
+        segmentation = {"size": list(shape), "counts": merged["counts"].decode("ascii")}
+    if tuple(segmentation["size"]) != shape:
+        raise ValueError(f"RLE of size {segmentation['size']} in an image of {list(shape)}")
+    _, (x, y, width, height) = measure(segmentation)
+    box = Box(y, x, height, width)
+    return decode_inside(segmentation, box), box
+
+
+def edge_polygons(mask: NDArray[np.bool_], box: Box) -> list[list[float]]:
+    """Polygons along the pixels' edges that together hold a mask's pixels and no others.
+
+    Parameters
+    ----------
+    mask : (h, w) bool, the shape of `box`.
+    box : where it lies.
+
+    Returns
+    -------
+    list of [x, y, x, y, ...] : the left upper corner of pixel (0, 0) is (0, 0). A polygon
+        has no holes, so that a piece with a hole is cut in two through it.
+    """
+    pieces, count = ndimage.label(mask)  # by their sides: corners alone do not join
+    found = []
+    for k in range(1, count + 1):
+        piece = pieces == k
+        holes = ndimage.binary_fill_holes(piece) & ~piece
+        if holes.any():
+            cut = int(np.flatnonzero(holes.any(axis=0))[0]) + 1
+            left, right = piece.copy(), piece.copy()
+            left[:, cut:] = False
+            right[:, :cut] = False
+            found += edge_polygons(left, box) + edge_polygons(right, box)
+            continue
+        rle = encode(piece, Box(0, 0, *piece.shape), piece.shape)
+        for ring in outlines(rle):
+            corners = ring + 0.5 + np.array([box.x0, box.y0])
+            found.append(corners.ravel().tolist())
+    return found
+
+
+def fill_contours(
+    contours: Sequence[Sequence[float]], shape: tuple[int, int]
+) -> tuple[NDArray[np.bool_], Box]:
+    """The mask whose contours OpenCV would have traced through its border pixels' centres.
+
+    Contours of holes run the other way round, and are left open: OpenCV's own drawing, and
+    everyone who takes them for outlines, fills them.
+
+    Parameters
+    ----------
+    contours : [x, y, x, y, ...] each, whole numbers: pixel (0, 0) has its centre at (0, 0).
+    shape : (H, W) of the image; what is outside is cut off.
+
+    Returns
+    -------
+    (mask, box) : tight around the contours, inside the image; perhaps of area 0.
+    """
+    rings = [np.rint(np.asarray(c, float)).astype(int).reshape(-1, 2) for c in contours]
+    rings = [ring for ring in rings if len(ring)]
+    if not rings:
+        return np.zeros((0, 0), bool), Box(0, 0, 0, 0)
+    points = np.concatenate(rings)
+    (x0, y0), (x1, y1) = points.min(axis=0), points.max(axis=0)
+    full = Box.from_corners(int(y0), int(x0), int(y1) + 1, int(x1) + 1)
+    out = np.zeros(full.shape, bool)
+    areas = [_signed_area(ring) for ring in rings]
+    for k in sorted(range(len(rings)), key=lambda k: -abs(areas[k])):
+        ring = rings[k] - np.array([full.x0, full.y0])
+        border = _border(ring, full.shape)
+        inside = _inside(ring, full.shape) & ~border
+        # Outer contours have negative areas with y downwards. One the other way round that
+        # lies on no mask is somebody else's outer contour.
+        if areas[k] > 0 and out[border].all():
+            out &= ~inside
+        else:
+            out |= inside | border
+    box = full & Box.of_shape(shape)
+    return (out[box.slices_in(full)] if box.area else np.zeros((0, 0), bool)), box
+
+
+def _signed_area(ring: NDArray[np.int64]) -> float:
+    x, y = ring.T
+    return float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y)) / 2
+
+
+def _border(ring: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Pixels on the lines between the points."""
+    out = np.zeros(shape, bool)
+    for (xa, ya), (xb, yb) in zip(ring, np.roll(ring, -1, axis=0), strict=True):
+        n = max(abs(int(xb - xa)), abs(int(yb - ya))) + 1
+        out[
+            np.rint(np.linspace(ya, yb, n)).astype(int), np.rint(np.linspace(xa, xb, n)).astype(int)
+        ] = True
+    return out
+
+
+def _inside(ring: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Pixels with an odd number of sides to their left; those on a side may be either."""
+    columns = np.arange(shape[1])
+    out = np.zeros(shape, bool)
+    for (xa, ya), (xb, yb) in zip(ring, np.roll(ring, -1, axis=0), strict=True):
+        if ya == yb:
+            continue
+        rows = np.arange(min(ya, yb), max(ya, yb))
+        crossing = xa + (rows - ya) * (xb - xa) / (yb - ya)
+        out[rows] ^= columns[None, :] > crossing[:, None]
+    return out

@@ -1,0 +1,1 @@
+"""One tile from pixels to annotations, and the pipeline over tiles."""

@@ -1,0 +1,1 @@
+"""What files lack: sky level, noise, PSF and saturation, measured on the pixels."""

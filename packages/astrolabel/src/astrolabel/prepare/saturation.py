@@ -1,0 +1,148 @@
+"""Which pixels are saturated, guessed from the image where no mask tells.
+
+Three signs of a full pixel: it is as bright as all around it; light there changes from pixel to
+pixel more sharply than any scene seen through the PSF can; it has no value, in the middle of
+bright light. Cosmic rays are sharp too, but stand on no star's light.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from astrolabel.core import background
+from astrolabel.core.psf import FWHM_PER_SIGMA, fwhm_px
+
+BRIGHT_SIGMA = 50.0
+"""A full pixel is brighter than this, in sigma of the sky: detectors hold some 10^5 electrons,
+and a star that fills a pixel stands hundreds of times above any survey's sky noise."""
+FLAT = 1e-3
+"""A pixel and its eight neighbours within this part of each other are flat: no source seen
+through the atmosphere is."""
+SHARP = 1.5
+"""Over the most that a scene under the PSF could show, a second difference is sharp. In real
+DECaLS pixels saturated cores reach 3 to 50 and all other stars and galaxies stay below 1, but
+for single pixels, at 1.9."""
+NOISE_SIGMA = 5.0
+"""A second difference counts as far as it is above this many sigma of its noise."""
+MIN_SHARP = 10
+"""Sharp pixels that make a core: one wild pixel on a star, a cosmic ray's, makes nine."""
+DIFFERENCE = np.array([1.0, -2.0, 1.0])
+
+
+def saturated_cores(
+    image: NDArray[np.float32],
+    variance: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    stamp: NDArray[np.float32],
+) -> NDArray[np.bool_]:
+    """(H, W) bool: pixels that look saturated.
+
+    Parameters
+    ----------
+    image : (H, W) counts, sky subtracted; anything where not `valid`.
+    variance : (H, W) counts squared, with the sources' photon noise where that is known.
+    valid : (H, W) bool.
+    stamp : (P, P) PSF.
+    """
+    data = background.fill_invalid(image, valid)
+    sigma = np.sqrt(np.where(valid, np.maximum(variance, 0), 0))
+    sky = float(np.median(sigma[valid])) if valid.any() else 0.0
+    if not (sky > 0 and (data > BRIGHT_SIGMA * sky).any()):
+        return np.zeros(image.shape, bool)
+    width = fwhm_px(stamp) / FWHM_PER_SIGMA
+    flat = _flat_tops(data, sky) & valid
+    out = flat | _ragged_cores(data, sigma, valid, stamp, width, sky)
+    return _closed(out | _holes(data, valid, width, sky), width)
+
+
+def _flat_tops(data: NDArray[np.float32], sky: float) -> NDArray[np.bool_]:
+    """Flat pixels and their neighbours."""
+    highest, lowest = (
+        f(data, 3, mode="nearest") for f in (ndimage.maximum_filter, ndimage.minimum_filter)
+    )
+    flat = (highest - lowest < FLAT * highest) & (data > BRIGHT_SIGMA * sky)
+    return np.asarray(ndimage.binary_dilation(flat, np.ones((3, 3), bool)))
+
+
+def _ragged_cores(
+    data: NDArray[np.float32],
+    sigma: NDArray[np.floating[Any]],
+    valid: NDArray[np.bool_],
+    stamp: NDArray[np.float32],
+    width: float,
+    sky: float,
+) -> NDArray[np.bool_]:
+    """Pixels sharper than the PSF in the cores of stars."""
+    blurred = ndimage.gaussian_filter(data, width)
+    bright = blurred > BRIGHT_SIGMA * sky
+    if not bright.any():
+        return bright
+    # Missing pixels are set to zero, and sharp for it.
+    whole = ndimage.binary_erosion(valid, np.ones((3, 3)), border_value=1)
+    scatter = float((DIFFERENCE**2).sum()) * ndimage.maximum_filter(sigma, 3)
+    excess = np.abs(_second_difference(data)) - NOISE_SIGMA * scatter
+    sharp = bright & whole & (excess > SHARP * _sharpest(stamp, width) * blurred)
+    parts, count = ndimage.label(ndimage.binary_dilation(sharp, np.ones((3, 3))), np.ones((3, 3)))
+    numbers = np.arange(count + 1)
+    enough = ndimage.sum_labels(sharp, parts, numbers) >= MIN_SHARP
+    # A star is bright for some seeing discs around; a cosmic ray is narrow.
+    side = 2 * int(np.ceil(FWHM_PER_SIGMA * width)) + 1
+    for number, box in enumerate(ndimage.find_objects(parts), start=1):
+        if enough[number]:
+            around = tuple(slice(max(s.start - side, 0), s.stop + side) for s in box)
+            wide = ndimage.median_filter(data[around], side, mode="nearest")
+            enough[number] = wide.max() > BRIGHT_SIGMA / 2 * sky
+    enough[0] = False
+    return np.asarray(sharp & enough[parts])
+
+
+def _second_difference(array: NDArray[Any]) -> NDArray[np.float64]:
+    """Along rows and columns."""
+    rows = ndimage.convolve1d(array.astype(np.float64), DIFFERENCE, 0, mode="nearest")
+    return np.asarray(ndimage.convolve1d(rows, DIFFERENCE, 1, mode="nearest"))
+
+
+def _sharpest(stamp: NDArray[np.float32], width: float) -> float:
+    """The most that a second difference of a scene can be, in parts of the blurred scene.
+
+    A scene is a sum of point sources without negative ones, so what no point source exceeds
+    at any pixel no scene does.
+    """
+    most = 0.0
+    half = int(np.ceil(4 * width))
+    for shift in ((0, 0), (0, 0.5), (0.5, 0), (0.5, 0.5)):  # of the source within its pixel
+        star = ndimage.shift(np.pad(stamp.astype(np.float64), half), shift, order=3)
+        blurred = ndimage.gaussian_filter(star, width)
+        lit = blurred > 1e-3 * blurred.max()
+        most = max(most, float((np.abs(_second_difference(star))[lit] / blurred[lit]).max()))
+    return most
+
+
+def _holes(
+    data: NDArray[np.float32], valid: NDArray[np.bool_], width: float, sky: float
+) -> NDArray[np.bool_]:
+    """Missing pixels that bright light surrounds."""
+    holes, count = ndimage.label(~valid, np.ones((3, 3)))
+    out = np.zeros(count + 1, bool)
+    for number, box in enumerate(ndimage.find_objects(holes), start=1):
+        around = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in box)
+        hole = holes[around] == number
+        edge = data[around][ndimage.binary_dilation(hole, np.ones((3, 3))) & valid[around]]
+        out[number] = edge.size > 0 and bool(np.median(edge) > BRIGHT_SIGMA * sky)
+    return np.asarray(out[holes])
+
+
+def _closed(saturated: NDArray[np.bool_], width: float) -> NDArray[np.bool_]:
+    """With the pixels between full ones: what lies within one seeing disc of them."""
+    if not saturated.any():
+        return saturated
+    reach = FWHM_PER_SIGMA * width / 2
+    pad = int(np.ceil(reach)) + 1
+    wide = np.pad(saturated, pad)
+    near = ndimage.distance_transform_edt(~wide) <= reach
+    inside = ndimage.binary_fill_holes(ndimage.distance_transform_edt(near) > reach)
+    return np.asarray(inside[pad:-pad, pad:-pad] | saturated)

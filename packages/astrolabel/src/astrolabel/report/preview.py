@@ -1,0 +1,228 @@
+"""Colour pictures of coadds, and of their labels as outlines."""
+
+from __future__ import annotations
+
+import html
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from scipy import ndimage
+
+from astrolabel.core.errors import InputError
+from astrolabel.core.files import write_bytes
+from astrolabel.io.coco import read, validate
+from astrolabel.io.pictures import channels, upright, write_png
+from astrolabel.io.polygons import mask_of
+
+PALETTE = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#d55e00")
+"""Okabe and Ito's colours, which the colour-blind tell apart, less the ones that are too
+dark on sky: the first categories (galaxy, star) get blue and orange, the safest pair."""
+IGNORED = "#c8c8c8"
+"""Ignore regions are grey and dotted: no class, so no colour."""
+
+PICTURE_SIDE = 2100
+"""Pictures with outlines are enlarged a whole number of times up to this side in pixels:
+twice for tiles of 1050. The median source is 6.5 px wide, no more than its outline."""
+LARGEST_SCALE = 8
+THUMBNAIL_SIDE = 360
+
+
+def colours(categories: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+    """Outline colour (``#rrggbb``) by category id, in the order of the categories."""
+    return {item["id"]: PALETTE[n % len(PALETTE)] for n, item in enumerate(categories)}
+
+
+def draw_outlines(
+    picture: NDArray[np.uint8],
+    annotations: Sequence[Mapping[str, Any]],
+    categories: Sequence[Mapping[str, Any]],
+    scale: int = 1,
+) -> NDArray[np.uint8]:
+    """A picture with the innermost pixels of each mask's edge coloured by class.
+
+    Parameters
+    ----------
+    picture : (H, W, 3) uint8, left unchanged.
+    annotations : COCO annotations of this image; ``iscrowd`` ones are dotted in grey.
+    categories : COCO categories.
+    scale : how many times the result is enlarged; the outlines stay one or two pixels wide.
+
+    Returns
+    -------
+    (scale*H, scale*W, 3) uint8.
+
+    Raises
+    ------
+    ValueError
+        When a mask cannot be decoded.
+    """
+    height, width = picture.shape[:2]
+    result = picture.repeat(scale, axis=0).repeat(scale, axis=1)
+    by_category = {key: channels(colour) for key, colour in colours(categories).items()}
+    # Labels last, so that they are on top of ignore regions.
+    for item in sorted(annotations, key=lambda item: -int(item.get("iscrowd", 0))):
+        mask, box = mask_of(item["segmentation"], (height, width))
+        if not mask.size:
+            continue
+        mask = np.pad(mask.repeat(scale, axis=0).repeat(scale, axis=1), 1)
+        thickness = 2 if scale >= 4 else 1  # else too thin to see on a shrunken picture
+        inner = ndimage.binary_erosion(mask, iterations=thickness)
+        edge = (mask & ~inner)[1:-1, 1:-1]
+        part = result[
+            scale * box.y0 : scale * box.y1, scale * box.x0 : scale * box.x1
+        ]  # a view: drawing on it draws on the result
+        if item.get("iscrowd", 0):
+            y, x = np.indices(edge.shape)
+            part[edge & ((x + y) % 4 < 2)] = channels(IGNORED)
+        else:
+            part[edge] = by_category.get(item.get("category_id", 0), channels(IGNORED))
+    return result
+
+
+def preview(coco_path: str | Path, out: str | Path | None = None) -> list[Path]:
+    """Draw the labels of a COCO document on its images.
+
+    Parameters
+    ----------
+    coco_path : the document; its images are found beside it.
+    out : folder of the pictures; ``preview`` beside the document where it is None.
+
+    Returns
+    -------
+    list of Path : ``<image>_labels.png`` for each image in the document's order, the sky
+        `upright`, then ``index.html``, the page that shows them all.
+
+    Raises
+    ------
+    InputError
+        When the document or one of its images cannot be read; nothing is written then
+        if an image is missing.
+    OutputError
+        When the pictures cannot be written.
+    """
+    coco_path = Path(coco_path)
+    out = coco_path.parent / "preview" if out is None else Path(out)
+    doc = read(coco_path)
+    if problems := validate({**doc, "annotations": []}):
+        raise InputError(str(problems[0]), file=coco_path, remedy=_validate_it(coco_path))
+    for image in doc["images"]:
+        if not (coco_path.parent / image["file_name"]).is_file():
+            raise InputError(
+                "the image is missing",
+                file=coco_path.parent / image["file_name"],
+                remedy="keep the document's PNG files beside it",
+            )
+    by_image: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in doc["images"]}
+    for item in doc["annotations"]:
+        by_image.setdefault(item.get("image_id"), []).append(item)
+    written, cards = [], []
+    for image in doc["images"]:
+        items = by_image[image["id"]]
+        picture = _labelled(coco_path, image, items, doc["categories"])
+        # Names in folders of the same name end differ by the folder.
+        stem = str(Path(image["file_name"]).with_suffix("")).replace("/", "_")
+        path, thumbnail = out / f"{stem}_labels.png", out / "thumbnails" / f"{stem}.png"
+        write_png(path, picture)
+        write_png(thumbnail, _small(picture))
+        written.append(path)
+        cards.append(_card(image, path.name, thumbnail.name, items, doc["categories"]))
+    page = out / "index.html"
+    write_bytes(page, _page(coco_path.name, doc, cards).encode("utf-8"))
+    return [*written, page]
+
+
+def _labelled(
+    coco_path: Path,
+    image: Mapping[str, Any],
+    annotations: Sequence[Mapping[str, Any]],
+    categories: Sequence[Mapping[str, Any]],
+) -> NDArray[np.uint8]:
+    path = coco_path.parent / image["file_name"]
+    try:
+        with Image.open(path) as file:
+            picture = np.asarray(file.convert("RGB"))
+    except (OSError, UnidentifiedImageError) as error:
+        raise InputError(
+            f"the image cannot be opened ({error})", file=path, remedy="make it again"
+        ) from error
+    scale = min(max(PICTURE_SIDE // max(picture.shape[:2]), 1), LARGEST_SCALE)
+    try:
+        return upright(draw_outlines(picture, annotations, categories, scale), image)
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"the labels of {image['file_name']} cannot be drawn ({error})",
+            file=coco_path,
+            remedy=_validate_it(coco_path),
+        ) from error
+
+
+def _validate_it(coco_path: Path) -> str:
+    return f"see what `astrolabel validate {coco_path}` finds"
+
+
+def _small(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    small = Image.fromarray(picture)
+    small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+    return np.asarray(small)
+
+
+def _counts(
+    annotations: Sequence[Mapping[str, Any]], categories: Sequence[Mapping[str, Any]]
+) -> list[tuple[str, str, int]]:
+    """Name, colour and number of labels of each category, then of ignore regions."""
+    number = Counter(a.get("category_id") for a in annotations if not a.get("iscrowd", 0))
+    colour = colours(categories)
+    result = [(str(c["name"]), colour[c["id"]], number[c["id"]]) for c in categories]
+    if ignored := sum(1 for a in annotations if a.get("iscrowd", 0)):
+        result.append(("ignored", IGNORED, ignored))
+    return result
+
+
+def _legend(counts: Sequence[tuple[str, str, int]]) -> str:
+    return " ".join(
+        f'<span class="key"><i style="border-color:{colour}"></i>{number} '
+        f"{html.escape(name)}</span>"
+        for name, colour, number in counts
+    )
+
+
+def _card(
+    image: Mapping[str, Any],
+    picture: str,
+    thumbnail: str,
+    annotations: Sequence[Mapping[str, Any]],
+    categories: Sequence[Mapping[str, Any]],
+) -> str:
+    name = html.escape(str(image["file_name"]))
+    return (
+        f'<figure><a href="{html.escape(picture)}">'
+        f'<img loading="lazy" alt="{name}" src="thumbnails/{html.escape(thumbnail)}"></a>'
+        f"<figcaption><b>{name}</b> {image['width']}&times;{image['height']} px<br>"
+        f"{_legend(_counts(annotations, categories))}</figcaption></figure>"
+    )
+
+
+def _page(name: str, doc: Mapping[str, Any], cards: Sequence[str]) -> str:
+    title = html.escape(name)
+    images = f"{len(cards)} image" + ("" if len(cards) == 1 else "s")
+    total = _legend(_counts(doc["annotations"], doc["categories"]))
+    return (
+        f'<!DOCTYPE html>\n<html lang="en"><meta charset="utf-8"><title>{title}</title>\n'
+        f"<style>{_STYLE}</style>\n<h1>{title}</h1>\n<p>{images}, {total}</p>\n<main>\n"
+        + "\n".join(cards)
+        + "\n</main></html>\n"
+    )
+
+
+_STYLE = (
+    "body{background:#14161a;color:#ddd;font:15px/1.5 system-ui,sans-serif;margin:2em}"
+    "main{display:flex;flex-wrap:wrap;gap:1.2em}figure{margin:0;width:360px}"
+    "img{width:100%;display:block;background:#000}h1{font-size:1.3em}"
+    ".key{white-space:nowrap;margin-right:.8em}"
+    ".key i{display:inline-block;width:.6em;height:.6em;border:2px solid;margin-right:.35em}"
+)

@@ -1,1 +1,0 @@
-"""Positions and images on the sky: matches, overlaps, parts that share none of it."""

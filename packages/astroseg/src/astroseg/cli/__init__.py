@@ -1,0 +1,1 @@
+"""The command line: words to a configuration, errors to one line."""

@@ -1,0 +1,1 @@
+"""Configuration, errors, files, RLE and samples: what every stage shares."""

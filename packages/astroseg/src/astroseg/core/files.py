@@ -1,0 +1,134 @@
+"""Read and write files whole: JSON in, JSON and anything else out atomically."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from astroseg.core.errors import InputError, OutputError
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A temporary path that takes the place of `path` when the block ends well.
+
+    It lies in the same folder (made when missing), because a rename is atomic only within
+    one file system, and ends like `path`, because some writers go by the suffix. Contents
+    reach the disk before the name does: after a crash there is the old file or the new.
+
+    Raises
+    ------
+    OutputError
+        When the folder cannot be made or the file cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb+") as handle:
+            os.fsync(handle.fileno())
+        # safetensors makes files that only their owner may read; a model is to be shared.
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(
+            f"cannot be written ({error.strerror or error})",
+            file=path,
+            remedy="give a folder that exists, is writable and has room",
+        ) from error
+    finally:
+        # Gone already after a rename; what is left over would only confuse.
+        if temporary.parent.is_dir():
+            temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write text as UTF-8, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value: Any, *, indent: int | None = None) -> None:
+    """Write JSON, whole or not at all; NaN and infinity, unknown to JSON, become null.
+
+    A list is written one entry a line, so that a file of many predictions can be looked
+    at and compared line by line.
+    """
+    if indent is None and isinstance(value, list) and value:
+        text = "[\n" + ",\n".join(_dumps(item, None) for item in value) + "\n]\n"
+    else:
+        text = _dumps(value, indent) + "\n"
+    write_text(path, text)
+
+
+def _dumps(value: Any, indent: int | None) -> str:
+    separators = (",", ":") if indent is None else None
+    return json.dumps(_plain(value), indent=indent, separators=separators, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    """A copy in plain Python values; float32 keeps the digits it has, and no more."""
+    if isinstance(value, np.floating):
+        value = float(str(value)) if math.isfinite(value) else None
+    elif isinstance(value, np.generic):
+        value = value.item()
+    elif isinstance(value, np.ndarray):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def read_json(path: str | Path) -> Any:
+    """What a JSON file holds.
+
+    Raises
+    ------
+    InputError
+        When it is missing, cannot be read or is not JSON.
+    """
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError("there is no such file", file=path, remedy="check the name") from error
+    except OSError as error:
+        raise InputError(
+            f"cannot be read ({error.strerror or error})", file=path, remedy="give a JSON file"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InputError(
+            "is not text, so not JSON", file=path, remedy="give the .json file itself"
+        ) from error
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"is not JSON (line {error.lineno}, column {error.colno}: {error.msg})",
+            file=path,
+            remedy="it may be cut off; make or copy it again",
+        ) from error
+
+
+def sha256(path: str | Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    with Path(path).open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""COCO files and images to samples: contrast, augmentation and loading."""

@@ -1,0 +1,130 @@
+"""DeepDISC's lists of Detectron2 records as COCO documents.
+
+Such a file is a bare JSON list with one record per image: `file_name` (or a list of
+per-band files, or `filename`, or one `filename_<band>` each), `height`, `width`,
+`image_id`, and `annotations` with `bbox` and `bbox_mode`, `segmentation` as polygons or
+RLE, and `category_id` counted from 0. It names no classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from astroseg.core.errors import InputError
+
+# Detectron2's BoxMode, as it comes out of JSON.
+_XYXY = (0, "0", "XYXY_ABS", "BoxMode.XYXY_ABS")
+_XYWH = (1, "1", "XYWH_ABS", "BoxMode.XYWH_ABS", None)
+
+
+def is_records(document: Any) -> bool:
+    """Whether a JSON value looks like a list of Detectron2 records."""
+    return (
+        isinstance(document, list)
+        and bool(document)
+        and isinstance(document[0], Mapping)
+        and "annotations" in document[0]
+    )
+
+
+def from_records(
+    records: Sequence[Mapping[str, Any]], path: Path, classes: Sequence[str] = ()
+) -> dict[str, Any]:
+    """A COCO document of a list of records.
+
+    Parameters
+    ----------
+    records : as read from JSON.
+    path : the file, for messages.
+    classes : names in the order of the records' category ids from 0; without them the
+        classes are called class_0, class_1 and so on up to the largest id.
+
+    Raises
+    ------
+    InputError
+        When a record lacks what it needs or a category has no name.
+    """
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    # Published lists give every record of one tile the same image_id, so the place in the
+    # list counts.
+    for number, record in enumerate(records, start=1):
+        try:
+            files, bands = _files(record)
+            image: dict[str, Any] = {
+                "id": number,
+                "file_name": files[0] if len(files) == 1 else files,
+                "height": int(record["height"]),
+                "width": int(record["width"]),
+            }
+            if bands:
+                image["astro"] = {"bands": bands}
+            images.append(image)
+            for item in record.get("annotations", ()):
+                annotations.append(_annotation(item, number, len(annotations) + 1))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"record {number} of the list is incomplete ({type(error).__name__}: {error})",
+                file=path,
+                remedy="give file_name, height, width and annotations in each record",
+            ) from error
+    used = max((item["category_id"] for item in annotations), default=0)
+    names = list(classes) or [f"class_{i}" for i in range(used)]
+    if used > len(names):
+        raise InputError(
+            f"uses category_id {used - 1} (from 0), but {len(names)} classes are named",
+            file=path,
+            remedy="give all names with --classes in the order of the ids",
+        )
+    categories = [{"id": i, "name": name} for i, name in enumerate(names, start=1)]
+    return {
+        "info": {"description": f"Detectron2 records of {path.name}"},
+        "images": images,
+        "annotations": annotations,
+        "categories": categories,
+    }
+
+
+def _files(record: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Files of a record, and the bands their keys name."""
+    for key in ("file_name", "filename"):
+        if key in record:
+            value = record[key]
+            files = [value] if isinstance(value, str) else [str(name) for name in value]
+            if not files:
+                raise ValueError(f"{key} is an empty list")
+            return files, []
+    per_band = {
+        key.split("_", 1)[1]: str(value)
+        for key, value in record.items()
+        if key.lower().startswith("filename_")
+    }
+    if not per_band:
+        raise KeyError("file_name")
+    return list(per_band.values()), list(per_band)
+
+
+def _annotation(item: Mapping[str, Any], image_id: int, number: int) -> dict[str, Any]:
+    mode = item.get("bbox_mode")
+    if isinstance(mode, Mapping):  # an enumeration written field by field
+        mode = mode.get("value", mode.get("_value_"))
+    x, y, a, b = (float(value) for value in item["bbox"])
+    if mode in _XYXY:
+        box = [x, y, a - x, b - y]
+    elif mode in _XYWH:
+        box = [x, y, a, b]
+    else:
+        raise ValueError(f"bbox_mode {mode!r} is neither XYXY_ABS (0) nor XYWH_ABS (1)")
+    category = int(item["category_id"])
+    if category < 0:
+        raise ValueError(f"category_id {category}")
+    return {
+        "id": number,
+        "image_id": image_id,
+        "category_id": category + 1,
+        "bbox": box,
+        "segmentation": item.get("segmentation"),
+        "iscrowd": int(item.get("iscrowd", 0)),
+    }

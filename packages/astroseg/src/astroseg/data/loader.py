@@ -1,0 +1,387 @@
+"""From a dataset to a stream of samples that is a pure function of seed and step.
+
+The order of the images depends on (seed, epoch), the view of each on (seed, its place in
+the stream), and nothing on the number of workers, GPUs or accumulation parts, nor on
+where a run was interrupted.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as MapDataset
+
+from astroseg.core.config import DataConfig
+from astroseg.core.errors import AstrosegError, InputError
+from astroseg.core.samples import Sample
+from astroseg.data.augment import Objects, View, decode, random_view, turn, view_objects, whole
+from astroseg.data.contrast import Scaling, measure
+from astroseg.data.dataset import Dataset, ImageRecord
+from astroseg.data.images import Pixels, read_pixels
+
+PREFETCH = 4
+"""Batches each worker keeps ready: enough to smooth out a slow file."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one image is to be read: bands in order, and its contrast, already measured."""
+
+    order: tuple[int, ...]
+    scaling: Scaling
+
+
+def resolve_contrast(config: DataConfig, dataset: Dataset) -> str:
+    """The contrast that "auto" stands for with these images."""
+    if config.contrast != "auto":
+        return config.contrast
+    return "none" if dataset.of_pictures else "asinh"
+
+
+def band_names(record: ImageRecord, pixels: Pixels) -> tuple[str, ...]:
+    """Names of an image's planes, () when neither dataset nor file knows them."""
+    if record.bands and len(record.bands) != len(pixels.planes):
+        raise InputError(
+            f"has {len(pixels.planes)} bands, but the dataset names {len(record.bands)} "
+            f"({', '.join(record.bands)})",
+            file=record.files[0],
+            remedy="mend the dataset or point it at the right images",
+        )
+    return record.bands or pixels.bands
+
+
+def band_order(
+    record: ImageRecord, pixels: Pixels, bands: Sequence[str], channels: int
+) -> tuple[int, ...]:
+    """Planes of an image that make the channels, in order.
+
+    Parameters
+    ----------
+    bands : names wanted; () for all planes as they come.
+    channels : how many there must be.
+
+    Raises
+    ------
+    InputError
+        When the image lacks a band or has another number of them.
+    """
+    names = band_names(record, pixels)
+    if bands and names:
+        if missing := [band for band in bands if band not in names]:
+            raise InputError(
+                f"has the bands {', '.join(names)}, not {', '.join(missing)}",
+                file=record.files[0],
+                remedy="use images of those bands, or train with others (--bands)",
+            )
+        order = tuple(names.index(band) for band in bands)
+    else:
+        order = tuple(range(len(pixels.planes)))
+    if len(order) != channels:
+        raise InputError(
+            f"has {len(order)} bands, not {channels}",
+            file=record.files[0],
+            remedy="use images of the same bands, or train with others (--bands)",
+        )
+    return order
+
+
+def read_record(record: ImageRecord) -> Pixels:
+    """The pixels of a dataset's image, checked against the size the dataset gives."""
+    return read_pixels(record.files, (record.height, record.width))
+
+
+def look_at(
+    record: ImageRecord, pixels: Pixels, bands: Sequence[str], channels: int, config: DataConfig
+) -> Look:
+    """Read a whole image once, check it, and measure its contrast.
+
+    Raises
+    ------
+    InputError
+        For missing bands, or pixels that are not finite unless they are to be zero.
+    """
+    order = band_order(record, pixels, bands, channels)
+    flux = clean(pixels.whole(order), record, config)
+    names = band_names(record, pixels)
+    sigma = record.sky_sigma if len(record.sky_sigma) == len(pixels.planes) else ()
+    try:
+        scaling = measure(
+            config.contrast,
+            flux,
+            tuple(names[i] for i in order) if names else (),
+            tuple(sigma[i] for i in order) if sigma else (),
+            stretch=config.stretch,
+            q=config.q,
+        )
+    except InputError as error:
+        raise InputError(error.problem, file=record.files[0], remedy=error.remedy) from error
+    return Look(order, scaling)
+
+
+def clean(
+    flux: NDArray[np.float32], record: ImageRecord, config: DataConfig
+) -> NDArray[np.float32]:
+    """Refuse pixels that are not finite, or set them to zero, as the configuration says."""
+    bad = ~np.isfinite(flux)
+    count = int(np.count_nonzero(bad))
+    if not count:
+        return flux
+    if config.nan != "zero":
+        raise InputError(
+            f"has {count} pixels that are NaN or infinite ({100 * count / bad.size:.2g} % of "
+            f"{bad.size})",
+            file=record.files[0],
+            remedy="mend the image, or set them to the sky level with --nan zero",
+        )
+    return np.where(bad, np.float32(0), flux)
+
+
+def survey(
+    dataset: Dataset,
+    bands: Sequence[str],
+    channels: int,
+    config: DataConfig,
+    *,
+    progress: Callable[[int], Any] | None = None,
+) -> tuple[Look, ...]:
+    """Open every image once before training begins.
+
+    What is wrong with any of them is said now and not after hours; what the contrasts
+    need to know of whole images is measured, so that training reads crops only.
+    """
+
+    def one(record: ImageRecord) -> Look:
+        look = look_at(record, read_record(record), bands, channels, config)
+        if progress is not None:
+            progress(1)
+        return look
+
+    # Threads: reading and numpy's reductions both leave the interpreter free.
+    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+        return tuple(pool.map(one, dataset.images))
+
+
+class Cache:
+    """Values by key up to a total size in bytes; the least recently used go first."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held = 0
+        self._values: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+
+    def get(self, key: Hashable, make: Callable[[], Any], size: Callable[[Any], int]) -> Any:
+        """The value of a key, made when it is not held."""
+        if key in self._values:
+            self._values.move_to_end(key)
+            return self._values[key][0]
+        value = make()
+        nbytes = size(value)
+        if nbytes <= self._limit:
+            self._values[key] = (value, nbytes)
+            self._held += nbytes
+        while self._held > self._limit:
+            _, (_, freed) = self._values.popitem(last=False)
+            self._held -= freed
+        return value
+
+
+MAPPED_BYTES = 64 * 1024
+"""What an open map counts in the cache, so that their number stays far below the limits
+of the system: 16 per MiB."""
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """One sample of the stream: its place in it, and the image it shows."""
+
+    place: int
+    index: int
+
+
+class Samples(MapDataset[Any]):
+    """Samples of a dataset by ticket.
+
+    Errors the user can mend are returned, not raised: a worker's traceback would bury
+    their message.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        looks: Sequence[Look],
+        config: DataConfig,
+        *,
+        seed: int,
+        crop: float,
+        flips: bool,
+        cache_bytes: int,
+    ) -> None:
+        self.dataset = dataset
+        self.looks = looks
+        self.config = config
+        self.seed, self.crop, self.flips = seed, crop, flips
+        self._cache = Cache(cache_bytes)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, ticket: Ticket) -> Sample | AstrosegError:
+        record = self.dataset.images[ticket.index]
+        generator = np.random.default_rng((self.seed, 1, ticket.place))
+        shape = (record.height, record.width)
+        view = random_view(shape, generator, crop=self.crop, flips=self.flips)
+        try:
+            return self.sample(ticket.index, view)
+        except AstrosegError as error:
+            return error
+
+    def sample(self, index: int, view: View | None = None) -> Sample:
+        """One image in a view of it; by default the whole as it is."""
+        record, look = self.dataset.images[index], self.looks[index]
+        if view is None:
+            view = whole((record.height, record.width))
+        pixels = self._cache.get(
+            ("pixels", index), partial(read_record, record), lambda p: p.nbytes or MAPPED_BYTES
+        )
+        objects = self._cache.get(
+            ("objects", index), partial(decode, self.dataset.truth[index]), _objects_bytes
+        )
+        flux = pixels.crop(view.y0, view.x0, view.height, view.width, look.order)
+        image = turn(look.scaling(clean(flux, record, self.config)), view)
+        seen: Objects = view_objects(objects, view)
+        return Sample(
+            image=np.ascontiguousarray(image, np.float32),
+            boxes=seen.boxes,
+            labels=seen.labels,
+            masks=seen.masks(view.shape),
+            image_id=record.id,
+        )
+
+
+def _objects_bytes(objects: Objects) -> int:
+    return objects.nbytes
+
+
+@lru_cache(maxsize=4)  # a step asks for one or two epochs again and again
+def image_order(images: int, seed: int, epoch: int) -> tuple[int, ...]:
+    """Order in which an epoch shows the images."""
+    return tuple(np.random.default_rng((seed, 0, epoch)).permutation(images).tolist())
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Which samples each step of a run takes.
+
+    Attributes
+    ----------
+    images : in the training set.
+    batch : samples per step over all ranks and parts.
+    steps : of the whole run.
+    seed : of the order.
+    parts : micro-batches per rank and step.
+    rank, ranks : this process among those that train together.
+    """
+
+    images: int
+    batch: int
+    steps: int
+    seed: int
+    parts: int = 1
+    rank: int = 0
+    ranks: int = 1
+
+    def __post_init__(self) -> None:
+        if self.batch % (self.ranks * self.parts):
+            raise InputError(
+                f"a batch of {self.batch} cannot be shared evenly by {self.ranks} processes "
+                f"of {self.parts} parts each",
+                remedy="make --batch-size a multiple of processes times --accumulate",
+            )
+
+    def tickets(self, step: int) -> list[Ticket]:
+        """Samples of this rank in a step, in the order of its parts."""
+        places = range(step * self.batch + self.rank, (step + 1) * self.batch, self.ranks)
+        return [Ticket(place, self._index(place)) for place in places]
+
+    def _index(self, place: int) -> int:
+        epoch, position = divmod(place, self.images)
+        return image_order(self.images, self.seed, epoch)[position]
+
+    def micro_batches(self, start: int = 0) -> Iterator[list[Ticket]]:
+        """Batches of this rank's parts from a step on to the end of the run."""
+        size = self.batch // (self.ranks * self.parts)
+        for step in range(start, self.steps):
+            tickets = self.tickets(step)
+            for part in range(self.parts):
+                yield tickets[part * size : (part + 1) * size]
+
+
+def open_stream(samples: Samples, stream: Stream, start: int, workers: int) -> Iterator[Any]:
+    """Micro-batches (lists of samples) of a run from a step on, loaded ahead by workers."""
+    loader: DataLoader[Any] = DataLoader(
+        samples,
+        batch_sampler=_Batches(stream, start),
+        collate_fn=_as_list,
+        num_workers=workers,
+        prefetch_factor=PREFETCH if workers else None,
+        worker_init_fn=_quiet_worker,
+    )
+    for batch in loader:
+        for item in batch:
+            if isinstance(item, AstrosegError):
+                raise item
+        yield batch
+
+
+class _Batches:
+    """The stream as the loader's batch sampler."""
+
+    def __init__(self, stream: Stream, start: int) -> None:
+        self._stream, self._start = stream, start
+
+    def __iter__(self) -> Iterator[list[Ticket]]:
+        return self._stream.micro_batches(self._start)
+
+    def __len__(self) -> int:
+        return (self._stream.steps - self._start) * self._stream.parts
+
+
+def _as_list(batch: list[Any]) -> list[Any]:
+    return batch
+
+
+def _quiet_worker(_: int) -> None:
+    # Ctrl-C reaches the whole process group; the trainer alone answers it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this worker when the trainer is killed: else it would wait forever, with its
+    memory, for somebody to read the samples it has ready."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def default_workers(on_gpu: bool) -> int:
+    """Loader processes: four feed a GPU, one runs ahead of a CPU that has cores to spare."""
+    cores = os.cpu_count() or 1
+    if on_gpu:
+        return min(4, cores)
+    return 1 if cores > 1 else 0

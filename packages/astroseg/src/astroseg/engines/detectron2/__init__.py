@@ -1,0 +1,1 @@
+"""The adapter of the real Detectron2, where it is installed."""

@@ -1,0 +1,1 @@
+"""Predictions and truth to metrics, plots and one page. Imports no torch."""

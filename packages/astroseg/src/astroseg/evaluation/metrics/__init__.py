@@ -1,0 +1,1 @@
+"""Metrics: AP, matching, classification, deblending, bootstrap intervals."""

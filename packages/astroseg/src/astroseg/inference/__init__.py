@@ -1,0 +1,1 @@
+"""Images of any size to predictions and a sky catalog."""

@@ -1,0 +1,389 @@
+"""A checkpoint and images in; COCO results, a sky catalog and pictures out."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from astropy.table import Table
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from astroseg.core.config import LUPTON_Q, LUPTON_STRETCH, DataConfig, PredictConfig, to_dict
+from astroseg.core.device import choose_device
+from astroseg.core.errors import InputError
+from astroseg.core.files import read_json, sha256, write_json
+from astroseg.core.samples import Prediction
+from astroseg.core.version import __version__
+from astroseg.data.dataset import Dataset, ImageRecord, read_dataset
+from astroseg.data.images import read_pixels
+from astroseg.data.loader import Look, band_names, clean, look_at, read_record
+from astroseg.engines import get_engine
+from astroseg.engines.base import Engine
+from astroseg.engines.detectron2.file import read_config
+from astroseg.inference.overlay import write_overlay
+from astroseg.inference.sky import check_format, image_catalog, write_catalog
+from astroseg.inference.tiling import join, shift, split
+from astroseg.models.spec import ModelSpec
+from astroseg.weights.checkpoint import Header, read_header
+
+RESULTS_NAME = "predictions.json"
+INFO_NAME = "predictions.info.json"
+CATALOG_NAME = "catalog"
+OVERLAYS_NAME = "overlays"
+NO_MATTER = ("config", "device", "overlays", "overlay_score")
+"""Options that the detections do not depend on: a run goes on whatever they are."""
+PARTS_NAME = "parts"
+
+
+@dataclass(frozen=True)
+class PredictResult:
+    """What was written.
+
+    Attributes
+    ----------
+    results, catalog : the files.
+    images, detections : how many.
+    """
+
+    results: Path
+    catalog: Path
+    images: int
+    detections: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """What is the same for all images."""
+
+    engine: Engine
+    model: torch.nn.Module
+    spec: ModelSpec
+    header: Header
+    data: DataConfig
+    config: PredictConfig
+    category_ids: tuple[int, ...]
+    key: str
+
+
+def predict(
+    checkpoint: str | Path,
+    inputs: Sequence[str],
+    out: str | Path,
+    config: PredictConfig,
+    *,
+    engine: Engine | None = None,
+    quiet: bool = False,
+) -> PredictResult:
+    """Apply a model to images.
+
+    A run that was interrupted goes on where it stopped: finished images are kept under
+    ``parts`` until all are done, and used again if checkpoint, settings and image are
+    the same.
+
+    Parameters
+    ----------
+    checkpoint : safetensors file of a trained model.
+    inputs : one COCO file (``.json``), or images; per-band files of one image are joined
+        by commas.
+    out : folder for ``predictions.json`` (a COCO results list), ``predictions.info.json``
+        (images, categories and provenance), the catalog and the overlays.
+    engine : instead of the one the configuration names.
+
+    Raises
+    ------
+    InputError
+        When checkpoint or images cannot be used, or do not fit each other.
+    OutputError
+        When `out` cannot be written.
+    """
+    checkpoint, out = Path(checkpoint), Path(out)
+    suffix = check_format(config.catalog)
+    header = read_header(checkpoint)
+    if header.spec is None:
+        raise InputError(
+            "does not say what model, bands and contrast it is for",
+            file=checkpoint,
+            remedy="give a checkpoint written by astroseg train",
+        )
+    engine = engine or _engine(config, header.engine, header.spec)
+    records, ids = _inputs(inputs, config.data, header)
+    job = _job(checkpoint, header, header.spec, engine, config, ids)
+    total = 0
+    bar = tqdm(records, unit="image", disable=quiet or not os.isatty(2))
+    for number, record in enumerate(bar):
+        overlay = config.overlays < 0 or number < config.overlays
+        total += len(_finished(job, record, out, overlay)["annotations"])
+        bar.set_postfix_str(f"{total} detections")
+    return _merge(job, records, checkpoint, out, suffix)
+
+
+def _engine(config: PredictConfig, trained_with: str, spec: ModelSpec) -> Engine:
+    """The engine asked for; else the one that trained the model, or any that works."""
+    wanted = config.engine
+    if config.config and not spec.config_program:
+        raise InputError(
+            f"the model {spec.name} needs no configuration file",
+            file=config.config,
+            remedy="leave --config out",
+        )
+    if config.config:
+        file = read_config(config.config, spec.config_program)
+        return get_engine("detectron2" if wanted == "auto" else wanted, file)
+    if wanted != "auto" or not trained_with:
+        return get_engine(wanted)
+    try:
+        return get_engine(trained_with)
+    except InputError:  # it is not installed here; others read the same checkpoints
+        return get_engine("auto")
+
+
+def _job(
+    checkpoint: Path,
+    header: Header,
+    spec: ModelSpec,
+    engine: Engine,
+    config: PredictConfig,
+    ids: tuple[int, ...],
+) -> _Job:
+    model = engine.build(spec)
+    engine.load(model, checkpoint)
+    model.to(choose_device(config.device)).eval()
+    engine.set_thresholds(
+        model, score=config.score, nms=config.nms, detections=config.detections or None
+    )
+    meta = header.meta
+    try:
+        data = dataclasses.replace(
+            config.data,
+            contrast=meta["contrast"],
+            stretch=float(meta.get("stretch", LUPTON_STRETCH)),
+            q=float(meta.get("q", LUPTON_Q)),
+            bands=tuple(json.loads(meta.get("bands", "[]"))),
+        )
+    except (KeyError, ValueError) as error:
+        raise InputError(
+            f"has a header without what prediction needs ({error!r})",
+            file=checkpoint,
+            remedy="give a checkpoint written by astroseg train",
+        ) from error
+    fixed = {
+        "checkpoint": sha256(checkpoint),
+        "program": __version__,
+        "data": to_dict(data),
+        "config": {k: v for k, v in to_dict(config).items() if k not in NO_MATTER},
+        "category_ids": ids,
+    }
+    key = hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
+    return _Job(engine, model, spec, header, data, config, ids, key)
+
+
+def _inputs(
+    inputs: Sequence[str], data: DataConfig, header: Header
+) -> tuple[tuple[ImageRecord, ...], tuple[int, ...]]:
+    """The images, and the category ids of the model's classes."""
+    assert header.spec is not None
+    stored = header.meta.get("category_ids")
+    ids = tuple(json.loads(stored)) if stored else tuple(range(1, len(header.spec.classes) + 1))
+    if not inputs:
+        raise InputError("no images are given", remedy="give a COCO file or image files")
+    if len(inputs) == 1 and inputs[0].lower().endswith(".json"):
+        dataset = read_dataset(
+            inputs[0], images=data.images or None, classes=data.classes, labelled=False
+        )
+        return dataset.images, _matching_ids(dataset, header.spec.classes, ids)
+    return tuple(_record(text, i) for i, text in enumerate(inputs, start=1)), ids
+
+
+def _matching_ids(
+    dataset: Dataset, classes: Sequence[str], own: tuple[int, ...]
+) -> tuple[int, ...]:
+    """The dataset's ids of the model's classes; the model's own if it names none."""
+    if not dataset.classes:
+        return own
+    if set(dataset.classes) != set(classes):
+        raise InputError(
+            f"has the classes {', '.join(dataset.classes)}, but the model knows "
+            f"{', '.join(classes)}",
+            file=dataset.path,
+            remedy="use a model trained on these classes, or a file without categories",
+        )
+    by_name = dict(zip(dataset.classes, dataset.category_ids, strict=True))
+    return tuple(by_name[name] for name in classes)
+
+
+def _record(text: str, number: int) -> ImageRecord:
+    """An image given by name alone: what else is known comes from its header."""
+    files = _files(text)
+    pixels = read_pixels(files)
+    header = pixels.header
+    zeropoint = [header.get(f"ZP{i}", header.get("MAGZERO")) for i in range(len(pixels.planes))]
+    return ImageRecord(
+        id=number,
+        name=files[0].name,
+        files=files,
+        height=pixels.shape[0],
+        width=pixels.shape[1],
+        bands=pixels.bands,
+        zeropoint=tuple(float("nan") if z is None else float(z) for z in zeropoint),
+        wcs=header if "CTYPE1" in header else None,
+    )
+
+
+def _files(text: str) -> tuple[Path, ...]:
+    """Files joined by commas, which may be part of their names, too, as of HSC's patches."""
+    files: list[Path] = []
+    name = ""
+    for piece in text.split(","):
+        name = f"{name},{piece}" if name else piece
+        if Path(name).is_file():
+            files.append(Path(name))
+            name = ""
+    # What is no file is named by the error of reading it.
+    return (*files, Path(name)) if name else tuple(files)
+
+
+def _finished(job: _Job, record: ImageRecord, out: Path, overlay: bool) -> dict[str, Any]:
+    """The part of one image: as it lies in the folder of parts, or made now."""
+    path = out / PARTS_NAME / f"{record.id}.json"
+    key = hashlib.sha256(f"{job.key} {_stamp(record)}".encode()).hexdigest()
+    picture = out / OVERLAYS_NAME / f"{record.id:06d}_{Path(record.name).stem}.png"
+    if path.exists() and (not overlay or picture.exists()):
+        part = read_json(path)
+        if part.get("key") == key and path.with_suffix(".fits").exists():
+            return dict(part)
+    pixels = read_record(record)
+    look = look_at(record, pixels, job.data.bands, job.spec.channels, job.data)
+    flux = clean(pixels.whole(look.order), record, job.data)
+    prediction = predict_image(job.engine, job.model, flux, look, job.config)
+    names = band_names(record, pixels)
+    bands = [names[i] for i in look.order] if names else []
+    zeros = [record.zeropoint[i] for i in look.order if i < len(record.zeropoint)]
+    table = image_catalog(record, prediction, flux, bands, zeros, job.spec.classes)
+    write_catalog(path.with_suffix(".fits"), [table])
+    if overlay:
+        write_overlay(
+            picture,
+            flux,
+            prediction,
+            pictures=job.data.contrast == "none",
+            upwards=record.upwards,
+            score=job.config.overlay_score,
+        )
+    part = {"key": key, "annotations": results(record.id, prediction, job.category_ids)}
+    write_json(path, part)
+    return part
+
+
+def _stamp(record: ImageRecord) -> str:
+    """What changes when an image's files do."""
+    stats = [file.stat() for file in record.files if file.exists()]
+    return f"{record} {[(s.st_size, s.st_mtime_ns) for s in stats]}"
+
+
+def predict_image(
+    engine: Engine,
+    model: torch.nn.Module,
+    flux: NDArray[np.float32],
+    look: Look,
+    config: PredictConfig,
+) -> Prediction:
+    """What a model finds in an image of any size.
+
+    Parameters
+    ----------
+    flux : (C, H, W) float32, bands in the order of `look`.
+    look : of the whole image, so that tiles are scaled alike.
+    """
+    shape = (flux.shape[1], flux.shape[2])
+    size = config.tile_size or config.whole_up_to
+    if max(shape) <= size:
+        return engine.predict(model, [look.scaling(flux)])[0]
+    if not 0 <= config.overlap < size:
+        raise InputError(
+            f"tiles of {size} px cannot overlap by {config.overlap} px",
+            remedy="give an --overlap smaller than --tile-size",
+        )
+    tiles = split(shape, size, config.overlap)
+    found = []
+    for tile in tiles:
+        window = look.scaling(flux[:, tile.y0 : tile.y1, tile.x0 : tile.x1])
+        prediction = engine.predict(model, [np.ascontiguousarray(window)])[0]
+        found.append(shift(prediction, tile, shape))
+    return join(tiles, found, config.seam_iou)
+
+
+def results(
+    image_id: int, prediction: Prediction, category_ids: Sequence[int]
+) -> list[dict[str, Any]]:
+    """COCO results of an image: box XYWH in pixel edges, mask as RLE."""
+    rows = []
+    for box, score, label, mask in zip(
+        prediction.boxes, prediction.scores, prediction.labels, prediction.masks, strict=True
+    ):
+        x0, y0, x1, y1 = (round(float(value), 3) for value in box)
+        rows.append(
+            {
+                "image_id": image_id,
+                "category_id": category_ids[int(label)],
+                "bbox": [x0, y0, round(x1 - x0, 3), round(y1 - y0, 3)],
+                "score": round(float(score), 6),
+                "segmentation": {"size": list(mask["size"]), "counts": mask["counts"]},
+            }
+        )
+    return rows
+
+
+def _merge(
+    job: _Job, records: Sequence[ImageRecord], checkpoint: Path, out: Path, suffix: str
+) -> PredictResult:
+    """The final files from the parts, which are then removed."""
+    parts = out / PARTS_NAME
+    rows = [row for r in records for row in read_json(parts / f"{r.id}.json")["annotations"]]
+    tables = [Table.read(parts / f"{r.id}.fits") for r in records]
+    catalog = out / f"{CATALOG_NAME}{suffix}"
+    write_catalog(catalog, tables)
+    classes = zip(job.category_ids, job.spec.classes, strict=True)
+    info = {
+        "info": {
+            "program": f"astroseg {__version__}",
+            "checkpoint": checkpoint.name,
+            "checkpoint_sha256": sha256(checkpoint),
+            "model": job.spec.name,
+            "engine": job.engine.name,
+            "versions": dict(job.engine.versions()),
+            "config": to_dict(job.config),
+            "contrast": job.data.contrast,
+            "bands": list(job.data.bands),
+            "trained": dict(job.header.meta),
+        },
+        "images": [_image_entry(record) for record in records],
+        "categories": [{"id": i, "name": name} for i, name in classes],
+    }
+    write_json(out / INFO_NAME, info, indent=1)
+    write_json(out / RESULTS_NAME, rows)
+    shutil.rmtree(parts)
+    return PredictResult(out / RESULTS_NAME, catalog, len(records), len(rows))
+
+
+def _image_entry(record: ImageRecord) -> dict[str, Any]:
+    plain = (str, int, float, bool)
+    wcs = {k: v for k, v in (record.wcs or {}).items() if isinstance(v, plain)}
+    zeros = [z if math.isfinite(z) else None for z in record.zeropoint]
+    return {
+        "id": record.id,
+        "file_name": record.name,
+        "height": record.height,
+        "width": record.width,
+        "astro": {"bands": list(record.bands), "zeropoint": zeros, "wcs": wcs or None},
+    }

@@ -1,0 +1,142 @@
+"""What a run trains: the model of a name, of a checkpoint or of a configuration file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from astroseg.core.config import TrainConfig
+from astroseg.core.errors import InputError
+from astroseg.data.contrast import PIXEL_STATISTICS
+from astroseg.engines.detectron2.file import ConfigFile, digest, read_config
+from astroseg.engines.detectron2.override import config_spec, frozen_norms, with_pixels
+from astroseg.models.spec import ZOO_STD_X101_BGR, ModelSpec, model_spec
+from astroseg.weights.checkpoint import read_header
+
+# Deviation of the pixels that the model zoo's networks were trained with, 8-bit units.
+ZOO_DEVIATION = sum(ZOO_STD_X101_BGR) / 3
+
+
+def configuration(config: TrainConfig, engine: str, stored: Mapping[str, Any]) -> ConfigFile | None:
+    """The Detectron2 configuration file of a run, None if it has none.
+
+    Parameters
+    ----------
+    engine : that trains.
+    stored : fingerprint of the run that is resumed, empty for a new one.
+
+    Raises
+    ------
+    InputError : engine or file cannot be used, or the file is not that of the resumed run.
+    """
+    program = str(stored.get("spec", {}).get("config_program", ""))
+    if program and not config.config:
+        raise InputError(
+            "the run was started with a configuration file that has parts of its own making",
+            remedy=f"give --config with that file again, sha256 {digest(program)}",
+        )
+    if not config.config:
+        return None
+    if engine != "detectron2":
+        raise InputError(
+            f"--config is for engine detectron2, not {engine}",
+            file=config.config,
+            remedy="use --engine detectron2, or --model",
+        )
+    return read_config(config.config, program)
+
+
+def training_spec(
+    config: TrainConfig,
+    channels: int,
+    classes: tuple[str, ...],
+    weights: Path | None = None,
+    file: ConfigFile | None = None,
+) -> ModelSpec:
+    """The model to build: as its checkpoint `weights` has it, or able to train from scratch."""
+    if file is not None:
+        return _configured_spec(config, file, channels, classes, weights)
+    header = None if weights is None else read_header(weights)
+    fields = dict(header.fields) if header is not None else {}
+    deviation = fields.pop("pixel_std", None)
+    pixels = pixel_overrides(config.model, config.data.contrast, channels, deviation)
+    spec = model_spec(config.model, channels=channels, classes=classes, **pixels, **fields)
+    if header is None:
+        return spec.for_scratch()
+    if header.spec is None or header.spec.name != spec.name:
+        return spec
+    changes: dict[str, Any] = {"classes": classes, "channels": channels}
+    if header.spec.channels != channels or header.meta.get("contrast") != config.data.contrast:
+        changes |= {
+            name: getattr(spec, name) for name in ("pixel_mean", "pixel_std", "reverse_channels")
+        }
+    return dataclasses.replace(header.spec, **changes)
+
+
+def _configured_spec(
+    config: TrainConfig,
+    file: ConfigFile,
+    channels: int,
+    classes: tuple[str, ...],
+    weights: Path | None,
+) -> ModelSpec:
+    """The model of a Detectron2 configuration file."""
+    name = Path(config.config).stem
+    plain = config_spec(
+        file.text,
+        name,
+        channels=channels,
+        classes=classes,
+        keep_limits=config.keep_limits,
+        program=file.program,
+    )
+    if weights is None and frozen_norms(file.text):
+        raise InputError(
+            "its model has frozen batch norm, which diverges without pre-trained weights",
+            file=config.config,
+            remedy="give --weights, or set the norms in it to GN",
+        )
+    deviation = None if weights is None else read_header(weights).fields.get("pixel_std")
+    contrast = config.data.contrast
+    return with_pixels(plain, pixel_overrides(name, contrast, channels, deviation, plain.pixel_std))
+
+
+def pixel_overrides(
+    model: str,
+    contrast: str,
+    channels: int,
+    deviation: tuple[float, ...] | None = None,
+    own: tuple[float, ...] | None = None,
+) -> dict[str, Any]:
+    """Fields of the spec that bring a contrast's values to what a network learns well from.
+
+    For tiny: mean 0 and deviation 1. For the others: the mean of the contrast, and the
+    amplitude of the 8-bit pictures whose weights they may start from; 8-bit scalings have
+    it already, as in the paper's code. The zoo's networks see blue first; asinh keeps the
+    bands' order, which has the bluest first already.
+
+    Parameters
+    ----------
+    deviation : blue first, what the weights to start from want the 8-bit pictures divided
+        by, where that is not the model's own.
+    own : the model's own, where it is none of this program's.
+    """
+    tiny = model == "tiny" and own is None
+    if contrast == "none":
+        if not tiny:
+            if deviation is None:
+                return {}
+            return {"pixel_std": deviation if channels == 3 else sum(deviation) / 3}
+        return {"pixel_mean": 127.5, "pixel_std": ZOO_DEVIATION}
+    mean, std = PIXEL_STATISTICS[contrast]
+    if tiny:
+        return {"pixel_mean": mean, "pixel_std": std}
+    if own is None:
+        own = model_spec(model, channels=channels, classes=("object",)).pixel_std
+    unit = sum(deviation) / 3 if deviation is not None else sum(own) / channels
+    if not contrast.startswith("lupton"):
+        unit *= std / ZOO_DEVIATION
+    fields: dict[str, Any] = {"pixel_mean": mean, "pixel_std": unit}
+    return fields | ({"reverse_channels": False} if contrast == "asinh" else {})

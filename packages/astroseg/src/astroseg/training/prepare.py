@@ -1,0 +1,303 @@
+"""All that a training run needs before its first step, checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from astroseg.core.config import DataConfig, TrainConfig, to_dict
+from astroseg.core.errors import InputError
+from astroseg.core.version import __version__
+from astroseg.data.contrast import CONTRASTS
+from astroseg.data.dataset import Dataset, check_same_classes, read_dataset
+from astroseg.data.loader import (
+    Samples,
+    Stream,
+    band_names,
+    default_workers,
+    read_record,
+    resolve_contrast,
+    survey,
+)
+from astroseg.engines.base import Engine
+from astroseg.engines.detectron2.file import ConfigFile, digest
+from astroseg.engines.detectron2.override import changes
+from astroseg.models.spec import ModelSpec
+from astroseg.training.architecture import training_spec
+from astroseg.training.schedule import Schedule, get_schedule, override, stage_steps
+from astroseg.training.validate import evenly_spread
+from astroseg.weights.checkpoint import CLASS_HEADS, matches
+from astroseg.weights.pretrained import weights_file
+
+# What a resumed run may change: where it computes, not what. A configuration file may have
+# moved; what it says is in the spec.
+FREE_TO_CHANGE = frozenset(
+    {"config", "device", "workers", "cache_mb", "save_every", "log_every", "weights_sha256"}
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A run, ready to go.
+
+    Attributes
+    ----------
+    config : with contrast and bands resolved.
+    spec : of the model.
+    schedule, lengths : stages and their steps.
+    samples, stream : of the training set.
+    validation, indices : of the validation set, None and () without one.
+    workers : loader processes.
+    fingerprint : what must not change when the run is resumed.
+    weights : the file the model starts from, None for random weights.
+    """
+
+    config: TrainConfig
+    engine: Engine
+    spec: ModelSpec
+    schedule: Schedule
+    lengths: tuple[int, ...]
+    samples: Samples
+    stream: Stream
+    validation: Samples | None
+    indices: tuple[int, ...]
+    workers: int
+    fingerprint: Mapping[str, Any]
+    weights: Path | None = None
+
+    @property
+    def steps(self) -> int:
+        """Of the whole run."""
+        return sum(self.lengths)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return max(1, round(len(self.samples) / self.schedule.batch))
+
+
+def prepare(
+    train: Path,
+    val: Path | None,
+    config: TrainConfig,
+    engine: Engine,
+    device: torch.device,
+    *,
+    file: ConfigFile | None = None,
+    rank: int = 0,
+    ranks: int = 1,
+    quiet: bool = False,
+) -> Plan:
+    """Read and check everything a run needs.
+
+    Parameters
+    ----------
+    file : the configuration's ``config``, read (`astroseg.training.architecture.configuration`).
+
+    Raises
+    ------
+    InputError
+        For anything that would make the run fail later.
+    """
+    schedule = _schedule(config)
+    dataset, validation = _datasets(train, val, config.data)
+    config = dataclasses.replace(config, data=_resolved(config.data, dataset))
+    data = config.data
+    channels = _channels(data, dataset)
+    weights = None
+    if config.weights:
+        trusted = config.weights_sha256
+        model = "" if config.config else config.model  # what it must fit is not known by name
+        weights = weights_file(config.weights, model, trusted=trusted, quiet=quiet)
+    spec = training_spec(config, channels, dataset.classes, weights, file)
+    lengths = stage_steps(schedule, len(dataset))
+    stream = Stream(
+        len(dataset),
+        schedule.batch,
+        sum(lengths),
+        config.seed,
+        config.accumulate,
+        rank,
+        ranks,
+    )
+    workers = config.workers if config.workers >= 0 else default_workers(device.type == "cuda")
+    # Each worker, and the main process for validation, holds a cache of its own.
+    cache = config.cache_mb * 2**20 // (workers + 1)
+    shared = {"seed": config.seed, "cache_bytes": cache}
+    return Plan(
+        config=config,
+        engine=engine,
+        spec=spec,
+        schedule=schedule,
+        lengths=lengths,
+        samples=_samples(dataset, data, channels, quiet, schedule.crop, schedule.flips, shared),
+        stream=stream,
+        validation=_samples(validation, data, channels, quiet, 1.0, False, shared)
+        if validation is not None and rank == 0
+        else None,
+        indices=()
+        if validation is None
+        else tuple(evenly_spread(len(validation), config.validation_images)),
+        workers=workers,
+        fingerprint=_fingerprint(config, schedule, spec, dataset, engine),
+        weights=weights,
+    )
+
+
+def _is_tiny(config: TrainConfig) -> bool:
+    return config.model == "tiny" and not config.config
+
+
+def _schedule(config: TrainConfig) -> Schedule:
+    return override(
+        get_schedule(config.schedule or ("tiny" if _is_tiny(config) else "paper")),
+        epochs=config.epochs,
+        steps=config.steps,
+        batch=config.batch,
+        crop=config.crop,
+        lr=config.lr,
+    )
+
+
+def _datasets(train: Path, val: Path | None, data: DataConfig) -> tuple[Dataset, Dataset | None]:
+    if data.contrast not in (*CONTRASTS, "auto"):
+        raise InputError(
+            f"unknown contrast {data.contrast!r}", remedy=f"use one of {', '.join(CONTRASTS)}"
+        )
+    dataset = read_dataset(train, images=data.images or None, classes=data.classes)
+    if not dataset.objects:
+        raise InputError("labels no objects", file=train, remedy="give a labelled dataset")
+    if val is None:
+        return dataset, None
+    validation = read_dataset(val, images=data.images or None, classes=data.classes)
+    check_same_classes(dataset, validation)
+    return dataset, validation
+
+
+def _samples(
+    dataset: Dataset,
+    data: DataConfig,
+    channels: int,
+    quiet: bool,
+    crop: float,
+    flips: bool,
+    shared: Mapping[str, Any],
+) -> Samples:
+    bar = tqdm(
+        total=len(dataset),
+        desc=f"checking {dataset.path.name}",
+        unit="image",
+        leave=False,
+        disable=quiet or not os.isatty(2),
+    )
+    with bar:
+        looks = survey(dataset, data.bands, channels, data, progress=bar.update)
+    return Samples(dataset, looks, data, crop=crop, flips=flips, **shared)
+
+
+def _resolved(data: DataConfig, dataset: Dataset) -> DataConfig:
+    """The configuration with the contrast chosen and the bands named, where they have names."""
+    first = dataset.images[0]
+    names = band_names(first, read_record(first))
+    return dataclasses.replace(
+        data, contrast=resolve_contrast(data, dataset), bands=data.bands or names
+    )
+
+
+def _channels(data: DataConfig, dataset: Dataset) -> int:
+    return len(data.bands) or len(read_record(dataset.images[0]).planes)
+
+
+def load_weights(plan: Plan, model: torch.nn.Module) -> str:
+    """Place the weights a run starts from; returns what became of them, "" without any.
+
+    Class heads may differ and the first convolution is adapted: that is transfer learning.
+    """
+    if plan.weights is None:
+        return ""
+    report = plan.engine.load(model, plan.weights, allow_missing=CLASS_HEADS, adapt_channels=True)
+    said = f"{plan.config.weights}{f' ({report.origin})' if report.origin else ''}: {report}"
+    if report.origin and any(matches(name, CLASS_HEADS) for name in report.loaded):
+        said += (
+            "; its class heads fit and were kept, in its own order of classes, which such "
+            "files do not tell"
+        )
+    return said
+
+
+def describe(plan: Plan, model: torch.nn.Module, device: torch.device) -> str:
+    """What is about to be trained, in a few lines."""
+    dataset = plan.samples.dataset
+    count = sum(p.numel() for p in model.parameters())
+    bands = ", ".join(plan.config.data.bands) or f"{plan.spec.channels} bands"
+    lines = [
+        f"{dataset.path.name}: {len(dataset)} images, {dataset.objects} objects of "
+        f"{', '.join(dataset.classes)}",
+        *(f"  left out: {n} annotations, {reason}" for reason, n in dataset.left_out.items()),
+        f"{plan.spec.name}: {count / 1e6:.2f} million parameters, {bands} as "
+        f"{plan.config.data.contrast}, engine {plan.engine.name} on {device}",
+        f"schedule {plan.schedule.name}: {plan.steps} steps of {plan.schedule.batch} images",
+    ]
+    if plan.spec.config:
+        lines.append(f"{plan.config.config} is built with other values than it has:")
+        lines += [f"  {line}" for line in changes(plan.spec)]
+        lines.append("its optimizer, schedule, data and weights are not used")
+    if program := plan.spec.config_program:
+        lines.append(
+            f"it has parts of its own making: astroseg predict will need --config "
+            f"{plan.config.config}, unchanged (sha256 {digest(program)})"
+        )
+    return "\n".join(lines)
+
+
+def checkpoint_meta(plan: Plan, step: int) -> dict[str, str]:
+    """What a checkpoint must know beside its model to be applied to other images."""
+    data, dataset = plan.config.data, plan.samples.dataset
+    program = plan.spec.config_program
+    file = {"config": Path(plan.config.config).name, "config_sha256": digest(program)}
+    return (file if program else {}) | {
+        "program": f"astroseg {__version__}",
+        "contrast": data.contrast,
+        "stretch": repr(data.stretch),
+        "q": repr(data.q),
+        "bands": json.dumps(list(data.bands)),
+        "category_ids": json.dumps(list(dataset.category_ids)),
+        "training_data": dataset.path.name,
+        "training_data_sha256": dataset.digest,
+        "schedule": json.dumps(dataclasses.asdict(plan.schedule)),
+        "seed": str(plan.config.seed),
+        "step": str(step),
+    }
+
+
+def _fingerprint(
+    config: TrainConfig, schedule: Schedule, spec: ModelSpec, dataset: Dataset, engine: Engine
+) -> dict[str, Any]:
+    fixed = {k: v for k, v in to_dict(config).items() if k not in FREE_TO_CHANGE}
+    fixed |= {
+        "engine": engine.name,
+        "schedule": dataclasses.asdict(schedule),
+        "spec": dataclasses.asdict(spec),
+        "training_data_sha256": dataset.digest,
+    }
+    # Through JSON and back, to be compared with what a file gives.
+    return dict(json.loads(json.dumps(fixed)))
+
+
+def check_resumable(stored: Mapping[str, Any], now: Mapping[str, Any], file: Path) -> None:
+    """Raise InputError where a run would go on otherwise than it began."""
+    changed = sorted(k for k in {*stored, *now} if stored.get(k) != now.get(k))
+    if changed:
+        raise InputError(
+            f"belongs to a run with other settings: {', '.join(changed)}",
+            file=file,
+            remedy="resume with the settings it was started with, or start a new run with "
+            "--weights and another --out",
+        )

@@ -1,0 +1,101 @@
+"""What a run says while it goes on: JSONL, TensorBoard and a progress bar."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tqdm import tqdm
+
+from astroseg.core.files import write_text
+
+LOG_NAME = "log.jsonl"
+TENSORBOARD_NAME = "tensorboard"
+
+
+class RunLog:
+    """Lines of a run's log, kept in step with its checkpoints.
+
+    On resumption, lines beyond the step resumed from are dropped: the steps are done
+    again, and the log tells each once.
+    """
+
+    def __init__(self, folder: Path, *, start: int, steps: int, quiet: bool) -> None:
+        # Imported here: it takes a second that predicting and evaluating need not wait.
+        from torch.utils.tensorboard import SummaryWriter
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / LOG_NAME
+        self._rewind(start)
+        self._quiet = quiet
+        self._file = self._path.open("a", encoding="utf-8")
+        self._board: Any = SummaryWriter(
+            str(folder / TENSORBOARD_NAME), purge_step=start if start else None
+        )
+        self._bar = tqdm(
+            total=steps,
+            initial=start,
+            unit="step",
+            dynamic_ncols=True,
+            disable=quiet or not sys.stderr.isatty(),
+        )
+
+    def _rewind(self, start: int) -> None:
+        if not self._path.exists():
+            return
+        kept = [line for line in read_log(self._path) if line["step"] <= start and start]
+        write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def line(self, step: int, kind: str, values: Mapping[str, Any]) -> None:
+        """Write one line; numbers go to TensorBoard as kind/name, too."""
+        row = {"step": step, "kind": kind} | {k: _finite(v) for k, v in values.items()}
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            if isinstance(value, float | int) and math.isfinite(value):
+                self._board.add_scalar(f"{kind}/{name}", value, step)
+
+    def advance(self, loss: float) -> None:
+        """One step done."""
+        self._bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
+        self._bar.update()
+
+    def say(self, text: str) -> None:
+        """A sentence for the person who watches."""
+        if self._quiet:
+            return
+        self._bar.clear()
+        print(text, file=sys.stderr, flush=True)
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bar.close()
+        self._file.close()
+        self._board.close()
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Lines of a log; a last line cut off by a crash is left out."""
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

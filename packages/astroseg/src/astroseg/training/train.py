@@ -1,0 +1,399 @@
+"""One trainer for every engine: stages, mixed precision, checkpoints, exact resumption.
+
+Every random choice of a step is a function of (seed, step, process), so the state between
+two steps is the weights, the optimizer's moments and the number of the step.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from astroseg.core.config import TrainConfig, to_dict
+from astroseg.core.device import choose_device
+from astroseg.core.errors import AstrosegError, OutputError
+from astroseg.core.files import write_json
+from astroseg.core.samples import Sample
+from astroseg.data.loader import open_stream
+from astroseg.engines import get_engine
+from astroseg.engines.base import Engine
+from astroseg.training.architecture import configuration
+from astroseg.training.distributed import Group, amp_dtype, joined
+from astroseg.training.prepare import (
+    Plan,
+    check_resumable,
+    checkpoint_meta,
+    describe,
+    load_weights,
+    prepare,
+)
+from astroseg.training.runlog import RunLog
+from astroseg.training.schedule import Stage, learning_rate, locate
+from astroseg.training.state import RunState, read_state, write_state
+from astroseg.training.validate import swapped, validate
+
+STATE_NAME = "state.safetensors"
+LAST_NAME = "last.safetensors"
+BEST_NAME = "best.safetensors"
+CONFIG_NAME = "config.json"
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a run ended.
+
+    Attributes
+    ----------
+    checkpoint : the weights to use: the best by validation AP, else the last.
+    step, steps : updates done, and those of the whole run.
+    interrupted : whether it was asked to stop; it can be resumed.
+    best : validation score of the best step, and that step.
+    """
+
+    checkpoint: Path
+    step: int
+    steps: int
+    interrupted: bool
+    best: tuple[float, int] | None
+
+
+def train(
+    train_file: str | Path,
+    out: str | Path,
+    config: TrainConfig,
+    *,
+    val_file: str | Path | None = None,
+    resume: bool = False,
+    engine: Engine | None = None,
+    quiet: bool = False,
+) -> TrainResult:
+    """Train a model on a COCO dataset.
+
+    Parameters
+    ----------
+    train_file, val_file : COCO files; without the second the last weights are the result.
+    out : folder of the run.
+    resume : go on where a run in `out` stopped, exactly as it would have gone on.
+    engine : instead of the one the configuration names.
+
+    Raises
+    ------
+    InputError
+        For anything wrong with the data or the settings.
+    OutputError
+        When `out` holds another run or cannot be written.
+    AstrosegError
+        When the loss diverges.
+    """
+    out = Path(out)
+    state_path = out / STATE_NAME
+    if state_path.exists() and not resume:
+        raise OutputError(
+            "holds a run already", file=out, remedy="go on with --resume, or give another --out"
+        )
+    state = read_state(state_path) if resume else None
+    device = choose_device(config.device)
+    named = "detectron2" if config.config and config.engine == "auto" else config.engine
+    file = configuration(config, engine.name if engine else named, state.config if state else {})
+    engine = engine or get_engine(named, file)
+    with joined(device) as group:
+        plan = prepare(
+            Path(train_file),
+            None if val_file is None else Path(val_file),
+            config,
+            engine,
+            device,
+            file=file,
+            rank=group.rank,
+            ranks=group.ranks,
+            quiet=quiet or not group.leads,
+        )
+        if state is not None:
+            check_resumable(state.config, plan.fingerprint, state_path)
+        run = _Run(plan, out, device, group, state)
+        return run.train(quiet=quiet or not group.leads)
+
+
+class _Run:
+    """A run under way: model, optimizer and counters, stepped to the end."""
+
+    def __init__(
+        self, plan: Plan, out: Path, device: torch.device, group: Group, state: RunState | None
+    ) -> None:
+        self.plan, self.out, self.device, self.group = plan, out, device, group
+        self.model = plan.engine.build(plan.spec, plan.config.seed)
+        self.placed = "" if state else load_weights(plan, self.model)
+        self.step = 0
+        self.best: tuple[float, int] | None = None
+        self.amp = amp_dtype(plan.config.amp, device)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.amp == torch.float16)
+        self.optimizer: torch.optim.Optimizer | None = None
+        self._stored_optimizer: Mapping[str, Any] | None = None
+        self.ema: dict[str, torch.Tensor] = {}
+        if state is not None:
+            self.model.load_state_dict(dict(state.model))
+            self.step, self.best = state.step, state.best
+            self._stored_optimizer = state.optimizer
+            self.scaler.load_state_dict(dict(state.scaler))
+        self.model.to(device)
+        self.model.train()
+        if plan.schedule.ema:
+            source = state.ema if state is not None else self.model.state_dict()
+            self.ema = {name: value.clone().to(device) for name, value in source.items()}
+
+    def train(self, *, quiet: bool) -> TrainResult:
+        plan = self.plan
+        if self.group.leads:
+            self._write_config()
+        with (
+            _Log.opened(self, quiet) as log,
+            _interruptible() as interrupt,
+        ):
+            batches = open_stream(plan.samples, plan.stream, self.step, plan.workers)
+            stopped = False
+            while self.step < plan.steps and not stopped:
+                waited = time.perf_counter()
+                parts = [next(batches) for _ in range(plan.stream.parts)]
+                waited = time.perf_counter() - waited
+                losses = self._update(parts)
+                log.step(self, losses, waited)
+                stopped = self.group.any(interrupt.is_set(), self.device)
+                if self._due(plan.config.validate_every, self._validation_interval()):
+                    self._validate(log)
+                if stopped or self._due(plan.config.save_every, max(100, plan.steps_per_epoch)):
+                    self._save()
+        return TrainResult(
+            checkpoint=self.out / (BEST_NAME if self.best else LAST_NAME),
+            step=self.step,
+            steps=plan.steps,
+            interrupted=self.step < plan.steps,
+            best=self.best,
+        )
+
+    def _validation_interval(self) -> int:
+        """One epoch, or a tenth of the run where that is longer."""
+        return max(self.plan.steps_per_epoch, self.plan.steps // 10)
+
+    def _due(self, every: int, default: int) -> bool:
+        return self.step % (every or default) == 0 or self.step == self.plan.steps
+
+    def _update(self, parts: Sequence[Sequence[Sample]]) -> dict[str, float]:
+        """One step: gradients of all parts, averaged over processes, applied."""
+        plan, place = self.plan, locate(self.plan.lengths, self.step)
+        stage = plan.schedule.stages[place.stage]
+        if self.optimizer is None or place.step == 0:
+            self._start_stage(stage, begun=place.step > 0)
+        assert self.optimizer is not None
+        rate = learning_rate(stage, place.step, plan.lengths[place.stage])
+        for values in self.optimizer.param_groups:
+            values["lr"] = rate
+        torch.manual_seed(_seed(plan.config.seed, self.step, self.group.rank))
+        self.optimizer.zero_grad(set_to_none=True)
+        losses = self._backward(parts)
+        parameters = [p for values in self.optimizer.param_groups for p in values["params"]]
+        self.group.average_gradients(parameters)
+        self.scaler.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, stage.clip or math.inf)
+        # fp16 overflows now and then; its scaler then skips the step. Else it is the end.
+        finite = bool(torch.isfinite(norm)) or self.scaler.is_enabled()
+        if not (finite and all(math.isfinite(value) for value in losses.values())):
+            raise self._diverged(losses, parts, rate)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.step += 1
+        self._average_weights()
+        return losses | {"lr": rate, "gradient_norm": float(norm)}
+
+    def _start_stage(self, stage: Stage, *, begun: bool) -> None:
+        groups = self.plan.engine.param_groups(self.model, stage.freeze)
+        groups = [values for values in groups if values["params"]]
+        rate, decay = stage.lr, stage.weight_decay
+        if stage.optimizer == "sgd":
+            self.optimizer = torch.optim.SGD(groups, rate, stage.momentum, weight_decay=decay)
+        else:
+            self.optimizer = torch.optim.AdamW(groups, rate, weight_decay=decay)
+        # A state saved on the last step of a stage holds the optimizer of that stage.
+        if begun and self._stored_optimizer is not None:
+            self.optimizer.load_state_dict(dict(self._stored_optimizer))
+        self._stored_optimizer = None
+
+    def _backward(self, parts: Sequence[Sequence[Sample]]) -> dict[str, float]:
+        totals: dict[str, torch.Tensor] = {}
+        for part in parts:
+            with torch.autocast(self.device.type, self.amp, enabled=self.amp is not None):
+                losses = self.plan.engine.losses(self.model, part)
+            total = torch.stack([value.float() for value in losses.values()]).sum() / len(parts)
+            self.scaler.scale(total).backward()
+            for name, value in losses.items():
+                totals[name] = totals.get(name, 0) + value.detach().float() / len(parts)
+        values = self.group.average(torch.stack(list(totals.values()))).tolist()
+        return {"loss": sum(values), **dict(zip(totals, values, strict=True))}
+
+    def _average_weights(self) -> None:
+        """Move the running mean towards the weights; at first quickly, to forget the start."""
+        if not self.ema:
+            return
+        decay = min(self.plan.schedule.ema, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for name, value in self.model.state_dict().items():
+                if value.is_floating_point():
+                    self.ema[name].lerp_(value, 1 - decay)
+                else:
+                    self.ema[name].copy_(value)
+
+    def _diverged(
+        self, losses: Mapping[str, float], parts: Sequence[Sequence[Sample]], rate: float
+    ) -> AstrosegError:
+        ids = ", ".join(str(sample.image_id) for part in parts for sample in part)
+        bad = ", ".join(k for k, v in losses.items() if not math.isfinite(v)) or "the gradient"
+        return AstrosegError(
+            f"training diverged at step {self.step + 1}: {bad} is not finite (learning rate "
+            f"{rate:.3g}, images {ids})",
+            remedy="lower --lr, add warm-up or clipping in a schedule file, or turn off --amp",
+        )
+
+    def _validate(self, log: _Log) -> None:
+        plan = self.plan
+        if plan.indices and self.group.leads and plan.validation is not None:
+            with swapped(self.model, self.ema):
+                torch.manual_seed(plan.config.seed)
+                scores = validate(
+                    plan.engine,
+                    self.model,
+                    plan.validation,
+                    plan.indices,
+                    plan.spec.score_threshold,
+                )
+                log.validation(self, scores)
+                score = scores["mask_ap"]
+                if math.isfinite(score) and (self.best is None or score > self.best[0]):
+                    self.best = (score, self.step)
+                    self._save_weights(BEST_NAME)
+        self.group.wait()
+
+    def _save_weights(self, name: str) -> None:
+        meta = checkpoint_meta(self.plan, self.step)
+        self.plan.engine.save(self.model, self.out / name, meta)
+
+    def _save(self) -> None:
+        """The model for use, then the state for resumption, which alone must be whole."""
+        if not self.group.leads:
+            return
+        with swapped(self.model, self.ema):
+            self._save_weights(LAST_NAME)
+        assert self.optimizer is not None
+        write_state(
+            self.out / STATE_NAME,
+            RunState(
+                step=self.step,
+                model=self.model.state_dict(),
+                ema=self.ema,
+                optimizer=self.optimizer.state_dict(),
+                scaler=self.scaler.state_dict(),
+                best=self.best,
+                config=self.plan.fingerprint,
+            ),
+        )
+
+    def _write_config(self) -> None:
+        write_json(
+            self.out / CONFIG_NAME,
+            {
+                "config": to_dict(self.plan.config),
+                "resolved": self.plan.fingerprint,
+                "versions": {**self.plan.engine.versions(), "torch": torch.__version__},
+                "device": str(self.device),
+                "processes": self.group.ranks,
+            },
+            indent=1,
+        )
+
+
+class _Log:
+    """What `_Run` tells `RunLog`; says nothing in the processes that do not lead."""
+
+    def __init__(self, log: RunLog | None, every: int) -> None:
+        self._log, self._every = log, every
+        self._since = time.perf_counter()
+        self._waited, self._steps = 0.0, 0
+
+    @classmethod
+    @contextmanager
+    def opened(cls, run: _Run, quiet: bool) -> Iterator[_Log]:
+        plan = run.plan
+        if not run.group.leads:
+            yield cls(None, 1)
+            return
+        with RunLog(run.out, start=run.step, steps=plan.steps, quiet=quiet) as log:
+            log.say(describe(plan, run.model, run.device))
+            if run.placed:
+                log.say(run.placed)
+            if run.step:
+                log.say(f"resumed after step {run.step}")
+            yield cls(log, plan.config.log_every)
+
+    def step(self, run: _Run, losses: Mapping[str, float], waited: float) -> None:
+        if self._log is None:
+            return
+        self._log.advance(losses["loss"])
+        self._waited, self._steps = self._waited + waited, self._steps + 1
+        if run.step % self._every and run.step != run.plan.steps:
+            return
+        now = time.perf_counter()
+        seconds = (now - self._since) / self._steps
+        speed = {
+            "seconds_per_step": seconds,
+            "images_per_second": run.plan.schedule.batch / seconds,
+            "waited_for_data": self._waited / (now - self._since),
+        }
+        self._since, self._waited, self._steps = now, 0.0, 0
+        place = locate(run.plan.lengths, run.step - 1)
+        stage = run.plan.schedule.stages[place.stage].name
+        epoch = run.step * run.plan.schedule.batch / len(run.plan.samples)
+        self._log.line(run.step, "train", {"stage": stage, "epoch": epoch, **losses, **speed})
+
+    def validation(self, run: _Run, scores: Mapping[str, float]) -> None:
+        if self._log is None:
+            return
+        self._log.line(run.step, "validation", scores)
+        self._log.say(
+            f"step {run.step}: validation loss {scores['loss']:.3f}, mask AP "
+            f"{scores['mask_ap']:.3f} (AP50 {scores['mask_ap50']:.3f}), box AP "
+            f"{scores['box_ap']:.3f}"
+        )
+        self._since, self._waited, self._steps = time.perf_counter(), 0.0, 0
+
+
+def _seed(seed: int, step: int, rank: int) -> int:
+    """Seed of torch's generators in one step."""
+    return int(np.random.SeedSequence((seed, 2, step, rank)).generate_state(1, np.uint32)[0])
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """An event set by the first Ctrl-C or termination; a second Ctrl-C acts as usual."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        event.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

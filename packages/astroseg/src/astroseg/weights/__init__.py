@@ -1,0 +1,1 @@
+"""Checkpoints of ours and of others, and published weights by name."""

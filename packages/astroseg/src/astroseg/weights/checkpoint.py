@@ -1,0 +1,370 @@
+"""Checkpoints: safetensors with Detectron2's parameter names and a header that says all.
+
+The header holds the model's spec, so a file rebuilds its own model, and what the trainer
+knew: bands, contrast, engine, versions, hash of the training data. Nothing in a checkpoint
+can run code. Loading accounts for every tensor and fails on what it cannot place, unless
+that was asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from astroseg.core.errors import InputError, OutputError
+from astroseg.models.spec import ModelSpec, from_dict, structure_differences, to_dict
+from astroseg.weights.conversion import Foreign, convert, is_pickle, read_foreign
+
+SCHEMA = 1
+"""Version of the header. Raised when a reader of the old one would misread the new."""
+
+FIRST_CONVOLUTION = "backbone.bottom_up.stem.conv1.weight"
+"""With a pyramid; without one there is no ``bottom_up``."""
+
+CLASS_HEADS: tuple[str, ...] = (
+    "roi_heads.box_predictor.*",
+    "roi_heads.mask_head.predictor.*",
+)
+"""Patterns of the parameters whose meaning is the classes': to leave out for new classes."""
+
+_META = "meta."
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a checkpoint says about itself.
+
+    Attributes
+    ----------
+    spec : of the model, None in files of other programs.
+    engine : that trained it.
+    versions : of the libraries.
+    meta : the caller's: bands, contrast, hash of the training data and so on.
+    origin : what kind of file of another program it was, "" for our own.
+    lacks : patterns of names that files of that kind have and models have not, or the
+        reverse; they may stay unplaced.
+    fields : of the spec, as another program's weights need them.
+    """
+
+    spec: ModelSpec | None = None
+    engine: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    meta: Mapping[str, str] = field(default_factory=dict)
+    origin: str = ""
+    lacks: tuple[str, ...] = ()
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """Where every tensor of a file and of a model went.
+
+    Attributes
+    ----------
+    loaded : placed unchanged.
+    adapted : placed after spreading over another number of channels.
+    skipped : in the file, but the model has no such parameter.
+    mismatched : in both, but of another shape or of other classes; left as they were.
+    missing : in the model, but not in the file; left as they were.
+    origin : what kind of file of another program it was, "" for our own.
+    """
+
+    loaded: tuple[str, ...]
+    skipped: tuple[str, ...]
+    mismatched: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+    adapted: tuple[str, ...] = ()
+    origin: str = ""
+
+    def __str__(self) -> str:
+        parts = [f"{len(self.loaded)} tensors loaded"]
+        for kind in ("adapted", "skipped", "mismatched", "missing"):
+            if names := getattr(self, kind):
+                parts.append(f"{len(names)} {kind} ({_some(names)})")
+        return ", ".join(parts)
+
+
+def write_checkpoint(path: str | Path, tensors: Mapping[str, torch.Tensor], header: Header) -> None:
+    """Write a safetensors file whole or not at all.
+
+    Raises
+    ------
+    OutputError : the file cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    metadata = {
+        "format": "pt",
+        "schema": str(SCHEMA),
+        "engine": header.engine,
+        "versions": json.dumps(dict(header.versions), sort_keys=True),
+        **{_META + key: str(value) for key, value in header.meta.items()},
+    }
+    if header.spec is not None:
+        metadata["architecture"] = json.dumps(to_dict(header.spec), sort_keys=True)
+    plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(plain, temporary, metadata)
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    except (OSError, SafetensorError) as problem:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(
+            f"cannot be written ({problem})", file=path, remedy="check the folder and free space"
+        ) from problem
+
+
+def read_header(path: str | Path) -> Header:
+    """The header alone, without reading the tensors of our own files.
+
+    Raises
+    ------
+    InputError : as `read_checkpoint`.
+    """
+    path = Path(path)
+    if is_pickle(path):
+        return _foreign_header(read_foreign(path))
+    with _opened(path) as file:
+        metadata = file.metadata() or {}
+    return _header(metadata, path) if "schema" in metadata else read_checkpoint(path)[1]
+
+
+def read_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], Header]:
+    """Tensors by Detectron2's names, on the CPU, and what is known about them.
+
+    Reads our own safetensors, and what `astroseg.weights.conversion` reads of other programs.
+
+    Raises
+    ------
+    InputError : the file is absent, broken, a pickle that could run code, or of a header
+        of a newer version.
+    """
+    path = Path(path)
+    if is_pickle(path):
+        foreign = read_foreign(path)
+    else:
+        with _opened(path) as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        if "schema" in metadata:
+            return tensors, _header(metadata, path)
+        foreign = convert(tensors, path)
+    return dict(foreign.tensors), _foreign_header(foreign)
+
+
+def _foreign_header(foreign: Foreign) -> Header:
+    return Header(origin=foreign.origin, lacks=foreign.lacks, fields=foreign.fields)
+
+
+def _opened(path: Path) -> Any:
+    if not path.is_file():
+        raise InputError("no such checkpoint", file=path, remedy="give a .safetensors file")
+    try:
+        return safe_open(path, framework="pt", device="cpu")
+    except (SafetensorError, OSError) as problem:
+        raise InputError(
+            f"is not a readable safetensors file ({problem})",
+            file=path,
+            remedy="give a checkpoint written by astroseg, or copy it again if it was cut short",
+        ) from problem
+
+
+def _header(metadata: Mapping[str, str], path: Path) -> Header:
+    schema = metadata["schema"]
+    if not schema.isdigit() or int(schema) > SCHEMA:
+        raise InputError(
+            f"has a header of version {schema}, newer than {SCHEMA}",
+            file=path,
+            remedy="upgrade astroseg",
+        )
+    try:
+        architecture = metadata.get("architecture")
+        spec = None if architecture is None else from_dict(json.loads(architecture), file=str(path))
+        versions = json.loads(metadata.get("versions", "{}"))
+    except (json.JSONDecodeError, TypeError) as problem:
+        raise InputError(
+            f"has a broken header ({problem})", file=path, remedy="train or convert it again"
+        ) from problem
+    meta = {k.removeprefix(_META): v for k, v in metadata.items() if k.startswith(_META)}
+    return Header(spec, metadata.get("engine", ""), versions, meta)
+
+
+def place(
+    model: torch.nn.Module,
+    spec: ModelSpec,
+    tensors: Mapping[str, torch.Tensor],
+    header: Header,
+    *,
+    file: str | Path,
+    allow_missing: Sequence[str] = (),
+    adapt_channels: bool = False,
+    first_convolution: str = "",
+) -> LoadReport:
+    """Copy a checkpoint's tensors into a model and say where each went.
+
+    Parameters
+    ----------
+    spec : of the model.
+    allow_missing : patterns (as of a shell) of the names that may stay unplaced.
+    adapt_channels : whether the first convolution may be spread over the model's channels.
+    first_convolution : name of its weights, where the spec does not say it.
+
+    Raises
+    ------
+    InputError : another architecture, other classes, or a tensor that was not placed and
+        not allowed to be. The model is then unchanged.
+    """
+    other_classes = _check_spec(spec, header, file, allow_missing)
+    state = model.state_dict()
+    tensors = _with_full_names(tensors, state)
+    new: dict[str, torch.Tensor] = {}
+    mismatched, adapted = [], []
+    first = first_convolution or spec.first_convolution
+    for name in sorted(state.keys() & tensors.keys()):
+        stored = tensors[name]
+        if other_classes and matches(name, CLASS_HEADS):
+            mismatched.append(name)
+        elif stored.shape == state[name].shape:
+            new[name] = stored
+        elif adapt_channels and name == first and _spreads(stored, state[name]):
+            new[name] = spread_channels(stored, spec.channels)
+            adapted.append(name)
+        else:
+            mismatched.append(name)
+    report = LoadReport(
+        loaded=tuple(sorted(new.keys() - set(adapted))),
+        skipped=tuple(sorted(tensors.keys() - state.keys())),
+        mismatched=tuple(mismatched),
+        missing=tuple(sorted(state.keys() - tensors.keys())),
+        adapted=tuple(adapted),
+        origin=header.origin,
+    )
+    _check_report(report, state, tensors, file, (*allow_missing, *header.lacks))
+    with torch.no_grad():
+        for name, value in new.items():
+            state[name].copy_(value)
+    return report
+
+
+_BACKBONE = re.compile(r"(?:.*\.)?((?:stem|res\d)\..+)")
+
+
+def _with_full_names(
+    tensors: Mapping[str, torch.Tensor], names: Iterable[str]
+) -> Mapping[str, torch.Tensor]:
+    """A lone backbone's tensors with the names that the model gives its stem and stages."""
+    full = {match[1]: name for name in names if (match := _BACKBONE.fullmatch(name))}
+    return {full.get(name, name): value for name, value in tensors.items()}
+
+
+def _check_spec(
+    wanted: ModelSpec, header: Header, file: str | Path, allow_missing: Sequence[str]
+) -> bool:
+    """Raise where the stored model is another; return whether only its classes are."""
+    stored = header.spec
+    if stored is None:
+        for name, value in header.fields.items():
+            # The scale of the pixels depends on the contrast too.
+            if name != "pixel_std" and getattr(wanted, name) != value:
+                raise InputError(
+                    f"needs a model with {name} {value}, and this {wanted.name} has "
+                    f"{getattr(wanted, name)}",
+                    file=file,
+                    remedy=f"build the model with {name}={value}",
+                )
+        return False
+    if differences := structure_differences(stored, wanted):
+        raise InputError(
+            f"is a {stored.name}, not this {wanted.name}: {'; '.join(differences[:4])}",
+            file=file,
+            remedy=f"use {_option(stored)} or another checkpoint",
+        )
+    if stored.classes == wanted.classes:
+        return False
+    if all(pattern in allow_missing for pattern in CLASS_HEADS):
+        return True
+    raise InputError(
+        f"was trained for the classes {list(stored.classes)}, not {list(wanted.classes)}",
+        file=file,
+        remedy="use a dataset of these classes, or ask for new class heads",
+    )
+
+
+def _option(spec: ModelSpec) -> str:
+    """What on the command line asks for a model."""
+    return f"--config with its file of {spec.name}" if spec.config else f"--model {spec.name}"
+
+
+def _check_report(
+    report: LoadReport,
+    state: Mapping[str, torch.Tensor],
+    tensors: Mapping[str, torch.Tensor],
+    file: str | Path,
+    allowed: Sequence[str],
+) -> None:
+    problems = []
+    for name in report.mismatched:
+        if not matches(name, allowed):
+            problems.append(
+                f"{name} is {tuple(tensors[name].shape)} in the file, "
+                f"{tuple(state[name].shape)} in the model"
+            )
+    if lost := [name for name in report.skipped if not matches(name, allowed)]:
+        problems.append(f"the model has no {_some(lost)}")
+    if lacking := [name for name in report.missing if not matches(name, allowed)]:
+        problems.append(f"the file has no {_some(lacking)}")
+    if problems:
+        more = f" and {len(problems) - 4} more" if len(problems) > 4 else ""
+        raise InputError(
+            f"does not fit the model: {'; '.join(problems[:4])}{more}",
+            file=file,
+            remedy="use the model it was trained as, or allow what may stay at its start",
+        )
+
+
+def _spreads(stored: torch.Tensor, wanted: torch.Tensor) -> bool:
+    return (
+        stored.ndim == 4
+        and stored.shape[0] == wanted.shape[0]
+        and (stored.shape[2:] == wanted.shape[2:])
+    )
+
+
+def spread_channels(weight: torch.Tensor, channels: int) -> torch.Tensor:
+    """First convolution for another number of channels.
+
+    Every new channel gets the mean of the old ones, scaled so that an image with the same
+    value in all channels gives the same response.
+
+    Parameters
+    ----------
+    weight : (O, C, K, K).
+
+    Returns
+    -------
+    (O, channels, K, K).
+    """
+    mean = weight.mean(dim=1, keepdim=True) * (weight.shape[1] / channels)
+    return mean.repeat(1, channels, 1, 1)
+
+
+def matches(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a name fits one of the patterns, as of a shell."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more

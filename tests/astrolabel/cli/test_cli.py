@@ -1,0 +1,136 @@
+import json
+
+import numpy as np
+import pytest
+from fits_files import SIGMA, scene, write_calexp, write_plain
+
+from astrolabel import cli
+from astrolabel.io import coco
+
+
+@pytest.fixture
+def coadds(tmp_path):
+    image, _ = scene()
+    for band in "gri":
+        rng = np.random.default_rng(ord(band))
+        noisy = image + rng.normal(0, SIGMA, image.shape)
+        write_calexp(tmp_path / "in", band, noisy.astype("f4"))
+    return tmp_path / "in"
+
+
+def run(*words):
+    return cli.main([str(w) for w in words])
+
+
+@pytest.mark.parametrize(
+    "command", ["simulate", "make-coco", "manifest", "validate", "preview", "report"]
+)
+def test_help_shows_an_example(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run(command, "--help")
+    assert stop.value.code == 0
+    assert f"astrolabel {command} " in capsys.readouterr().out.split("example")[1]
+
+
+def test_make_coco_validate_and_preview(coadds, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run("make-coco", coadds, "--out", out, "--bands", "g,i", "--quiet") == 0
+    assert "1 tiles labelled" in capsys.readouterr().out
+    assert run("validate", out / "coco.json") == 0
+    assert "no problems" in capsys.readouterr().out
+    assert run("preview", out / "coco.json") == 0
+    assert "index.html" in capsys.readouterr().out
+    assert list((out / "preview").glob("*.png"))
+    assert coco.read(out / "coco.json")["images"][0]["astro"]["bands"] == ["g", "i"]
+
+
+def test_what_the_user_changes_reaches_the_recipe(coadds, tmp_path):
+    out = tmp_path / "out"
+    words = "--preset paper --tile-size 100 --halo 10 --detection-image weighted --jobs 2 --quiet"
+    assert run("make-coco", coadds, "--out", out, *words.split()) == 0
+    config = coco.read(out / "coco.json")["info"]["config"]
+    assert config["preset"] == "paper"
+    assert config["tile"]["size"] == 100
+    assert config["tile"]["halo"] == 10
+    assert config["detect"]["combine"] == "weighted"
+    assert config["detect"]["noise"] == "sep"
+
+
+def test_plain_files_are_named_by_band(tmp_path):
+    image, _ = scene()
+    g = write_plain(tmp_path / "g.fits", image)
+    r = write_plain(tmp_path / "r.fits", image)
+    out = tmp_path / "out"
+    words = ("make-coco", "--band", f"g={g}", f"r={r}", "--zeropoint", "22.5", "--out", out)
+    assert run(*words, "--quiet") == 0
+    document = coco.read(out / "coco.json")
+    assert document["images"][0]["astro"]["zeropoint"] == [22.5, 22.5]
+    assert document["categories"][0]["name"] == "source"
+
+
+def test_validate_prints_each_problem_and_fails(coadds, tmp_path, capsys):
+    out = tmp_path / "out"
+    run("make-coco", coadds, "--out", out, "--quiet")
+    document = json.loads((out / "coco.json").read_text())
+    document["annotations"][1]["id"] = document["annotations"][0]["id"]
+    document["annotations"][2]["area"] += 5
+    (out / "coco.json").write_text(json.dumps(document))
+    capsys.readouterr()
+    assert run("validate", out / "coco.json") == 2
+    printed = capsys.readouterr().out
+    assert "2 problems" in printed
+    assert len(printed.splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["make-coco", "{in}"], "no --out"),
+        (["make-coco", "--out", "{out}"], "no input"),
+        (["make-coco", "nowhere", "--out", "{out}"], "nowhere: no such file"),
+        (["make-coco", "{in}", "--out", "{out}", "--bands", "g,z"], "has no z band"),
+        (["make-coco", "{in}", "--out", "{out}", "--scheme", "hsc"], "--catalog and --scheme"),
+        (["make-coco", "{in}", "--out", "{out}", "--scheme", "hsc", "--catalog", "no.fits"],
+         "no.fits"),
+        (["make-coco", "{in}", "--out", "{out}", "--deblender", "magic"], "magic"),
+        (["make-coco", "{in}", "--out", "{out}", "--zeropoint", "g=bright"], "bright"),
+        (["make-coco", "--band", "g", "--out", "{out}"], "--band 'g'; write --band g=..."),
+        (["make-coco", "--band", "g=no.fits", "--out", "{out}"], "no.fits: no such file"),
+        (["make-coco", "--manifest", "no.yaml"], "no.yaml: cannot be read"),
+        (["validate", "no.json"], "no.json"),
+        (["preview", "no.json"], "no.json"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line_with_exit_code_2(coadds, tmp_path, capsys, words, problem):
+    out = tmp_path / "out"
+    filled = [w.format(**{"in": coadds, "out": out}) for w in words]
+    assert run(*filled) == 2
+    captured = capsys.readouterr()
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("astrolabel: ")
+    assert problem in lines[0]
+    assert not (out / "coco.json").exists()
+
+
+def test_a_bad_coadd_is_told_and_the_others_are_labelled(coadds, tmp_path, capsys):
+    image, _ = scene()
+    for band in "gr":
+        write_calexp(coadds, band, image, patch="4,6")
+    path = write_calexp(coadds, "i", image, patch="4,6")
+    path.write_bytes(path.read_bytes()[:50_000])
+    out = tmp_path / "out"
+    assert run("make-coco", coadds, "--out", out, "--quiet") == 2
+    captured = capsys.readouterr()
+    assert "1 tiles labelled" in captured.out
+    assert "calexp-HSC-I-9813-4,6.fits" in captured.err
+    assert len(coco.read(out / "coco.json")["images"]) == 1
+
+
+def test_a_stop_from_the_keyboard_says_how_to_go_on(coadds, tmp_path, capsys, monkeypatch):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("astrolabel.label.pipeline.make_coco", stopped)
+    assert run("make-coco", coadds, "--out", tmp_path / "out") == 130
+    assert "goes on from here" in capsys.readouterr().err

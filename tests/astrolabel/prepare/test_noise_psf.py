@@ -1,0 +1,125 @@
+import numpy as np
+import pytest
+from fits_files import FWHM_PX, SIGMA, gaussian, scene
+
+from astrolabel.core import background, psf
+from astrolabel.core.errors import InputError
+from astrolabel.prepare import noise
+from astrolabel.prepare.psf import from_stars
+
+
+def crowded(shape=(256, 256), n=160, seed=0):
+    rng = np.random.default_rng(seed)
+    image = rng.normal(0, SIGMA, shape)
+    for y, x in rng.uniform(0, 256, (n, 2)):
+        image += gaussian(shape, y, x, SIGMA * 10 ** rng.uniform(2, 3.5), fwhm=7)
+    return image.astype(np.float32)
+
+
+def test_crowding_inflates_seps_noise_and_not_the_source_free_one():
+    image = crowded()
+    valid = np.isfinite(image)
+    assert np.median(background.sep_sky(image, valid).rms) > 1.2 * SIGMA
+    free = noise.source_free_sky(image, valid)
+    assert np.median(free.rms) == pytest.approx(SIGMA, rel=0.1)
+    assert abs(np.median(free.level)) < 0.5 * SIGMA
+
+
+@pytest.mark.parametrize("shape", [(256, 300), (150, 130), (127, 65)])
+@pytest.mark.parametrize("measure", [background.sep_sky, noise.source_free_sky])
+def test_noise_beside_a_bright_object_is_that_of_the_sky_and_never_below_zero(shape, measure):
+    image = np.random.default_rng(2).normal(0, SIGMA, shape).astype(np.float32)
+    image[:110, :60] *= 300  # fills boxes of the mesh, whose spline dips beside them
+    sky = measure(image, np.ones(shape, bool))
+    assert sky.rms.min() > 0.8 * SIGMA
+
+
+def test_a_pedestal_is_found_as_the_level():
+    image, _ = scene((200, 200), n=10)
+    sky = noise.source_free_sky(image + 5, np.ones(image.shape, bool))
+    np.testing.assert_allclose(sky.level, 5, atol=0.2 * SIGMA)
+
+
+@pytest.mark.parametrize("shape", [(20, 20), (40, 300), (7, 64)])
+def test_small_images_have_a_sky_too(shape):
+    image = np.random.default_rng(1).normal(2, SIGMA, shape).astype(np.float32)
+    sky = noise.source_free_sky(image, np.ones(shape, bool))
+    assert np.median(sky.rms) == pytest.approx(SIGMA, rel=0.3)
+    assert np.median(sky.level) == pytest.approx(2, abs=SIGMA)
+
+
+def test_an_image_without_a_valid_pixel_gives_no_error():
+    image = np.full((64, 64), np.nan, np.float32)
+    sky = noise.source_free_sky(image, np.isfinite(image))
+    assert sky.rms.shape == image.shape
+
+
+def test_psf_of_stars_is_that_of_the_image():
+    image, _ = scene((256, 256), n=40)
+    (found,) = from_stars(image[None], np.isfinite(image)[None])
+    assert found is not None
+    stamp, note = found
+    assert psf.fwhm_px(stamp) == pytest.approx(FWHM_PX, rel=0.05)
+    assert "stars" in note
+    assert stamp.sum() == pytest.approx(1, abs=1e-6)
+
+
+def test_bands_have_their_own_psf_of_the_same_stars():
+    rng = np.random.default_rng(3)
+    images = rng.normal(0, SIGMA, (2, 256, 256)).astype(np.float32)
+    for y in range(20, 240, 40):
+        for x in range(20, 240, 40):
+            dy, dx = rng.uniform(-0.5, 0.5, 2)
+            flux = SIGMA * 10 ** rng.uniform(3, 4)
+            for image, fwhm in zip(images, (3.5, 5.0), strict=True):
+                image += gaussian(image.shape, y + dy, x + dx, flux, fwhm)
+    narrow, wide = from_stars(images, np.isfinite(images))
+    assert psf.fwhm_px(narrow[0]) == pytest.approx(3.5, rel=0.05)
+    assert psf.fwhm_px(wide[0]) == pytest.approx(5.0, rel=0.05)
+
+
+def test_too_few_stars_give_none():
+    image = np.random.default_rng(0).normal(0, SIGMA, (100, 100)).astype(np.float32)
+    assert from_stars(image[None], np.isfinite(image)[None]) == (None,)
+
+
+@pytest.mark.parametrize("fwhm", [2.5, 4.0, 7.0])
+def test_a_moffat_has_the_width_it_is_asked_for(fwhm):
+    stamp = psf.moffat(fwhm)
+    assert stamp.shape == (psf.STAMP_PX, psf.STAMP_PX)
+    assert psf.fwhm_px(stamp) == pytest.approx(fwhm, rel=0.05)
+
+
+def test_an_elliptical_moffat_is_longer_along_its_angle():
+    stamp = psf.moffat(6, q=0.6, theta=0)
+    middle = stamp.shape[0] // 2
+    assert (stamp[middle] > stamp.max() / 2).sum() > (stamp[:, middle] > stamp.max() / 2).sum()
+
+
+def test_stamps_are_centred_made_odd_and_normalised():
+    stamp = np.zeros((20, 24))
+    stamp[9, 12] = 3
+    stamp[9, 13] = 1
+    ready = psf.normalise(stamp, "p.fits")
+    assert ready.shape == (19, 19)
+    assert ready[9, 9] == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize(
+    ("stamp", "problem"),
+    [
+        (np.zeros((9, 9)), "no flux"),
+        (np.full((9, 9), np.nan), "not finite"),
+        (np.ones(9), "shape"),
+        (np.eye(30)[::-1] * 0 + np.pad([[1.0]], ((1, 28), (1, 28))), "far from the middle"),
+    ],
+)
+def test_unusable_stamps_are_refused(stamp, problem):
+    with pytest.raises(InputError, match=rf"p\.fits: .*{problem}"):
+        psf.normalise(stamp, "p.fits")
+
+
+def test_stamps_of_different_sizes_are_padded():
+    stack = psf.common_size([psf.moffat(4, size=21), psf.moffat(4, size=43)])
+    assert stack.shape == (2, 43, 43)
+    np.testing.assert_allclose(stack.sum(axis=(1, 2)), 1, rtol=1e-5)

@@ -1,0 +1,143 @@
+"""The stream of samples: what it holds, and that nothing outside seed and step changes it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from train_helpers import SIGMA, sky, write_sky_set
+
+from astroseg.core.config import DataConfig
+from astroseg.core.errors import InputError
+from astroseg.core.rle import decode_tight
+from astroseg.data.dataset import Dataset, read_dataset
+from astroseg.data.loader import Cache, Samples, Stream, Ticket, resolve_contrast, survey
+
+ASINH = DataConfig(contrast="asinh")
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Dataset:
+    return read_dataset(write_sky_set(tmp_path, 3))
+
+
+def samples(dataset: Dataset, config: DataConfig = ASINH, **changes: object) -> Samples:
+    channels = len(config.bands) or 3
+    options = {"seed": 0, "crop": 1.0, "flips": False, "cache_bytes": 10**6} | changes
+    return Samples(dataset, survey(dataset, config.bands, channels, config), config, **options)
+
+
+def test_whole_sample_is_the_scaled_cube_with_tight_boxes(dataset: Dataset) -> None:
+    sample = samples(dataset).sample(1)
+    image, found = sky(32, 4, 2)
+    np.testing.assert_allclose(sample.image, np.arcsinh(image / SIGMA), rtol=1e-6)
+    assert sample.image_id == 2
+    assert len(sample.labels) == len(found)
+    for (bitmap, (y, x), label), box, own, mask in zip(
+        found, sample.boxes, sample.labels, sample.masks, strict=True
+    ):
+        assert box.tolist() == [x, y, x + bitmap.shape[1], y + bitmap.shape[0]]
+        assert own == label
+        assert (decode_tight(mask)[0] == bitmap).all()
+
+
+def test_bands_are_chosen_by_name_and_in_order(dataset: Dataset) -> None:
+    config = DataConfig(contrast="asinh", bands=("i", "g"))
+    chosen = samples(dataset, config).sample(0).image
+    assert (chosen == samples(dataset).sample(0).image[[2, 0]]).all()
+
+
+def test_missing_band_is_named(dataset: Dataset) -> None:
+    with pytest.raises(InputError, match=r"1\.fits: has the bands g, r, i, not y"):
+        survey(dataset, ("g", "y"), 2, ASINH)
+
+
+def test_image_of_another_band_count_is_named(tmp_path: Path, dataset: Dataset) -> None:
+    with pytest.raises(InputError, match=r"1\.fits: has 3 bands, not 5; .*--bands"):
+        survey(dataset, (), 5, ASINH)
+
+
+def test_nan_pixels_are_counted_and_refused_or_zero(tmp_path: Path) -> None:
+    path = write_sky_set(tmp_path, 2)
+    with fits.open(tmp_path / "cubes" / "2.fits", mode="update") as hdus:
+        hdus[0].data[1, 3, 4:7] = np.nan
+        hdus[0].data[0, 0, 0] = np.inf
+    dataset = read_dataset(path)
+    with pytest.raises(InputError, match=r"2\.fits: has 4 pixels that are NaN .*--nan zero"):
+        survey(dataset, (), 3, ASINH)
+    filled = samples(dataset, DataConfig(contrast="asinh", nan="zero")).sample(1).image
+    assert np.isfinite(filled).all()
+    assert (filled[1, 3, 4:7] == 0).all()
+
+
+def test_image_of_another_size_is_named(tmp_path: Path) -> None:
+    path = write_sky_set(tmp_path, 1)
+    document = json.loads(path.read_text())
+    document["images"][0]["height"] = 31
+    for item in document["annotations"]:
+        item["segmentation"] = [[1, 1, 3, 1, 3, 3, 1, 3]]
+    path.write_text(json.dumps(document))
+    with pytest.raises(InputError, match=r"1\.fits: is 32x32 pixels .* says 31x32"):
+        survey(read_dataset(path), (), 3, ASINH)
+
+
+def test_view_depends_on_seed_and_place_alone(dataset: Dataset) -> None:
+    make = samples(dataset, crop=0.5, flips=True)
+    again = samples(dataset, crop=0.5, flips=True, cache_bytes=0)
+    for place in range(20):
+        first, second = make[Ticket(place, 0)], again[Ticket(place, 0)]
+        assert (first.image == second.image).all()
+        assert first.masks == second.masks
+    other = samples(dataset, crop=0.5, flips=True, seed=1)[Ticket(0, 0)]
+    assert not np.array_equal(other.image, make[Ticket(0, 0)].image)
+
+
+@pytest.mark.parametrize(("ranks", "parts"), [(1, 1), (1, 4), (2, 2), (4, 1)])
+def test_ranks_and_parts_share_out_the_same_steps(ranks: int, parts: int) -> None:
+    alone = Stream(7, 4, 6, seed=3)
+    shares = [Stream(7, 4, 6, 3, parts, rank, ranks) for rank in range(ranks)]
+    for step in range(6):
+        together = {t.place: t.index for share in shares for t in share.tickets(step)}
+        assert together == {t.place: t.index for t in alone.tickets(step)}
+    late = list(shares[0].micro_batches(2))
+    assert late == list(shares[0].micro_batches())[2 * parts :]
+
+
+def test_batch_that_cannot_be_shared_evenly_is_refused() -> None:
+    with pytest.raises(InputError, match="batch of 6 cannot be shared evenly by 2 processes"):
+        Stream(7, 6, 1, 0, 2, 0, 2)
+
+
+def test_cache_stays_below_its_limit_and_drops_the_oldest() -> None:
+    cache = Cache(10)
+    made: list[str] = []
+
+    def get(key: str, size: int) -> None:
+        cache.get(key, lambda: made.append(key) or key, lambda _: size)
+
+    get("a", 4)
+    get("b", 4)
+    get("a", 4)
+    get("c", 4)  # b goes
+    get("a", 4)
+    get("b", 4)
+    get("huge", 11)  # never held
+    get("huge", 11)
+    assert made == ["a", "b", "c", "b", "huge", "huge"]
+
+
+def test_contrast_is_asinh_for_fluxes_and_none_for_pictures(
+    tmp_path: Path, dataset: Dataset
+) -> None:
+    assert resolve_contrast(DataConfig(), dataset) == "asinh"
+    pictures = {
+        "images": [{"id": 1, "file_name": "a.jpg", "height": 8, "width": 8}],
+        "annotations": [],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    (tmp_path / "b.json").write_text(json.dumps(pictures))
+    assert resolve_contrast(DataConfig(), read_dataset(tmp_path / "b.json")) == "none"
+    assert resolve_contrast(DataConfig(contrast="lupton"), dataset) == "lupton"

@@ -1,0 +1,98 @@
+"""The catalog's positions, shapes and magnitudes, against the sources that were drawn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.table import Table
+
+from astroseg.core.errors import InputError
+from astroseg.core.rle import encode_at
+from astroseg.core.samples import Prediction
+from astroseg.data.dataset import ImageRecord
+from astroseg.inference.sky import check_format, image_catalog, write_catalog
+
+SHAPE = (60, 80)
+CARDS = {
+    "CTYPE1": "RA---TAN",
+    "CTYPE2": "DEC--TAN",
+    "CRPIX1": 31.0,  # FITS counts from 1: column 30 from 0
+    "CRPIX2": 21.0,
+    "CRVAL1": 150.0,
+    "CRVAL2": 2.0,
+    "CD1_1": -1e-4,
+    "CD1_2": 0.0,
+    "CD2_1": 0.0,
+    "CD2_2": 1e-4,
+    "LONG_KEYWORD": "ignored",
+}
+
+
+def catalog(mask: np.ndarray, flux: np.ndarray, **known: object) -> Table:
+    record = ImageRecord(3, "a.fits", (Path("a.fits"),), *SHAPE, **known)
+    rows, columns = np.nonzero(mask)
+    box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+    prediction = Prediction(
+        np.array([box], np.float32),
+        np.array([0.9], np.float32),
+        np.array([1]),
+        (encode_at(mask, (0, 0), SHAPE),),
+    )
+    zeropoint = known.get("zeropoint", ())
+    return image_catalog(record, prediction, flux, ("g", "r"), zeropoint, ("galaxy", "star"))
+
+
+def test_star_has_its_position_on_the_sky_and_its_magnitude() -> None:
+    yy, xx = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    star = np.exp(-0.5 * ((yy - 20.0) ** 2 + (xx - 30.0) ** 2) / 4) / (8 * np.pi)
+    flux = np.stack([100 * star, 1000 * star]).astype(np.float32)
+    mask = (yy - 20) ** 2 + (xx - 30) ** 2 < 100
+    row = catalog(mask, flux, wcs=CARDS, zeropoint=(27.0, 27.0))[0]
+    assert (row["x"], row["y"]) == pytest.approx((30, 20), abs=1e-4)
+    assert (row["ra"], row["dec"]) == pytest.approx((150.0, 2.0), abs=1e-9)
+    assert (row["mag_g"], row["mag_r"]) == pytest.approx((22.0, 19.5), abs=1e-3)
+    assert (row["class"], row["image_id"]) == ("star", 3)
+    assert row["area"] == mask.sum()
+
+
+def test_shape_is_that_of_the_ellipse() -> None:
+    yy, xx = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    angle = np.radians(30)
+    u = (xx - 40) * np.cos(angle) + (yy - 30) * np.sin(angle)
+    v = (yy - 30) * np.cos(angle) - (xx - 40) * np.sin(angle)
+    mask = (u / 20) ** 2 + (v / 8) ** 2 <= 1
+    row = catalog(mask, np.zeros((2, *SHAPE), np.float32))[0]
+    # A uniform ellipse's second moment along an axis is a quarter of the axis squared; a
+    # mask of whole pixels has it to a twentieth of one.
+    assert (row["a"], row["b"]) == pytest.approx((10, 4), abs=0.05)
+    assert row["theta"] == pytest.approx(30, abs=0.5)
+    assert (row["x"], row["y"]) == pytest.approx((40, 30), abs=0.01)  # no light: the mask's
+    assert np.isnan(row["ra"])
+
+
+@pytest.mark.parametrize("suffix", [".fits", ".parquet"])
+def test_catalogs_of_images_are_written_as_one(tmp_path: Path, suffix: str) -> None:
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+    mask = np.zeros(SHAPE, np.bool_)
+    mask[3:6, 4:8] = True
+    table = catalog(mask, np.ones((2, *SHAPE), np.float32), zeropoint=(27.0, np.nan))
+    assert check_format(suffix[1:]) == suffix
+    write_catalog(tmp_path / f"c{suffix}", [table, table[:0], table])
+    if suffix == ".fits":
+        found = Table.read(tmp_path / "c.fits")
+        assert str(found["ra"].unit) == "deg"
+    else:
+        from pyarrow import parquet
+
+        found = Table(parquet.read_table(tmp_path / "c.parquet").to_pydict())
+    assert len(found) == 2
+    assert set(found.colnames) == set(table.colnames)
+    assert list(found["area"]) == [12, 12]
+
+
+def test_unknown_format_is_refused() -> None:
+    with pytest.raises(InputError, match="use fits or parquet"):
+        check_format("csv")

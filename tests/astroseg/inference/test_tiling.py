@@ -1,0 +1,96 @@
+"""Tiles cover an image, and an object on a seam is found once."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from astroseg.core.rle import decode_tight, encode_at
+from astroseg.core.samples import Prediction
+from astroseg.inference.tiling import Tile, join, shift, split
+
+
+def prediction(
+    rows: list[tuple[NDArray[np.bool_], tuple[int, int], float]], shape: tuple[int, int]
+) -> Prediction:
+    boxes = [[x, y, x + b.shape[1], y + b.shape[0]] for b, (y, x), _ in rows]
+    return Prediction(
+        boxes=np.array(boxes, np.float32).reshape(-1, 4),
+        scores=np.array([score for *_, score in rows], np.float32),
+        labels=np.zeros(len(rows), np.int64),
+        masks=tuple(encode_at(b, corner, shape) for b, corner, _ in rows),
+    )
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(20, 90), st.integers(0, 19))
+def test_cores_share_out_the_image_and_lie_in_their_tiles(
+    height: int, width: int, size: int, overlap: int
+) -> None:
+    count = np.zeros((height, width), int)
+    for tile in split((height, width), size, overlap):
+        y0, x0, y1, x1 = tile.core
+        assert 0 <= tile.y0 <= y0 < y1 <= tile.y1 <= height
+        assert 0 <= tile.x0 <= x0 < x1 <= tile.x1 <= width
+        assert tile.y1 - tile.y0 <= size
+        count[y0:y1, x0:x1] += 1
+        for core, edge, limit in ((y0, tile.y0, 0), (x0, tile.x0, 0)):
+            assert core == limit or core - edge >= overlap // 2
+    assert (count == 1).all()
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_objects_smaller_than_the_overlap_are_found_once_and_whole(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    shape = (100, 130)
+    wanted = []
+    for row in range(6):
+        for column in range(8):  # apart from each other
+            y, x = 16 * row + rng.integers(4), 16 * column + rng.integers(2)
+            bitmap = np.ones((rng.integers(1, 12), rng.integers(1, 12)), np.bool_)
+            wanted.append((bitmap, (int(y), int(x)), float(rng.uniform(0.1, 1))))
+    tiles = split(shape, 50, 16)
+    found = []
+    for tile in tiles:
+        inside = []
+        for bitmap, (y, x), score in wanted:  # a tile sees what lies in it, cut at its edge
+            frame = np.zeros(shape, np.bool_)
+            frame[y : y + bitmap.shape[0], x : x + bitmap.shape[1]] = True
+            part = frame[tile.y0 : tile.y1, tile.x0 : tile.x1]
+            if part.any():
+                seen, corner = decode_tight(encode_at(part, (0, 0), part.shape))
+                inside.append((seen, corner, score))
+        local = prediction(inside, (tile.y1 - tile.y0, tile.x1 - tile.x0))
+        found.append(shift(local, tile, shape))
+    joined = join(tiles, found, 0.3)
+    expected = prediction(sorted(wanted, key=lambda row: -row[2]), shape)
+    assert joined.masks == expected.masks
+    assert (joined.boxes == expected.boxes).all()
+
+
+def test_object_whose_centre_two_tiles_place_on_either_side_of_the_seam_is_kept_once() -> None:
+    tiles = (Tile(0, 0, 20, 30, (0, 0, 20, 20)), Tile(0, 10, 20, 40, (0, 20, 20, 40)))
+    shape = (20, 40)
+    box = np.ones((6, 8), np.bool_)
+    left = prediction([(box, (5, 15), 0.7)], shape)  # centre 19
+    right = prediction([(box, (5, 17), 0.9), (box, (5, 30), 0.2)], shape)  # centres 21, 34
+    joined = join(tiles, (left, right), 0.3)
+    assert joined.scores.tolist() == np.array([0.9, 0.2], np.float32).tolist()
+
+
+def test_fragment_at_a_tiles_edge_gives_way_to_the_whole_object_of_the_other_tile() -> None:
+    tiles = (Tile(0, 0, 20, 30, (0, 0, 20, 20)), Tile(0, 10, 20, 40, (0, 20, 20, 40)))
+    whole, part = np.ones((16, 26), np.bool_), np.ones((10, 20), np.bool_)
+    left = prediction([(part, (4, 9), 0.9)], (20, 40))  # ends one column before the edge
+    right = prediction([(whole, (2, 11), 0.8)], (20, 40))
+    assert join(tiles, (left, right), 0.3).scores.tolist() == left.scores.tolist()
+    cut = prediction([(part, (4, 10), 0.9)], (20, 40))
+    assert join(tiles, (cut, right), 0.3).scores.tolist() == right.scores.tolist()
+
+
+def test_two_detections_of_one_tile_are_left_to_the_model() -> None:
+    tiles = (Tile(0, 0, 20, 40, (0, 0, 20, 40)),)
+    box = np.ones((6, 8), np.bool_)
+    both = prediction([(box, (5, 15), 0.9), (box, (5, 16), 0.8)], (20, 40))
+    assert len(join(tiles, (both,), 0.3).scores) == 2
