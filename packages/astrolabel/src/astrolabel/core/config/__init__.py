@@ -1,0 +1,23 @@
+"""Every number that labels depend on, one module a stage: unit, default and reason."""
+
+from astrolabel.core.config.catalog import ClassifyConfig
+from astrolabel.core.config.deblend import DeblendConfig
+from astrolabel.core.config.detect import DetectConfig, GlareConfig, HiddenConfig, StructureConfig
+from astrolabel.core.config.label import LabelConfig, preset
+from astrolabel.core.config.mask import MaskConfig
+from astrolabel.core.config.tile import TileConfig
+from astrolabel.core.config.truth import TruthConfig
+
+__all__ = [
+    "ClassifyConfig",
+    "DeblendConfig",
+    "DetectConfig",
+    "GlareConfig",
+    "HiddenConfig",
+    "LabelConfig",
+    "MaskConfig",
+    "StructureConfig",
+    "TileConfig",
+    "TruthConfig",
+    "preset",
+]
