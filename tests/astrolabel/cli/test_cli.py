@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from fits_files import SIGMA, scene, write_calexp, write_plain
 
-from astrolabel import cli
+from astrolabel.cli.main import main
 from astrolabel.io import coco
 
 
@@ -19,7 +19,7 @@ def coadds(tmp_path):
 
 
 def run(*words):
-    return cli.main([str(w) for w in words])
+    return main([str(w) for w in words])
 
 
 @pytest.mark.parametrize(

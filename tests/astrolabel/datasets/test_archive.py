@@ -21,7 +21,7 @@ from fits_files import scene, tan_wcs, write_calexp
 pytest.importorskip("requests", reason="fetching: pip install astrolabel[fetch]")
 pytest.importorskip("filelock", reason="fetching: pip install astrolabel[fetch]")
 
-from astrolabel import cli
+from astrolabel.cli.main import main
 from astrolabel.core.errors import InputError, OutputError
 from astrolabel.datasets.archive.client import Client
 from astrolabel.datasets.archive.credentials import Login, find_login
@@ -150,7 +150,7 @@ def test_build_is_byte_identical_wherever_it_is_fetched_to(dataset, hsc, tmp_pat
     out = [tmp_path / "a", tmp_path / "b"]
     for n, folder in enumerate(out):
         words = ["manifest", "build", dataset, "--root", tmp_path / f"root{n}", "--out", folder]
-        assert cli.main([*map(str, words), "--tile-size", "90", "--quiet"]) == 0
+        assert main([*map(str, words), "--tile-size", "90", "--quiet"]) == 0
     first, second = ({p.relative_to(o): p.read_bytes() for p in o.rglob("*") if p.is_file()}
                      for o in out)  # fmt: skip
     assert first == second
@@ -167,7 +167,7 @@ def test_build_is_byte_identical_wherever_it_is_fetched_to(dataset, hsc, tmp_pat
 def test_the_shipped_demo_is_built_the_same_twice_from_a_server(archive, tmp_path):
     pytest.importorskip("galsim", reason="the demo is simulated: pip install astrolabel[simulate]")
     sky = tmp_path / "sky"
-    assert cli.main(["simulate", str(sky), "--size", "160", "--seed", "3"]) == 0
+    assert main(["simulate", str(sky), "--size", "160", "--seed", "3"]) == 0
     archive.account = False
     archive.files = {file.name: file.read_bytes() for file in sky.iterdir()}
     shipped = Path(__file__).parents[3] / "data_manifests" / "demo_served.yaml"
@@ -177,7 +177,7 @@ def test_the_shipped_demo_is_built_the_same_twice_from_a_server(archive, tmp_pat
     for n in "12":
         root, out = tmp_path / f"root{n}", tmp_path / f"a folder {n}"
         words = ["manifest", "build", manifest, "--root", root, "--out", out, "--quiet"]
-        assert cli.main([str(w) for w in words]) == 0
+        assert main([str(w) for w in words]) == 0
         found.append({p.relative_to(out): p.read_bytes() for p in out.rglob("*") if p.is_file()})
     assert found[0] == found[1]
     assert len(coco.read(tmp_path / "a folder 1" / "coco.json")["annotations"]) > 5
@@ -300,7 +300,7 @@ def test_a_bad_answer_is_one_line_and_no_dataset(
     hsc.faults = [fault]
     monkeypatch.setattr("astrolabel.datasets.archive.retry.Manners", lambda parallel: FAST)
     words = ["manifest", "build", dataset, "--root", tmp_path / "root", "--out", tmp_path / "out"]
-    assert cli.main([*map(str, words), "--quiet"]) == 2
+    assert main([*map(str, words), "--quiet"]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
     assert problem in lines[0]
@@ -357,10 +357,10 @@ def test_a_file_changed_on_disk_is_told_and_never_used(dataset, hsc, tmp_path, c
     words, out = [str(w) for w in (dataset, "--root", root)], tmp_path / "out"
     for command in (["check"], ["fetch", "--quiet"], ["build", "--quiet", "--out", str(out)],
                     ["build", "--quiet", "--no-fetch", "--out", str(out)]):  # fmt: skip
-        assert cli.main(["manifest", command[0], *words, *command[1:]]) == 2
+        assert main(["manifest", command[0], *words, *command[1:]]) == 2
         captured = capsys.readouterr()
         assert "forced.fits: is not the file that came first" in captured.out + captured.err
-    assert cli.main(["make-coco", "--manifest", *words, "--out", str(out), "--quiet"]) == 2
+    assert main(["make-coco", "--manifest", *words, "--out", str(out), "--quiet"]) == 2
     assert "is not the file that came first" in capsys.readouterr().err
     assert not out.exists()
 
@@ -594,7 +594,7 @@ def test_a_killed_run_goes_on_in_the_next(dataset, hsc, tmp_path):
     hsc.polls = 10**6
     code = (  # a test run in the background has the signal ignored, and its children with it
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from astrolabel import cli; sys.exit(cli.main(sys.argv[1:]))"
+        "from astrolabel.cli.main import main; sys.exit(main(sys.argv[1:]))"
     )
     words = ["manifest", "fetch", str(dataset), "--root", str(tmp_path / "root"), "--quiet"]
     run = subprocess.Popen([sys.executable, "-c", code, *words], stderr=subprocess.PIPE)
@@ -617,7 +617,7 @@ def test_a_killed_run_goes_on_in_the_next(dataset, hsc, tmp_path):
 def test_without_the_extra_the_error_says_how_to_get_it(dataset, tmp_path):
     code = (
         "import sys; sys.modules['requests'] = None\n"
-        "from astrolabel import cli; sys.exit(cli.main(sys.argv[1:]))"
+        "from astrolabel.cli.main import main; sys.exit(main(sys.argv[1:]))"
     )
     words = ["manifest", "fetch", str(dataset), "--root", str(tmp_path / "root")]
     run = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)

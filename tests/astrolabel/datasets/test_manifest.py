@@ -8,7 +8,7 @@ import pytest
 import yaml
 from fits_files import scene, write_calexp, write_plain
 
-from astrolabel import cli
+from astrolabel.cli.main import main
 from astrolabel.core.errors import InputError
 from astrolabel.datasets.build import build
 from astrolabel.datasets.lock import check_content, read_lock
@@ -54,7 +54,7 @@ def test_the_shipped_manifests_are_sound_and_said_to_be(path, tmp_path, capsys):
     assert manifest.name == path.stem
     assert manifest.description
     assert yaml.safe_load(path.read_text())["schema"] == 2
-    assert cli.main(["manifest", "check", str(path), "--root", str(tmp_path)]) == 2
+    assert main(["manifest", "check", str(path), "--root", str(tmp_path)]) == 2
     printed = capsys.readouterr().out
     assert "sound" in printed
     assert "missing" in printed
@@ -417,7 +417,7 @@ def test_another_preset_keeps_the_manifests_own_numbers(tmp_path, capsys):
     path = write(tmp_path, tile_size=200, cuts={"max_no_data": 0.2})
     out = tmp_path / "out"
     words = ("make-coco", "--manifest", path, "--preset", "paper", "--out", out, "--quiet")
-    assert cli.main([str(w) for w in words]) == 0
+    assert main([str(w) for w in words]) == 0
     config = coco.read(out / "coco.json")["info"]["config"]
     assert (config["preset"], config["detect"]["noise"]) == ("paper", "sep")
     assert (config["tile"]["size"], config["tile"]["max_no_data"]) == (200, 0.2)
@@ -429,7 +429,7 @@ def test_check_says_what_is_there_missing_and_wrong(tmp_path, capsys):
     stump = write_calexp(tmp_path, "i", image)
     stump.write_bytes(stump.read_bytes()[:40_000])
     path = write(tmp_path, catalogs=[{"file": "forced.fits", "scheme": "hsc"}])
-    assert cli.main(["manifest", "check", str(path)]) == 2
+    assert main(["manifest", "check", str(path)]) == 2
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split() == ["wanted", "ok", "new", "missing", "wrong"]
     assert [line.split() for line in lines[2:5]] == [
@@ -440,7 +440,7 @@ def test_check_says_what_is_there_missing_and_wrong(tmp_path, capsys):
     assert "calexp-HSC-I-9813-4,5.fits: not a readable FITS file" in lines[5]
     assert lines[6:] == ["missing: forced.fits"]
     write_calexp(tmp_path, "i", image)
-    assert cli.main(["manifest", "check", str(write(tmp_path))]) == 0
+    assert main(["manifest", "check", str(write(tmp_path))]) == 0
 
 
 @pytest.mark.parametrize("cut", [1, 100, 2880, 3000, 50_000, 230_000])
@@ -499,10 +499,10 @@ def test_a_lock_is_written_and_read_back_sorted(tmp_path):
 @pytest.mark.parametrize("action", ["check", "fetch", "build"])
 def test_the_commands_end_a_faulty_manifest_in_one_line(tmp_path, capsys, action):
     path = write(tmp_path, bandz=[])
-    assert cli.main(["manifest", action, str(path)]) == 2
+    assert main(["manifest", action, str(path)]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
     assert "did you mean 'bands'?" in lines[0]
     with pytest.raises(SystemExit) as stop:
-        cli.main(["manifest", action, "--help"])
+        main(["manifest", action, "--help"])
     assert stop.value.code == 0

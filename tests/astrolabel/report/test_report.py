@@ -11,8 +11,8 @@ from astropy.table import Table
 from PIL import Image
 from report_files import SCALE, SHAPE, WCS, dataset, entry, places
 
-from astrolabel import cli
 from astrolabel.catalog.catalog import read_catalog
+from astrolabel.cli.main import main
 from astrolabel.core.box import Box
 from astrolabel.core.errors import InputError, OutputError
 from astrolabel.io import coco
@@ -560,14 +560,14 @@ def test_the_command_writes_the_page_and_its_numbers(tmp_path, capsys):
     path = dataset(tmp_path, some_entries(), np.zeros(SHAPE, np.float32), INFO)
     catalog = hst_catalog(tmp_path, places())
     words = ["report", str(path), "--catalog", str(catalog), "--scheme", "hst"]
-    assert cli.main([*words, "--out", str(tmp_path / "deep" / "page.html")]) == 0
+    assert main([*words, "--out", str(tmp_path / "deep" / "page.html")]) == 0
     assert "catalog objects that have a label" in capsys.readouterr().out
     assert json.loads((tmp_path / "deep" / "page.json").read_text())["catalog"]["n_pairs"] == 12
-    assert cli.main(["report", str(path)]) == 0
+    assert main(["report", str(path)]) == 0
     assert (tmp_path / "report.html").exists()
-    assert cli.main(["report", str(path), "--catalog", str(catalog)]) == 2
+    assert main(["report", str(path), "--catalog", str(catalog)]) == 2
     assert "--scheme" in capsys.readouterr().err
-    assert cli.main(["report", str(tmp_path / "none.json")]) == 2
+    assert main(["report", str(tmp_path / "none.json")]) == 2
     assert "no such file" in capsys.readouterr().err
 
 

@@ -15,7 +15,7 @@ SCRIPT = """
 import os, sys
 from pathlib import Path
 import torch
-from astroseg.distributed import joined
+from astroseg.training.distributed import joined
 out = Path(sys.argv[1])
 with joined(torch.device("cpu")) as group:
     torch.manual_seed(0)

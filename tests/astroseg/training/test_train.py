@@ -136,8 +136,8 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from train_helpers import SmallEngine
-from astroseg.config import TrainConfig
-from astroseg.train import train
+from astroseg.core.config import TrainConfig
+from astroseg.training.train import train
 train_file, val_file, out, schedule, stop_at = sys.argv[1:]
 config = TrainConfig(schedule=schedule, accumulate=2, device="cpu", workers=1, save_every=2,
                      validate_every=6, log_every=1)
