@@ -7,7 +7,9 @@ that failed); 130 stopped from the keyboard.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from astrolabel.cli import arguments
@@ -19,6 +21,9 @@ from astrolabel.core.version import __version__
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     options = _parser().parse_args(words)
+    # Libraries' warnings are no words for users; workers are told by the environment.
+    warnings.simplefilter("ignore")
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
     try:
         code: int = options.run(options)
         return code

@@ -65,9 +65,12 @@ def measure_sky(data: NDArray[np.float32], free: NDArray[np.bool_]) -> Sky:
     starts = [np.arange(0, n, box) for n in data.shape]
     counts = np.add.reduceat(np.add.reduceat(free, starts[0], 0, int), starts[1], 1, int)
     if 2 * counts.max() > box * box:
-        background = sep.Background(data, mask=~free, bw=box, bh=box)
-        rms = background.rms(dtype=np.float32)
-        return Sky(background.back(dtype=np.float32), np.maximum(rms, _least_box(rms, box)))
+        # sep squares: of a plane that is nearly constant its rms would be NaN by rounding.
+        middle = np.float32(np.median(data[free]))
+        background = sep.Background(data - middle, mask=~free, bw=box, bh=box)
+        rms, level = background.rms(dtype=np.float32), background.back(dtype=np.float32)
+        if np.isfinite(rms).all() and np.isfinite(level).all():
+            return Sky(level + middle, np.maximum(rms, _least_box(rms, box)))
     level, rms = 0.0, 0.0
     if free.any():
         _, level, rms = sigma_clipped_stats(data[free], sigma=3.0)

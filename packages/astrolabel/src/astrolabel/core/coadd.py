@@ -11,6 +11,7 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from astrolabel.core.box import Box
+from astrolabel.core.celestial import to_icrs
 from astrolabel.core.errors import InputError
 from astrolabel.core.psf import StampGrid
 
@@ -35,6 +36,8 @@ class Coadd:
         the PSF varies, that of the whole coadd's middle.
     psf_grids : C grids of stamps by position in this array's pixels, None for a band whose
         PSF is the same everywhere; empty where that is so for all.
+    noise_correlation : (C, 2R+1, 2R+1) correlation of each band's noise by offset in pixels,
+        1 in the middle; None where it is white.
     zeropoints : C AB magnitudes of one count.
     wcs : celestial WCS of this array's pixels, or None.
     origin : (y, x) of this array's first pixel in the frame the survey counts in
@@ -59,6 +62,7 @@ class Coadd:
     patch: str = ""
     notes: Mapping[str, str] = field(default_factory=dict)
     psf_grids: tuple[StampGrid | None, ...] = ()
+    noise_correlation: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         shape = self.image.shape
@@ -133,9 +137,8 @@ class Coadd:
         )
 
     def world(self, y: Any, x: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(ra, dec) in degrees of pixel positions; NaN without a WCS."""
+        """(ra, dec) in ICRS degrees of pixel positions; NaN without a WCS."""
         y, x = np.atleast_1d(np.asarray(y, float)), np.atleast_1d(np.asarray(x, float))
         if self.wcs is None:
             return np.full(y.shape, np.nan), np.full(y.shape, np.nan)
-        ra, dec = self.wcs.all_pix2world(x, y, 0)
-        return np.asarray(ra), np.asarray(dec)
+        return to_icrs(self.wcs, x, y)

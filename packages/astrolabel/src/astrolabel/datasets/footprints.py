@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from astrolabel.catalog.crossmatch import unit_vectors
+from astrolabel.core.celestial import to_icrs
 from astrolabel.core.errors import InputError
 from astrolabel.datasets.regions import Region
 
@@ -79,7 +80,7 @@ def place(index: int, image: Mapping[str, Any]) -> Place:
     zero, one = np.zeros_like(step), np.ones_like(step)
     x = np.concatenate([step, one, 1 - step, zero]) * width - 0.5
     y = np.concatenate([zero, step, one, 1 - step]) * height - 0.5
-    ra, dec = wcs.all_pix2world(np.append(x, width / 2 - 0.5), np.append(y, height / 2 - 0.5), 0)
+    ra, dec = to_icrs(wcs, np.append(x, width / 2 - 0.5), np.append(y, height / 2 - 0.5))
     vectors = unit_vectors(ra, dec)
     radius = float(np.linalg.norm(vectors[:-1] - vectors[-1], axis=1).max())
     return Place(index, name, *names, ra[:-1], dec[:-1], vectors[-1], radius)

@@ -16,6 +16,7 @@ from scipy.spatial import cKDTree
 from astrolabel.core import background, psf
 from astrolabel.core.coadd import Coadd
 from astrolabel.core.config import DetectConfig
+from astrolabel.core.correlation import correlation_of_sum, filter_power
 from astrolabel.core.psf import FWHM_PER_SIGMA
 from astrolabel.detect.residual_search import Sky, hidden_peaks
 from astrolabel.detect.shredding import Ground, is_structure, own_flux
@@ -269,6 +270,7 @@ def laplacian_peaks(
     weights = _band_weights(coadd, 1.0)
     image = np.tensordot(weights, _filled(coadd.image, coadd), 1)
     variance = np.tensordot(weights**2, _filled(coadd.variance, coadd), 1)
+    correlation = correlation_of_sum(coadd, weights)
     fwhm = _mean_fwhm(coadd)
 
     def blur(array: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
@@ -279,7 +281,7 @@ def laplacian_peaks(
     above = detection.image > config.threshold_sigma * detection.sky_sigma
     possible = ndimage.binary_dilation(above, np.ones((3, 3), bool), iterations=GAP_PX)
     possible &= ~detection.valid | ndimage.binary_dilation(above, np.ones((3, 3), bool))
-    possible &= blur(image) > config.threshold_sigma * _filtered_sigma(variance, blur)
+    possible &= blur(image) > config.threshold_sigma * _filtered_sigma(variance, blur, correlation)
     star = blur(np.pad([[1.0]], IMPULSE_PX))
     beside_gap = ndimage.binary_dilation(~detection.valid, iterations=2 * GAP_PX)
     peaks = np.zeros((0, 2))
@@ -289,7 +291,7 @@ def laplacian_peaks(
             return -ndimage.gaussian_laplace(array, sigma)
 
         response, along = _bends(image, width * fwhm)
-        sigma = _filtered_sigma(variance, sharpen)
+        sigma = _filtered_sigma(variance, sharpen, correlation)
         ridge = along < config.log_ridge * (response - along)
         of_a_star = sharpen(star)[IMPULSE_PX, IMPULSE_PX] / star.max()
         found = np.argwhere(
@@ -377,13 +379,16 @@ eight sigmas of any filter here."""
 
 
 def _filtered_sigma(
-    variance: NDArray[np.float32], filter_: Callable[[NDArray[Any]], NDArray[Any]]
+    variance: NDArray[np.float32],
+    filter_: Callable[[NDArray[Any]], NDArray[Any]],
+    correlation: NDArray[np.floating[Any]] | None,
 ) -> NDArray[np.float64]:
     """(H, W) noise of an image after a linear filter, from its variance.
 
-    Var(sum k_i x_i) = sum k_i^2 var_i; the squared kernel is narrow and the variance
-    smooth, so its sum times the variance averaged over its width will do.
+    Var(sum k_i x_i) = sum k_i^2 var_i for white noise, plus the products of correlated
+    pixels; the kernel is narrow and the variance smooth, so the kernel's power times the
+    variance averaged over its width will do.
     """
-    power = float((filter_(np.pad([[1.0]], IMPULSE_PX)) ** 2).sum())
+    power = filter_power(filter_(np.pad([[1.0]], IMPULSE_PX)), correlation)
     local = ndimage.uniform_filter(variance.astype(np.float64), 3, mode="nearest")
     return np.sqrt(np.maximum(power * local, np.finfo(np.float32).tiny))

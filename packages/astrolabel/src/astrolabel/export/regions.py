@@ -10,6 +10,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
 
+from astrolabel.core.celestial import to_icrs
 from astrolabel.core.errors import InputError
 from astrolabel.core.files import write_bytes
 from astrolabel.io.polygons import outlines
@@ -36,7 +37,7 @@ def region_text(
     points = np.concatenate([ring for _, ring in rings]) if rings else np.zeros((0, 2))
     if cards:
         frame, digits = "icrs", 7
-        points = np.stack(WCS(fits.Header(cards)).all_pix2world(*points.T, 0), axis=1)
+        points = np.stack(to_icrs(WCS(fits.Header(cards)), *points.T), axis=1)
     else:
         frame, digits = "image", 1
         points = points + 1

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from astrolabel.core.celestial import to_icrs, to_pixels
 from astrolabel.core.errors import InputError
 from astrolabel.io import layers as fits_layers
 from astrolabel.io.layers import Layers
@@ -86,7 +87,7 @@ def check(files: CoaddFiles) -> None:
             )
         if wcs is None or reference is None:
             continue
-        back = reference.all_world2pix(*wcs.all_pix2world(x, y, 0), 0, quiet=True)
+        back = to_pixels(reference, *to_icrs(wcs, x, y))
         apart = float(np.nanmax(np.hypot(back[0] - x, back[1] - y)))
         if not apart < 0.1:
             raise InputError(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from astrolabel.core import psf
+from astrolabel.core.celestial import to_pixels
 from astrolabel.core.errors import InputError
 from astrolabel.io import layers as fits_layers
 from astrolabel.io.names import coadd_name, stamp_name
@@ -87,7 +88,7 @@ def read_stamps(paths: Sequence[Path], wcs: Any, shape: tuple[int, int]) -> psf.
             remedy="give a cube with a table POSITIONS, whose x and y are pixels",
         )
     ra, dec = np.array([_place(path) for path in paths]).T
-    x, y = wcs.all_world2pix(ra, dec, 0, quiet=True)
+    x, y = to_pixels(wcs, ra, dec)
     # NaN: on the other side of the sky.
     inside = (y > -0.5) & (y < shape[0] - 0.5) & (x > -0.5) & (x < shape[1] - 0.5)
     if not inside.any():

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from astrolabel.catalog.crossmatch import unit_vectors
 from astrolabel.core.box import Box
+from astrolabel.core.celestial import to_icrs, to_pixels
 
 SAMPLING_PX = 4
 """Step at which a row or column is asked for pixels of its own: the cuts between coadds
@@ -90,7 +91,7 @@ def _circles(
         if one.wcs is not None:
             (h, w), (y, x) = one.shape, one.centre
             ys, xs = np.array([y, 0, 0, h - 1, h - 1]), np.array([x, 0, w - 1, 0, w - 1])
-            vectors = unit_vectors(*one.wcs.all_pix2world(xs, ys, 0))
+            vectors = unit_vectors(*to_icrs(one.wcs, xs, ys))
             centres[k] = vectors[0]
             radii[k] = np.linalg.norm(vectors[1:] - vectors[0], axis=1).max()
     return centres, radii
@@ -116,8 +117,8 @@ def owned(
             there_y, there_x = y + dy, x + dx
             gap = _squared(y, x, one.centre) - _squared(there_y, there_x, other.centre)
         elif one.wcs is not None and other.wcs is not None:
-            ra, dec = one.wcs.all_pix2world(x, y, 0)
-            there_x, there_y = other.wcs.all_world2pix(ra, dec, 0, quiet=True)
+            ra, dec = to_icrs(one.wcs, x, y)
+            there_x, there_y = to_pixels(other.wcs, ra, dec)
             here = unit_vectors(ra, dec)
             gap = _chords(here, one) - _chords(here, other)
         else:
@@ -141,7 +142,7 @@ def _squared(
 def _chords(vectors: NDArray[np.float64], footprint: Footprint) -> NDArray[np.float64]:
     assert footprint.wcs is not None
     y, x = footprint.centre
-    centre = unit_vectors(*footprint.wcs.all_pix2world([x], [y], 0))
+    centre = unit_vectors(*to_icrs(footprint.wcs, [x], [y]))
     return np.linalg.norm(vectors - centre, axis=1)
 
 

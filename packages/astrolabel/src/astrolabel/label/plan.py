@@ -17,8 +17,9 @@ from tqdm import tqdm
 import astrolabel
 from astrolabel.catalog.catalog import Catalog
 from astrolabel.core.box import Box
+from astrolabel.core.celestial import to_icrs
 from astrolabel.core.config import LabelConfig
-from astrolabel.core.errors import AstrolabelError
+from astrolabel.core.errors import AstrolabelError, InputError
 from astrolabel.core.files import file_hash
 from astrolabel.io.files import CoaddFiles, check
 from astrolabel.io.layers import read_origin, read_wcs
@@ -150,6 +151,8 @@ def _look(files: CoaddFiles) -> Look | AstrolabelError:
         return Look(known, tuple(float(g) for g in gains), hashes, place)
     except AstrolabelError as error:
         return error
+    except Exception as error:  # one bad coadd must not end the run
+        return InputError(f"cannot be read ({type(error).__name__}: {error})", file=files.name)
 
 
 def _hashes(paths: Sequence[Path]) -> dict[str, str]:
@@ -170,5 +173,5 @@ def _around(catalog: Catalog, wcs: Any, tile: Tile, radius_arcsec: float) -> Cat
     box = tile.outer
     y = np.array([box.y0, box.y0, box.y1, box.y1]) - 0.5
     x = np.array([box.x0, box.x1, box.x0, box.x1]) - 0.5
-    ra, dec = wcs.all_pix2world(x, y, 0)
+    ra, dec = to_icrs(wcs, x, y)
     return catalog.take(catalog.rows_around(ra, dec, 2 * radius_arcsec))

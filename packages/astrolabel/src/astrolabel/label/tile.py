@@ -58,6 +58,7 @@ def label_tile(
     detection = detection_image(coadd, config.detect)
     sources, chi2, left = deblend(coadd, detection, core, config, deblender)
     classes = _classes(coadd, sources, config, catalog)
+    ra, dec = coadd.world([s.centre[0] for s in sources], [s.centre[1] for s in sources])
     # A peak beyond the core is a neighbouring tile's, of this coadd or of another: its
     # light in here is labelled all the same.
     elsewhere = np.zeros(len(sources), bool)
@@ -87,7 +88,9 @@ def label_tile(
                     # An ignore region needs a category too: COCO has none for "unknown".
                     category_id=max(int(classes.category_id[k]), 1),
                     iscrowd=0 if state == "ok" else 1,
-                    attributes=_attributes(coadd, source, core, classes, k, config, residual)
+                    attributes=_attributes(
+                        coadd, source, (ra[k], dec[k]), core, classes, k, config, residual
+                    )
                     | ({} if state == "ok" else {"ignored": state.removeprefix("skipped:")}),
                 )
             )
@@ -294,6 +297,7 @@ def _classes(
 def _attributes(
     coadd: Coadd,
     source: Source,
+    sky: tuple[float, float],
     core: Box,
     classes: Classes,
     k: int,
@@ -301,15 +305,14 @@ def _attributes(
     residual: NDArray[np.float32],
 ) -> dict[str, Any]:
     assert source.mask is not None
-    ra, dec = coadd.world(*source.centre)
     values = magnitudes(source.flux, coadd.zeropoints)
     matched = classes.catalog_index[k] >= 0
     told = source.fit_flags | flags.of_pixels(
         coadd, source.mask, (source.y, source.x), core, residual
     )
     return {
-        "ra": round(float(ra[0]), 7),  # 1e-7 deg is 0.4 mas
-        "dec": round(float(dec[0]), 7),
+        "ra": round(float(sky[0]), 7),  # 1e-7 deg is 0.4 mas
+        "dec": round(float(sky[1]), 7),
         **{f"mag_{band}": round(float(m), 4) for band, m in zip(coadd.bands, values, strict=True)},
         **_fluxes(coadd, source),
         "snr": round(source.snr, 2),

@@ -10,6 +10,7 @@ from scipy.spatial import cKDTree
 
 from astrolabel.catalog.catalog import FAKE, Catalog
 from astrolabel.catalog.crossmatch import unit_vectors
+from astrolabel.core.celestial import to_icrs, to_pixels
 from astrolabel.report import bins
 from astrolabel.report.bins import Bins, Curve
 from astrolabel.report.labels import Labels
@@ -142,11 +143,11 @@ def _inside(labels: Labels, catalog: Catalog) -> NDArray[np.intp]:
         height, width = image["height"], image["width"]
         x = np.array([0, width, 0, width, width / 2]) - 0.5
         y = np.array([0, 0, height, height, height / 2]) - 0.5
-        points = unit_vectors(*wcs.all_pix2world(x, y, 0))
+        points = unit_vectors(*to_icrs(wcs, x, y))
         reach = np.sqrt(((points[:4] - points[4]) ** 2).sum(1).max())
         near = np.array(tree.query_ball_point(points[4], reach * 1.01), np.intp)
         if len(near):
-            px, py = wcs.all_world2pix(catalog.ra[near], catalog.dec[near], 0)
+            px, py = to_pixels(wcs, catalog.ra[near], catalog.dec[near])
             inside = (px >= -0.5) & (px < width - 0.5) & (py >= -0.5) & (py < height - 0.5)
             found[near[inside]] = True
     return np.flatnonzero(found & (catalog.label != FAKE))

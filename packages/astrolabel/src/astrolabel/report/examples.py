@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from astrolabel.core.box import Box
+from astrolabel.core.celestial import to_icrs, to_pixels
 from astrolabel.report.labels import Labels
 from astrolabel.report.leftover import Leftover
 from astrolabel.report.truth import AgainstTruth
@@ -146,7 +147,7 @@ def _image_with(labels: Labels, truth: Labels, row: int) -> int | None:
     for index, image in enumerate(labels.images):
         wcs = labels.wcs(index)
         if wcs is not None:
-            x, y = wcs.all_world2pix(ra, dec, 0)
+            x, y = to_pixels(wcs, ra, dec)
             if -0.5 < x < image["width"] - 0.5 and -0.5 < y < image["height"] - 0.5:
                 return index
     return None
@@ -158,7 +159,7 @@ def _truth_mask(labels: Labels, image: int, truth: Labels, row: int) -> Mask | N
     if frame is None or wcs is None:
         return None
     pixels, box = truth.mask(row)
-    x, y = wcs.all_world2pix(*frame.all_pix2world(box.x0, box.y0, 0), 0)
+    x, y = to_pixels(wcs, *to_icrs(frame, box.x0, box.y0))
     return pixels, Box(round(float(y)), round(float(x)), box.height, box.width)
 
 

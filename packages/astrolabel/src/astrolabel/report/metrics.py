@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from astrolabel.core.box import Box
+from astrolabel.core.celestial import to_pixels
 from astrolabel.io import rle
 
 MATCH_RADIUS_PX = 3.0
@@ -75,7 +76,7 @@ def instances(document: Mapping[str, Any], frame: WCS) -> Instances:
         if not a["iscrowd"] and "peak_outside" not in a["attributes"].get("flags", ())
     ]
     sky = np.array([[a["attributes"]["ra"], a["attributes"]["dec"]] for a in own], float)
-    x, y = frame.all_world2pix(sky.reshape(-1, 2), 0).T
+    x, y = to_pixels(frame, *sky.reshape(-1, 2).T)
     masks = []
     for a in own:
         left, top, width, height = (int(v) for v in a["bbox"])

@@ -11,6 +11,7 @@ from astropy.coordinates import SkyCoord
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
+from astrolabel.core.celestial import to_icrs, to_pixels
 from astrolabel.core.errors import InputError
 from astrolabel.report import bins
 from astrolabel.report.bins import Bins, Curve
@@ -234,7 +235,7 @@ def _shift(
         )
     entry, whole = labels.images[tile], truth.images[index]
     last = np.array([entry["height"] - 1, entry["width"] - 1])
-    world = wcs.all_pix2world([0, last[1]], [0, last[0]], 0)
+    world = to_icrs(wcs, [0, last[1]], [0, last[0]])
     if SkyCoord(*world, unit="deg").separation(_middle(frame, whole)).deg.min() > FAR_DEG:
         return None
     first, other = _pixels(frame, *world)
@@ -256,7 +257,7 @@ FAR_DEG = 5.0
 
 
 def _middle(frame: WCS, entry: Mapping[str, Any]) -> SkyCoord:
-    middle = frame.all_pix2world(entry["width"] / 2, entry["height"] / 2, 0)
+    middle = to_icrs(frame, entry["width"] / 2, entry["height"] / 2)
     return SkyCoord(float(middle[0]), float(middle[1]), unit="deg")
 
 
@@ -264,7 +265,7 @@ def _pixels(frame: WCS, ra: NDArray[np.float64], dec: NDArray[np.float64]) -> ND
     """(N, 2) of y, x."""
     if not len(ra):
         return np.zeros((0, 2))
-    x, y = frame.all_world2pix(ra, dec, 0)
+    x, y = to_pixels(frame, ra, dec)
     return np.stack([y, x], axis=1)
 
 

@@ -10,6 +10,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from astrolabel.core.celestial import to_icrs
 from astrolabel.simulate.draw import Scene, Source
 from astrolabel.simulate.population import typical_radius_arcsec
 
@@ -117,7 +118,7 @@ def hst_catalog(scene: Scene) -> Table:
     # Fakes are cosmic rays and the halos of bright stars: anywhere, and faint.
     y = np.concatenate([y, rng.uniform(0, scene.shape[0] - 1, n_fake)])
     x = np.concatenate([x, rng.uniform(0, scene.shape[1] - 1, n_fake)])
-    ra, dec = scene.wcs.all_pix2world(x, y, 0)
+    ra, dec = to_icrs(scene.wcs, x, y)
     ra, dec = _scatter(rng, ra, dec, np.full(n + n_fake, FLOOR_ARCSEC))
     mag = np.array([s.body.i_mag for s in sources])
     is_star = np.array([s.body.is_star for s in sources], bool)
@@ -206,7 +207,7 @@ def _positions(
     flux = np.array([s.body.flux[-1] for s in sources])
     y = np.array([s.body.y for s in sources])
     x = np.array([s.body.x for s in sources])
-    ra, dec = scene.wcs.all_pix2world(x, y, 0)
+    ra, dec = to_icrs(scene.wcs, x, y)
     # A centroid's error is the seeing's sigma over the signal-to-noise ratio, 0.2" at worst.
     sigma = scene.spec.bands[-1].fwhm_arcsec / 2.355 * error[:, -1] / flux
     return _scatter(rng, ra, dec, np.hypot(np.minimum(sigma, 0.2), FLOOR_ARCSEC))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import astrolabel
+from astrolabel.core.celestial import to_icrs
 from astrolabel.core.files import write_bytes
 from astrolabel.io import coco
 from astrolabel.simulate import planes
@@ -107,7 +108,7 @@ def _without_mask(scene: Scene) -> dict[str, list[float]]:
     """Positions of the sources too faint for a mask: a label on one of them is not false."""
     faint = [s.body for s in scene.sources if not s.has_mask]
     y, x = np.array([b.y for b in faint]), np.array([b.x for b in faint])
-    ra, dec = scene.wcs.all_pix2world(x, y, 0) if faint else (y, x)
+    ra, dec = to_icrs(scene.wcs, x, y) if faint else (y, x)
     return {"ra": np.round(ra, 7).tolist(), "dec": np.round(dec, 7).tolist()}
 
 
@@ -135,7 +136,7 @@ def _annotations(scene: Scene) -> list[dict[str, Any]]:
     labelled = scene.labelled
     y = np.array([s.body.y for s in labelled])
     x = np.array([s.body.x for s in labelled])
-    ra, dec = scene.wcs.all_pix2world(x, y, 0)
+    ra, dec = to_icrs(scene.wcs, x, y)
     return [
         coco.annotation(
             mask=source.mask,

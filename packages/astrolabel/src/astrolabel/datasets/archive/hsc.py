@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from astrolabel.core.celestial import to_icrs
 from astrolabel.core.errors import InputError
 from astrolabel.core.files import write_bytes
 from astrolabel.datasets.archive.client import Client, Unavailable
@@ -58,7 +59,7 @@ def psf_request(source: Source, wanted: Wanted, coadd: Path) -> tuple[str, dict[
             remedy="fetch it again, or set source.psfs: false",
         )
     height, width = layer.shape
-    ra, dec = wcs.all_pix2world([[(width - 1) / 2, (height - 1) / 2]], 0)[0]
+    ra, dec = (float(v) for v in to_icrs(wcs, (width - 1) / 2, (height - 1) / 2))
     if not np.isfinite([ra, dec]).all():
         raise InputError("a WCS without a sky position", file=coadd, remedy="fetch it again")
     # "pdr3_dud" is of the release pdr3.

@@ -1,0 +1,73 @@
+"""Pixels to the sky and back: ICRS degrees whatever frame, equinox and axis order a WCS has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from astropy.coordinates import (
+    ICRS,
+    BarycentricMeanEcliptic,
+    BaseCoordinateFrame,
+    Galactic,
+    SkyCoord,
+    Supergalactic,
+)
+from astropy.time import Time
+from astropy.wcs import WCS
+from astropy.wcs.utils import wcs_to_celestial_frame
+from numpy.typing import ArrayLike, NDArray
+
+Degrees = NDArray[np.float64]
+
+
+FRAMES = {
+    "GLON": lambda equinox: Galactic(),
+    "SLON": lambda equinox: Supergalactic(),
+    "ELON": lambda equinox: BarycentricMeanEcliptic(equinox=equinox),
+}
+"""Frames by the name of their longitude; astropy takes the last two for ICRS."""
+
+
+def frame_of(wcs: WCS) -> BaseCoordinateFrame:
+    """The celestial frame of a WCS.
+
+    Raises
+    ------
+    ValueError
+        For axes or a reference system that are no celestial frame (the Sun's, say).
+    """
+    wcs.wcs.set()  # a WCS that was built by hand does not know its axes before
+    name = wcs.wcs.lngtyp.strip()
+    if name in FRAMES:
+        year = wcs.wcs.equinox
+        return FRAMES[name](Time(year if np.isfinite(year) else 2000.0, format="jyear"))
+    if name != "RA":
+        raise ValueError(f"coordinates {name or 'without a name'} are no right ascension")
+    return wcs_to_celestial_frame(wcs)
+
+
+def to_icrs(wcs: WCS, x: ArrayLike, y: ArrayLike) -> tuple[Degrees, Degrees]:
+    """(ra, dec) in ICRS degrees of pixels counted from 0, distortions included; each of the
+    shape of `x`."""
+    frame = frame_of(wcs)
+    world = wcs.all_pix2world(np.asarray(x, float), np.asarray(y, float), 0)
+    longitude, latitude = np.asarray(world[wcs.wcs.lng]), np.asarray(world[wcs.wcs.lat])
+    if isinstance(frame, ICRS):
+        return longitude, latitude
+    sky = SkyCoord(longitude, latitude, unit="deg", frame=frame).icrs
+    return np.asarray(sky.ra.deg), np.asarray(sky.dec.deg)
+
+
+def to_pixels(wcs: WCS, ra: ArrayLike, dec: ArrayLike) -> tuple[Degrees, Degrees]:
+    """(x, y) in pixels counted from 0 of ICRS degrees; NaN on the other side of the sky."""
+    frame = frame_of(wcs)
+    longitude, latitude = np.asarray(ra, float), np.asarray(dec, float)
+    if not isinstance(frame, ICRS):
+        sky = SkyCoord(longitude, latitude, unit="deg", frame="icrs").transform_to(frame)
+        longitude = np.asarray(sky.spherical.lon.deg)
+        latitude = np.asarray(sky.spherical.lat.deg)
+    world: list[Any] = [longitude, longitude]
+    world[wcs.wcs.lng], world[wcs.wcs.lat] = longitude, latitude
+    x, y = wcs.all_world2pix(*world, 0, quiet=True)
+    return np.asarray(x), np.asarray(y)
