@@ -247,7 +247,9 @@ def archive(monkeypatch: pytest.MonkeyPatch, tmp_path) -> Iterator[Archive]:
     monkeypatch.setenv("HSC_SSP_CAS_USER", USER)
     monkeypatch.setenv("HSC_SSP_CAS_PASSWORD", PASSWORD)
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
-    yield from _serving(Archive())
+    server = Archive()
+    monkeypatch.setenv("HSC_SSP_CAS_SERVER", server.url)
+    yield from _serving(server)
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@ import stat
 
 import pytest
 
-from astrolabel.core.errors import OutputError
-from astrolabel.core.files import atomic_path, write_bytes
+from astrolabel.core.errors import InputError, OutputError
+from astrolabel.core.files import atomic_path, below, write_bytes
 
 
 def names(folder):
@@ -65,3 +65,31 @@ def test_a_folder_in_the_files_place_is_named(tmp_path):
     with pytest.raises(OutputError, match="cannot be written"):
         write_bytes(tmp_path / "a.json", b"x")
     assert names(tmp_path) == ["a.json"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["/etc/passwd", "../a", "a/../../b", "a/..", "..", "", ".", "a\x00b", "a\nb", "a\\b", "C:/a",
+     "\ud800", "x" * 300, "y/" * 3000, None, 3, ["a"]],
+)  # fmt: skip
+def test_a_name_that_leaves_its_folder_is_refused_in_one_line(tmp_path, name):
+    with pytest.raises(InputError) as caught:
+        below(tmp_path, name, file="m.yaml")
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("m.yaml: the file name")
+    str(caught.value).encode()  # printable whatever the name was
+
+
+def test_a_name_below_a_folder_is_its_path(tmp_path):
+    for name in ("a.fits", "a/b,c/d (1).fits", "гало.png", "a/..b", "./a"):
+        assert below(tmp_path, name) == tmp_path / name
+
+
+def test_a_link_out_of_the_folder_is_refused_unless_it_is_only_read(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "out").symlink_to(tmp_path)
+    (tmp_path / "in" / "self").symlink_to(tmp_path / "in")
+    with pytest.raises(InputError, match="by a link"):
+        below(tmp_path / "in", "out/a")
+    assert below(tmp_path / "in", "out/a", links=True) == tmp_path / "in/out/a"
+    assert below(tmp_path / "in", "self/a") == tmp_path / "in/self/a"

@@ -26,6 +26,7 @@ from astrolabel.core.errors import InputError, OutputError
 from astrolabel.datasets.archive.client import Client
 from astrolabel.datasets.archive.credentials import Login, find_login
 from astrolabel.datasets.archive.fetch import fetch
+from astrolabel.datasets.archive.http import address
 from astrolabel.datasets.archive.retry import Manners, retry_after
 from astrolabel.datasets.manifest import read_manifest
 from astrolabel.datasets.manifest_files import survey_states
@@ -416,7 +417,7 @@ def test_netrc_is_where_else_the_account_may_be(dataset, hsc, tmp_path, monkeypa
     netrc = tmp_path / "netrc"
     monkeypatch.setenv("NETRC", str(netrc))
     quoted = PASSWORD.replace('"', '\\"')
-    netrc.write_text(f'machine 127.0.0.1 login {USER} password "{quoted}"\n')
+    netrc.write_text(f'machine {hsc.url[7:]} login {USER} password "{quoted}"\n')
     netrc.chmod(0o600)
     get(dataset, tmp_path / "root")
     assert names(tmp_path / "root") == EVERYTHING
@@ -444,6 +445,80 @@ def test_an_account_never_travels_in_clear_nor_to_strangers(monkeypatch, tmp_pat
     assert find_login("https://evil-mtk.nao.ac.jp", hsc=True) is None
     assert find_login("https://hsc-release.mtk.nao.ac.jp") is None
     assert find_login("https://other.org", hsc=True).user == "me"
+    # Another port is another server, and may be another user's.
+    assert find_login("https://other.org:8443") is None
+    assert find_login("https://hsc-release.mtk.nao.ac.jp:8443", hsc=True) is None
+    assert find_login("http://127.0.0.1:8000", hsc=True) is None
+    monkeypatch.setenv("HSC_SSP_CAS_SERVER", "https://mirror.org")
+    assert find_login("https://mirror.org", hsc=True).user == USER
+    assert find_login("https://hsc-release.mtk.nao.ac.jp", hsc=True) is None
+
+
+@pytest.mark.parametrize(
+    "path", ["http://evil.org/{band}", "https://a.org:444/x", "../up/x", "x/../../../y"]
+)
+def test_an_address_stays_below_its_server(path):
+    with pytest.raises(InputError, match="is not below https://a"):
+        address("https://a.org/data", path)
+    assert address("https://a.org/data", "/b/c") == "https://a.org/data/b/c"
+
+
+def test_an_account_stays_with_its_port(hsc, elsewhere, tmp_path):
+    path = write(tmp_path / "m", hsc)
+    for band, name in zip("GI", COADDS, strict=True):
+        elsewhere.files[f"mirror/{name}"] = hsc.files[TREE.format(band, name)]
+    hsc.faults = [
+        Fault(n, "redirect", code=302, to=f"{elsewhere.url}/mirror/{n}", times=9) for n in COADDS
+    ]
+    get(path, tmp_path / "root")
+    assert len(elsewhere.asked) == 2
+    assert not [r for r in elsewhere.asked if "authorization" in r.headers]
+
+
+@pytest.mark.parametrize("band", ["../../home/.bash_profile", "a/b", "..", "", "a\x00b", "a" * 40])
+def test_a_band_that_is_no_name_is_refused(hsc, tmp_path, band):
+    hsc.account = False
+    path = write(
+        tmp_path / "m", hsc, catalogs=[], scheme="none", survey="fits", bands=[band],
+        coadds={"pattern": "{band}"},
+        source={"archive": "url", "server": hsc.url, "coadds": "text?x={band}"},
+    )  # fmt: skip
+    (tmp_path / "root").mkdir()
+    with pytest.raises(InputError, match="bands"):
+        get(path, tmp_path / "root")
+    assert hsc.asked == []
+
+
+def test_a_link_in_the_root_takes_nothing_out_of_it(hsc, tmp_path):
+    hsc.account = False
+    hsc.files["g.fits"] = hsc.files["i.fits"] = next(iter(hsc.files.values()))
+    path = write(
+        tmp_path / "m", hsc, catalogs=[], scheme="none", survey="fits",
+        coadds={"pattern": "sub/{band}.fits"},
+        source={"archive": "url", "server": hsc.url, "coadds": "{band}.fits"},
+    )  # fmt: skip
+    (tmp_path / "root").mkdir()
+    (tmp_path / "home").mkdir()
+    (tmp_path / "root" / "sub").symlink_to(tmp_path / "home")
+    with pytest.raises(InputError, match="by a link"):
+        get(path, tmp_path / "root")
+    assert list((tmp_path / "home").iterdir()) == []
+
+
+def test_a_query_is_a_file_of_the_manifests_folder(hsc, tmp_path):
+    (tmp_path / "id_rsa").write_text("secret")
+    catalogs = [{"file": CATALOG, "scheme": "hsc", "query": "../id_rsa"}]
+    path = write(tmp_path / "m", hsc, catalogs=catalogs)
+    with pytest.raises(InputError, match="leads out of its folder"):
+        get(path, tmp_path / "root")
+    assert hsc.asked == []
+
+
+def test_a_root_elsewhere_is_the_users_to_name(hsc, tmp_path):
+    path = write(tmp_path / "m", hsc, root="../home")
+    with pytest.raises(InputError, match=r"root '\.\./home'.*--root"):
+        read_manifest(path).folder()
+    assert read_manifest(path).folder(tmp_path / "home") == tmp_path / "home"
 
 
 SECRETS = {
@@ -504,7 +579,7 @@ def test_a_redirect_to_another_host_takes_no_account_along(hsc, elsewhere, tmp_p
 
 
 def test_login_hides_itself():
-    login = Login("h", USER, PASSWORD)
+    login = Login(("https", "h", 443), USER, PASSWORD)
     assert PASSWORD not in repr(login)
     assert login.hide(f"a {PASSWORD} b {quote(PASSWORD, safe='')}") == "a *** b ***"
 
@@ -541,7 +616,7 @@ def test_a_compressed_file_comes_as_it_is_sent(hsc, tmp_path):
     assert (tmp_path / "root" / "g.fits.gz").read_bytes() == packed["g"]
     hsc.files["g.fits.gz"] = packed["g"][:-20]
     path.with_name("small.lock.yaml").unlink()
-    with pytest.raises(InputError, match=r"g\.fits\.gz: is damaged or cut short"):
+    with pytest.raises(InputError, match=r"g\.fits\.gz: .*damaged or cut short"):
         get(path, tmp_path / "second")
 
 

@@ -6,9 +6,7 @@ as files first come, and belongs with the manifest: whoever has both gets the sa
 
 from __future__ import annotations
 
-import gzip
 import re
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,15 +15,11 @@ from typing import Any
 import yaml
 
 from astrolabel.core.errors import InputError
-from astrolabel.core.files import write_bytes
+from astrolabel.core.files import regular_size, write_bytes
 from astrolabel.datasets.manifest_schema import Keys, read_yaml
-from astrolabel.io.layers import open_fits
+from astrolabel.io.integrity import check_sums
 
 LOCK_SCHEMA = 1
-
-FITS_BLOCK = 2880
-"""Bytes; FITS files are whole blocks (FITS standard 4.0, section 3.1). A file that ends inside
-a header would else pass as one with fewer HDUs."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +79,7 @@ def check_content(path: Path) -> None:
     InputError
         Saying what it is instead.
     """
+    regular_size(path)
     with path.open("rb") as stream:
         head = stream.read(512)
     if not head:
@@ -97,27 +92,6 @@ def check_content(path: Path) -> None:
         )
     suffixes = path.name.lower().split(".")
     if suffixes[-1] in ("fits", "fit", "fz") or suffixes[-2:] in (["fits", "gz"], ["fit", "gz"]):
-        _check_fits(path)
+        check_sums(path)
     if suffixes[-1] == "parquet" and head[:4] != b"PAR1":
         raise InputError("is not a Parquet file", file=path, remedy="fetch it again")
-
-
-def _check_fits(path: Path) -> None:
-    """Every HDU must be whole: headers are read, and data must not end before they should."""
-    if path.name.lower().endswith(".gz"):
-        try:
-            with gzip.open(path) as stream:
-                while stream.read(2**20):  # to the checksum at the end
-                    pass
-        except (OSError, EOFError, zlib.error) as error:
-            raise InputError(
-                f"is damaged or cut short ({error})", file=path, remedy="fetch it again"
-            ) from error
-    elif path.stat().st_size % FITS_BLOCK:
-        raise InputError(
-            f"not a readable FITS file ({path.stat().st_size} bytes are no whole blocks)",
-            file=path,
-            remedy="it may be truncated; fetch it again",
-        )
-    with open_fits(path) as hdus:
-        len(hdus)  # walks to the last header; data that end before they should are an error

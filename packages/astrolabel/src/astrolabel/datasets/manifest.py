@@ -17,6 +17,7 @@ from typing import Any
 from astrolabel.catalog.columns import SCHEMES, scheme_columns
 from astrolabel.core.config import LabelConfig, preset
 from astrolabel.core.errors import InputError
+from astrolabel.core.files import below
 from astrolabel.datasets.manifest_coadds import Coadds, check_pattern, read_coadds
 from astrolabel.datasets.manifest_schema import Keys, read_yaml
 from astrolabel.datasets.regions import Region, read_splits
@@ -133,8 +134,23 @@ class Manifest:
         return next((c for c in self.catalogs if c.scheme == self.scheme), None)
 
     def folder(self, moved: Path | None = None) -> Path:
-        """Where the files are: `moved`, or `root` beside the manifest."""
-        return moved if moved is not None else self.path.parent / self.root
+        """Where the files are: `moved`, or `root` below the manifest's folder.
+
+        Raises
+        ------
+        InputError
+            For a `root` that leads out of that folder: only the user may name another place.
+        """
+        if moved is not None or self.root in ("", "."):
+            return self.path.parent if moved is None else moved
+        try:
+            return below(self.path.parent, self.root, file=self.path, links=True)
+        except InputError as error:
+            raise InputError(
+                f"the root {self.root!r} is not below the manifest's folder",
+                file=self.path,
+                remedy="say where the files are with --root",
+            ) from error
 
     def config(self) -> LabelConfig:
         """The recipe: the preset with the manifest's own numbers."""
@@ -189,7 +205,10 @@ def read_manifest(path: Path) -> Manifest:
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
         keys.refuse("name", "letters, digits, _ . - (it names a folder)")
     survey = keys.choice("survey", SURVEYS)
-    bands = keys.texts("bands", "a list of different names such as [g, r, i]")
+    wanted = "a list of different names such as [g, r, i]"
+    bands = keys.texts("bands", wanted)
+    if not all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_+.-]{0,31}", band) for band in bands):
+        keys.refuse("bands", f"{wanted}, of letters, digits, _ + . -")
     coadds = read_coadds(path, survey, bands, values["coadds"])
     manifest = Manifest(
         name=name,
@@ -349,7 +368,8 @@ def _check_whole(manifest: Manifest) -> None:
                 file=path,
                 remedy="add source: {archive: hsc, ...}",
             )
-        if entry.query and not (path.parent / entry.query).is_file():
+        # The text goes to the server: no other file of the user may be named.
+        if entry.query and not below(path.parent, entry.query, file=path).is_file():
             raise InputError(
                 f"the query {entry.query} is not there", file=path, remedy="put the SQL there"
             )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from astrolabel.core.errors import AstrolabelError, InputError
-from astrolabel.core.files import file_hash
+from astrolabel.core.files import below, file_hash, regular_size
 from astrolabel.datasets.lock import Lock, check_content, read_lock
 from astrolabel.datasets.manifest import CatalogEntry, Manifest
 from astrolabel.datasets.manifest_coadds import FURTHER
@@ -25,6 +25,9 @@ from astrolabel.io.truth import natural
 HSC_COADD = "calexp-HSC-{BAND}-{tract}-{patch}.fits"
 HSC_PSF = f"psf-{HSC_COADD}"
 """Names of HSC's coadds, and of the PSF stamps that the reader looks for beside them."""
+
+MAX_QUERY_BYTES = 2**20
+"""Longest SQL that is sent; those shipped have four thousand bytes."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,8 @@ def wanted_files(manifest: Manifest, folder: Path) -> tuple[Wanted, ...]:
         own = [b for b in bases if kind != "truth" or b.band == manifest.bands[0]]
         found += [replace(b, file=named(b, name), kind=kind) for b in own]
     found += [Wanted(c.file, "catalog", catalog=c) for c in manifest.catalogs]
+    for wanted in found:  # as filled in: a band or a patch must not lead elsewhere
+        below(folder, wanted.file, file=manifest.path, links=True)
     return tuple(found)
 
 
@@ -206,7 +211,18 @@ def file_entry(path: Path, wanted: Wanted, manifest: Manifest) -> dict[str, Any]
 
 def query_hash(manifest: Manifest, catalog: CatalogEntry) -> str:
     """sha256 of a catalog's SQL."""
-    return hashlib.sha256((manifest.path.parent / catalog.query).read_bytes()).hexdigest()
+    return hashlib.sha256(query_text(manifest, catalog).encode()).hexdigest()
+
+
+def query_text(manifest: Manifest, catalog: CatalogEntry) -> str:
+    """A catalog's SQL, a file below the manifest's folder."""
+    path = below(manifest.path.parent, catalog.query, file=manifest.path)
+    if regular_size(path) > MAX_QUERY_BYTES:
+        raise InputError(f"longer than {MAX_QUERY_BYTES} bytes", file=path, remedy="give the SQL")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError("not a text", file=path, remedy="give the SQL") from error
 
 
 def state_of(manifest: Manifest, lock: Lock, wanted: Wanted, path: Path | None) -> State:

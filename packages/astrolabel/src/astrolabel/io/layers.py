@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from astrolabel.core.box import Box
 from astrolabel.core.errors import InputError
+from astrolabel.core.files import regular_size
+from astrolabel.io.integrity import check_headers
 
 HEADER_ZEROPOINTS = ("MAGZERO", "MAGZPT", "MAGZP", "ZEROPNT", "ZEROPOINT", "PHOTZP", "ZP")
 UNIT_ZEROPOINTS = {"nanomaggy": 22.5, "nanomaggies": 22.5, "njy": 31.4, "ujy": 23.9, "mjy": 16.4}
@@ -69,10 +71,9 @@ class Layers:
 @contextmanager
 def open_fits(path: Path) -> Iterator[fits.HDUList]:
     """The open file; anything wrong with it becomes an `InputError` that names it."""
-    if not path.exists():
-        raise InputError("no such file", file=path)
-    if path.stat().st_size == 0:
+    if regular_size(path) == 0:
         raise InputError("the file is empty", file=path, remedy="fetch it again")
+    check_headers(path)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=fits.verify.VerifyWarning)

@@ -21,7 +21,14 @@ from astrolabel.core.errors import InputError, OutputError
 from astrolabel.core.version import __version__
 from astrolabel.datasets.archive import resume
 from astrolabel.datasets.archive.credentials import Login, find_login, how_to_login
-from astrolabel.datasets.archive.http import byte_range, is_page, reason_of, shown, validator_of
+from astrolabel.datasets.archive.http import (
+    byte_range,
+    is_page,
+    origin_of,
+    reason_of,
+    shown,
+    validator_of,
+)
 from astrolabel.datasets.archive.retry import Manners, retry_after
 
 try:
@@ -61,12 +68,9 @@ class Stopped(Exception):
 
 class _Session(requests.Session):
     def rebuild_auth(self, prepared_request: Any, response: Any) -> None:
-        # As requests does, but for netrc: the account goes to the host it is for, and no
-        # redirect makes us look for another.
-        if "Authorization" in prepared_request.headers and self.should_strip_auth(
-            response.request.url, prepared_request.url
-        ):
-            del prepared_request.headers["Authorization"]
+        # The account goes to the origin it is for, and no redirect looks for another.
+        if origin_of(response.request.url) != origin_of(prepared_request.url):
+            prepared_request.headers.pop("Authorization", None)
 
 
 @dataclass(eq=False)
@@ -232,7 +236,7 @@ class Client:
             self._own.session = session
         login = self.login
         basic: Any = None
-        if login is not None and urlsplit(url).hostname == login.host:
+        if login is not None and origin_of(url) == login.origin:
             basic = requests.auth.HTTPBasicAuth(login.user.encode(), login.password.encode())
 
         def sign(request: Any) -> Any:  # an auth of our own also keeps requests off netrc

@@ -11,13 +11,21 @@ from urllib.parse import quote
 from tqdm import tqdm
 
 from astrolabel.core.errors import InputError, OutputError
+from astrolabel.core.files import below
 from astrolabel.datasets.archive import hsc
 from astrolabel.datasets.archive.client import Client
-from astrolabel.datasets.archive.http import below, shown
+from astrolabel.datasets.archive.http import address, shown
 from astrolabel.datasets.archive.retry import Manners
 from astrolabel.datasets.lock import Lock, check_content, read_lock
 from astrolabel.datasets.manifest import Manifest
-from astrolabel.datasets.manifest_files import Wanted, file_entry, located, state_of, wanted_files
+from astrolabel.datasets.manifest_files import (
+    Wanted,
+    file_entry,
+    located,
+    query_text,
+    state_of,
+    wanted_files,
+)
 
 try:
     from filelock import FileLock, Timeout
@@ -197,7 +205,7 @@ def _one(
     source = manifest.source
     if wanted.catalog is not None and wanted.catalog.query:
         assert source is not None
-        sql = (manifest.path.parent / wanted.catalog.query).read_text(encoding="utf-8")
+        sql = query_text(manifest, wanted.catalog)
         hsc.run_query(client, source, sql, target, check)
         return
     url, params = _address(manifest, wanted, there)
@@ -222,7 +230,7 @@ def _address(
     assert source is not None
     if source.archive == "url":
         pattern = source.psfs if wanted.kind == "psf" else source.coadds
-        return below(source.server, quote(wanted.fill(pattern), safe="/?=&,:+%")), None
+        return address(source.server, quote(wanted.fill(pattern), safe="/?=&,:+%")), None
     if wanted.kind == "psf":
         coadd = there[wanted.file.removeprefix("psf-")]
         return hsc.psf_request(source, wanted, coadd)
@@ -246,5 +254,5 @@ def _target(wanted: Wanted, folder: Path, there: dict[str, Path]) -> Path:
     """Where a file goes: HSC's PSFs beside their coadds, where the reader looks for them."""
     coadd = there.get(wanted.file.removeprefix("psf-"))
     if wanted.kind == "psf" and coadd is not None and wanted.file.startswith("psf-calexp-HSC-"):
-        return coadd.parent / wanted.file
-    return folder / wanted.file
+        return below(coadd.parent, wanted.file)
+    return below(folder, wanted.file)

@@ -20,7 +20,7 @@ from astrolabel.core.errors import InputError
 from astrolabel.core.files import write_bytes
 from astrolabel.datasets.archive.client import Client, Unavailable
 from astrolabel.datasets.archive.credentials import how_to_login
-from astrolabel.datasets.archive.http import below
+from astrolabel.datasets.archive.http import address
 from astrolabel.datasets.manifest import Source
 from astrolabel.datasets.manifest_files import Wanted
 from astrolabel.io.layers import find_layers, read_wcs
@@ -36,7 +36,7 @@ JOBS = "datasearch/api/catalog_jobs/"
 def coadd_url(source: Source, wanted: Wanted) -> str:
     """Address of a coadd in the file tree."""
     folder = COADD.replace("{rerun}", source.rerun)
-    return below(source.server, wanted.fill(folder) + wanted.file)
+    return address(source.server, wanted.fill(folder) + wanted.file)
 
 
 def psf_request(source: Source, wanted: Wanted, coadd: Path) -> tuple[str, dict[str, str]]:
@@ -63,8 +63,8 @@ def psf_request(source: Source, wanted: Wanted, coadd: Path) -> tuple[str, dict[
     if not np.isfinite([ra, dec]).all():
         raise InputError("a WCS without a sky position", file=coadd, remedy="fetch it again")
     # "pdr3_dud" is of the release pdr3.
-    address = PSF_PICKER.format(release=source.rerun.partition("_")[0])
-    return below(source.server, address), {
+    picker = PSF_PICKER.format(release=source.rerun.partition("_")[0])
+    return address(source.server, picker), {
         "ra": f"{ra:.6f}",
         "dec": f"{dec:.6f}",
         "filter": wanted.band,
@@ -107,7 +107,9 @@ def run_query(
         try:
             _wait_for(client, source, job)
             body = _question(client, id=job)
-            client.download(below(source.server, JOBS + "download"), target, body=body, check=check)
+            client.download(
+                address(source.server, JOBS + "download"), target, body=body, check=check
+            )
             break
         except Unavailable:  # the job goes on without us
             raise
@@ -118,7 +120,7 @@ def run_query(
             # An earlier run's job may have been swept away meanwhile: once anew.
             job, taken_up = None, False
     note.unlink(missing_ok=True)
-    client.ask(below(source.server, JOBS + "delete"), _question(client, id=job))
+    client.ask(address(source.server, JOBS + "delete"), _question(client, id=job))
 
 
 def _noted(note: Path, key: str) -> Any:
@@ -143,7 +145,7 @@ def _submit(client: Client, source: Source, sql: str) -> Any:
         "include_metainfo_to_body": True,
         "release_version": source.release,
     }
-    url = below(source.server, JOBS + "submit")
+    url = address(source.server, JOBS + "submit")
     body = _question(client, catalog_job=job, nomail=True, skip_syntax_check=False)
     answer = client.ask(url, body)
     if not isinstance(answer, Mapping) or not isinstance(answer.get("id"), (int, str)):
@@ -157,7 +159,7 @@ def _submit(client: Client, source: Source, sql: str) -> Any:
 
 def _wait_for(client: Client, source: Source, job: Any) -> None:
     """Until the job is done; its failure is an `InputError`."""
-    url = below(source.server, JOBS + "status")
+    url = address(source.server, JOBS + "status")
     interval, waited, manners = client.manners.first_poll_s, 0.0, client.manners
     while True:
         answer = client.ask(url, _question(client, id=job))

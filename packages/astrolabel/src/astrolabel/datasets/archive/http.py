@@ -7,15 +7,40 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
+from astrolabel.core.errors import InputError
+
 
 def shown(url: str) -> str:
     """An address for messages: without its query, which may be long."""
     return urlunsplit((*urlsplit(url)[:3], "", ""))
 
 
-def below(server: str, path: str) -> str:
-    """The address of a path below a server."""
-    return urljoin(f"{server}/", path.lstrip("/"))
+def origin_of(url: str) -> tuple[str, str, int]:
+    """(scheme, host, port) of an address: what an account is for."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+    except ValueError as error:
+        raise InputError("not an address", file=shown(url), remedy="see to its port") from error
+    return parts.scheme, (parts.hostname or "").lower(), port
+
+
+def address(server: str, path: str) -> str:
+    """The address of a path below a server.
+
+    Raises
+    ------
+    InputError
+        When the path is an address of its own, or leads out of the server's folder.
+    """
+    url = urljoin(f"{server}/", path.lstrip("/"))
+    inside = urlsplit(url).path.startswith(urlsplit(f"{server}/").path)
+    if origin_of(url) != origin_of(server) or not inside:
+        raise InputError(
+            f"the address {shown(url)} is not below {shown(server)}",
+            remedy="give a path on the source's server",
+        )
+    return url
 
 
 def byte_range(answer: Any) -> tuple[int, int | None]:
