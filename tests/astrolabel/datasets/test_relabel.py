@@ -201,7 +201,7 @@ def test_labels_are_counted_by_class_and_magnitude(tmp_path):
     assert counted.counts["hst", "star"].tolist() == [1, 0, 1]
     assert counted.without == {("hsc", "galaxy"): 1, ("hsc", "star"): 0, ("hst", "galaxy"): 0,
                                ("hst", "star"): 0}  # fmt: skip
-    assert main(["tally", str(one), str(two), "--out", str(tmp_path / "t.csv")]) == 0
+    assert main(["counts", str(one), str(two), "--out", str(tmp_path / "t.csv")]) == 0
     lines = (tmp_path / "t.csv").read_text().splitlines()
     assert lines[0] == "i magnitude,hsc galaxy,hsc star,hst galaxy,hst star"
     assert lines[1] == "20-20.5,2,0,0,1"

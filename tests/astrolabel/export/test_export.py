@@ -12,7 +12,7 @@ from PIL import Image
 from astrolabel.cli.main import main
 from astrolabel.core.box import Box
 from astrolabel.core.errors import InputError, OutputError
-from astrolabel.export import export
+from astrolabel.export.convert import export
 from astrolabel.export.croissant import describe
 from astrolabel.export.regions import outlines
 from astrolabel.io import coco

@@ -133,7 +133,7 @@ def test_columns_hold_what_the_document_holds(tmp_path):
 
 def test_a_parquet_table_gives_the_same_columns(tmp_path):
     pytest.importorskip("pyarrow", reason="needs pip install astrolabel[parquet]")
-    from astrolabel.export import export
+    from astrolabel.export.convert import export
 
     path = dataset(tmp_path, [entry(1, 20, 20, flags=["edge"]), entry(2, 50, 60, iscrowd=1)])
     (table,) = export(path, ["parquet"], tmp_path)

@@ -9,9 +9,10 @@ from typing import Any
 
 from astrolabel.catalog.columns import SCHEMES
 from astrolabel.cli import datasets, labelling
+from astrolabel.cli.settings import Parser, add_settings
 
 
-def add_report(one: argparse.ArgumentParser) -> None:
+def add_report(one: Parser) -> None:
     one.add_argument("coco", type=Path, metavar="COCO.json")
     one.add_argument("--catalog", type=Path, help="FITS, CSV or Parquet table to compare with")
     one.add_argument("--scheme", choices=SCHEMES[1:], help="kind of the catalog")
@@ -25,7 +26,7 @@ def add_report(one: argparse.ArgumentParser) -> None:
     one.set_defaults(run=datasets.report)
 
 
-def add_simulate(one: argparse.ArgumentParser) -> None:
+def add_simulate(one: Parser) -> None:
     one.add_argument("out", type=Path, metavar="OUT", help="folder for the files")
     one.add_argument(
         "--survey",
@@ -59,7 +60,7 @@ def add_simulate(one: argparse.ArgumentParser) -> None:
     one.set_defaults(run=labelling.simulate)
 
 
-def add_make_coco(one: argparse.ArgumentParser) -> None:
+def add_make_coco(one: Parser) -> None:
     group = one.add_argument_group("what to label")
     group.add_argument(
         "inputs", nargs="*", type=Path, metavar="INPUT", help="HSC or LSST coadds, or folders"
@@ -99,9 +100,9 @@ def add_make_coco(one: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group = one.add_argument_group("classes")
     group.add_argument("--catalog", type=Path, help="FITS, CSV or Parquet table")
-    _add_classes(group)
     group.add_argument("--columns", **COLUMNS)
-    _add_how(one)
+    _add_output(one)
+    add_settings(one, COMMON)
     one.set_defaults(run=labelling.make_coco)
 
 
@@ -113,21 +114,39 @@ COLUMNS: dict[str, Any] = {
 }
 
 
-def _add_classes(group: Any) -> None:
-    group.add_argument(
+COMMON = {
+    "classify.scheme": (
         "--scheme",
-        choices=SCHEMES[1:],
-        help="kind of catalog. hsc: extendedness of the forced catalogs; hst: mu_class of ACS in "
-        "COSMOS; lsst: extendedness of Object tables; columns: see --columns (default: one class)",
-    )
-    group.add_argument(
+        "kind of the catalog. hsc: extendedness of the forced catalogs; hst: mu_class of ACS in "
+        "COSMOS; lsst: extendedness of Object tables; columns: see --columns",
+    ),
+    "classify.class_bands": (
         "--class-bands",
-        metavar="BANDS",
-        help="bands whose extendedness gives the class, by its mean: g,r,i (default: i)",
-    )
+        "bands whose extendedness gives the class, by its mean: g,r,i (default: i)",
+    ),
+    "classify.keep_unmatched": (
+        "--keep-unmatched",
+        "keep sources without a class as ignore regions (iscrowd 1)",
+    ),
+    "deblend.engine": (
+        "--deblender",
+        "cmf (default, built in), or scarlet or scarlet2 where installed (docs/deblenders.md)",
+    ),
+    "detect.combine": (
+        "--detection-image",
+        "sum of the bands (default, the paper's); weighted: each divided by its sky noise first",
+    ),
+    "tile.size": ("--tile-size", "longest side of a tile, pixels (default 1050)"),
+    "tile.halo": ("--halo", "pixels around a tile that are fitted with it (default 64)"),
+    "tile.overlaps": (
+        "--overlaps",
+        "where coadds overlap, resolve: label each source in one of them (default); keep: in each",
+    ),
+}
+"""The settings that help shows, by their short options."""
 
 
-def add_truth_coco(one: argparse.ArgumentParser) -> None:
+def add_truth_coco(one: Parser) -> None:
     one.add_argument(
         "folders", nargs="+", type=Path, metavar="FOLDER",
         help="folders of scenes, each a folder with img_<band>.fits and masks.fits: one HDU an "
@@ -138,102 +157,75 @@ def add_truth_coco(one: argparse.ArgumentParser) -> None:
         "--zeropoint", nargs="+", default=[], metavar="[BAND=]VALUE",
         help="AB magnitude of one count, where the header does not tell",
     )  # fmt: skip
-    one.add_argument("--tile-size", type=int, metavar="PIXELS", help="default 1050")
-    one.add_argument("--out", type=Path, required=True, help="folder")
-    one.add_argument("--jobs", type=int, default=1, help="worker processes; -1: all cores")
-    one.add_argument("--quiet", action="store_true", help="no progress bar")
+    _add_output(one)
+    add_settings(one, {"tile.size": COMMON["tile.size"]}, ("tile", "truth"))
     one.set_defaults(run=labelling.truth_coco)
 
 
-def _add_how(one: argparse.ArgumentParser) -> None:
+def _add_output(one: Parser) -> None:
     """The options of whatever labels coadds."""
-    group = one.add_argument_group("how")
-    group.add_argument(
-        "--preset", choices=("default", "paper"), help="paper: the published recipe to the letter"
-    )
-    group.add_argument(
-        "--deblender",
-        metavar="NAME",
-        help="cmf (default, built in), or scarlet or scarlet2 where installed (docs/deblenders.md)",
-    )
-    group.add_argument(
-        "--detection-image",
-        choices=("sum", "weighted"),
-        help="sum of the bands (the paper's), or each divided by its sky noise first",
-    )
-    group.add_argument("--tile-size", type=int, metavar="PIXELS", help="default 1050")
-    group.add_argument("--halo", type=int, metavar="PIXELS", help="default 64")
-    group.add_argument(
-        "--overlaps",
-        choices=("resolve", "keep"),
-        help="where coadds overlap, label each source in one of them (default), or in each",
-    )
-    group.add_argument(
-        "--keep-unmatched",
-        action="store_true",
-        help="keep sources without a class as ignore regions (iscrowd 1)",
-    )
     group = one.add_argument_group("output")
     group.add_argument("--out", type=Path, help="folder (default: a manifest's name)")
     group.add_argument("--jobs", type=int, default=1, help="worker processes; -1: all cores")
     group.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
-def add_manifest(one: argparse.ArgumentParser) -> None:
-    actions = one.add_subparsers(required=True, metavar="ACTION")
-    for name, run, what in (
-        (
-            "check",
-            labelling.manifest_check,
-            "say what is there, missing or wrong; exit code 2 if anything",
-        ),
-        ("fetch", labelling.manifest_fetch, "download what is missing, verify the rest"),
-        ("build", labelling.manifest_build, "fetch, then label"),
-    ):
-        action = actions.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".")
-        action.add_argument("manifest", type=Path, metavar="FILE", help="the manifest")
-        action.add_argument("--root", type=Path, help="folder of its files (default: as it says)")
-        if name != "check":
-            action.add_argument(
-                "--parallel", type=int, default=4, metavar="N", help="downloads at once (default 4)"
-            )
-        if name == "build":
-            action.add_argument(
-                "--no-fetch", action="store_true", help="label what is there; missing is an error"
-            )
-            _add_how(action)
-        else:
-            action.add_argument("--quiet", action="store_true", help="no progress bar")
-        action.set_defaults(run=run)
+def _add_manifest(one: Parser, run: Callable[[argparse.Namespace], int]) -> None:
+    one.add_argument("manifest", type=Path, metavar="FILE", help="the manifest")
+    one.add_argument("--root", type=Path, help="folder of its files (default: as it says)")
+    one.set_defaults(run=run)
 
 
-def add_relabel(one: argparse.ArgumentParser) -> None:
+def add_manifest_check(one: Parser) -> None:
+    _add_manifest(one, labelling.manifest_check)
+    one.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def add_manifest_fetch(one: Parser) -> None:
+    add_manifest_check(one)
+    _add_manifest_parallel(one)
+    one.set_defaults(run=labelling.manifest_fetch)
+
+
+def _add_manifest_parallel(one: Parser) -> None:
+    one.add_argument(
+        "--parallel", type=int, default=4, metavar="N", help="downloads at once (default 4)"
+    )
+
+
+def add_manifest_build(one: Parser) -> None:
+    _add_manifest(one, labelling.manifest_build)
+    _add_manifest_parallel(one)
+    one.add_argument(
+        "--no-fetch", action="store_true", help="label what is there; missing is an error"
+    )
+    _add_output(one)
+    add_settings(one, COMMON)
+
+
+def add_relabel(one: Parser) -> None:
     one.add_argument("coco", type=Path, metavar="COCO.json")
     group = one.add_argument_group("classes")
     group.add_argument("--catalog", type=Path, required=True, help="FITS, CSV or Parquet table")
-    _add_classes(group)
     group.add_argument("--columns", **COLUMNS)
     group.add_argument("--second", type=Path, help="another catalog, to be weighed with the first")
     group.add_argument("--second-scheme", choices=SCHEMES[1:-1], help="kind of the second")
-    group.add_argument("--radius", type=float, metavar="ARCSEC", help="of the match (default 1)")
-    group.add_argument(
-        "--keep-unmatched",
-        action="store_true",
-        help="keep masks without a class as ignore regions (iscrowd 1)",
-    )
     one.add_argument("--out", type=Path, required=True, help="new file, beside the old one")
+    common = {name: COMMON[name] for name in COMMON if name.startswith("classify")}
+    radius = {"classify.radius_arcsec": ("--radius", "match radius, arcsec (default 1)")}
+    add_settings(one, {**common, **radius}, ("classify",))
     one.set_defaults(run=datasets.relabel)
 
 
-def add_tally(one: argparse.ArgumentParser) -> None:
+def add_counts(one: Parser) -> None:
     one.add_argument("coco", type=Path, nargs="+", metavar="COCO.json")
     one.add_argument("--band", default="i", help="of the magnitudes (default i)")
     one.add_argument("--bin", type=float, default=0.5, metavar="MAG", help="width (default 0.5)")
     one.add_argument("--out", type=Path, help="CSV file for the table too")
-    one.set_defaults(run=datasets.tally)
+    one.set_defaults(run=datasets.counts)
 
 
-def add_split(one: argparse.ArgumentParser) -> None:
+def add_split(one: Parser) -> None:
     one.add_argument("coco", nargs="+", type=Path, metavar="COCO.json", help="label files")
     one.add_argument(
         "--check", action="store_true", help="only look for what the files have in common"
@@ -259,7 +251,7 @@ def add_split(one: argparse.ArgumentParser) -> None:
     one.set_defaults(run=datasets.split)
 
 
-def add_export(one: argparse.ArgumentParser) -> None:
+def add_export(one: Parser) -> None:
     from astrolabel.export import FORMATS
 
     one.add_argument(
@@ -290,28 +282,36 @@ def add_export(one: argparse.ArgumentParser) -> None:
     one.set_defaults(run=datasets.export)
 
 
-def add_validate(one: argparse.ArgumentParser) -> None:
+def add_validate(one: Parser) -> None:
     one.add_argument("coco", type=Path, metavar="COCO.json")
     one.set_defaults(run=datasets.validate)
 
 
-def add_preview(one: argparse.ArgumentParser) -> None:
+def add_preview(one: Parser) -> None:
     one.add_argument("coco", type=Path, metavar="COCO.json")
     one.add_argument("--out", type=Path, help="folder (default: preview beside the file)")
     one.set_defaults(run=datasets.preview)
 
 
-COMMANDS: tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None]], ...] = (
-    ("simulate", "simulate coadds, catalogs and their true labels", add_simulate),
-    ("make-coco", "label coadds: detect, deblend, mask, classify", add_make_coco),
-    ("truth-coco", "label simulated scenes by pictures of their objects", add_truth_coco),
-    ("manifest", "check, fetch or build a dataset described in one file", add_manifest),
-    ("validate", "check a COCO file: ids, boxes, masks, areas, images", add_validate),
-    ("preview", "draw the labels on the images, and a page of them all", add_preview),
-    ("report", "one page that answers: can I trust these labels?", add_report),
-    ("relabel", "give the same masks the classes of another catalog", add_relabel),
-    ("tally", "count labels by class and magnitude, files side by side", add_tally),
-    ("split", "split labels into parts that share no sky", add_split),
-    ("export", "write labels in the formats of other tools", add_export),
-)
-"""Name, what it does in a line, and its arguments."""
+COMMANDS: dict[str, tuple[str, Callable[[Parser], None]]] = {
+    "simulate": ("simulate coadds, catalogs and their true labels", add_simulate),
+    "make-coco": ("label coadds: detect, deblend, mask, classify", add_make_coco),
+    "truth-coco": ("label simulated scenes by pictures of their objects", add_truth_coco),
+    "manifest check": (
+        "say which files of a dataset are there, missing or wrong; exit code 2 if any is",
+        add_manifest_check,
+    ),
+    "manifest fetch": ("download what is missing, verify the rest", add_manifest_fetch),
+    "manifest build": ("fetch a dataset, then label it", add_manifest_build),
+    "validate": ("check a COCO file: ids, boxes, masks, areas, images", add_validate),
+    "preview": ("draw the labels on the images, and a page of them all", add_preview),
+    "report": ("write one page on how good the labels are", add_report),
+    "relabel": ("give the same masks the classes of another catalog", add_relabel),
+    "counts": ("count labels by class and magnitude, files side by side", add_counts),
+    "split": ("split labels into parts that share no sky", add_split),
+    "export": ("write labels in the formats of other tools", add_export),
+}
+"""What each command does in a line, and its arguments, by its name."""
+
+OLD_COMMANDS = {"tally": "counts"}
+"""Names of commands in earlier versions."""

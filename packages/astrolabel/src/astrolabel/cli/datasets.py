@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 
-from astrolabel.cli.words import classes, numbers, scheme_of
-from astrolabel.core.config import ClassifyConfig, preset
+from astrolabel.cli.named import numbers, with_columns
+from astrolabel.cli.settings import settings
 from astrolabel.core.errors import InputError
-from astrolabel.io import coco
 
 
 def validate(options: argparse.Namespace) -> int:
+    from astrolabel.io import coco
+
     document = coco.read(options.coco)
     problems = coco.validate(document, options.coco.parent)
     for problem in problems:
@@ -34,7 +35,7 @@ def preview(options: argparse.Namespace) -> int:
 
 
 def export(options: argparse.Namespace) -> int:
-    from astrolabel.export import export
+    from astrolabel.export.convert import export
 
     written = export(
         options.coco,
@@ -91,23 +92,20 @@ def report(options: argparse.Namespace) -> int:
 def relabel(options: argparse.Namespace) -> int:
     from astrolabel.datasets.relabel import relabel_file
 
-    if scheme_of(options) == "none":
+    first = with_columns(settings(options), options.columns).classify
+    if first.scheme == "none":
         raise InputError("no --scheme", remedy="say what kind of catalog it is")
     if (options.second is None) != (options.second_scheme is None):
         raise InputError("--second and --second-scheme go together", remedy="give both or neither")
-    base = replace(
-        preset("default").classify,
-        keep_unmatched=options.keep_unmatched,
-        radius_arcsec=options.radius or ClassifyConfig.radius_arcsec,
-    )
-    catalogs = [(options.catalog, classes(options, base))]
+    catalogs = [(options.catalog, first)]
     if options.second is not None:
-        catalogs.append((options.second, replace(base, scheme=options.second_scheme)))
+        second = replace(first, scheme=options.second_scheme, columns=(), class_bands=())
+        catalogs.append((options.second, second))
     print(relabel_file(options.coco, options.out, catalogs).summary())
     return 0
 
 
-def tally(options: argparse.Namespace) -> int:
+def counts(options: argparse.Namespace) -> int:
     from astrolabel.datasets.counts import tally, write_tally
 
     counted = tally(options.coco, options.band, options.bin)

@@ -28,8 +28,12 @@ examples:
     astrolabel make-coco --band g,r,i,z,y=cube.fits --bands g,r,i --out labels
   a dataset described in a file:
     astrolabel make-coco --manifest data_manifests/demo.yaml --root sky --out labels
+  lower mask threshold, and every setting in a file to change and give back:
+    astrolabel make-coco coadds/ --mask.threshold-sigma 3 --out labels
+    astrolabel make-coco --print-config > recipe.yaml
+    astrolabel make-coco coadds/ --config recipe.yaml --out labels
 
-The run can be stopped and started again with the same words: finished tiles are kept.
+Rerun the command to resume: finished tiles are kept.
 """,
     "truth-coco": """
 examples:
@@ -38,18 +42,23 @@ examples:
   then, for each part a file of its own:
     astrolabel split labels/coco.json --region train=coadds:training-* val=coadds:validation-*
 
-The run can be stopped and started again with the same words: finished scenes are kept.
+Rerun the command to resume: finished scenes are kept.
 """,
-    "manifest": """
-examples:
-  what of a dataset is there, missing or wrong:
-    astrolabel manifest check data_manifests/hsc_dr3_udcosmos_test.yaml --root /data/hsc
-  fetch what is missing (an HSC account in HSC_SSP_CAS_USER and HSC_SSP_CAS_PASSWORD, or netrc):
-    astrolabel manifest fetch data_manifests/hsc_dr3_udcosmos_test.yaml --root /data/hsc
-  fetch and label:
-    astrolabel manifest build data_manifests/hsc_dr3_udcosmos_test.yaml --root /data/hsc --jobs 8
+    "manifest check": """
+example:
+  astrolabel manifest check data_manifests/hsc_dr3_udcosmos_test.yaml --root /data/hsc
+""",
+    "manifest fetch": """
+example (an HSC account in HSC_SSP_CAS_USER and HSC_SSP_CAS_PASSWORD, or in netrc):
+  astrolabel manifest fetch data_manifests/hsc_dr3_udcosmos_test.yaml --root /data/hsc
 
-Each can be stopped and started again with the same words. docs/manifests.md has it all.
+Rerun the command to resume.
+""",
+    "manifest build": """
+example:
+  astrolabel manifest build data_manifests/hsc_dr3_udcosmos_test.yaml --root /data/hsc --jobs 8
+
+Rerun the command to resume.
 """,
     "validate": """
 example:
@@ -63,13 +72,13 @@ examples:
     astrolabel relabel labels/coco.json --catalog acs.fits --scheme hst \\
       --second forced.fits --second-scheme hsc --out labels/both.json
   then how many of each class there are by magnitude:
-    astrolabel tally labels/coco.json labels/hst.json
+    astrolabel counts labels/coco.json labels/hst.json
 
 Label with --keep-unmatched first: masks that had no class are not in the file otherwise.
 """,
-    "tally": """
+    "counts": """
 example:
-  astrolabel tally labels/hsc.json labels/hst.json --band i --out counts.csv
+  astrolabel counts labels/hsc.json labels/hst.json --band i --out counts.csv
 """,
     "split": """
 examples:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from astrolabel.cli.words import bits, classes, numbers, overridden, pairs, paths, scheme_of
-from astrolabel.core.config import preset
+from astrolabel.cli.named import bits, numbers, pairs, paths, with_columns
+from astrolabel.cli.settings import settings
 from astrolabel.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,15 +42,15 @@ def make_coco(options: argparse.Namespace) -> int:
     from astrolabel.label.pipeline import make_coco
 
     if options.manifest is not None:
-        if options.inputs or options.band or options.catalog or options.scheme:
+        if options.inputs or options.band or options.catalog:
             raise InputError(
                 "--manifest names the input already", remedy="leave out INPUT, --band, --catalog"
             )
         return _build(read_manifest(options.manifest), options)
+    config = with_columns(settings(options), options.columns)
     if options.out is None:
         raise InputError("no --out", remedy="say where the labels go: --out FOLDER")
-    scheme = scheme_of(options)
-    if (options.catalog is None) != (scheme == "none"):
+    if (options.catalog is None) != (config.classify.scheme == "none"):
         raise InputError(
             "--catalog and --scheme go together",
             remedy="give both for classes, or neither for the one class `source`",
@@ -69,9 +68,6 @@ def make_coco(options: argparse.Namespace) -> int:
         planes=bits("--mask-planes", options.mask_planes),
         zeropoints=numbers("--zeropoint", options.zeropoint),
     )
-    base = preset(options.preset or "default")
-    base = replace(base, classify=classes(options, base.classify))
-    config = overridden(base, options)
     problems: list[InputError] = []
     coadds = find_coadds(inputs, problems)
     if not coadds:
@@ -82,7 +78,7 @@ def make_coco(options: argparse.Namespace) -> int:
     result = make_coco(
         coadds, config, options.out, catalog, options.jobs, progress=not options.quiet
     )
-    return _told(result.summary(), (*map(str, problems), *result.problems))
+    return _summarized(result.summary(), (*map(str, problems), *result.problems))
 
 
 def truth_coco(options: argparse.Namespace) -> int:
@@ -98,14 +94,12 @@ def truth_coco(options: argparse.Namespace) -> int:
     )
     if not scenes:
         raise problems[0]
-    config = truth_recipe(preset("default"))
-    if options.tile_size is not None:
-        config = replace(config, tile=replace(config.tile, size=options.tile_size))
+    config = truth_recipe(settings(options))
     result = make_coco(scenes, config, options.out, jobs=options.jobs, progress=not options.quiet)
-    return _told(result.summary(), (*map(str, problems), *result.problems))
+    return _summarized(result.summary(), (*map(str, problems), *result.problems))
 
 
-def _told(summary: str, problems: Sequence[str]) -> int:
+def _summarized(summary: str, problems: Sequence[str]) -> int:
     print(summary)
     for line in problems:
         print(f"astrolabel: {line}", file=sys.stderr)
@@ -116,17 +110,15 @@ def _build(manifest: Manifest, options: argparse.Namespace) -> int:
     """Label the files of a manifest; the end of ``make-coco --manifest`` and ``build``."""
     from astrolabel.datasets.build import build
 
-    if options.preset:
-        manifest = replace(manifest, preset=options.preset)
     result, problems = build(
         manifest,
         manifest.folder(options.root),
         options.out or Path(manifest.name),
-        config=overridden(manifest.config(), options),
+        config=settings(options),
         jobs=options.jobs,
         progress=not options.quiet,
     )
-    return _told(result.summary(), problems)
+    return _summarized(result.summary(), problems)
 
 
 def manifest_check(options: argparse.Namespace) -> int:

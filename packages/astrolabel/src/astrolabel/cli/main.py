@@ -10,49 +10,88 @@ import argparse
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from astrolabel.cli import arguments
+from astrolabel.cli.arguments import COMMANDS, OLD_COMMANDS
 from astrolabel.cli.examples import EXAMPLES
-from astrolabel.core.errors import AstrolabelError
+from astrolabel.cli.settings import Parser, asked
+from astrolabel.core.errors import AstrolabelError, InputError
+from astrolabel.core.names import nearest
 from astrolabel.core.version import __version__
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    options = _parser().parse_args(words)
-    # Libraries' warnings are no words for users; workers are told by the environment.
-    warnings.simplefilter("ignore")
-    os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    given = list(sys.argv[1:] if words is None else words)
     try:
+        name, rest = _command(given)
+        if name is None:
+            return 0
+        options = parser(name).parse(rest)
+        text = asked(options)
+        if text is not None:
+            print(text)
+            return 0
+        # Libraries' warnings are no words for users; workers are told by the environment.
+        warnings.simplefilter("ignore")
+        os.environ.setdefault("PYTHONWARNINGS", "ignore")
         code: int = options.run(options)
         return code
     except AstrolabelError as error:
         print(f"astrolabel: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nastrolabel: stopped; the same command goes on from here", file=sys.stderr)
+        print("\nastrolabel: stopped; rerun the command to resume", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # `astrolabel ... | head`
+        sys.stderr.close()
+        return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser(name: str) -> Parser:
+    """The options of one command."""
+    help_, add = COMMANDS[name]
+    made = Parser(
+        prog=f"astrolabel {name}",
+        description=help_[0].upper() + help_[1:] + ".",
+        epilog=EXAMPLES[name],
+    )
+    add(made)
+    return made
+
+
+def _command(words: list[str]) -> tuple[str | None, list[str]]:
+    """The command that the words name, and the words after it; None where help was printed."""
+    for n in (2, 1):
+        name = " ".join(words[:n])
+        name = OLD_COMMANDS.get(name, name)
+        if len(words) >= n and name in COMMANDS:
+            return name, words[n:]
+    first = words[0] if words else "--help"
+    if first in ("-V", "--version"):
+        print(f"astrolabel {__version__}")
+        return None, []
+    group = {name: COMMANDS[name] for name in COMMANDS if name.startswith(f"{first} ")}
+    if first in ("-h", "--help") or (group and set(words[1:]) <= {"-h", "--help"}):
+        print(_overview(group or COMMANDS))
+        return None, []
+    word = " ".join(words[:2]) if group else first
+    known = [*COMMANDS, *{name.partition(" ")[0] for name in COMMANDS}]
+    raise InputError(
+        f"unknown command {word!r}", remedy=nearest(word, known) or "see astrolabel --help"
+    )
+
+
+def _overview(commands: Mapping[str, tuple[str, object]]) -> str:
+    """The commands with what each does."""
+    made = argparse.ArgumentParser(
         prog="astrolabel",
+        usage="astrolabel COMMAND ...",
         description="Survey coadds in, COCO instance labels out.",
         epilog="`astrolabel COMMAND --help` explains each command, with examples.",
+        add_help=False,
     )
-    parser.add_argument("--version", action="version", version=f"astrolabel {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def command(name: str, help_: str) -> argparse.ArgumentParser:
-        return commands.add_parser(
-            name,
-            help=help_,
-            description=help_[0].upper() + help_[1:] + ".",
-            epilog=EXAMPLES[name],
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-
-    for name, help_, add in arguments.COMMANDS:
-        add(command(name, help_))
-    return parser
+    group = made.add_argument_group("commands")
+    for name, (help_, _) in commands.items():
+        group.add_argument(name, help=help_)
+    return made.format_help()

@@ -16,7 +16,8 @@ import yaml
 
 from astrolabel.core.errors import InputError
 from astrolabel.core.files import regular_size, write_bytes
-from astrolabel.datasets.manifest_schema import Keys, read_yaml
+from astrolabel.core.yaml import read_yaml
+from astrolabel.datasets.manifest_schema import Keys
 from astrolabel.io.integrity import check_sums
 
 LOCK_SCHEMA = 1
@@ -58,7 +59,7 @@ def read_lock(manifest: Path) -> Lock:
     path = manifest.with_name(f"{manifest.stem}.lock.yaml")
     if not path.exists():
         return Lock(path)
-    keys = Keys(path, "", read_yaml(path), ("schema", "files"))
+    keys = Keys(path, "", read_yaml(path, "see data_manifests/ for examples"), ("schema", "files"))
     if keys.values.get("schema") != LOCK_SCHEMA:
         keys.refuse("schema", f"{LOCK_SCHEMA}, or delete the file to record all hashes anew")
     files = keys.values.get("files") or {}

@@ -16,10 +16,12 @@ from typing import Any
 
 from astrolabel.catalog.columns import SCHEMES, scheme_columns
 from astrolabel.core.config import LabelConfig, preset
+from astrolabel.core.config.tree import from_dict
 from astrolabel.core.errors import InputError
 from astrolabel.core.files import below
+from astrolabel.core.yaml import read_yaml
 from astrolabel.datasets.manifest_coadds import Coadds, check_pattern, read_coadds
-from astrolabel.datasets.manifest_schema import Keys, read_yaml
+from astrolabel.datasets.manifest_schema import Keys
 from astrolabel.datasets.regions import Region, read_splits
 
 SCHEMA = 2
@@ -30,7 +32,7 @@ HSC_SERVER = "https://hsc-release.mtk.nao.ac.jp"
 
 KEYS = (
     "schema", "name", "description", "survey", "bands", "root", "coadds", "catalogs", "scheme",
-    "preset", "tile_size", "cuts", "source", "splits",
+    "preset", "tile_size", "cuts", "config", "source", "splits",
 )  # fmt: skip
 CUTS = (
     "max_no_data", "match_radius_arcsec", "max_magnitude_difference", "magnitude_band", "overlaps",
@@ -103,6 +105,7 @@ class Manifest:
         cuts (see `config`); the preset's where absent.
     overlaps : ``resolve`` or ``keep`` (see `config`); the preset's where absent.
     class_bands : bands whose extendedness gives the class; `magnitude_band` where absent.
+    settings : any settings of `LabelConfig`, nested as it is; they win over the keys above.
     source : where missing files come from, if anywhere.
     splits : regions by split name.
     path : the manifest's file.
@@ -124,6 +127,7 @@ class Manifest:
     magnitude_band: str | None = None
     overlaps: str | None = None
     class_bands: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
     source: Source | None = None
     splits: Mapping[str, tuple[Region, ...]] = field(default_factory=dict)
     path: Path = field(default=Path(), compare=False)
@@ -159,7 +163,7 @@ class Manifest:
         def changed(part: Any, **values: Any) -> Any:
             return replace(part, **{k: v for k, v in values.items() if v is not None})
 
-        return replace(
+        config = replace(
             base,
             tile=changed(
                 base.tile,
@@ -177,6 +181,7 @@ class Manifest:
                 columns=(self.classes.columns or None) if self.classes else None,
             ),
         )
+        return from_dict(LabelConfig, self.settings, config, self.path)
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -187,7 +192,7 @@ def read_manifest(path: Path) -> Manifest:
     InputError
         Naming the file, the key and what it should be.
     """
-    values = read_yaml(path)
+    values = read_yaml(path, "see data_manifests/ for examples")
     schema = values.get("schema")
     if schema == 1:
         values = _from_schema_1(path, values)
@@ -222,11 +227,13 @@ def read_manifest(path: Path) -> Manifest:
         preset=keys.choice("preset", ("default", "paper"), "default"),
         tile_size=keys.whole("tile_size", 16, 65536),
         **_cuts(path, values.get("cuts", {})),
+        settings=values.get("config") or {},
         source=_source(path, survey, coadds, values["source"]) if keys.has("source") else None,
         splits=read_splits(path, values["splits"]) if keys.has("splits") else {},
         path=path,
     )
     _check_whole(manifest)
+    manifest.config()  # a faulty setting is an error now
     return manifest
 
 

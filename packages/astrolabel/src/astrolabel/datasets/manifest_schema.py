@@ -10,47 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-import yaml
-
 from astrolabel.core.errors import InputError
-
-
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # yaml has no types
-    """YAML as usual, but a key given twice is an error: the first would silently be lost."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                line = key.start_mark.line + 1
-                raise yaml.YAMLError(f"the key {key.value!r} is given twice, line {line}")
-            seen.add(key.value)
-        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
-        return mapping
-
-
-def read_yaml(path: Path) -> dict[Any, Any]:
-    """The mapping a YAML file holds.
-
-    Raises
-    ------
-    InputError
-        For what cannot be read, is not YAML or not a mapping, or has a key twice.
-    """
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror})", file=path) from error
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, TypeError, RecursionError) as error:
-        # ValueError: an impossible date; TypeError: a list as a key.
-        raise InputError(
-            f"not YAML ({' '.join(str(error).split())[:150]})",
-            file=path,
-            remedy="see data_manifests/ for examples",
-        ) from error
-    if not isinstance(values, dict):
-        raise InputError("not a mapping of keys to values", file=path)
-    return values
 
 
 class Keys:

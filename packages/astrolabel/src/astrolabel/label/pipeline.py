@@ -30,7 +30,7 @@ from astrolabel.core.config import LabelConfig
 from astrolabel.core.errors import AstrolabelError, InputError, OutputError
 from astrolabel.core.files import atomic_path
 from astrolabel.deblend import libraries, make_deblender
-from astrolabel.export import write_croissant
+from astrolabel.export.croissant import write_croissant
 from astrolabel.io import coco, pictures
 from astrolabel.io.files import CoaddFiles
 from astrolabel.io.parquet import write_parquet

@@ -1,46 +1,22 @@
-"""From the words of the command line to values and recipes."""
+"""From NAME=VALUE words of the command line to values."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from astrolabel.core.config import ClassifyConfig, LabelConfig
+from astrolabel.core.config import LabelConfig
 from astrolabel.core.errors import InputError
 
 
-def scheme_of(options: argparse.Namespace) -> str:
-    """Of the options; columns without a scheme are one."""
-    return options.scheme or ("columns" if options.columns else "none")
-
-
-def classes(options: argparse.Namespace, base: ClassifyConfig) -> ClassifyConfig:
-    """The rule of the classes as the options change it."""
-    words = dict(pairs("--columns", options.columns or (), for_all=False))
-    bands = tuple(options.class_bands.split(",")) if options.class_bands else ()
-    return replace(
-        base, scheme=scheme_of(options), columns=tuple(sorted(words.items())), class_bands=bands
-    )
-
-
-def overridden(config: LabelConfig, options: argparse.Namespace) -> LabelConfig:
-    """The recipe with what the user changed on the command line."""
-
-    def changed(part: Any, **values: Any) -> Any:
-        return replace(part, **{name: v for name, v in values.items() if v is not None})
-
-    return replace(
-        config,
-        tile=changed(
-            config.tile, size=options.tile_size, halo=options.halo, overlaps=options.overlaps
-        ),
-        detect=changed(config.detect, combine=options.detection_image),
-        deblend=changed(config.deblend, engine=options.deblender),
-        classify=changed(config.classify, keep_unmatched=options.keep_unmatched or None),
-    )
+def with_columns(config: LabelConfig, columns: Sequence[str] | None) -> LabelConfig:
+    """The configuration with the catalog's columns as ``--columns`` names them."""
+    if not columns:
+        return config
+    words = sorted(pairs("--columns", columns, for_all=False))
+    scheme = "columns" if config.classify.scheme == "none" else config.classify.scheme
+    return replace(config, classify=replace(config.classify, columns=tuple(words), scheme=scheme))
 
 
 def pairs(option: str, given: Sequence[str], for_all: bool = True) -> list[tuple[str, str]]:
