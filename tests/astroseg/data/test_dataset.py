@@ -11,6 +11,7 @@ import pytest
 
 from astroseg.core.errors import InputError
 from astroseg.core.rle import decode_tight, encode_at
+from astroseg.core.stream import open_document
 from astroseg.data.dataset import check_same_classes, read_dataset
 
 SQUARE = [2, 1, 6, 1, 6, 4, 2, 4]
@@ -59,11 +60,178 @@ def test_ignore_regions_are_no_positives(tmp_path: Path) -> None:
     assert len(data.truth[0].ignored) == 1
 
 
-@pytest.mark.parametrize("segmentation", [[[1, 1, 2, 2]], {"size": [8, 9], "counts": [72]}])
-def test_masks_without_a_pixel_are_left_out_and_counted(tmp_path: Path, segmentation: Any) -> None:
-    data = read_dataset(write(tmp_path, annotated(segmentation=segmentation)))
+@pytest.mark.parametrize(
+    ("segmentation", "reason"),
+    [
+        ([[1, 1, 2, 2]], "polygon of fewer than three points"),
+        ([[]], "polygon of fewer than three points"),
+        ([[2, 1, 6, 1, 6, 4, 2]], "polygon with an odd number of coordinates"),
+        ({"size": [8, 9], "counts": [72]}, "mask without a pixel"),
+        ([[20, 20, 25, 20, 25, 25]], "mask without a pixel"),
+    ],
+)
+def test_what_holds_no_pixel_is_left_out_under_its_reason(
+    tmp_path: Path, segmentation: Any, reason: str
+) -> None:
+    path = write(tmp_path, annotated(segmentation=segmentation))
+    data = read_dataset(path)
     assert data.objects == 0
-    assert data.left_out == {"mask without a pixel": 1}
+    assert data.repairs.left_out == {reason: 1}
+    with pytest.raises(InputError, match=rf"labels no objects .*{reason}"):
+        data.require_objects()
+    with pytest.raises(InputError, match=rf"needs repairs .*{reason}"):
+        read_dataset(path, strict=True)
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        SQUARE,
+        [[[2, 1], [6, 1], [6, 4], [2, 4]]],
+        [[2, 1], [6, 1], [6, 4], [2, 4]],
+        [[{"x": 2, "y": 1}, {"x": 6, "y": 1}, {"x": 6, "y": 4}, {"x": 2, "y": 4}]],
+        [{"x": "2", "y": "1"}, {"x": 6, "y": 1}, {"x": 6, "y": 4}, {"x": 2, "y": 4}],
+        {"all_points_x": [2, 6, 6, 2], "all_points_y": [1, 1, 4, 4]},
+        [SQUARE, [1, 1, 3]],
+        [SQUARE, [1, 1, 3, 3]],
+    ],
+    ids=["flat", "pairs", "bare pairs", "objects", "text", "via", "odd part", "short part"],
+)
+def test_other_tools_polygons_are_read_and_counted(tmp_path: Path, segmentation: Any) -> None:
+    data = read_dataset(write(tmp_path, annotated(segmentation=segmentation)))
+    bitmap, corner = decode_tight(data.truth[0].masks[0])
+    assert (corner, bitmap.shape, bool(bitmap.all())) == ((1, 2), (3, 4), True)
+    assert 1 <= sum(data.repairs.mended.values()) <= 2
+
+
+@pytest.mark.parametrize(
+    "value", [float("nan"), None, float("inf"), 1e9, -1e300, "x", 200.0], ids=str
+)
+def test_coordinates_that_would_crash_are_refused_by_id(tmp_path: Path, value: Any) -> None:
+    spoilt = [*SQUARE[:3], value, *SQUARE[4:]]
+    path = write(tmp_path, annotated(segmentation=[spoilt], id=77))
+    with pytest.raises(InputError, match="annotation 77 cannot be used: a polygon"):
+        read_dataset(path)
+
+
+def test_ids_as_text_a_mark_and_a_root_category_are_read(tmp_path: Path) -> None:
+    value = annotated(image_id="7", category_id="3")
+    value["images"][0]["id"] = "7"
+    root = {"id": 0, "name": "sky", "supercategory": "none"}
+    value["categories"] = [root] + [
+        {**one, "id": str(one["id"]), "supercategory": "sky"} for one in value["categories"]
+    ]
+    (tmp_path / "set.json").write_text("\ufeff" + json.dumps(value), encoding="utf-8")
+    data = read_dataset(tmp_path / "set.json")
+    assert (data.classes, data.category_ids) == (("galaxy", "star"), (1, 3))
+    assert data.truth[0].labels.tolist() == [1]
+    assert data.images[0].id == 7
+
+
+def test_image_ids_that_are_no_numbers_are_numbered(tmp_path: Path) -> None:
+    value = annotated(image_id="tile-a")
+    value["images"][0]["id"] = "tile-a"
+    data = read_dataset(write(tmp_path, value))
+    assert data.images[0].id == 1
+    assert data.objects == 1
+
+
+def test_stray_rows_are_left_out(tmp_path: Path) -> None:
+    good = document()["annotations"][0]
+    rows = [good, good | {"image_id": [1]}, good | {"image_id": 8}, good | {"category_id": 9}, None]
+    data = read_dataset(write(tmp_path, document(annotations=rows)))
+    assert data.objects == 1
+    assert data.repairs.left_out == {
+        "of an image that is not listed": 2,
+        "of a category that is not listed": 1,
+        "an entry that is no object": 1,
+    }
+
+
+def test_boxes_without_a_mask_become_ignore_regions(tmp_path: Path) -> None:
+    good = document()["annotations"][0]
+    box = {"image_id": 7, "category_id": 1, "bbox": [0, 0, 3, 2]}
+    data = read_dataset(write(tmp_path, document(annotations=[good, box])))
+    assert (data.objects, data.ignored) == (1, 1)
+    bitmap, corner = decode_tight(data.truth[0].ignored[0])
+    assert (bitmap.shape, corner) == ((2, 3), (0, 0))
+    assert "1 boxes without a mask" in "\n".join(data.notes())
+
+
+def test_crowds_can_be_taken_as_objects(tmp_path: Path) -> None:
+    path = write(tmp_path, annotated(iscrowd="1", segmentation=RLE))
+    assert "1 of 1 labels have iscrowd 1" in read_dataset(path).notes()[0]
+    assert read_dataset(path, crowd_as_objects=True).objects == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["/home/else/set/a.png", "C:\\data\\set\\a.png", "set/a.png", "s3://bucket/set/a.png", "a.png"],
+)
+def test_names_of_another_machine_are_found_by_their_tail(tmp_path: Path, name: str) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/a.png").write_bytes(b"")
+    image = document()["images"][0] | {"file_name": name}
+    data = read_dataset(write(tmp_path, document(images=[image])), images=tmp_path / "images")
+    assert data.images[0].files == (tmp_path / "images/a.png",)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, '{"x": ' + "9" * 5000 + "}", '{"images": [{"id": {}}], "annotations": [], '
+     '"categories": []}'],
+    ids=["nested", "digits", "id"],
+)  # fmt: skip
+def test_hostile_json_is_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "set.json").write_text(text)
+    with pytest.raises(InputError, match=r"set\.json: "):
+        read_dataset(tmp_path / "set.json")
+
+
+@pytest.mark.parametrize("name", ["a\0.png", "x" * 5000, "\ud800.png"], ids=["nul", "long", "lone"])
+def test_names_that_no_file_has_are_kept_readable(tmp_path: Path, name: str) -> None:
+    image = document()["images"][0] | {"file_name": name}
+    data = read_dataset(write(tmp_path, document(images=[image])))
+    assert data.images[0].name.isprintable()
+
+
+def test_large_files_are_read_in_pieces(tmp_path: Path) -> None:
+    rows = [
+        document()["annotations"][0] | {"id": i, "note": 'a},{"b]', "at": [{"x": 1}, {"y": i}]}
+        for i in range(400)
+    ]
+    path = write(tmp_path, document(annotations=rows))
+    read = open_document(path, piece=2000, whole=0)
+    assert len(read.pieces) > 10
+    assert [row for part in read.rows() for row in part] == rows
+    assert read.value == document(annotations=[])
+    # A file with a second list of that name, or with NaN in it, is read whole.
+    for text in (json.dumps({"info": {"annotations": [1]}, "annotations": rows[:3]}),
+                 json.dumps({"annotations": [{"x": float("nan")}] * 500})):  # fmt: skip
+        path.write_text(text)
+        again = open_document(path, piece=2000, whole=0)
+        assert str(again.value | {"annotations": [r for p in again.rows() for r in p]}) == str(
+            json.loads(text)
+        )
+
+
+def test_deepdisc_contours_run_through_pixel_centres(tmp_path: Path) -> None:
+    mask = np.zeros((8, 9), np.bool_)
+    mask[1:6, 2:8] = True
+    mask[3, 4:6] = False
+    outer = [2, 1, 2, 5, 7, 5, 7, 1]
+    hole = [3, 3, 4, 2, 5, 2, 6, 3, 5, 4, 4, 4]  # the hole's neighbours, the other way round
+    one = record(file_name="g.npy", filename="fluxes.npy")
+    one["annotations"][0]["segmentation"] = [outer, hole]
+    data = read_dataset(write(tmp_path, [one]))
+    bitmap, corner = decode_tight(data.truth[0].masks[0])
+    assert corner == (1, 2)
+    assert (bitmap == mask[1:6, 2:8]).all()
+    assert data.images[0].files == (tmp_path / "fluxes.npy",)  # an array before a picture
+    one["astrolabel"] = {"polygons": "edges"}
+    one["annotations"][0]["segmentation"] = [SQUARE]
+    edges = read_dataset(write(tmp_path, [one]))
+    assert decode_tight(edges.truth[0].masks[0])[0].shape == (3, 4)
 
 
 def test_survey_entry_gives_cube_bands_noise_and_coordinates(tmp_path: Path) -> None:
@@ -134,14 +302,14 @@ def test_record_with_more_classes_than_named_is_refused(tmp_path: Path) -> None:
         (document(images=[]), "lists no images"),
         ([{"image_id": 1, "score": 0.5}], "list of predictions"),
         ({"images": []}, "has the keys images"),
-        (annotated(segmentation=None), "annotation 1 .* no segmentation"),
-        (annotated(image_id=8), "annotation 1 .* image_id"),
-        (annotated(category_id=8), "annotation 1 .* category_id"),
+        (annotated(segmentation=None), "no segmentation in any of its 1 annotations"),
+        (annotated(image_id=8), "annotation 1 has image_id 8.* no annotation remains"),
+        (annotated(category_id=8), "annotation 1 has category_id 8"),
         (annotated(segmentation={"size": [9, 8], "counts": [72]}), "of 9x8 pixels, not 8x9"),
         (annotated(segmentation={"size": [8, 9], "counts": [70]}), "cover 70 pixels"),
         (document(categories=[{"id": 1}]), "category without id or name"),
-        (document(categories=[]), "name at least one class"),
-        (document(images=document()["images"] * 2), "two images of one id"),
+        (document(categories=[], annotations=[]), "name at least one class"),
+        (document(images=document()["images"] * 2), "image ids twice: 7"),
         ([{"annotations": [], "file_name": "a"}], "record 1 .* 'height'"),
     ],
 )

@@ -217,9 +217,7 @@ def change(made: Scene, what: str) -> None:
         "class": lambda: found[0].update(category_id=7),
         "score": lambda: found[0].pop("score"),
         "nan": lambda: found[3].update(score=float("nan")),
-        "box": lambda: found[0].update(bbox=[0, 0, "wide", 4]),
         "corners": lambda: found[0].update(bbox=[50, 50, -20, 60]),
-        "attribute": lambda: truth["annotations"][1]["attributes"].update(snr="high"),
         "size": lambda: found[0]["segmentation"].update(size=[64, 64]),
         "counts": lambda: found[0]["segmentation"].update(counts="0"),
         "some masks": lambda: found[2].pop("segmentation"),
@@ -227,7 +225,6 @@ def change(made: Scene, what: str) -> None:
         "twice": lambda: truth["images"].append(dict(truth["images"][0])),
         "no height": lambda: truth["images"][0].pop("height"),
         "names": lambda: truth["categories"][1].update(name="galaxy"),
-        "truth class": lambda: truth["annotations"][0].update(category_id=9),
     }
     changes[what]()
 
@@ -235,21 +232,18 @@ def change(made: Scene, what: str) -> None:
 @pytest.mark.parametrize(
     ("what", "said"),
     [
-        ("image", "predictions for images the truth does not have: 99"),
-        ("class", "category_id 7, which the truth does not have"),
-        ("score", "score that is missing or not finite"),
-        ("nan", "score that is missing or not finite: nan"),
-        ("box", "bbox that is no number"),
+        ("image", "image_id 99, which is not listed"),
+        ("class", "category_id 7, which is not listed"),
+        ("score", "prediction .* score is missing or not finite"),
+        ("nan", "score is missing or not finite: nan"),
         ("corners", "negative width or height"),
-        ("attribute", "attribute snr that is no number"),
-        ("size", r"mask of \[64, 64\] pixels in image 1 of \[128, 128\]"),
-        ("counts", "neither polygons nor RLE"),
-        ("some masks", "1 entries without a segmentation"),
-        ("no images", "has no images"),
+        ("size", "of an image of 64x64 pixels, not 128x128"),
+        ("counts", "prediction .* RLE counts cover"),
+        ("some masks", "1 predictions without a segmentation"),
+        ("no images", "lists no images"),
         ("twice", "image ids twice: 1"),
-        ("no height", "proper id, height or width"),
+        ("no height", "proper height or width"),
         ("names", "cannot be told apart"),
-        ("truth class", "category_id 9"),
     ],
 )
 def test_a_wrong_entry_is_named_with_its_file(tmp_path: Path, what: str, said: str) -> None:
@@ -260,6 +254,46 @@ def test_a_wrong_entry_is_named_with_its_file(tmp_path: Path, what: str, said: s
     assert caught.value.remedy
     assert caught.value.file
     assert not (tmp_path / "out").exists()
+
+
+def test_leftovers_are_repaired_counted_and_refused_when_strict(tmp_path: Path) -> None:
+    made = scene(images=2, truths=6, missed=0.0, false=0.0, duplicates=0.0)
+    rows = made.truth["annotations"]
+    rows[0]["category_id"] = 9
+    rows[1]["attributes"]["snr"] = "high"
+    rows[2]["attributes"]["mag_i"] = 99.0
+    rows.append(None)
+    made.predictions[0]["bbox"] = [0, 0, "wide", 4]
+    paths = made.save(tmp_path)
+    metrics = evaluate(*paths, tmp_path / "out", NO_PAGE)
+    assert metrics.counts["truths"] == 11
+    said = "\n".join(metrics.info["repairs"])
+    for line in (
+        "truth: left out: 1 annotations, of a category that is not listed",
+        "truth: left out: 1 annotations, an entry that is no object",
+        "truth: repaired: 1 values of snr that are no numbers",
+        "truth: repaired: 1 sentinel magnitudes",
+        "predictions: repaired: 1 boxes that are not four finite numbers",
+    ):
+        assert line in said
+    with pytest.raises(InputError, match=r"truth\.json: needs repairs .* no object"):
+        read(*paths, strict=True)
+
+
+def test_records_take_the_names_of_the_classes_from_the_predictions(tmp_path: Path) -> None:
+    made = scene(images=1)
+    number = {1: 0, 2: 1}
+    rows = [
+        {**a, "bbox_mode": 1, "category_id": number[a["category_id"]]}
+        for a in made.truth["annotations"]
+    ]
+    record = {**made.truth["images"][0], "annotations": rows}
+    truth, path = made.save(tmp_path)
+    truth.write_text(json.dumps([record]))
+    beside = {"categories": [{"id": 1, "name": "galaxy"}, {"id": 2, "name": "star"}]}
+    path.with_suffix(".info.json").write_text(json.dumps(beside))
+    assert read(truth, path).classes == ("galaxy", "star")
+    assert read(truth, path, classes=("galaxy", "star")).classes == ("galaxy", "star")
 
 
 def test_classes_that_differ_between_the_files_are_both_named(tmp_path: Path) -> None:

@@ -107,15 +107,33 @@ def read_json(path: str | Path) -> Any:
     InputError
         When it is missing, cannot be read or is not JSON.
     """
-    path = Path(path)
+    return parse_json(read_bytes(path), path)
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """A file's bytes, or InputError when it is missing or cannot be read."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return Path(path).read_bytes()
     except FileNotFoundError as error:
         raise InputError("there is no such file", file=path, remedy="check the name") from error
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a name with a null character
         raise InputError(
-            f"cannot be read ({error.strerror or error})", file=path, remedy="give a JSON file"
+            f"cannot be read ({getattr(error, 'strerror', None) or error})",
+            file=path,
+            remedy="give a JSON file",
         ) from error
+
+
+def parse_json(text: bytes, path: str | Path) -> Any:
+    """The value of a JSON text, which may begin with a byte order mark.
+
+    Raises
+    ------
+    InputError
+        When it is not JSON, nested too deeply, or holds a number of thousands of digits.
+    """
+    try:
+        return json.loads(text.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise InputError(
             "is not text, so not JSON", file=path, remedy="give the .json file itself"
@@ -125,6 +143,11 @@ def read_json(path: str | Path) -> Any:
             f"is not JSON (line {error.lineno}, column {error.colno}: {error.msg})",
             file=path,
             remedy="it may be cut off; make or copy it again",
+        ) from error
+    except (RecursionError, ValueError) as error:
+        what = "is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise InputError(
+            f"cannot be read as JSON ({what})", file=path, remedy="give a COCO file"
         ) from error
 
 

@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from astroseg.core.masks import check_runs, checked_runs
+
 Rle = dict[str, Any]
 Bitmap = NDArray[np.bool_]
-
-_BITS = 5  # payload of one character of compressed counts
-_MAX_CHARACTERS = 7  # 35 bits: more pixels than any image has
 
 
 def decode_tight(rle: Mapping[str, Any]) -> tuple[Bitmap, tuple[int, int]]:
@@ -97,9 +96,6 @@ def _counts(bitmap: Bitmap, corner: tuple[int, int], shape: tuple[int, int]) -> 
 def run_lengths(rle: Mapping[str, Any]) -> NDArray[np.int64]:
     """Lengths of the runs, of compressed counts or a plain list, checked to fill the size.
 
-    pycocotools reads beyond its buffers when fed counts that do not, so whatever comes
-    from a file goes through here first.
-
     Raises
     ------
     ValueError
@@ -108,49 +104,14 @@ def run_lengths(rle: Mapping[str, Any]) -> NDArray[np.int64]:
     size, counts = rle.get("size"), rle.get("counts")
     if not (isinstance(size, Sequence) and len(size) == 2 and all(int(n) > 0 for n in size)):
         raise ValueError(f"RLE size {size!r} is not [height, width]")
-    if isinstance(counts, bytes):
-        counts = counts.decode("ascii", "replace")
-    if isinstance(counts, str):
-        lengths = _decompress(counts)
-    elif isinstance(counts, Sequence):
-        lengths = np.asarray(counts, np.int64)
-    else:
+    shape = np.array([size], np.int64)
+    if isinstance(counts, str | bytes):
+        return checked_runs([counts], shape)[0]
+    if not isinstance(counts, Sequence):
         raise ValueError(f"RLE counts of type {type(counts).__name__} are not text or a list")
-    if (lengths < 0).any():
-        raise ValueError("RLE counts hold a negative run")
-    pixels = int(size[0]) * int(size[1])
-    if int(lengths.sum()) != pixels:
-        raise ValueError(
-            f"RLE counts cover {int(lengths.sum())} pixels, its size {size[0]}x{size[1]} "
-            f"has {pixels}"
-        )
+    lengths = np.asarray(counts, np.int64)
+    check_runs(lengths, np.zeros(len(lengths), np.int64), shape)
     return lengths
-
-
-def _decompress(counts: str) -> NDArray[np.int64]:
-    """Run lengths from COCO's text.
-
-    Each character less 48 holds five bits, low ones first, and a sixth that says whether
-    the number goes on; bit 5 of a number's last character is its sign. From the fourth
-    number on, the run before the last is to be added.
-    """
-    try:
-        code = np.frombuffer(counts.encode("ascii"), np.uint8).astype(np.int64) - 48
-    except UnicodeEncodeError as error:
-        raise ValueError("RLE counts are not ASCII text") from error
-    if not len(code) or code.min() < 0 or code.max() > 63 or code[-1] & 32:
-        raise ValueError("RLE counts are empty, cut off or hold characters COCO does not use")
-    ends = np.flatnonzero((code & 32) == 0)
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    digits = ends - starts + 1
-    if digits.max() > _MAX_CHARACTERS:
-        raise ValueError("RLE counts hold a number that no image has pixels for")
-    shift = _BITS * (np.arange(len(code)) - np.repeat(starts, digits))
-    values = np.add.reduceat((code & 31) << shift, starts)
-    values -= np.where(code[ends] & 16, np.int64(1) << (_BITS * digits), 0)
-    values[1::2] = np.cumsum(values[1::2])
-    values[2::2] = np.cumsum(values[2::2])
-    return values
 
 
 def from_polygons(polygons: Sequence[Sequence[float]], shape: tuple[int, int]) -> Rle:

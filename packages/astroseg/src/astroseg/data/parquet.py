@@ -9,19 +9,54 @@ file's metadata, under ``astrolabel``.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from astroseg.core.errors import InputError
-from astroseg.core.files import read_json
+from astroseg.core.stream import Document, open_document
 
 METADATA = b"astrolabel"
-ROWS_AT_ONCE = 100_000
-"""Rows that are Python objects at the same time as their table: some 100 MB."""
+ROWS_AT_ONCE = 5_000
+"""Rows that are Python objects at a time: some 5 MB."""
 
 
 def read_labels(path: str | Path) -> Any:
-    """What a label file holds: JSON, or a COCO document of a ``.parquet`` table.
+    """What a label file holds, whole: JSON, or a COCO document of a ``.parquet`` table.
+
+    Raises
+    ------
+    InputError
+        See `open_labels`.
+    """
+    document = open_labels(path)
+    if not document.pieces and not isinstance(document, Table):
+        return document.value
+    return document.value | {document.key: [row for rows in document.rows() for row in rows]}
+
+
+@dataclass(frozen=True, eq=False)
+class Table(Document):
+    """A document whose annotations are the rows of a Parquet table.
+
+    Attributes
+    ----------
+    table : of the annotations.
+    attributes : names of its columns that are attributes.
+    """
+
+    table: Any = None
+    attributes: tuple[str, ...] = ()
+
+    def rows(self) -> Iterator[list[Any]]:
+        """The annotations in pieces."""
+        for batch in self.table.to_batches(max_chunksize=ROWS_AT_ONCE):
+            yield [_annotation(row, self.attributes) for row in batch.to_pylist()]
+
+
+def open_labels(path: str | Path) -> Document:
+    """A label file, its annotations still unread: JSON, or a ``.parquet`` table.
 
     Raises
     ------
@@ -31,7 +66,7 @@ def read_labels(path: str | Path) -> Any:
     """
     path = Path(path)
     if path.suffix != ".parquet":
-        return read_json(path)
+        return open_document(path)
     try:
         import pyarrow
         import pyarrow.parquet
@@ -59,14 +94,10 @@ def read_labels(path: str | Path) -> Any:
             remedy="give a file that `astrolabel export --to parquet` wrote",
         )
     head = json.loads(kept)
-    rows = (
-        row for batch in table.to_batches(max_chunksize=ROWS_AT_ONCE) for row in batch.to_pylist()
-    )
-    annotations = [_annotation(row, head["attributes"]) for row in rows]
-    return {**head["document"], "annotations": annotations}
+    return Table(head["document"], path, "annotations", (), table, tuple(head["attributes"]))
 
 
-def _annotation(row: dict[str, Any], attributes: list[str]) -> dict[str, Any]:
+def _annotation(row: dict[str, Any], attributes: Sequence[str]) -> dict[str, Any]:
     return {
         "id": row["id"],
         "image_id": row["image_id"],

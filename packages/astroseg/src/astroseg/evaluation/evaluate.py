@@ -162,6 +162,7 @@ def _info(
             if path is not None
         },
         "classes": list(data.classes),
+        "repairs": list(data.repairs),
         "truth": dict(data.truth_info),
         "predictions": dict(data.prediction_info),
         "interval": f"{bootstrap.COVERAGE:.0%} bootstrap over images, {config.resamples} "

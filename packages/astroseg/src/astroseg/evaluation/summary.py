@@ -36,6 +36,7 @@ def summarise(metrics: Metrics) -> str:
         f"px has {_number(found.baseline.median.value)}"
     )
     lines += [f"{name.replace('_', ' ')}: {count}" for name, count in metrics.counts.items()]
+    lines += metrics.info.get("repairs", [])
     return "\n".join(lines)
 
 

@@ -172,8 +172,7 @@ def _datasets(train: Path, val: Path | None, data: DataConfig) -> tuple[Dataset,
             f"unknown contrast {data.contrast!r}", remedy=f"use one of {', '.join(CONTRASTS)}"
         )
     dataset = read_dataset(train, images=data.images or None, classes=data.classes)
-    if not dataset.objects:
-        raise InputError("labels no objects", file=train, remedy="give a labelled dataset")
+    dataset.require_objects()
     if val is None:
         return dataset, None
     validation = read_dataset(val, images=data.images or None, classes=data.classes)
@@ -240,7 +239,7 @@ def describe(plan: Plan, model: torch.nn.Module, device: torch.device) -> str:
     lines = [
         f"{dataset.path.name}: {len(dataset)} images, {dataset.objects} objects of "
         f"{', '.join(dataset.classes)}",
-        *(f"  left out: {n} annotations, {reason}" for reason, n in dataset.left_out.items()),
+        *(f"  {line}" for line in dataset.notes()),
         f"{plan.spec.name}: {count / 1e6:.2f} million parameters, {bands} as "
         f"{plan.config.data.contrast}, engine {plan.engine.name} on {device}",
         f"schedule {plan.schedule.name}: {plan.steps} steps of {plan.schedule.batch} images",

@@ -56,7 +56,7 @@ class Objects:
     label: NDArray[np.int64]
     boxes: NDArray[np.float64]
     area: NDArray[np.float64]
-    masks: tuple[Rle, ...] | None
+    masks: Sequence[Rle] | None
     mask_area: NDArray[np.float64]
     tight: NDArray[np.float64]
     score: NDArray[np.float64]
@@ -92,6 +92,7 @@ class EvaluationSet:
     truth_info, prediction_info : the files' own ``info``.
     folder : of the truth file; the images' names are relative to it.
     without_predictions : ids of images the predictions file does not list.
+    repairs : what was repaired in the files and left out of them, one line a reason.
     """
 
     images: tuple[Image, ...]
@@ -102,6 +103,7 @@ class EvaluationSet:
     prediction_info: Mapping[str, Any]
     folder: Path
     without_predictions: tuple[int, ...] = ()
+    repairs: tuple[str, ...] = ()
 
     @property
     def has_masks(self) -> bool:

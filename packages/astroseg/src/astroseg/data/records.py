@@ -1,9 +1,11 @@
 """DeepDISC's lists of Detectron2 records as COCO documents.
 
-Such a file is a bare JSON list with one record per image: `file_name` (or a list of
-per-band files, or `filename`, or one `filename_<band>` each), `height`, `width`,
+Such a file is a bare JSON list with one record per image: its files (one `filename_<band>`
+each, or `filename`, or `file_name`: a name or a list of names), `height`, `width`,
 `image_id`, and `annotations` with `bbox` and `bbox_mode`, `segmentation` as polygons or
-RLE, and `category_id` counted from 0. It names no classes.
+RLE, and `category_id` counted from 0. It names no classes. Polygons of whole numbers are
+OpenCV's contours, which run through the centres of the masks' border pixels; records that
+`astrolabel` wrote say that theirs run along the edges, as COCO's do.
 """
 
 from __future__ import annotations
@@ -53,25 +55,28 @@ def from_records(
     for number, record in enumerate(records, start=1):
         try:
             files, bands = _files(record)
+            own = record.get("astrolabel") or {}
             image: dict[str, Any] = {
                 "id": number,
                 "file_name": files[0] if len(files) == 1 else files,
                 "height": int(record["height"]),
                 "width": int(record["width"]),
+                "astro": {**(own.get("astro") or {}), **({"bands": bands} if bands else {})},
             }
-            if bands:
-                image["astro"] = {"bands": bands}
+            image["astro"].pop("cube", None)  # beside the labels, not beside the records
             images.append(image)
+            contours = own.get("polygons") != "edges"
             for item in record.get("annotations", ()):
-                annotations.append(_annotation(item, number, len(annotations) + 1))
-        except (KeyError, TypeError, ValueError) as error:
+                one = _annotation(item, number, len(annotations) + 1)
+                annotations.append(one | {"contours": contours})
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(
                 f"record {number} of the list is incomplete ({type(error).__name__}: {error})",
                 file=path,
                 remedy="give file_name, height, width and annotations in each record",
             ) from error
     used = max((item["category_id"] for item in annotations), default=0)
-    names = list(classes) or [f"class_{i}" for i in range(used)]
+    names = list(classes) or _own_classes(records) or [f"class_{i}" for i in range(used)]
     if used > len(names):
         raise InputError(
             f"uses category_id {used - 1} (from 0), but {len(names)} classes are named",
@@ -87,23 +92,30 @@ def from_records(
     }
 
 
+def _own_classes(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names that astrolabel wrote beside its records."""
+    own = records[0].get("astrolabel")
+    categories = own.get("categories") if isinstance(own, Mapping) else None
+    return [str(one["name"]) for one in categories or () if isinstance(one, Mapping)]
+
+
 def _files(record: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """Files of a record, and the bands their keys name."""
-    for key in ("file_name", "filename"):
-        if key in record:
-            value = record[key]
-            files = [value] if isinstance(value, str) else [str(name) for name in value]
-            if not files:
-                raise ValueError(f"{key} is an empty list")
-            return files, []
+    """Files of a record, and the bands their keys name.
+
+    DeepDISC's readers take the files by band, or `filename`, an array of fluxes, before
+    `file_name`, which may be a picture of them or one band.
+    """
     per_band = {
         key.split("_", 1)[1]: str(value)
         for key, value in record.items()
         if key.lower().startswith("filename_")
     }
-    if not per_band:
-        raise KeyError("file_name")
-    return list(per_band.values()), list(per_band)
+    if per_band:
+        return list(per_band.values()), list(per_band)
+    for key in ("filename", "file_name"):
+        if value := record.get(key):
+            return [value] if isinstance(value, str) else [str(name) for name in value], []
+    raise KeyError("file_name")
 
 
 def _annotation(item: Mapping[str, Any], image_id: int, number: int) -> dict[str, Any]:
@@ -126,5 +138,6 @@ def _annotation(item: Mapping[str, Any], image_id: int, number: int) -> dict[str
         "category_id": category + 1,
         "bbox": box,
         "segmentation": item.get("segmentation"),
-        "iscrowd": int(item.get("iscrowd", 0)),
+        "iscrowd": item.get("iscrowd", 0),
+        "attributes": item.get("attributes"),
     }

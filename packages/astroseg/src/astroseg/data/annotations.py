@@ -1,0 +1,383 @@
+"""Annotations and predictions as columns: checked rows in, arrays out."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from astroseg.core.errors import InputError
+from astroseg.core.masks import BadCounts, Masks, from_counts, joined
+from astroseg.core.rle import encode_at
+from astroseg.data.identifiers import key_of
+from astroseg.data.repairs import Repairs
+from astroseg.data.segmentation import LeftOut, Shape, compressed
+
+BATCH = 5_000
+"""Rows checked together: some 20 MB."""
+
+ATTRIBUTES = ("snr", "n_blended", "blendedness")
+"""Numbers of ``annotation["attributes"]`` that are read, beside mag_<band>."""
+
+FAINTEST_MAG, BRIGHTEST_MAG = 90.0, -30.0
+"""Magnitudes beyond are sentinels (99, -99, -9999, 1e20): none was measured."""
+
+NO_IMAGE = "of an image that is not listed"
+NO_CATEGORY = "of a category that is not listed"
+
+
+@dataclass(frozen=True, eq=False)
+class Annotations:
+    """N annotations or predictions in the order of the images, then of the file.
+
+    Attributes
+    ----------
+    image : (N,) int32, place of the image.
+    category : (N,) int32, place of the category.
+    crowd : (N,) bool, ignore regions.
+    masks : N masks, None where the whole file has boxes only.
+    boxes : (N, 4) float64 XYWH as the file has them; those of the masks where it has none.
+    area : (N,) float64 px as the file has it; the mask's where it has none, else the box's.
+    score : (N,) float64, 1 without one.
+    attributes : (N,) float64 each, NaN where a row lacks it.
+    """
+
+    image: NDArray[np.int32]
+    category: NDArray[np.int32]
+    crowd: NDArray[np.bool_]
+    masks: Masks | None
+    boxes: NDArray[np.float64]
+    area: NDArray[np.float64]
+    score: NDArray[np.float64]
+    attributes: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """What rows refer to.
+
+    Attributes
+    ----------
+    path : the file, for messages.
+    shapes : (I, 2) int32, (H, W) of the images.
+    images, categories : place of each by key (`key_of`).
+    crowd_as_objects : whether rows of iscrowd 1 are objects like the others.
+    scored : whether the rows are predictions.
+    """
+
+    path: Path
+    shapes: NDArray[np.int32]
+    images: Mapping[Hashable, int]
+    categories: Mapping[Hashable, int]
+    crowd_as_objects: bool = False
+    scored: bool = False
+
+
+@dataclass
+class _Batch:
+    """Columns of some rows while they grow."""
+
+    names: list[Any] = field(default_factory=list)
+    image: list[int] = field(default_factory=list)
+    category: list[int] = field(default_factory=list)
+    crowd: list[bool] = field(default_factory=list)
+    boxed: list[bool] = field(default_factory=list)
+    counts: list[str | bytes] = field(default_factory=list)
+    boxes: list[Sequence[float]] = field(default_factory=list)
+    area: list[float] = field(default_factory=list)
+    score: list[float] = field(default_factory=list)
+    attributes: list[Any] = field(default_factory=list)
+
+
+_NO_BOX = (math.nan,) * 4
+
+
+def read_rows(pieces: Iterable[list[Any]], frame: Frame, repairs: Repairs) -> Annotations:
+    """Columns of the rows of a document.
+
+    Raises
+    ------
+    InputError
+        For a row that contradicts itself, with its id; and when no row can be used because
+        none refers to a listed image and category.
+    """
+    parts: list[_Part] = []
+    unknown: Counter[str] = Counter()
+    first, total = "", 0
+    for rows in pieces:
+        for start in range(0, len(rows), BATCH):
+            batch = _Batch()
+            for row in rows[start : start + BATCH]:
+                total += 1
+                reason = _add(batch, row, total, frame, repairs)
+                if reason in (NO_IMAGE, NO_CATEGORY):
+                    field_name = "image_id" if reason == NO_IMAGE else "category_id"
+                    value = row.get(field_name)
+                    unknown[f"{field_name} {value}"] += 1
+                    first = first or f"annotation {_name(row, total)} has {field_name} {value!r}"
+                if reason:
+                    repairs.left_out[reason] += 1
+            parts.append(_part(batch, frame, repairs))
+    used = sum(len(part.image) for part in parts)
+    if unknown and (frame.scored or not used):
+        raise InputError(
+            f"uses {_some(list(unknown))}, which is not listed"
+            + ("" if frame.scored else f" ({first}), and no annotation remains"),
+            file=frame.path,
+            remedy="every annotation needs the ids of a listed image and category",
+        )
+    return _joined(parts, frame, repairs)
+
+
+def _some(values: Sequence[str]) -> str:
+    more = f" and {len(values) - 10} more" if len(values) > 10 else ""
+    return ", ".join(values[:10]) + more
+
+
+def _name(row: Mapping[str, Any], place: int) -> str:
+    return str(row.get("id", f"number {place}"))[:40]
+
+
+def _add(batch: _Batch, row: Any, place: int, frame: Frame, repairs: Repairs) -> str:
+    """Take a row into the batch; returns why it is left out, "" if it is not."""
+    if not isinstance(row, Mapping):
+        return "an entry that is no object"
+    image = frame.images.get(_key(row.get("image_id"), "image ids", repairs))
+    if image is None:
+        return NO_IMAGE
+    category = frame.categories.get(_key(row.get("category_id"), "category ids", repairs))
+    crowd = _flag(row.get("iscrowd", 0), repairs) and not frame.crowd_as_objects
+    if category is None:
+        if not crowd:
+            return NO_CATEGORY
+        category = 0
+    shape: Shape = (int(frame.shapes[image, 0]), int(frame.shapes[image, 1]))
+    try:
+        box = _box(row.get("bbox"), repairs)
+        boxed, counts = _counts(row, box, shape, repairs)
+        score = _score(row) if frame.scored else 1.0
+    except LeftOut as error:
+        return str(error)
+    except ValueError as error:
+        raise _unusable(frame, _name(row, place), str(error)) from error
+    batch.names.append(row.get("id", f"number {place}"))
+    batch.image.append(image)
+    batch.category.append(category)
+    batch.crowd.append(crowd)
+    batch.boxed.append(boxed)
+    batch.counts.append(counts)
+    batch.boxes.append(box or _NO_BOX)
+    batch.area.append(_area(row.get("area"), repairs))
+    batch.score.append(score)
+    batch.attributes.append(row.get("attributes"))
+    return ""
+
+
+def _unusable(frame: Frame, name: str, problem: str) -> InputError:
+    what = "prediction" if frame.scored else "annotation"
+    return InputError(
+        f"{what} {name} cannot be used: {problem}",
+        file=frame.path,
+        remedy=f"mend or leave out that {what}",
+    )
+
+
+def _key(value: Any, what: str, repairs: Repairs) -> Hashable:
+    if type(value) is int:
+        return value
+    key = key_of(value)
+    if isinstance(key, int):
+        repairs.mended[f"{what} written as text or fractions"] += 1
+    return key
+
+
+def _flag(value: Any, repairs: Repairs) -> bool:
+    if value in (0, 1):  # True and False too
+        return bool(value)
+    if str(value).strip().lower() in ("1", "true", "0", "false"):
+        return str(value).strip().lower() in ("1", "true")
+    if value is not None:
+        repairs.mended["iscrowd values that are neither 0 nor 1, taken as 0"] += 1
+    return False
+
+
+def _box(value: Any, repairs: Repairs) -> Sequence[float] | None:
+    """A box of four numbers, None for one that is missing or no box."""
+    if value is None or value == []:
+        return None
+    try:
+        box = [float(v) for v in value]
+        good = len(box) == 4 and all(abs(v) < 1e9 for v in box)
+    except (TypeError, ValueError, OverflowError):
+        good = False
+    if not good:
+        repairs.mended["boxes that are not four finite numbers, drawn anew"] += 1
+        return None
+    if box[2] < 0 or box[3] < 0:
+        raise ValueError(f"has a bbox of negative width or height: {value}")
+    return box
+
+
+def _counts(
+    row: Mapping[str, Any], box: Sequence[float] | None, shape: Shape, repairs: Repairs
+) -> tuple[bool, str | bytes]:
+    """Counts of a row's mask; of its box, and True, where it has no mask."""
+    segmentation = row.get("segmentation")
+    if segmentation:
+        contours = bool(row.get("contours"))
+        return False, compressed(segmentation, shape, repairs.mended, contours=contours)
+    if box is None:
+        raise LeftOut("neither a mask nor a box")
+    x0, y0 = (max(0, math.floor(v + 0.5)) for v in box[:2])
+    x1 = min(shape[1], math.floor(box[0] + box[2] + 0.5))
+    y1 = min(shape[0], math.floor(box[1] + box[3] + 0.5))
+    solid = np.ones((max(0, y1 - y0), max(0, x1 - x0)), np.bool_)
+    return True, str(encode_at(solid, (y0, x0), shape)["counts"]) if solid.size else _empty(shape)
+
+
+@lru_cache(maxsize=64)
+def _empty(shape: Shape) -> str:
+    return str(encode_at(np.zeros((0, 0), np.bool_), (0, 0), shape)["counts"])
+
+
+def _score(row: Mapping[str, Any]) -> float:
+    value = row.get("score")
+    try:
+        score = math.nan if value is None else float(value)
+    except (TypeError, ValueError, OverflowError):
+        score = math.nan
+    if not math.isfinite(score):
+        raise ValueError(f"its score is missing or not finite: {value!r}")
+    return score
+
+
+def _area(value: Any, repairs: Repairs) -> float:
+    if value is None:
+        return math.nan
+    try:
+        area = float(value)
+    except (TypeError, ValueError, OverflowError):
+        area = math.nan
+    if not 0 <= area < math.inf:
+        repairs.mended["areas that are no finite number, counted anew"] += 1
+        return math.nan
+    return area
+
+
+@dataclass(frozen=True, eq=False)
+class _Part(Annotations):
+    """Columns of a batch; masks of boxes stand in for those of rows without one."""
+
+    boxed: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+
+
+def _part(batch: _Batch, frame: Frame, repairs: Repairs) -> _Part:
+    image = np.array(batch.image, np.int32)
+    try:
+        masks = from_counts(batch.counts, frame.shapes[image])
+    except BadCounts as error:
+        name = str(batch.names[error.index])[:40]
+        raise _unusable(frame, name, str(error)) from error
+    boxes = np.array(batch.boxes, np.float64).reshape(-1, 4)
+    absent = np.isnan(boxes[:, 0])
+    boxes[absent] = masks.boxes[absent]
+    area, boxed = np.array(batch.area, np.float64), np.array(batch.boxed, np.bool_)
+    own = np.where(boxed, boxes[:, 2] * boxes[:, 3], masks.area)
+    kept = np.ones(len(image), np.bool_)
+    if not frame.scored:
+        kept = (masks.area > 0) | boxed
+        if (~kept).any():
+            repairs.left_out["mask without a pixel"] += int((~kept).sum())
+    attributes = _attributes(batch.attributes, repairs)
+    return _Part(
+        image[kept],
+        np.array(batch.category, np.int32)[kept],
+        np.array(batch.crowd, np.bool_)[kept],
+        masks[kept],
+        boxes[kept],
+        np.where(np.isnan(area), own, area)[kept],
+        np.array(batch.score, np.float64)[kept],
+        {name: column[kept] for name, column in attributes.items()},
+        boxed[kept],
+    )
+
+
+def _attributes(rows: Sequence[Any], repairs: Repairs) -> dict[str, NDArray[np.float64]]:
+    """Columns of the numbers that metrics are binned by."""
+    columns: dict[str, NDArray[np.float64]] = {}
+    for i, row in enumerate(rows):
+        if not row:
+            continue
+        if not isinstance(row, Mapping):
+            repairs.mended["attributes that are no object, ignored"] += 1
+            continue
+        for name, value in row.items():
+            if name.startswith("mag_") or name in ATTRIBUTES:
+                if name not in columns:
+                    columns[name] = np.full(len(rows), np.nan)
+                columns[name][i] = _attribute(name, value, repairs)
+    return columns
+
+
+def _attribute(name: str, value: Any, repairs: Repairs) -> float:
+    if value is None:
+        return math.nan
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        repairs.mended[f"values of {name} that are no numbers, taken as unknown"] += 1
+        return math.nan
+    if name.startswith("mag_") and not BRIGHTEST_MAG < number < FAINTEST_MAG:
+        if math.isfinite(number):
+            repairs.mended["sentinel magnitudes (such as 99), taken as unknown"] += 1
+        return math.nan
+    return number if math.isfinite(number) else math.nan
+
+
+def _joined(parts: Sequence[_Part], frame: Frame, repairs: Repairs) -> Annotations:
+    """All batches, sorted by image."""
+    if not parts:
+        parts = [_part(_Batch(), frame, repairs)]
+    image = np.concatenate([part.image for part in parts])
+    order = np.argsort(image, kind="stable")
+    names = sorted({name for part in parts for name in part.attributes})
+    attributes = {
+        name: np.concatenate(
+            [part.attributes.get(name, np.full(len(part), np.nan)) for part in parts]
+        )[order]
+        for name in names
+    }
+    boxed = np.concatenate([part.boxed for part in parts])[order]
+    crowd = np.concatenate([part.crowd for part in parts])[order]
+    masks: Masks | None = None
+    if not len(boxed) or not boxed.all():
+        masks = joined([part.masks for part in parts if part.masks is not None])[order]
+        if frame.scored and boxed.any():
+            raise InputError(
+                f"has {int(boxed.sum())} predictions without a segmentation among {len(boxed)}",
+                file=frame.path,
+                remedy="give every prediction a segmentation, or none of them",
+            )
+        if new := int((boxed & ~crowd).sum()):
+            repairs.mended["boxes without a mask, taken as ignore regions"] += new
+        crowd = crowd | boxed
+    return Annotations(
+        image[order],
+        np.concatenate([part.category for part in parts])[order],
+        crowd,
+        masks,
+        np.concatenate([part.boxes for part in parts])[order],
+        np.concatenate([part.area for part in parts])[order],
+        np.concatenate([part.score for part in parts])[order],
+        attributes,
+    )

@@ -1,0 +1,238 @@
+"""Segmentations in every spelling that labelling tools write, as compressed RLE.
+
+Nothing reaches pycocotools unchecked: its C code takes all memory for a far coordinate and
+reads beyond its buffers for counts that do not fill their image.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+from astroseg.core.rle import encode_at
+
+Shape = tuple[int, int]
+
+FAR = 10
+"""Sides of the image that a polygon may reach beyond it: more is degrees, metres or a broken
+export, and costs memory in proportion."""
+
+LONGEST = 2_000_000
+"""px of outline: pycocotools takes 100 bytes for each."""
+
+
+class LeftOut(Exception):
+    """A segmentation without a use, which says why."""
+
+
+def compressed(
+    segmentation: Any, shape: Shape, mended: Counter[str], *, contours: bool = False
+) -> str | bytes:
+    """Counts of the mask of polygons or RLE.
+
+    Compressed counts are passed on as they are, for `astroseg.core.masks.from_counts` to
+    check.
+
+    Parameters
+    ----------
+    segmentation : RLE, compressed or not; polygons as lists of x, y, x, y, of points [x, y],
+        of objects {x, y}, or of {all_points_x, all_points_y}; one polygon without its list.
+    shape : (H, W) of the image.
+    mended : counts what was repaired.
+    contours : whether whole numbers are centres of the mask's border pixels, as OpenCV and
+        so DeepDISC have them; see `filled_contours`.
+
+    Raises
+    ------
+    LeftOut
+        For what has no pixel.
+    ValueError
+        For what cannot be a segmentation of the image.
+    """
+    if isinstance(segmentation, Mapping) and "counts" in segmentation:
+        return _rle(segmentation, shape)
+    polygons = _polygons(segmentation, mended)
+    for polygon in polygons:
+        _check(polygon, shape, 1 if contours else FAR)
+    if contours and all(float(v).is_integer() for polygon in polygons for v in polygon.flat):
+        return filled_contours([polygon.astype(np.int64) for polygon in polygons], shape)
+    good = [polygon for polygon in polygons if len(polygon) >= 3]
+    if not good:
+        raise LeftOut("polygon of fewer than three points")
+    if len(good) < len(polygons):
+        mended["polygons of fewer than three points taken out of masks of several"] += 1
+    parts = coco_mask.frPyObjects([polygon.ravel().tolist() for polygon in good], *shape)
+    merged = coco_mask.merge(parts) if len(parts) > 1 else parts[0]
+    return bytes(merged["counts"])
+
+
+def _rle(rle: Mapping[str, Any], shape: Shape) -> str | bytes:
+    size, counts = rle.get("size"), rle["counts"]
+    try:
+        matches = [int(n) for n in size or ()] == list(shape)
+    except (TypeError, ValueError):
+        matches = False
+    if not matches:
+        raise ValueError(
+            f"its mask is of an image of {_size(size)} pixels, not {shape[0]}x{shape[1]}"
+        )
+    if isinstance(counts, str | bytes):
+        return counts
+    if not isinstance(counts, Sequence):
+        raise ValueError(f"RLE counts of type {type(counts).__name__} are not text or a list")
+    try:
+        runs = [int(run) for run in counts]
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError("RLE counts that are no whole numbers") from None
+    if min(runs, default=-1) < 0 or sum(runs) != shape[0] * shape[1]:
+        raise ValueError(
+            f"RLE counts cover {sum(runs)} pixels, its size {shape[0]}x{shape[1]} has "
+            f"{shape[0] * shape[1]}"
+        )
+    packed = coco_mask.frPyObjects({"size": list(shape), "counts": runs}, *shape)
+    return bytes(packed["counts"])
+
+
+def _size(size: Any) -> str:
+    return "x".join(map(str, size)) if isinstance(size, list | tuple) else repr(size)
+
+
+def _polygons(value: Any, mended: Counter[str]) -> list[NDArray[np.float64]]:
+    """Polygons (n, 2) of x, y."""
+    if _is_points(value) or (_is_numbers(value) and value):
+        value = [value]
+        mended["polygons without a list around them"] += 1
+    elif isinstance(value, Mapping):
+        value = [value]
+    if not isinstance(value, list) or not value:
+        raise ValueError("neither polygons nor RLE")
+    parts = [_points(item, mended) for item in value]
+    even = [np.array(part, np.float64).reshape(-1, 2) for part in parts if len(part) % 2 == 0]
+    if not even:
+        raise LeftOut("polygon with an odd number of coordinates")
+    if len(even) < len(parts):
+        mended["polygons with an odd number of coordinates taken out of masks of several"] += 1
+    return even
+
+
+def _is_numbers(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(_is_number(v) for v in value)
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or isinstance(value, int | float | str)
+
+
+def _is_points(value: Any) -> bool:
+    """Whether a list is one polygon of points: objects, or at least three pairs."""
+    if not isinstance(value, list) or not value:
+        return False
+    if all(isinstance(item, Mapping) and "x" in item for item in value):
+        return True
+    return len(value) >= 3 and all(_is_numbers(item) and len(item) == 2 for item in value)
+
+
+def _points(item: Any, mended: Counter[str]) -> list[float]:
+    """x, y, x, y of one polygon; NaN where a number is missing."""
+    if isinstance(item, Mapping) and "all_points_x" in item and "all_points_y" in item:
+        mended["polygons as two lists, of x and of y"] += 1
+        item = [v for pair in zip(item["all_points_x"], item["all_points_y"], strict=False)
+                for v in pair]  # fmt: skip
+    elif _is_points(item) or (isinstance(item, list) and item and not _is_number(item[0])):
+        try:
+            item = [v for p in item for v in ((p["x"], p["y"]) if isinstance(p, Mapping) else p)]
+        except (KeyError, TypeError):
+            raise ValueError("neither polygons nor RLE") from None
+        mended["polygons as lists of points"] += 1
+    if not _is_numbers(item):
+        raise ValueError("neither polygons nor RLE")
+    try:
+        return [math.nan if v is None else float(v) for v in item]
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError("a polygon has coordinates that are no numbers") from None
+
+
+def _check(polygon: NDArray[np.float64], shape: Shape, far: int) -> None:
+    """Raise ValueError for coordinates that pycocotools must not see."""
+    if not np.isfinite(polygon).all():
+        raise ValueError("a polygon has coordinates that are missing or not finite")
+    if not len(polygon):
+        return
+    side = max(shape)
+    if polygon.min() < -far * side or polygon.max() > (far + 1) * side:
+        worst = polygon.flat[np.argmax(np.abs(polygon))]
+        raise ValueError(
+            f"a polygon reaches to {worst:.6g} px, far outside its image of "
+            f"{shape[0]}x{shape[1]}; it may be in other units"
+        )
+    steps = np.abs(np.diff(polygon, axis=0, append=polygon[:1])).max(axis=1)
+    if steps.sum() > LONGEST:
+        raise ValueError(f"a polygon has an outline of {steps.sum():.3g} px")
+
+
+def filled_contours(contours: Sequence[NDArray[np.int64]], shape: Shape) -> str:
+    """Counts of the mask around which OpenCV traced contours through its border pixels.
+
+    COCO's polygons run along the edges of pixels; filled as such, contours lose 10 % of the
+    area of small sources and half a pixel of position. Contours of holes run the other way
+    round and are open again.
+
+    Parameters
+    ----------
+    contours : (n, 2) x, y, whole numbers, pixel (0, 0) having its centre at (0, 0).
+    shape : (H, W) of the image.
+
+    Raises
+    ------
+    LeftOut
+        When there is no point.
+    """
+    rings = [ring for ring in contours if len(ring)]
+    if not rings:
+        raise LeftOut("polygon of fewer than three points")
+    points = np.concatenate(rings)
+    x0, y0 = points.min(axis=0)
+    width, height = points.max(axis=0) - (x0, y0) + 1
+    mask = np.zeros((height, width), np.bool_)
+    areas = [_signed_area(ring) for ring in rings]
+    for k in sorted(range(len(rings)), key=lambda k: -abs(areas[k])):
+        x, y = (rings[k] - (x0, y0)).T
+        border, inside = _traced(x, y, mask.shape)
+        # Outer contours have a negative area, y downwards. One the other way round that lies
+        # on no mask yet is another program's outer contour.
+        if areas[k] > 0 and mask[border].all():
+            mask &= ~inside | border
+        else:
+            mask |= inside | border
+    return str(encode_at(mask, (int(y0), int(x0)), shape)["counts"])
+
+
+def _signed_area(ring: NDArray[np.int64]) -> float:
+    x, y = ring.T
+    return float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y)) / 2
+
+
+def _traced(
+    x: NDArray[np.int64], y: NDArray[np.int64], shape: tuple[int, ...]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Pixels on the lines between the points, and pixels with an odd number of sides to
+    their left; those on a side may be either."""
+    border, inside = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
+    columns = np.arange(shape[1])
+    sides = zip(x.tolist(), y.tolist(), np.roll(x, -1).tolist(), np.roll(y, -1).tolist(),
+                strict=True)  # fmt: skip
+    for xa, ya, xb, yb in sides:
+        n = max(abs(xb - xa), abs(yb - ya)) + 1
+        border[np.rint(np.linspace(ya, yb, n)).astype(int),
+               np.rint(np.linspace(xa, xb, n)).astype(int)] = True  # fmt: skip
+        if ya != yb:
+            rows = np.arange(min(ya, yb), max(ya, yb))
+            crossing = xa + (rows - ya) * (xb - xa) / (yb - ya)
+            inside[rows] ^= columns[None, :] > crossing[:, None]
+    return border, inside
