@@ -50,7 +50,7 @@ def test_what_the_user_changes_reaches_the_recipe(coadds, tmp_path):
     config = coco.read(out / "coco.json")["info"]["config"]
     assert config["preset"] == "paper"
     assert config["tile"]["size"] == 100
-    assert config["tile"]["halo"] == 10
+    assert config["tile"]["margin_px"] == 10
     assert config["detect"]["combine"] == "weighted"
     assert config["detect"]["noise"] == "sep"
 

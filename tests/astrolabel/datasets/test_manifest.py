@@ -156,7 +156,7 @@ def test_the_recipe_is_the_presets_with_the_manifests_numbers(tmp_path):
             "max_magnitude_difference": 2}  # fmt: skip
     config = read(tmp_path, preset="paper", tile_size=64, cuts=cuts).config()
     assert (config.preset, config.detect.noise) == ("paper", "sep")
-    assert (config.tile.size, config.tile.halo, config.tile.max_no_data) == (64, 0, 0.1)
+    assert (config.tile.size, config.tile.margin_px, config.tile.max_no_data) == (64, 0, 0.1)
     assert config.classify.radius_arcsec == 0.5
     assert config.classify.magnitude_band == "r"
     assert config.classify.max_magnitude_difference == 2

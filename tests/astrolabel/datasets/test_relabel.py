@@ -53,7 +53,7 @@ def _fluxes(image, positions):
 
 def labelled(sky, out, scheme="none", keep=False, name="coco.json"):
     config = LabelConfig(
-        tile=TileConfig(size=80, halo=24),
+        tile=TileConfig(size=80, margin_px=24),
         classify=ClassifyConfig(scheme=scheme, keep_unmatched=keep),
     )
     catalog = None

@@ -38,7 +38,7 @@ def test_another_picture_is_refused(tmp_path):
 
 
 def run(folder, out):
-    config = LabelConfig(tile=TileConfig(size=96, halo=24))
+    config = LabelConfig(tile=TileConfig(size=96, margin_px=24))
     return make_coco(find_coadds(Inputs((folder,))), config, out, progress=False)
 
 

@@ -108,7 +108,7 @@ def tract(tmp_path_factory):
 
 
 def labelled(folder, out, overlaps):
-    config = LabelConfig(tile=TileConfig(size=70, halo=24, overlaps=overlaps))
+    config = LabelConfig(tile=TileConfig(size=70, margin_px=24, overlaps=overlaps))
     result = make_coco(find_coadds(Inputs((folder,))), config, out, progress=False)
     document = coco.read(result.coco)
     own = [
@@ -167,7 +167,7 @@ def test_what_is_labelled_in_another_tract_is_an_ignore_region_here(tmp_path):
 def test_another_neighbour_makes_the_tiles_anew(tract, tmp_path):
     folder, _, _ = tract
     coadds = find_coadds(Inputs((folder,)))
-    config = LabelConfig(tile=TileConfig(size=200, halo=24))
+    config = LabelConfig(tile=TileConfig(size=200, margin_px=24))
     make_coco(coadds[:1], config, tmp_path, progress=False)
     alone = coco.read(tmp_path / "coco.json")["images"][0]
     make_coco(coadds, config, tmp_path, progress=False)

@@ -19,7 +19,7 @@ from astrolabel.io.validate import validate
 from astrolabel.label import pipeline
 from astrolabel.label.pipeline import make_coco
 
-SMALL = LabelConfig(tile=TileConfig(size=80, halo=24))
+SMALL = LabelConfig(tile=TileConfig(size=80, margin_px=24))
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_a_source_on_a_tile_edge_is_whole_in_the_halo_and_clipped_in_both_tiles(
     gy, gx = np.indices(image.shape)
     image += 4000 * SIGMA / 40 * np.exp(-((gy - 48) ** 2 + (gx - 78) ** 2) / (2 * 4**2))
     write_calexp(tmp_path / "in", "i", image.astype("f4"))
-    config = LabelConfig(tile=TileConfig(size=96, halo=32))
+    config = LabelConfig(tile=TileConfig(size=96, margin_px=32))
     document = coco.read(run(Inputs((tmp_path / "in",)), tmp_path / "two", config).coco)
     whole = coco.read(
         run(Inputs((tmp_path / "in",)), tmp_path / "one", LabelConfig(tile=TileConfig(200))).coco
@@ -306,7 +306,7 @@ def test_unmatched_sources_are_dropped_or_kept_as_ignore_regions(patch, tmp_path
 
 def test_the_papers_preset_has_no_halo_and_seps_noise():
     paper = preset("paper")
-    assert paper.tile.halo == 0
+    assert paper.tile.margin_px == 0
     assert paper.detect.noise == "sep"
     assert paper.detect.peaks == "sep"
     assert paper.detect.deblend_contrast == 0.005

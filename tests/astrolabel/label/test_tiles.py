@@ -27,7 +27,7 @@ def coadd(image, mask=None, planes=None):
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(20, 90), st.integers(0, 20))
 def test_every_pixel_belongs_to_exactly_one_core(height, width, size, halo):
     count = np.zeros((height, width), int)
-    for tile in split((height, width), TileConfig(size=size, halo=halo)):
+    for tile in split((height, width), TileConfig(size=size, margin_px=halo)):
         count[tile.core.slices] += 1
         assert max(tile.core.shape) <= size
         assert tile.outer & Box.of_shape(count.shape) == tile.outer
@@ -52,7 +52,7 @@ def test_a_coadd_smaller_than_a_tile_is_one_tile():
 
 
 def test_the_halo_is_cut_at_the_edge_of_the_coadd():
-    tiles = split((200, 200), TileConfig(size=100, halo=30))
+    tiles = split((200, 200), TileConfig(size=100, margin_px=30))
     assert tiles[0].outer == Box(0, 0, 130, 130)
     assert tiles[3].outer == Box(70, 70, 130, 130)
     assert tiles[3].core_in_outer == Box(30, 30, 100, 100)

@@ -137,7 +137,10 @@ COMMON = {
         "sum of the bands (default, the paper's); weighted: each divided by its sky noise first",
     ),
     "tile.size": ("--tile-size", "longest side of a tile, pixels (default 1050)"),
-    "tile.halo": ("--halo", "pixels around a tile that are fitted with it (default 64)"),
+    "tile.margin_px": (
+        "--margin --halo",
+        "pixels around a tile that are fitted with it (default 64)",
+    ),
     "tile.overlaps": (
         "--overlaps",
         "where coadds overlap, resolve: label each source in one of them (default); keep: in each",

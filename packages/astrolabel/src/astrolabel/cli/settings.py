@@ -61,7 +61,7 @@ def add_settings(
 
     Parameters
     ----------
-    common : short option and help of the settings that ``--help`` shows, by setting's name.
+    common : short options and help of the settings that ``--help`` shows, by setting's name.
     only : the branches of the tree to add; all where empty.
     """
     group = parser.add_argument_group(
@@ -87,7 +87,7 @@ def add_settings(
         parser.add_argument(one.option, f"--{one.name}", **how)
         if one.name in common:
             word, help_ = common[one.name]
-            group.add_argument(word, **{**how, "help": help_, "metavar": one.kind})
+            group.add_argument(*word.split(), **{**how, "help": help_, "metavar": one.kind})
 
 
 def _how(one: Setting) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def of_pixels(
     Parameters
     ----------
     mask, peak : in the pixels of `coadd`; the peak is (y, x).
-    core : the tile's own pixels, without its halo.
+    core : the tile's own pixels, without its margin.
     residual : (H, W) sigma: the detection image less all models, over its noise; NaN where
         there are no data.
     """

@@ -18,7 +18,7 @@ class Source:
 
     Attributes
     ----------
-    y, x : peak in the pixels of the tile with its halo.
+    y, x : peak in the pixels of the tile with its margin.
     n_blended : peaks in its connected footprint, itself included.
     state : ``ok``, ``skipped:<reason>`` or ``failed:<reason>``.
     mask : in the same pixels; None unless it has one.

@@ -20,7 +20,7 @@ class Tile:
     ----------
     row, column : place in the coadd's grid of tiles.
     core : the tile itself, in the coadd's pixels.
-    outer : the core and its halo, clipped to the coadd: what is detected and deblended.
+    outer : the core and its margin, clipped to the coadd: what is detected and deblended.
     """
 
     row: int
@@ -49,7 +49,7 @@ def split(shape: tuple[int, int], config: TileConfig, part: Box | None = None) -
     for i in range(len(rows) - 1):
         for j in range(len(columns) - 1):
             core = Box.from_corners(rows[i], columns[j], rows[i + 1], columns[j + 1])
-            tiles.append(Tile(i, j, core, core.expanded(config.halo) & frame))
+            tiles.append(Tile(i, j, core, core.expanded(config.margin_px) & frame))
     return tuple(tiles)
 
 

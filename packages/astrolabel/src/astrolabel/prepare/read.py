@@ -1,7 +1,7 @@
 """Readers: find the coadds a user points at, and read any part of one as a `Coadd`.
 
 A `CoaddFiles` says where the pixels of one coadd are; it is cheap to make and to send to
-a worker, which then reads only its own tile (and halo) from disk.
+a worker, which then reads only its own tile (and margin) from disk.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def preset(name: str) -> LabelConfig:
     if name == "paper":
         return LabelConfig(
             preset="paper",
-            tile=TileConfig(halo=0, overlaps="keep"),
+            tile=TileConfig(margin_px=0, overlaps="keep"),
             detect=DetectConfig(
                 noise="sep",
                 deblend_contrast=0.005,

@@ -12,7 +12,7 @@ class TileConfig:
     size: int = 1050
     """Longest side of a tile in pixels; 4x4 tiles of an HSC patch of 4200 (paper, 3.2).
     Tiles of one coadd differ by at most one pixel and never exceed this."""
-    halo: int = 64
+    margin_px: int = 64
     """Pixels around a tile that are deblended with it and then cut off, so that a source
     on the edge is seen whole. 64 px = 11 arcsec at HSC's scale, more than the radius of
     all but the few largest galaxies of a patch."""
