@@ -49,7 +49,8 @@ def compared(sky, document) -> metrics.Quality:
 def test_labels_are_complete_pure_and_of_the_right_shape(tmp_path):
     # Of the 38 blends in a scene as small as the others' the median IoU scatters by 0.06.
     sky = simulate(tmp_path / "sky", SimulateConfig(seed=11, size=600))
-    found = compared(sky, labels(sky, tmp_path, LabelConfig(tile=TileConfig(size=300, margin_px=64))))
+    config = LabelConfig(tile=TileConfig(size=300, margin_px=64))
+    found = compared(sky, labels(sky, tmp_path, config))
     # benchmarks/labels.py gives the averages over more and larger scenes.
     assert found.n_truth > 250
     assert found.completeness > 0.88
