@@ -27,9 +27,9 @@ from astrolabel.core.masks import threshold_mask
 from astrolabel.deblend import SourceFit, make_deblender
 from astrolabel.deblend.grouping import Grouping, cut_blend, group_footprints
 from astrolabel.detect.detect import Detections, detect, detection_image
+from astrolabel.simulate import SimulateConfig
 from astrolabel.simulate.draw import Scene, draw_scene
 from astrolabel.simulate.planes import BITS
-from astrolabel.simulate.survey import SimulateConfig
 
 MATCH_PX = 2.5
 """A detection stands for the nearest unclaimed true source within half a seeing disc."""

@@ -35,8 +35,8 @@ from astrolabel.deblend import Blend, available_deblenders, make_deblender
 from astrolabel.deblend.grouping import Grouping, cut_blend, group_footprints
 from astrolabel.deblend.sky import measure_sky
 from astrolabel.detect.detect import DetectionImage, detect, detection_image, sep_sources
+from astrolabel.simulate import SimulateConfig
 from astrolabel.simulate.draw import Scene, draw_scene
-from astrolabel.simulate.survey import SimulateConfig
 
 MATCH_PX = 2.5
 """A source stands for the nearest unclaimed true one within half a seeing disc."""

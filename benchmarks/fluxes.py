@@ -26,9 +26,9 @@ from astrolabel.deblend import make_deblender
 from astrolabel.detect.detect import detection_image
 from astrolabel.label.tile import deblend
 from astrolabel.report.metrics import match
+from astrolabel.simulate import SimulateConfig
 from astrolabel.simulate.draw import Scene, draw_scene
 from astrolabel.simulate.planes import BITS
-from astrolabel.simulate.survey import SimulateConfig
 
 MATCH_PX = 2.5
 """Half a seeing disc."""

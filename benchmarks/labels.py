@@ -38,9 +38,11 @@ Recipes = Mapping[str, LabelConfig | None]
 COLUMNS = ("completeness", "completeness_blended", "purity", "iou_isolated", "iou_blended")
 
 
-def sep_segments(coadd) -> metrics.Instances:
-    """Plain sep: its segments as masks."""
+def sep_segments(coadd, contrast: float | None = None) -> metrics.Instances:
+    """Plain sep: its segments as masks; `contrast` is its deblending contrast."""
     config = preset("default").detect
+    if contrast is not None:
+        config = dataclasses.replace(config, deblend_contrast=contrast)
     peaks, segments = sep_sources(detection_image(coadd, config), config)
     found = []
     for number, (y, x) in enumerate(peaks, start=1):

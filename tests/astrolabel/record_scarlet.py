@@ -22,8 +22,8 @@ import numpy as np
 from astrolabel.core.box import Box
 from astrolabel.core.config import DeblendConfig
 from astrolabel.deblend import Blend, make_deblender
+from astrolabel.simulate import SimulateConfig
 from astrolabel.simulate.draw import Scene, Source, draw_scene
-from astrolabel.simulate.survey import SimulateConfig
 
 SEED, SIZE, DENSITY = 11, 500, 100.0
 SCENES = 10

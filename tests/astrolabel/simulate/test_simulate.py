@@ -17,15 +17,15 @@ from PIL import Image
 
 from astrolabel.cli.main import main
 from astrolabel.core.box import Box
+from astrolabel.core.config import surveys
 from astrolabel.core.errors import InputError, OutputError
 from astrolabel.io import coco
 from astrolabel.io.find import Inputs, find_coadds
 from astrolabel.prepare.read import characterise, read
 from astrolabel.simulate import SimulateConfig, draw_bodies, draw_scene, simulate, write_scene
 from astrolabel.simulate import catalogs as simulated_catalogs
-from astrolabel.simulate import survey as surveys
 from astrolabel.simulate.planes import BITS
-from astrolabel.simulate.population import Body, Component, draw_system
+from astrolabel.simulate.population import Body, Component, Sky, draw_system
 
 pytest.importorskip("galsim", reason="GalSim draws the scenes: pip install astrolabel[simulate]")
 
@@ -363,10 +363,6 @@ def test_near_neighbours_for_all_galaxies_blend_half_of_the_sources(tmp_path, ca
     )
 
 
-def test_files_do_not_tell_of_the_usual_neighbours():
-    assert "pair_fraction" not in SimulateConfig().to_dict()
-
-
 def test_density_asked_for_is_reached(decam):
     asked = SimulateConfig(size=128, density_per_arcmin2=40.0)
     assert 0 <= len(draw_scene(asked).labelled) - asked.n_masked <= 5
@@ -377,7 +373,7 @@ def test_density_asked_for_is_reached(decam):
 
 def test_counts_rise_sizes_shrink_and_faint_galaxies_are_blue():
     rng = np.random.default_rng(3)
-    bodies = [b for _ in range(4000) for b in draw_system(rng, SPEC, 1050, pair_fraction=0.5)]
+    bodies = [b for _ in range(4000) for b in draw_system(rng, Sky(SimulateConfig()))]
     galaxies = [b for b in bodies if not b.is_star]
     mag = np.array([b.i_mag for b in galaxies])
     counts = np.histogram(mag, np.arange(21, 26.1))[0]
@@ -398,7 +394,7 @@ def test_extendedness_errs_as_the_survey_does():
     # 90 % complete, stars slightly above 50 % complete and slightly above 40 % pure.
     rng = np.random.default_rng(1)
     scene = draw_bodies(SimulateConfig(size=64), [])
-    bodies = [b for _ in range(8000) for b in draw_system(rng, SPEC, 1050, pair_fraction=0.5)]
+    bodies = [b for _ in range(8000) for b in draw_system(rng, Sky(SimulateConfig()))]
     sources = [_source_of(b) for b in bodies]
     wrong = simulated_catalogs.wrong_class_rate(scene, sources, band=2)
     mag = np.array([b.i_mag for b in bodies])

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from astrolabel.cli.main import main
+from astrolabel.core.config import surveys
 from astrolabel.io import coco
 from astrolabel.simulate import SimulateConfig, draw_bodies, draw_scene, simulate
-from astrolabel.simulate import survey as surveys
 from astrolabel.simulate.bright import draw_bright
 from astrolabel.simulate.glare import OVERFULL, bleed
 from astrolabel.simulate.planes import BITS
@@ -51,11 +51,6 @@ def test_bright_objects_come_on_top_of_the_same_scene(scene):
     for source in added:
         light[(slice(None), *source.box.slices)] += source.stamp
     np.testing.assert_allclose(scene.model - plain.model, light, atol=1e-3)
-
-
-def test_files_do_not_tell_of_bright_objects_that_were_not_asked_for():
-    assert "bright" not in SimulateConfig().to_dict()
-    assert CONFIG.to_dict()["bright"] == 2
 
 
 def test_equal_configurations_give_equal_bytes(scene):

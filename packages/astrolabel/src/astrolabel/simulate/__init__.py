@@ -13,9 +13,10 @@ from typing import Any
 
 from tqdm import tqdm
 
+from astrolabel.core.config.simulate import SimulateConfig
+from astrolabel.core.config.surveys import SURVEYS
 from astrolabel.core.errors import OutputError
-from astrolabel.simulate.draw import Progress, Scene, Source, draw_bodies, draw_scene
-from astrolabel.simulate.survey import SURVEYS, SimulateConfig
+from astrolabel.simulate.draw import Progress, Scene, Source, as_coadd, draw_bodies, draw_scene
 from astrolabel.simulate.write import truth_document, write_scene
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "SimulateConfig",
     "Simulated",
     "Source",
+    "as_coadd",
     "draw_bodies",
     "draw_scene",
     "simulate",

@@ -10,11 +10,11 @@ from scipy.signal import fftconvolve
 from scipy.special import gamma
 
 from astrolabel.core.box import Box
-from astrolabel.core.errors import InputError
-from astrolabel.simulate.disc import OVERSAMPLING, Structure, paint
+from astrolabel.core.config.surveys import SurveySpec
+from astrolabel.simulate import disc, real
+from astrolabel.simulate.disc import OVERSAMPLING
 from astrolabel.simulate.glare import SPIKE_FLUX, add_glare, aureole_reach, spikes
 from astrolabel.simulate.population import Body, Component, sersic_b
-from astrolabel.simulate.survey import SurveySpec
 
 MASK_SIGMA = 5.0
 """A truth mask is where the noiseless band sum exceeds this many sky sigma of the sum."""
@@ -23,17 +23,6 @@ STAMP_EDGE_SIGMA = 0.1
 their edges drowns in the noise."""
 MAX_STAMP_RADIUS_PX = 400
 """67 arcsec at HSC's scale: only a star far beyond saturation would reach farther."""
-
-
-def _galsim() -> Any:
-    try:
-        import galsim
-    except ImportError as error:
-        raise InputError(
-            "GalSim, which draws the scenes, is not installed",
-            remedy='pip install "astrolabel[simulate]"',
-        ) from error
-    return galsim
 
 
 class Artist:
@@ -48,7 +37,7 @@ class Artist:
 
     def __init__(self, spec: SurveySpec) -> None:
         self.spec = spec
-        self._galsim = _galsim()
+        self._galsim = real.require_galsim()
         self._psfs = [
             self._galsim.Moffat(beta=spec.moffat_beta, fwhm=b.fwhm_arcsec).shear(
                 g1=b.shear[0], g2=b.shear[1]
@@ -83,6 +72,10 @@ class Artist:
                 major = reach_round / np.sqrt(c.axis_ratio)
                 # The PSF spreads the profile: by the width of its core, in quadrature.
                 reach = max(reach, float(np.hypot(major, fwhm)))
+        if body.real is not None:
+            picture = body.real.picture
+            stretch = body.real.radius_arcsec / scale / picture.half_light_px
+            reach = max(reach, stretch * picture.reach_px + 1.5 * fwhm)
         if body.glare is not None:
             edges = STAMP_EDGE_SIGMA * self.sky_sigma
             reach = max(reach, aureole_reach(body.glare, body.flux, edges))
@@ -98,6 +91,8 @@ class Artist:
         # A structured galaxy's last component is the disc, which is painted.
         smooth = body.components if body.structure is None else body.components[:-1]
         shape = self._shapes(smooth)
+        if body.real is not None:
+            return self._seen(self._paint_real(body.real, body, box), body.flux, box.shape)
         for n, psf in enumerate(self._psfs):
             if body.is_star:
                 out[n] = self._render(psf, box.shape, offset) * body.flux[n]
@@ -107,7 +102,7 @@ class Artist:
             )
             out[n] = self._render(self._galsim.Convolve(profile, psf), box.shape, offset)
         if body.structure is not None:
-            out += self._disc(body.components[-1], body.structure, body, box)
+            out += self._seen(self._paint_disc(body, box), body.components[-1].flux, box.shape)
         if body.glare is not None:
             limits = np.array([b.saturation_counts for b in self.spec.bands])
             out = add_glare(out, box, body.y, body.x, body.flux, limits, body.glare)
@@ -119,20 +114,33 @@ class Artist:
         np.maximum(out, 0, out=out)
         return out
 
-    def _disc(
-        self, disc: Component, structure: Structure, body: Body, box: Box
-    ) -> NDArray[np.float32]:
-        """(C, h, w) counts of a structured disc under each band's PSF."""
-        scale = self.spec.pixel_scale_arcsec
-        radius = disc.radius_arcsec / scale
+    def _paint_real(self, appearance: real.Appearance, body: Body, box: Box) -> NDArray[np.float64]:
         centre = (body.y - box.y0, body.x - box.x0)
-        light = paint(structure, radius, disc.axis_ratio, disc.angle_rad, centre, box.shape, scale)
-        size = OVERSAMPLING * self.spec.psf_stamp_px + 1  # odd: the PSF has a middle pixel
-        out = np.empty((len(self._psfs), *box.shape), np.float32)
+        scale = self.spec.pixel_scale_arcsec
+        return real.paint(appearance, len(self._psfs), centre, box.shape, scale)
+
+    def _paint_disc(self, body: Body, box: Box) -> NDArray[np.float64]:
+        """(C, h, w) counts of a structured disc under each band's PSF."""
+        assert body.structure is not None
+        scale, c = self.spec.pixel_scale_arcsec, body.components[-1]
+        centre = (body.y - box.y0, body.x - box.x0)
+        radius = c.radius_arcsec / scale
+        return disc.paint(
+            body.structure, radius, c.axis_ratio, c.angle_rad, centre, box.shape, scale
+        )
+
+    def _seen(
+        self, light: NDArray[np.float64], flux: NDArray[np.float64], shape: tuple[int, int]
+    ) -> NDArray[np.float32]:
+        """(C, h, w) counts of light painted on half pixels, under each band's PSF."""
+        scale = self.spec.pixel_scale_arcsec / OVERSAMPLING
+        size = OVERSAMPLING * min(self.spec.psf_stamp_px, max(shape)) + 1  # odd: it has a middle
+        out = np.empty((len(self._psfs), *shape), np.float32)
         for n, psf in enumerate(self._psfs):
-            fine = self._render(psf, (size, size), (0.0, 0.0), scale / OVERSAMPLING)
+            fine = self._render(psf, (size, size), (0.0, 0.0), scale)
             seen = fftconvolve(light[n], fine / fine.sum(), mode="same")
-            out[n] = disc.flux[n] * seen[::OVERSAMPLING, ::OVERSAMPLING]
+            out[n] = flux[n] * seen[::OVERSAMPLING, ::OVERSAMPLING]
+        np.maximum(out, 0, out=out)
         return out
 
     def _shapes(self, components: tuple[Component, ...]) -> list[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.random import Generator
 
+from astrolabel.core.config.surveys import SurveySpec
 from astrolabel.simulate.disc import Structure
 from astrolabel.simulate.glare import AUREOLE_ARCSEC, Glare
 from astrolabel.simulate.population import (
@@ -16,7 +17,6 @@ from astrolabel.simulate.population import (
     draw_star,
     photometry,
 )
-from astrolabel.simulate.survey import SurveySpec
 
 GALAXY_RANGE = (-1.0, 1.5)
 """i magnitudes beyond the survey's brightest that structured galaxies have."""

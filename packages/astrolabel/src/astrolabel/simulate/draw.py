@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from astrolabel.core.box import Box
+from astrolabel.core.coadd import Coadd
+from astrolabel.core.config.simulate import SimulateConfig
+from astrolabel.core.config.surveys import SurveySpec
 from astrolabel.simulate import planes
 from astrolabel.simulate.artist import MASK_SIGMA, Artist
 from astrolabel.simulate.bright import draw_bright
-from astrolabel.simulate.population import Body, draw_system
-from astrolabel.simulate.survey import SimulateConfig, SurveySpec
+from astrolabel.simulate.population import Body, Sky, draw_system
 
 EIGHT_CONNECTED = np.ones((3, 3), bool)
 """Masks that touch at a corner are one group, as sep has it."""
@@ -105,7 +107,9 @@ class Scene:
         return MASK_SIGMA * float(np.sqrt((self.sky_sigma**2).sum()))
 
 
-def draw_scene(config: SimulateConfig, progress: Progress | None = None) -> Scene:
+def draw_scene(
+    config: SimulateConfig, progress: Progress | None = None, extra: Iterable[Body] = ()
+) -> Scene:
     """A scene, all of it decided by `config`.
 
     Systems (stars; galaxies with their companions) are drawn until as many sources have
@@ -114,21 +118,22 @@ def draw_scene(config: SimulateConfig, progress: Progress | None = None) -> Scen
     Parameters
     ----------
     progress : called with the number of masked sources drawn and wanted.
+    extra : bodies that are added to the scene.
 
     Raises
     ------
     InputError
-        When GalSim is not installed.
+        When GalSim is not installed, or the catalog of galaxies cannot be read.
     """
     spec, side = config.spec, config.side
     artist = Artist(spec)
-    sky = np.random.default_rng([config.seed, SKY_STREAM])
+    sky, rng = Sky.of(config), np.random.default_rng([config.seed, SKY_STREAM])
     frame = Box(0, 0, side, side)
     no_data = planes.missing_corner(side, config.no_data_fraction)
     sources: list[Source] = []
     found = 0
     while found < config.n_masked:
-        for body in draw_system(sky, spec, side, config.pair_fraction):
+        for body in draw_system(rng, sky):
             source = _source(artist, body, frame, no_data, len(sources))
             if source is None:
                 continue
@@ -137,11 +142,32 @@ def draw_scene(config: SimulateConfig, progress: Progress | None = None) -> Scen
         if progress is not None:
             progress(min(found, config.n_masked), config.n_masked)
     bright = np.random.default_rng([config.seed, BRIGHT_STREAM])
-    for body in draw_bright(bright, spec, side, config.bright):
+    for body in (*draw_bright(bright, spec, side, config.bright), *extra):
         source = _source(artist, body, frame, no_data, len(sources))
         if source is not None:
             sources.append(source)
     return _assemble(config, artist, sources, no_data)
+
+
+def as_coadd(scene: Scene) -> Coadd:
+    """The scene as the reader would give its files."""
+    valid = np.isfinite(scene.image) & np.isfinite(scene.variance) & (scene.variance > 0)
+    spec = scene.spec
+    return Coadd(
+        name="simulated",
+        bands=spec.band_names,
+        image=scene.image,
+        variance=scene.variance,
+        valid=valid,
+        psfs=scene.psfs,
+        zeropoints=(spec.zeropoint,) * len(spec.bands),
+        planes=planes.BITS,
+        mask=scene.mask,
+        wcs=scene.wcs,
+        origin=spec.origin,
+        tract=spec.tract,
+        patch=spec.patch,
+    )
 
 
 def draw_bodies(config: SimulateConfig, bodies: Iterable[Body]) -> Scene:

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from astrolabel.core.config.surveys import SurveySpec
 from astrolabel.simulate.population import Body
-from astrolabel.simulate.survey import SurveySpec
 
 BITS = {
     "BAD": 0,

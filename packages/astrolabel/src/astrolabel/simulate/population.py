@@ -8,6 +8,7 @@ galaxy evolution.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -16,9 +17,11 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import gammainc, gammaincinv
 
+from astrolabel.core.config.simulate import SimulateConfig
+from astrolabel.core.config.surveys import SurveySpec
 from astrolabel.simulate.disc import Structure
 from astrolabel.simulate.glare import Glare
-from astrolabel.simulate.survey import SurveySpec
+from astrolabel.simulate.real import Appearance, Gallery, read_catalog
 
 GALAXY_COUNT_SLOPE = 0.30
 """d log N / d mag of galaxies; 0.4 at i = 20, 0.3 from 22 to 25 and less beyond, in every
@@ -67,6 +70,7 @@ class Body:
     flux : (C,) float64 total counts.
     structure : of a bright galaxy's disc, its last component; None where it is smooth.
     glare : of a bright star.
+    real : the picture of a real galaxy, instead of components.
     """
 
     y: float
@@ -77,6 +81,7 @@ class Body:
     components: tuple[Component, ...] = ()
     structure: Structure | None = None
     glare: Glare | None = None
+    real: Appearance | None = None
 
     @property
     def is_bright(self) -> bool:
@@ -85,13 +90,15 @@ class Body:
 
     @property
     def is_star(self) -> bool:
-        return not self.components
+        return not self.components and self.real is None
 
     @property
     def half_light_arcsec(self) -> float:
         """Circularised radius of half the light, in the reddest band, before the PSF."""
         if self.is_star:
             return 0.0
+        if self.real is not None:
+            return self.real.radius_arcsec
         radii = [c.radius_arcsec for c in self.components]
 
         def excess(radius: float) -> float:
@@ -123,8 +130,36 @@ def typical_radius_arcsec(mag: FloatOrArray) -> FloatOrArray:
     return 10 ** (-0.54 - 0.1 * (mag - 25))
 
 
-def draw_system(rng: Generator, spec: SurveySpec, side: int, pair_fraction: float) -> list[Body]:
+@dataclass(frozen=True, eq=False)
+class Sky:
+    """What sources are drawn from.
+
+    Attributes
+    ----------
+    config : what was asked.
+    gallery : looks of real galaxies; None draws parametric ones.
+    """
+
+    config: SimulateConfig
+    gallery: Gallery | None = None
+
+    @classmethod
+    def of(cls, config: SimulateConfig) -> Sky:
+        """With the catalog that the configuration names.
+
+        Raises
+        ------
+        InputError
+            When that catalog cannot be read.
+        """
+        if not config.galaxies:
+            return cls(config)
+        return cls(config, read_catalog(Path(config.galaxies), config.galaxy_subset))
+
+
+def draw_system(rng: Generator, sky: Sky) -> list[Body]:
     """A star, or a galaxy with the companions that cluster about it."""
+    spec, side = sky.config.spec, sky.config.side
     margin = MARGIN_ARCSEC / spec.pixel_scale_arcsec
     y, x = rng.uniform(-0.5 - margin, side - 0.5 + margin, 2)
     if rng.random() < spec.star_fraction:
@@ -132,22 +167,14 @@ def draw_system(rng: Generator, spec: SurveySpec, side: int, pair_fraction: floa
         mag = draw_magnitude(rng, spec.bright_mag, spec.faint_mag - 0.7, STAR_COUNT_SLOPE)
         return [draw_star(rng, spec, y, x, mag)]
     mag = draw_magnitude(rng, spec.bright_mag + 0.5, spec.faint_mag, GALAXY_COUNT_SLOPE)
-    bodies = [_galaxy(rng, spec, y, x, mag, red=None)]
+    bodies = [_galaxy(rng, sky, y, x, mag, red=None)]
     red = bool(bodies[0].mags[0] - bodies[0].mags[-1] > 1.3)
-    for distance_arcsec, fainter in _companions(rng, spec, bodies[0], pair_fraction):
+    for distance_arcsec, fainter in _companions(rng, spec, bodies[0], sky.config.pair_fraction):
         angle = rng.uniform(0, 2 * np.pi)
         step = distance_arcsec / spec.pixel_scale_arcsec
         # Group members share their host's colour more often than not.
-        bodies.append(
-            _galaxy(
-                rng,
-                spec,
-                y + step * np.sin(angle),
-                x + step * np.cos(angle),
-                fainter,
-                red=red if rng.random() < 0.5 else None,
-            )
-        )
+        near = (y + step * np.sin(angle), x + step * np.cos(angle))
+        bodies.append(_galaxy(rng, sky, *near, fainter, red=red if rng.random() < 0.5 else None))
     return bodies
 
 
@@ -206,10 +233,9 @@ def draw_star(
     return Body(y, x, mag, mags, flux, glare=glare)
 
 
-def _galaxy(
-    rng: Generator, spec: SurveySpec, y: float, x: float, mag: float, red: bool | None
-) -> Body:
+def _galaxy(rng: Generator, sky: Sky, y: float, x: float, mag: float, red: bool | None) -> Body:
     """A galaxy; red ones are rounder, smaller and more concentrated."""
+    spec = sky.config.spec
     if red is None:
         # From a half at i = 19 to a twelfth at 26: the blue population outnumbers.
         red = bool(rng.random() < np.clip(0.5 - 0.06 * (mag - 19), 0.08, 0.5))
@@ -220,6 +246,10 @@ def _galaxy(
     factor = 10 ** (rng.normal(0, 0.18) - (0.1 if red else 0.0))
     radius = float(np.clip(typical_radius_arcsec(mag) * factor, 0.05, 4.0))
     angle = rng.uniform(0, np.pi)
+    if sky.gallery is not None:
+        picture = sky.gallery.draw(rng, mag, early=red)
+        mirrored, angle = bool(rng.random() < 0.5), 2 * angle
+        return Body(y, x, mag, mags, flux, real=Appearance(picture, radius, angle, mirrored))
     # A disc of intrinsic thickness 0.2 seen at a random inclination; spheroids are rounder.
     disc_ratio = float(np.sqrt(0.04 + 0.96 * rng.random() ** 2))
     round_ratio = float(rng.uniform(0.55, 1.0))

@@ -1,22 +1,8 @@
-"""The two surveys that can be simulated, and what the user chooses of them."""
+"""The two surveys that can be simulated: pixels, depth, seeing and sky."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
-
-import numpy as np
-
-from astrolabel.core.errors import InputError
-
-MIN_SIZE = 64
-"""Smaller images hold hardly a source and no sky to measure noise on."""
-MAX_SIZE = 10_000
-"""Four HSC patches; stamps and planes of more would not fit an ordinary machine."""
-MIN_BRIGHT_CELL_PX = 100
-"""Side of the square that a bright object has for itself: smaller ones would be one blend."""
-MAX_DENSITY = 1000.0
-"""Masks per square arcminute: at ten times the density of a deep field they cover the sky."""
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -157,85 +143,3 @@ DECAM = SurveySpec(
 )
 
 SURVEYS = {spec.name: spec for spec in (HSC_DEEP, DECAM)}
-
-
-@dataclass(frozen=True)
-class SimulateConfig:
-    """What is simulated; equal configurations give equal bytes."""
-
-    survey: str = "hsc-deep"
-    """``hsc-deep``: g,r,i coadds in HSC's MaskedImage layout; ``decam``: g,r,z images
-    alone, like the cutouts of the DECam Legacy Survey."""
-    size: int | None = None
-    """Side of the square image in pixels; None takes the survey's (1050 or 512)."""
-    seed: int = 1
-    """Of every random number."""
-    density_per_arcmin2: float | None = None
-    """Sources with a truth mask per square arcminute; None takes the survey's (100 or 30)."""
-    pair_fraction: float = 0.5
-    """Part of the galaxies that have a neighbour within three seeing discs: pairs, mergers and
-    chance. At 100 sources per square arcminute a third of them are blended with the default,
-    nearly half with 1."""
-    no_data_fraction: float = 0.0
-    """Part of the image, a triangle in its upper right corner, that holds no data."""
-    bright: int = 0
-    """So many large structured galaxies (arms, knots, bars, dust) and as many bright stars
-    (spikes, aureole, bleed trails) are added to the scene, which is otherwise the same."""
-
-    def __post_init__(self) -> None:
-        if self.survey not in SURVEYS:
-            raise InputError(
-                f"unknown survey {self.survey!r}", remedy=f"choose {' or '.join(SURVEYS)}"
-            )
-        if self.size is not None and not MIN_SIZE <= self.size <= MAX_SIZE:
-            raise InputError(
-                f"a size of {self.size} pixels", remedy=f"choose {MIN_SIZE} to {MAX_SIZE}"
-            )
-        density = self.density_per_arcmin2
-        if density is not None and not 0 < density <= MAX_DENSITY:
-            raise InputError(
-                f"a density of {density} sources per square arcminute",
-                remedy=f"choose more than 0 and at most {MAX_DENSITY:.0f}",
-            )
-        if not 0 <= self.pair_fraction <= 1:
-            raise InputError(
-                f"a pair fraction of {self.pair_fraction}", remedy="choose from 0 to 1"
-            )
-        if self.seed < 0:
-            raise InputError(f"a seed of {self.seed}", remedy="choose 0 or more")
-        if not 0 <= self.no_data_fraction < 0.5:
-            raise InputError(
-                f"a no-data fraction of {self.no_data_fraction}",
-                remedy="choose from 0 to less than 0.5, a corner's triangle",
-            )
-        room = (self.side // MIN_BRIGHT_CELL_PX) ** 2 // 2
-        if not 0 <= self.bright <= room:
-            raise InputError(
-                f"{self.bright} bright galaxies and as many stars",
-                remedy=f"choose 0 to {room} in an image of {self.side} pixels, or a larger image",
-            )
-
-    @property
-    def spec(self) -> SurveySpec:
-        return SURVEYS[self.survey]
-
-    @property
-    def side(self) -> int:
-        """Side of the image in pixels."""
-        return self.spec.size if self.size is None else self.size
-
-    @property
-    def n_masked(self) -> int:
-        """Number of sources with a truth mask that the image is to hold, one at least."""
-        density = self.density_per_arcmin2
-        if density is None:
-            density = self.spec.density_per_arcmin2
-        arcmin = self.side * self.spec.pixel_scale_arcsec / 60
-        usable = arcmin**2 * (1 - self.no_data_fraction)
-        return max(1, int(np.rint(density * usable)))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values; `bright` and `pair_fraction` only where they are not the default: files
-        from before these fields have neither."""
-        late = {"bright": SimulateConfig.bright, "pair_fraction": SimulateConfig.pair_fraction}
-        return {k: v for k, v in asdict(self).items() if k not in late or v != late[k]}
