@@ -131,7 +131,7 @@ def test_drawn_galaxy_keeps_flux_and_the_knots_of_one_band_are_bluer():
     middle = (100 - source.box.y0, 100 - source.box.x0)
     along = round(12 * 3.0 / 0.168 / picture.half_light_px)
     there, opposite = (source.stamp[:, middle[0], middle[1] + d] for d in (along, -along))
-    assert there[0] / there[2] > 1.1 * opposite[0] / opposite[2]
+    assert there[0] / there[2] > 1.05 * opposite[0] / opposite[2]
 
 
 def test_training_and_test_galaxies_are_apart(catalog):
