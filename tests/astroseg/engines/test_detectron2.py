@@ -55,6 +55,13 @@ def package(folder, init="", modeling=None):
         (folder / "detectron2" / "modeling.py").write_text(modeling)
 
 
+def without_timm(monkeypatch):
+    """Hide timm, also those of its modules that an earlier test imported."""
+    for name in ["timm", "timm.models.layers", *sys.modules]:
+        if name.partition(".")[0] == "timm":
+            monkeypatch.setitem(sys.modules, name, None)
+
+
 def test_without_detectron2_the_error_and_the_list_of_models_say_how_to_get_it(forgotten):
     forgotten.setitem(sys.modules, "detectron2", None)
     with pytest.raises(InputError, match="--engine torchvision") as caught:
@@ -69,7 +76,7 @@ def test_the_list_of_models_says_what_its_transformers_lack(forgotten):
     forgotten.setitem(sys.modules, "detectron2", None)
     assert "pip install timm" not in models_table()  # without Detectron2 that is no matter
     forgotten.setattr(model_zoo, "get_engine", lambda name: get_engine("torchvision"))
-    forgotten.setitem(sys.modules, "timm", None)
+    without_timm(forgotten)
     assert "swin-b and mvitv2-b from timm" in models_table()
 
 
@@ -371,8 +378,7 @@ def test_lazy_configurations_refuse_what_their_parts_cannot_do():
 
 
 def test_without_timm_a_transformer_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "timm", None)
-    monkeypatch.setitem(sys.modules, "timm.models.layers", None)
+    without_timm(monkeypatch)
     with pytest.raises(InputError, match=r"swin-b from timm.*pip install timm.*torchvision"):
         need_timm("swin-b")
 
