@@ -84,6 +84,8 @@ class TruthMasks:
             rows = torch.tensor([place[chosen[n]] for n in members])
             shift = torch.from_numpy(origin).float()[rows].repeat(1, 2)
             boxes = torch.cat((rows[:, None].float(), regions[members].float() - shift), dim=1)
-            cut = roi_align(torch.from_numpy(stack).float(), boxes, side, aligned=True, sampling_ratio=0)
+            cut = roi_align(
+                torch.from_numpy(stack).float(), boxes, side, aligned=True, sampling_ratio=0
+            )
             output[members] = (cut[:, 0] >= 0.5).float()
         return output
