@@ -18,7 +18,7 @@ from pycocotools import mask as coco_mask
 from scipy import ndimage
 
 from astrolabel.core.box import Box
-from astrolabel.io.rle import decode_inside, encode, measure, runs
+from astrolabel.io.rle import Rle, decode_inside, encode, measure, runs
 
 
 def outlines(rle: Mapping[str, Any]) -> list[NDArray[np.float64]]:
@@ -55,8 +55,8 @@ def outlines(rle: Mapping[str, Any]) -> list[NDArray[np.float64]]:
     return [shapely.get_coordinates(shapely.simplify(p, 0).exterior)[:-1] for p in pieces]
 
 
-def mask_of(segmentation: Any, shape: tuple[int, int]) -> tuple[NDArray[np.bool_], Box]:
-    """The pixels of a COCO segmentation (RLE or polygons) in its tight box, and the box.
+def rle_of(segmentation: Any, shape: tuple[int, int]) -> Rle:
+    """A COCO segmentation (RLE or polygons) as the RLE of an image of `shape`.
 
     Raises
     ------
@@ -68,6 +68,18 @@ def mask_of(segmentation: Any, shape: tuple[int, int]) -> tuple[NDArray[np.bool_
         segmentation = {"size": list(shape), "counts": merged["counts"].decode("ascii")}
     if tuple(segmentation["size"]) != shape:
         raise ValueError(f"RLE of size {segmentation['size']} in an image of {list(shape)}")
+    return dict(segmentation)
+
+
+def mask_of(segmentation: Any, shape: tuple[int, int]) -> tuple[NDArray[np.bool_], Box]:
+    """The pixels of a COCO segmentation (RLE or polygons) in its tight box, and the box.
+
+    Raises
+    ------
+    ValueError
+        When it cannot be decoded or is of another image's size.
+    """
+    segmentation = rle_of(segmentation, shape)
     _, (x, y, width, height) = measure(segmentation)
     box = Box(y, x, height, width)
     return decode_inside(segmentation, box), box

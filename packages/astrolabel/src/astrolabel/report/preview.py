@@ -16,25 +16,15 @@ from scipy import ndimage
 from astrolabel.core.errors import InputError
 from astrolabel.core.files import write_bytes
 from astrolabel.io.coco import read, validate
+from astrolabel.io.colours import IGNORED, colours
 from astrolabel.io.pictures import channels, upright, write_png
 from astrolabel.io.polygons import mask_of
-
-PALETTE = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#d55e00")
-"""Okabe and Ito's colours, which the colour-blind tell apart, less the ones that are too
-dark on sky: the first categories (galaxy, star) get blue and orange, the safest pair."""
-IGNORED = "#c8c8c8"
-"""Ignore regions are grey and dotted: no class, so no colour."""
 
 PICTURE_SIDE = 2100
 """Pictures with outlines are enlarged a whole number of times up to this side in pixels:
 twice for tiles of 1050. The median source is 6.5 px wide, no more than its outline."""
 LARGEST_SCALE = 8
 THUMBNAIL_SIDE = 360
-
-
-def colours(categories: Sequence[Mapping[str, Any]]) -> dict[int, str]:
-    """Outline colour (``#rrggbb``) by category id, in the order of the categories."""
-    return {item["id"]: PALETTE[n % len(PALETTE)] for n, item in enumerate(categories)}
 
 
 def draw_outlines(
