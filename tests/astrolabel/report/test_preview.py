@@ -9,8 +9,9 @@ from PIL import Image
 from astrolabel.core.box import Box
 from astrolabel.core.errors import InputError, OutputError
 from astrolabel.io import coco
+from astrolabel.io.colours import IGNORED, PALETTE, colours
 from astrolabel.io.pictures import rgb, white_balance, write_png
-from astrolabel.report.preview import IGNORED, PALETTE, colours, draw_outlines, preview
+from astrolabel.report.preview import draw_outlines, preview
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 CATEGORIES = [{"id": 1, "name": "galaxy"}, {"id": 2, "name": "star"}]
