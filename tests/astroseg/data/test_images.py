@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import math
+import struct
+import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from astropy.io import fits
 from numpy.typing import NDArray
 from PIL import Image
 
 from astroseg.core.errors import InputError
+from astroseg.data.bands import canonical
+from astroseg.data.fits_images import zeropoint
 from astroseg.data.images import read_pixels
+from astroseg.data.inputs import expand, image_record
 
 SHAPE = (6, 9)
 
@@ -130,3 +138,126 @@ def test_unknown_format_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.bmp").write_bytes(b"BM")
     with pytest.raises(InputError, match="no image format that is known"):
         whole(tmp_path / "a.bmp")
+
+
+def deep_png(data: NDArray[np.uint16]) -> bytes:
+    """A PNG of 16 bits a colour, which Pillow cannot write."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
+
+    height, width = data.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in data)
+    head = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    parts = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
+def test_pictures_keep_all_their_bits_and_bands(tmp_path: Path) -> None:
+    deep = np.random.default_rng(0).integers(0, 60000, (*SHAPE, 4), dtype=np.uint16)
+    (tmp_path / "a.png").write_bytes(deep_png(deep[..., :3]))
+    assert (whole(tmp_path / "a.png") == deep[..., :3].transpose(2, 0, 1)).all()
+    bands = {"photometric": "minisblack", "planarconfig": "contig"}
+    tifffile.imwrite(tmp_path / "a.tif", deep, **bands)
+    assert (whole(tmp_path / "a.tif") == deep.transpose(2, 0, 1)).all()
+    alpha = {"photometric": "rgb", "extrasamples": ["unassalpha"]}
+    tifffile.imwrite(tmp_path / "b.tif", deep, **alpha)
+    assert (whole(tmp_path / "b.tif") == deep[..., :3].transpose(2, 0, 1)).all()
+    assert not read_pixels([tmp_path / "a.png"]).eight_bit
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_pictures_are_upright_as_viewers_show_them(
+    tmp_path: Path, orientation: int, suffix: str
+) -> None:
+    stored = np.arange(24, dtype=np.uint8).reshape(4, 6)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "png":
+        Image.fromarray(stored).save(path, exif=exif)
+    else:  # of 16 bits, which another reader takes
+        stored = stored.astype(np.uint16)
+        tifffile.imwrite(path, stored, extratags=[(274, 3, 1, orientation, True)])
+    upright = {
+        1: stored, 2: stored[:, ::-1], 3: stored[::-1, ::-1], 4: stored[::-1],
+        5: stored.T, 6: stored.T[:, ::-1], 7: stored.T[::-1, ::-1], 8: stored.T[::-1],
+    }[orientation]  # fmt: skip
+    assert (read_pixels([path]).planes[0] == upright).all()
+
+
+def test_extensions_named_after_bands_are_bands(tmp_path: Path, cube: NDArray[np.float32]) -> None:
+    hdus = [fits.ImageHDU(cube[k], name=name) for k, name in enumerate(("G", "R", "Z"))]
+    masks = [fits.ImageHDU(cube[3], name=name) for name in ("G_MASK", "IVAR_R", "WHT")]
+    fits.HDUList([fits.PrimaryHDU(), *hdus, *masks]).writeto(tmp_path / "a.fits")
+    pixels = read_pixels([tmp_path / "a.fits"])
+    assert pixels.bands == ("G", "R", "Z")
+    assert (pixels.whole() == cube[:3]).all()
+
+
+def test_several_images_that_are_no_bands_are_named_and_chosen_from(
+    tmp_path: Path, cube: NDArray[np.float32]
+) -> None:
+    chips = [fits.ImageHDU(cube[k], name="SCI", ver=k + 1) for k in range(2)]
+    fits.HDUList([fits.PrimaryHDU(), *chips]).writeto(tmp_path / "flc.fits")
+    with pytest.raises(InputError, match=r"several images \(SCI,1, SCI,2\)"):
+        read_pixels([tmp_path / "flc.fits"])
+    assert (whole(tmp_path / "flc.fits[SCI,2]") == cube[1]).all()
+    assert (whole(tmp_path / "flc.fits[1]") == cube[0]).all()
+
+
+def test_filter_and_zero_point_of_the_primary_header_count(
+    tmp_path: Path, cube: NDArray[np.float32]
+) -> None:
+    primary = fits.PrimaryHDU()
+    primary.header["FILTER"], primary.header["FLUXMAG0"] = "HSC-G", 10 ** (0.4 * 27)
+    fits.HDUList([primary, fits.ImageHDU(cube[0], name="IMAGE")]).writeto(tmp_path / "g.fits")
+    pixels = read_pixels([tmp_path / "g.fits"])
+    assert pixels.bands == ("HSC-G",)
+    assert pixels.zeropoint == pytest.approx((27.0,))
+    assert "SIMPLE" not in pixels.header
+
+
+@pytest.mark.parametrize(
+    ("cards", "expected"),
+    [
+        ({"MAGZERO": 30.0}, 30.0),
+        ({"BUNIT": "nJy"}, 31.4),
+        ({"PHOTFLAM": 7.0331885e-20, "PHOTPLAM": 8045.0}, 25.947),  # ACS/WFC F814W handbook
+        ({"MAGZPT": 25.0}, math.nan),  # Vega, per second
+        ({"FLUXMAG0": 0.0}, math.nan),
+    ],
+)
+def test_zero_points_by_survey(cards: dict[str, Any], expected: float) -> None:
+    assert zeropoint(cards) == pytest.approx(expected, abs=2e-3, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "band"),
+    [
+        ("HSC-R2", "r"), ("SDSS-r", "r"), ("sdss_z", "z"),
+        ("g DECam SDSS c0001 4720.0 1520.0", "g"),
+        ("F814W", "f814w"), ("r.MP9601", "r"), ("Ks", "k"), ("red", "red"), ("VIS", "vis"),
+        ("H  )", "h"), ("g r", None), ("clear", None), ("", None),
+    ],
+)  # fmt: skip
+def test_filters_are_known_by_any_spelling(name: str, band: str | None) -> None:
+    assert canonical(name) == band
+
+
+def test_inputs_may_be_folders_patterns_lists_and_named_bands(
+    tmp_path: Path, cube: NDArray[np.float32]
+) -> None:
+    for name, plane in zip("abc", cube, strict=False):
+        np.save(tmp_path / f"{name}.npy", plane)
+    names = [str(tmp_path / f"{name}.npy") for name in "abc"]
+    (tmp_path / "list.txt").write_text("# tiles\n" + "\n".join(names) + "\n")
+    for given in (tmp_path, tmp_path / "?.npy", tmp_path / "list.txt"):
+        assert expand([str(given)]) == names
+    record = image_record(f"r={names[1]},g={names[0]}", 5)
+    assert (record.bands, [f.name for f in record.files]) == (("r", "g"), ["b.npy", "a.npy"])
+    with pytest.raises(InputError, match="has no image"):
+        expand([str(tmp_path / "*.fits")])

@@ -8,13 +8,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
+from PIL import Image
 from train_helpers import SIGMA, sky, write_sky_set
 
 from astroseg.core.config import DataConfig
 from astroseg.core.errors import InputError
 from astroseg.core.rle import decode_tight
-from astroseg.data.dataset import Dataset, read_dataset
-from astroseg.data.loader import Cache, Samples, Stream, Ticket, resolve_contrast, survey
+from astroseg.data.dataset import Dataset, ImageRecord, read_dataset
+from astroseg.data.images import Pixels
+from astroseg.data.loader import (
+    Cache,
+    Samples,
+    Stream,
+    Ticket,
+    band_order,
+    dataset_bands,
+    look_at,
+    resolve_contrast,
+    survey,
+)
 
 ASINH = DataConfig(contrast="asinh")
 
@@ -51,7 +63,7 @@ def test_bands_are_chosen_by_name_and_in_order(dataset: Dataset) -> None:
 
 
 def test_missing_band_is_named(dataset: Dataset) -> None:
-    with pytest.raises(InputError, match=r"1\.fits: has the bands g, r, i, not y"):
+    with pytest.raises(InputError, match=r"1\.fits: has the bands g, r, i, but g, y are wanted"):
         survey(dataset, ("g", "y"), 2, ASINH)
 
 
@@ -139,5 +151,57 @@ def test_contrast_is_asinh_for_fluxes_and_none_for_pictures(
         "categories": [{"id": 1, "name": "cat"}],
     }
     (tmp_path / "b.json").write_text(json.dumps(pictures))
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "a.jpg")
     assert resolve_contrast(DataConfig(), read_dataset(tmp_path / "b.json")) == "none"
     assert resolve_contrast(DataConfig(contrast="lupton"), dataset) == "lupton"
+
+
+def test_bands_are_found_by_filter_and_by_order_where_headers_say_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    record = ImageRecord(1, "a.fits", (tmp_path / "a.fits",), 2, 2)
+    planes = tuple(np.zeros((2, 2), np.float32) for _ in range(3))
+
+    def order(*names: str) -> tuple[int, ...]:
+        return band_order(record, Pixels(planes, names), ("g", "r", "i"), 3)
+
+    assert order("HSC-I", "HSC-R", "HSC-G") == (2, 1, 0)
+    assert not caplog.records
+    assert order("H  )", "H", "H H") == (0, 1, 2)
+    assert "taken as g, r, i in the order given" in caplog.text
+    with pytest.raises(InputError, match="has the bands g, r, z"):
+        order("g", "r", "z")
+
+
+def test_a_grey_picture_stands_for_three_colours(tmp_path: Path) -> None:
+    names = []
+    for k, shape in enumerate(((8, 8), (8, 8, 3))):
+        names.append(f"{k}.png")
+        Image.fromarray(np.full(shape, 100, np.uint8)).save(tmp_path / names[-1])
+    document = {
+        "images": [
+            {"id": k, "file_name": name, "height": 8, "width": 8} for k, name in enumerate(names)
+        ],
+        "annotations": [],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    (tmp_path / "b.json").write_text(json.dumps(document))
+    dataset = read_dataset(tmp_path / "b.json")
+    bands, channels = dataset_bands(DataConfig(), dataset)
+    assert (bands, channels) == (("red", "green", "blue"), 3)
+    looks = survey(dataset, bands, channels, DataConfig(contrast="none"))
+    assert [look.order for look in looks] == [(0, 0, 0), (0, 1, 2)]
+
+
+def test_noise_does_not_depend_on_pixels_without_data_or_on_sources() -> None:
+    rng = np.random.default_rng(0)
+    sky = rng.normal(0, 2.0, (1, 200, 200)).astype(np.float32)
+    sky[:, 90:110, 90:130] += 500
+    record = ImageRecord(1, "a.npy", (Path("a.npy"),), 200, 200)
+    for empty in (np.nan, 0.0):
+        for width in (0, 90):
+            image = sky.copy()
+            image[:, :, :width] = empty
+            config = DataConfig(contrast="asinh", nan="zero")
+            look = look_at(record, Pixels(tuple(image)), (), 1, config)
+            assert look.scaling.sigma[0] == pytest.approx(2.0, rel=0.02)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.coordinates import SkyCoord
 from astropy.table import Table
 
 from astroseg.core.errors import InputError
@@ -96,3 +97,37 @@ def test_catalogs_of_images_are_written_as_one(tmp_path: Path, suffix: str) -> N
 def test_unknown_format_is_refused() -> None:
     with pytest.raises(InputError, match="use fits or parquet"):
         check_format("csv")
+
+
+@pytest.mark.parametrize("frame", ["swapped", "galactic"])
+def test_positions_are_icrs_whatever_the_axes(frame: str) -> None:
+    expected = SkyCoord(150.0, 2.0, unit="deg")
+    cards = dict(CARDS)
+    if frame == "swapped":
+        cards |= {"CTYPE1": "DEC--TAN", "CTYPE2": "RA---TAN", "CRVAL1": 2.0, "CRVAL2": 150.0}
+        cards |= {"CD1_1": 1e-4, "CD2_2": -1e-4}
+    else:
+        galactic = expected.galactic
+        cards |= {"CTYPE1": "GLON-TAN", "CTYPE2": "GLAT-TAN"}
+        cards |= {"CRVAL1": galactic.l.deg, "CRVAL2": galactic.b.deg}
+    mask = np.zeros(SHAPE, np.bool_)
+    mask[20, 30] = True
+    row = catalog(mask, np.ones((2, *SHAPE), np.float32), wcs=cards)[0]
+    assert (row["ra"], row["dec"]) == pytest.approx((150.0, 2.0), abs=1e-9)
+
+
+def test_a_wcs_that_cannot_be_used_leaves_positions_unknown(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    mask = np.zeros(SHAPE, np.bool_)
+    mask[20, 30] = True
+    cards = CARDS | {"CTYPE1": "RA---TAN", "CTYPE2": "RA---TAN"}
+    row = catalog(mask, np.ones((2, *SHAPE), np.float32), wcs=cards)[0]
+    assert np.isnan(row["ra"])
+    assert "its WCS cannot be used" in caplog.text
+
+
+def test_text_beyond_ascii_is_escaped_in_fits(tmp_path: Path) -> None:
+    table = Table({"image": ["gal\u00e1xia"], "x": [1.0]})
+    write_catalog(tmp_path / "c.fits", [table])
+    assert Table.read(tmp_path / "c.fits")["image"][0] == "gal\\xe1xia"

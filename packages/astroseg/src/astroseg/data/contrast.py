@@ -12,16 +12,20 @@ passes the pixels on, for ordinary pictures.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from astropy.visualization import make_lupton_rgb
 from numpy.typing import NDArray
 from PIL import Image, ImageStat
+from scipy import ndimage
 
 from astroseg.core.config import LUPTON_Q, LUPTON_STRETCH
 from astroseg.core.errors import InputError
+from astroseg.data.bands import wavelength_rank
 
 CONTRASTS = ("asinh", "lupton", "lupton-hc", "zscale", "none")
 
@@ -30,6 +34,7 @@ INT16 = (-32768, 32767)
 HIGH_CONTRAST = 2  # contrast and brightness are doubled (paper, section 3.3)
 MAD_TO_SIGMA = 1.482602  # of a Gaussian: 1 / Phi^-1(3/4)
 SIGMA_PIXELS = 1_000_000  # enough to estimate sigma to 0.2 %, and quick
+CLIP_SIGMA, CLIP_ROUNDS = 3.0, 20  # of `sky_noise`; rounds end when nothing is left out
 
 # Mean and deviation over the pixels of what each contrast gives, to the accuracy a network's
 # first layer cares for. lupton, lupton-hc: means as published with the paper's code for HSC,
@@ -43,9 +48,6 @@ PIXEL_STATISTICS = {
     "lupton-hc": (25.9, 51.0),
     "zscale": (0.0, ZSCALE_A),
 }
-
-_COLOURS = ("blue", "green", "red")
-_WAVELENGTH_ORDER = "ugrizyjhk"
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ def measure(
     bands: Sequence[str] = (),
     sky_sigma: Sequence[float] = (),
     *,
+    empty: NDArray[np.bool_] | None = None,
     stretch: float = LUPTON_STRETCH,
     q: float = LUPTON_Q,
 ) -> Scaling:
@@ -105,8 +108,8 @@ def measure(
     flux : (bands, H, W) float32, the whole image, finite.
     bands : their names, if known. Colours go by wavelength where all names are known
         (u g r i z y J H K, also as "HSC-G"), else the first band is taken as the bluest.
-    sky_sigma : per band in the flux's unit; estimated from the median absolute deviation
-        where not given.
+    sky_sigma : per band in the flux's unit; measured (`sky_noise`) where not given.
+    empty : (H, W) pixels without data, which do not count.
     stretch, q : of the Lupton scalings; stretch is in the flux's unit.
 
     Raises
@@ -122,7 +125,7 @@ def measure(
         return Scaling(name, same)
     if name == "asinh":
         known = len(sky_sigma) == len(flux) and all(np.isfinite(s) and s > 0 for s in sky_sigma)
-        sigma = tuple(map(float, sky_sigma)) if known else _sky_sigma(flux)
+        sigma = tuple(map(float, sky_sigma)) if known else _sky_sigma(flux, empty)
         return Scaling(name, same, sigma=sigma)
     if len(flux) != 3:
         raise InputError(
@@ -132,6 +135,7 @@ def measure(
     order = _red_first(bands)
     if name == "zscale":
         intensity = flux.mean(axis=0, dtype=np.float64)
+        intensity = intensity if empty is None else intensity[~empty]
         std = float(intensity.std())
         if not std > 0:
             raise InputError("the image is constant", remedy="leave it out of the dataset")
@@ -159,34 +163,59 @@ def _double(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.minimum(HIGH_CONTRAST * rgb.astype(np.int16), 255).astype(np.uint8)
 
 
-def _sky_sigma(flux: NDArray[np.float32]) -> tuple[float, ...]:
+def _sky_sigma(flux: NDArray[np.float32], empty: NDArray[np.bool_] | None) -> tuple[float, ...]:
     sigma = []
     for band, plane in enumerate(flux):
         # A fixed stride that is no multiple of the width samples all columns.
         step = max(1, plane.size // SIGMA_PIXELS) | 1
         values = plane.reshape(-1)[::step]
-        mad = float(np.median(np.abs(values - np.median(values))))
-        if not mad > 0:
+        if empty is not None:
+            values = values[~empty.reshape(-1)[::step]]
+        noise = sky_noise(values)[1]
+        if not noise > 0:
             raise InputError(
                 f"band {band + 1} of {len(flux)} has no noise to measure: most of its pixels "
                 "are equal",
                 remedy="give astro.sky_sigma in the dataset, or use --contrast none for pictures",
             )
-        sigma.append(MAD_TO_SIGMA * mad)
+        sigma.append(noise)
     return tuple(sigma)
 
 
+def sky_noise(values: NDArray[Any]) -> tuple[float, float]:
+    """Level and noise (one sigma) of the sky among pixels that also hold sources.
+
+    Median and median absolute deviation, values beyond `CLIP_SIGMA` left out in turn until
+    none is. Of the rest, the lower half alone is used for the noise: sources have no
+    negative light.
+    """
+    values = values[np.isfinite(values)].astype(np.float64)
+    level, sigma = math.nan, math.nan
+    for _ in range(CLIP_ROUNDS):
+        if not len(values):
+            break
+        level = float(np.median(values))
+        sigma = MAD_TO_SIGMA * float(np.median(level - values[values <= level]))
+        kept = np.abs(values - level) <= CLIP_SIGMA * sigma
+        if sigma == 0 or kept.all():
+            break
+        values = values[kept]
+    return level, sigma
+
+
+def no_data(flux: NDArray[np.float32]) -> NDArray[np.bool_] | None:
+    """(H, W) pixels without data: not finite in some band, or 0 in all bands and in all the
+    pixels around, which surveys write where nothing was observed. None when there are none."""
+    empty = (flux == 0).all(axis=0)
+    if empty.any():
+        inner = ndimage.binary_erosion(empty, np.ones((3, 3)), border_value=1)
+        empty = ndimage.binary_dilation(inner, np.ones((3, 3))) & empty
+    empty |= ~np.isfinite(flux).all(axis=0)
+    return empty if empty.any() else None
+
+
 def _red_first(bands: Sequence[str]) -> tuple[int, ...]:
-    ranks = [_wavelength_rank(name) for name in bands]
+    ranks = [wavelength_rank(name) for name in bands]
     if len(ranks) == 3 and None not in ranks and len(set(ranks)) == 3:
         return tuple(sorted(range(3), key=lambda i: -(ranks[i] or 0)))
     return (2, 1, 0)
-
-
-def _wavelength_rank(band: str) -> int | None:
-    name = band.lower()
-    if name in _COLOURS:
-        return _COLOURS.index(name)
-    letter = name.replace("_", "-").split("-")[-1]
-    place = _WAVELENGTH_ORDER.find(letter) if len(letter) == 1 else -1
-    return place if place >= 0 else None

@@ -6,26 +6,26 @@ so that a crop of a large cube costs the crop.
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tifffile
 from astropy.io import fits
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
 from astroseg.core.errors import InputError
+from astroseg.data import fits_images, pictures
+from astroseg.data.identifiers import is_file
 
-FITS_SUFFIXES = (".fits", ".fit", ".fts", ".fits.gz", ".fits.fz", ".fz")
 ARRAY_SUFFIXES = (".npy", ".npz")
-PICTURE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 
-_NOT_PIXELS = frozenset({"MASK", "VARIANCE", "VAR", "WEIGHT", "IVAR", "ERR", "DQ", "PSF"})
-"""EXTNAME or EXTTYPE of extensions that lie beside the image of a coadd."""
-
-_BITPIX = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
+_EXTENSION = re.compile(r"(?P<file>.+)\[(?P<extension>[^\[\]]+)\]")
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,12 +38,19 @@ class Pixels:
     bands : C names, or () when the files do not say.
     header : FITS cards of the first file, if it is FITS.
     nbytes : of memory held; mapped planes hold none.
+    zeropoint : AB magnitude of one unit of flux per band, NaN where the files do not say.
     """
 
     planes: tuple[NDArray[Any], ...]
     bands: tuple[str, ...] = ()
     header: Mapping[str, Any] = field(default_factory=dict)
     nbytes: int = 0
+    zeropoint: tuple[float, ...] = ()
+
+    @property
+    def eight_bit(self) -> bool:
+        """Whether the values are those of an ordinary picture rather than fluxes."""
+        return all(plane.dtype == np.uint8 for plane in self.planes)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -105,6 +112,7 @@ def read_pixels(files: Sequence[Path], shape: tuple[int, int] | None = None) -> 
             else (),
             parts[0].header,
             sum(part.nbytes for part in parts),
+            tuple(zero for part in parts for zero in part.zeropoint or (math.nan,)),
         )
     if shape is not None and pixels.shape != tuple(shape):
         raise InputError(
@@ -132,79 +140,40 @@ def _size(shape: tuple[int, int]) -> str:
 
 
 def _read_one(file: Path, shape: tuple[int, int] | None) -> Pixels:
+    extension = ""
+    if not is_file(file) and (match := _EXTENSION.fullmatch(str(file))):
+        file, extension = Path(match["file"]), match["extension"]
     name = file.name.lower()
-    if not file.is_file():
+    if not is_file(file):
         raise InputError(
             "there is no such image", file=file, remedy="give its folder with --images DIR"
         )
     try:
-        if name.endswith(FITS_SUFFIXES):
-            return _read_fits(file)
+        if name.endswith(fits_images.SUFFIXES):
+            image = fits_images.read_fits(file, extension)
+            return Pixels(image.planes, image.bands, image.cards, image.nbytes, image.zeropoint)
         if name.endswith(ARRAY_SUFFIXES):
             return _read_array(file, shape)
-        if name.endswith(PICTURE_SUFFIXES):
-            return _read_picture(file)
-    except (OSError, EOFError, UnidentifiedImageError, ValueError, fits.VerifyError) as error:
+        if name.endswith(pictures.SUFFIXES):
+            planes, colours = pictures.read_picture(file)
+            return Pixels(tuple(planes), colours, {}, sum(plane.nbytes for plane in planes))
+    except _BROKEN as error:
         raise InputError(
             f"cannot be read as an image ({error})", file=file, remedy="make or copy it again"
         ) from error
-    known = ", ".join(FITS_SUFFIXES[:1] + ARRAY_SUFFIXES + PICTURE_SUFFIXES)
+    known = ", ".join(fits_images.SUFFIXES[:1] + ARRAY_SUFFIXES + pictures.SUFFIXES)
     raise InputError("is no image format that is known", file=file, remedy=f"give one of {known}")
 
 
-def _read_fits(file: Path) -> Pixels:
-    """The first image of a FITS file: 2-D, or 3-D with the bands first."""
-    with fits.open(file, memmap=False, lazy_load_hdus=True) as hdus:
-        for hdu in hdus:
-            header = hdu.header
-            kind = str(header.get("EXTTYPE", header.get("EXTNAME", ""))).strip().upper()
-            if not getattr(hdu, "is_image", False) or kind in _NOT_PIXELS:
-                continue
-            if header.get("NAXIS", 0) not in (2, 3):
-                continue
-            mapped = _map_fits(file, hdu)
-            data = mapped if mapped is not None else np.asarray(hdu.data)
-            cards = {
-                key: value
-                for key, value in header.items()
-                if key and key not in ("COMMENT", "HISTORY")
-            }
-            cube = data[None] if data.ndim == 2 else data
-            nbytes = 0 if mapped is not None else data.nbytes
-            return Pixels(tuple(cube), _fits_bands(cards, len(cube)), cards, nbytes)
-    raise InputError(
-        "has no image of two or three dimensions", file=file, remedy="give an image FITS file"
-    )
-
-
-def _map_fits(file: Path, hdu: Any) -> NDArray[Any] | None:
-    """The pixels mapped from disk, or None where they are scaled or compressed."""
-    header = hdu.header
-    plain = (
-        file.name.lower().endswith((".fits", ".fit", ".fts"))
-        and not isinstance(hdu, fits.CompImageHDU)
-        and header.get("BSCALE", 1) == 1
-        and header.get("BZERO", 0) == 0
-        and "BLANK" not in header
-    )
-    if not plain:
-        return None
-    shape = tuple(header[f"NAXIS{axis}"] for axis in range(header["NAXIS"], 0, -1))
-    offset = hdu.fileinfo()["datLoc"]
-    return np.memmap(file, dtype=_BITPIX[header["BITPIX"]], mode="r", offset=offset, shape=shape)
-
-
-def _fits_bands(cards: Mapping[str, Any], count: int) -> tuple[str, ...]:
-    """Names of the bands as headers give them: BANDS "g,r,i", BAND1.., or FILTER of one."""
-    text = cards.get("BANDS")
-    if isinstance(text, str) and len(names := text.replace(",", " ").split()) == count:
-        return tuple(names)
-    numbered = [cards.get(f"BAND{i}") for i in range(1, count + 1)]
-    if all(isinstance(name, str) for name in numbered):
-        return tuple(str(name).strip() for name in numbered)
-    if count == 1 and isinstance(cards.get("FILTER"), str):
-        return (str(cards["FILTER"]).strip(),)
-    return ()
+_BROKEN = (
+    OSError,
+    EOFError,
+    ValueError,
+    RuntimeError,
+    UnidentifiedImageError,
+    fits.VerifyError,
+    tifffile.TiffFileError,
+)
 
 
 def _read_array(file: Path, shape: tuple[int, int] | None) -> Pixels:
@@ -247,26 +216,3 @@ def _bands_last(found: tuple[int, ...], shape: tuple[int, int] | None) -> bool:
     if shape is not None and found[:2] == tuple(shape):
         return True
     return found[2] < found[0]
-
-
-def _read_picture(file: Path) -> Pixels:
-    """PNG, JPEG or TIFF; the pages of a TIFF are bands; an alpha channel is left out."""
-    with Image.open(file) as picture:
-        pages = getattr(picture, "n_frames", 1)
-        planes: list[NDArray[Any]] = []
-        names: tuple[str, ...] = ()
-        for page in range(pages):
-            picture.seek(page)
-            mode = picture.mode
-            if mode in ("P", "CMYK", "YCbCr", "LAB", "HSV", "PA", "1"):
-                image, mode = picture.convert("RGB" if mode != "1" else "L"), "RGB"
-            else:
-                image = picture
-            data = np.array(image)
-            if data.ndim == 2:
-                planes.append(data)
-            else:
-                colours = 1 if mode == "LA" else 3
-                names = ("red", "green", "blue") if pages == 1 and colours == 3 else ()
-                planes.extend(np.ascontiguousarray(data[..., i]) for i in range(colours))
-    return Pixels(tuple(planes), names, {}, sum(plane.nbytes for plane in planes))

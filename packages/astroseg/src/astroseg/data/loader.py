@@ -7,6 +7,7 @@ where a run was interrupted.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -28,9 +29,12 @@ from astroseg.core.config import DataConfig
 from astroseg.core.errors import AstrosegError, InputError
 from astroseg.core.samples import Sample
 from astroseg.data.augment import Objects, View, decode, random_view, turn, view_objects, whole
-from astroseg.data.contrast import Scaling, measure
+from astroseg.data.bands import COLOURS, are_known, order_of
+from astroseg.data.contrast import Scaling, measure, no_data
 from astroseg.data.dataset import Dataset, ImageRecord
 from astroseg.data.images import Pixels, read_pixels
+
+logger = logging.getLogger(__name__)
 
 PREFETCH = 4
 """Batches each worker keeps ready: enough to smooth out a slow file."""
@@ -48,7 +52,22 @@ def resolve_contrast(config: DataConfig, dataset: Dataset) -> str:
     """The contrast that "auto" stands for with these images."""
     if config.contrast != "auto":
         return config.contrast
-    return "none" if dataset.of_pictures else "asinh"
+    pictures = dataset.of_pictures and read_record(dataset.images[0]).eight_bit
+    return "none" if pictures else "asinh"
+
+
+def dataset_bands(config: DataConfig, dataset: Dataset) -> tuple[tuple[str, ...], int]:
+    """Names (() when unknown) and number of the bands that all images shall give.
+
+    A grey picture among colours stands for all three.
+    """
+    first = dataset.images[0]
+    pixels = read_record(first)
+    if dataset.of_pictures and pixels.eight_bit and len(pixels.planes) == 1:
+        colour = ((r, p) for r in dataset.images if len((p := read_record(r)).planes) == 3)
+        first, pixels = next(colour, (first, pixels))
+    names = config.bands or band_names(first, pixels)
+    return names, len(names) or len(pixels.planes)
 
 
 def band_names(record: ImageRecord, pixels: Pixels) -> tuple[str, ...]:
@@ -68,6 +87,10 @@ def band_order(
 ) -> tuple[int, ...]:
     """Planes of an image that make the channels, in order.
 
+    Bands are found by name, then by filter ("HSC-G" is g). Names in headers that are no
+    filters, or one filter several times, say nothing: then the order of the planes counts,
+    with a warning.
+
     Parameters
     ----------
     bands : names wanted; () for all planes as they come.
@@ -79,16 +102,23 @@ def band_order(
         When the image lacks a band or has another number of them.
     """
     names = band_names(record, pixels)
-    if bands and names:
-        if missing := [band for band in bands if band not in names]:
+    count = len(pixels.planes)
+    if count == 1 and channels == 3 and pixels.eight_bit and set(bands) <= set(COLOURS):
+        return (0, 0, 0)  # grey
+    order = order_of(names, bands) if bands and names else tuple(range(count))
+    if order is None:
+        if record.bands or are_known(names) or count != channels:
             raise InputError(
-                f"has the bands {', '.join(names)}, not {', '.join(missing)}",
+                f"has the bands {', '.join(names)}, but {', '.join(bands)} are wanted",
                 file=record.files[0],
-                remedy="use images of those bands, or train with others (--bands)",
+                remedy="use images of those bands, name them (g=FILE,r=FILE), or train with "
+                "others (--bands)",
             )
-        order = tuple(names.index(band) for band in bands)
-    else:
-        order = tuple(range(len(pixels.planes)))
+        logger.warning(
+            "%s: its headers name the bands %s; taken as %s in the order given",
+            record.files[0], ", ".join(names), ", ".join(bands),
+        )  # fmt: skip
+        order = tuple(range(count))
     if len(order) != channels:
         raise InputError(
             f"has {len(order)} bands, not {channels}",
@@ -114,7 +144,9 @@ def look_at(
         For missing bands, or pixels that are not finite unless they are to be zero.
     """
     order = band_order(record, pixels, bands, channels)
-    flux = clean(pixels.whole(order), record, config)
+    flux = pixels.whole(order)
+    empty = None if pixels.eight_bit else no_data(flux)
+    flux = clean(flux, record, config)
     names = band_names(record, pixels)
     sigma = record.sky_sigma if len(record.sky_sigma) == len(pixels.planes) else ()
     try:
@@ -123,6 +155,7 @@ def look_at(
             flux,
             tuple(names[i] for i in order) if names else (),
             tuple(sigma[i] for i in order) if sigma else (),
+            empty=empty,
             stretch=config.stretch,
             q=config.q,
         )

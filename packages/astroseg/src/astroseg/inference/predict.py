@@ -26,7 +26,7 @@ from astroseg.core.files import read_json, sha256, write_json
 from astroseg.core.samples import Prediction
 from astroseg.core.version import __version__
 from astroseg.data.dataset import Dataset, ImageRecord, read_dataset
-from astroseg.data.images import read_pixels
+from astroseg.data.inputs import expand, image_record
 from astroseg.data.loader import Look, band_names, clean, look_at, read_record
 from astroseg.engines import get_engine
 from astroseg.engines.base import Engine
@@ -202,7 +202,7 @@ def _inputs(
             inputs[0], images=data.images or None, classes=data.classes, labelled=False
         )
         return dataset.images, _matching_ids(dataset, header.spec.classes, ids)
-    return tuple(_record(text, i) for i, text in enumerate(inputs, start=1)), ids
+    return tuple(image_record(text, i) for i, text in enumerate(expand(inputs), start=1)), ids
 
 
 def _matching_ids(
@@ -222,37 +222,6 @@ def _matching_ids(
     return tuple(by_name[name] for name in classes)
 
 
-def _record(text: str, number: int) -> ImageRecord:
-    """An image given by name alone: what else is known comes from its header."""
-    files = _files(text)
-    pixels = read_pixels(files)
-    header = pixels.header
-    zeropoint = [header.get(f"ZP{i}", header.get("MAGZERO")) for i in range(len(pixels.planes))]
-    return ImageRecord(
-        id=number,
-        name=files[0].name,
-        files=files,
-        height=pixels.shape[0],
-        width=pixels.shape[1],
-        bands=pixels.bands,
-        zeropoint=tuple(float("nan") if z is None else float(z) for z in zeropoint),
-        wcs=header if "CTYPE1" in header else None,
-    )
-
-
-def _files(text: str) -> tuple[Path, ...]:
-    """Files joined by commas, which may be part of their names, too, as of HSC's patches."""
-    files: list[Path] = []
-    name = ""
-    for piece in text.split(","):
-        name = f"{name},{piece}" if name else piece
-        if Path(name).is_file():
-            files.append(Path(name))
-            name = ""
-    # What is no file is named by the error of reading it.
-    return (*files, Path(name)) if name else tuple(files)
-
-
 def _finished(job: _Job, record: ImageRecord, out: Path, overlay: bool) -> dict[str, Any]:
     """The part of one image: as it lies in the folder of parts, or made now."""
     path = out / PARTS_NAME / f"{record.id}.json"
@@ -267,7 +236,7 @@ def _finished(job: _Job, record: ImageRecord, out: Path, overlay: bool) -> dict[
     flux = clean(pixels.whole(look.order), record, job.data)
     prediction = predict_image(job.engine, job.model, flux, look, job.config)
     names = band_names(record, pixels)
-    bands = [names[i] for i in look.order] if names else []
+    bands = list(job.data.bands) or ([names[i] for i in look.order] if names else [])
     zeros = [record.zeropoint[i] for i in look.order if i < len(record.zeropoint)]
     table = image_catalog(record, prediction, flux, bands, zeros, job.spec.classes)
     write_catalog(path.with_suffix(".fits"), [table])

@@ -7,14 +7,19 @@ the first pixel, as numpy and astropy do; boxes are in pixel edges.
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import Table, vstack
+from astropy.utils.exceptions import AstropyWarning
 from astropy.wcs import WCS
+from astropy.wcs.utils import wcs_to_celestial_frame
 from numpy.typing import NDArray
 
 from astroseg.core.errors import InputError
@@ -22,6 +27,8 @@ from astroseg.core.files import atomic_path
 from astroseg.core.rle import Bitmap, decode_tight
 from astroseg.core.samples import Prediction
 from astroseg.data.dataset import ImageRecord
+
+logger = logging.getLogger(__name__)
 
 UNITS = {
     "ra": "deg",
@@ -38,7 +45,7 @@ UNITS = {
     "box_y1": "pix",
 }
 DESCRIPTIONS = {
-    "ra": "right ascension of the flux-weighted centroid, of the image's WCS frame",
+    "ra": "ICRS right ascension of the flux-weighted centroid",
     "dec": "declination of the same",
     "x": "column of the flux-weighted centroid, first pixel 0",
     "y": "row of the same",
@@ -89,7 +96,7 @@ def image_catalog(
         if i < len(zeropoint):
             columns[f"mag_{name}"] = _magnitude(sums[:, i], zeropoint[i])
     if (wcs := read_wcs(record)) is not None and rows:
-        columns["ra"], columns["dec"] = wcs.all_pix2world(columns["x"], columns["y"], 0)
+        columns["ra"], columns["dec"] = sky_position(wcs, columns["x"], columns["y"])
     table = Table(columns, dtype=[_column_type(name) for name in columns])
     for name in table.colnames:
         table[name].unit = UNITS.get(name, "mag" if name.startswith("mag_") else None)
@@ -106,16 +113,46 @@ def _column_type(name: str) -> Any:
 
 
 def read_wcs(record: ImageRecord) -> WCS | None:
-    """The celestial coordinates of an image, None when it has none."""
+    """The celestial coordinates of an image, None when it has none.
+
+    Lookup tables of distortion (HST's exposures) are taken from the image's own file. A
+    header that cannot be used is told of, and positions stay unknown.
+    """
     if not record.wcs:
         return None
     header = fits.Header()
     for key, value in record.wcs.items():
         if len(key) <= 8 and isinstance(value, str | int | float):
             header[key] = value
-    # Without data there is no size to check; naxis leaves out a band axis.
-    wcs = WCS(header, naxis=2)
-    return wcs if wcs.has_celestial else None
+    tables = any(key.startswith(("CPDIS", "CQDIS", "D2IMDIS")) for key in header)
+    try:
+        # Without data there is no size to check; naxis leaves out a band axis.
+        if tables:
+            with fits.open(record.files[0], memmap=False) as hdus:
+                wcs = WCS(header, fobj=hdus, naxis=2)
+        else:
+            wcs = WCS(header, naxis=2)
+        if not wcs.has_celestial:
+            return None
+        wcs_to_celestial_frame(wcs)
+    except Exception as error:  # astropy raises nearly every kind for a broken header
+        logger.warning("%s: its WCS cannot be used (%s); positions are unknown",
+                       record.files[0], " ".join(str(error).split()))  # fmt: skip
+        return None
+    return wcs
+
+
+def sky_position(wcs: WCS, x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[Any, Any]:
+    """ICRS right ascension and declination, degrees, of pixels, the first one's centre being
+    (0, 0); whatever the order and the frame of the WCS's axes."""
+    world = wcs.all_pix2world(np.stack([x, y], axis=1), 0)
+    frame = wcs_to_celestial_frame(wcs)
+    position = SkyCoord(world[:, wcs.wcs.lng], world[:, wcs.wcs.lat], unit="deg", frame=frame)
+    with warnings.catch_warnings():
+        # ICRS and FK5 differ by milliarcseconds; tables of the Earth's rotation play no part.
+        warnings.simplefilter("ignore", AstropyWarning)
+        equatorial = position.icrs
+    return equatorial.ra.deg, equatorial.dec.deg
 
 
 def _row(
@@ -173,7 +210,20 @@ def write_catalog(path: Path, tables: Sequence[Table]) -> None:
         if path.suffix == ".parquet":
             _write_parquet(temporary, whole)
         else:
-            whole.write(temporary, format="fits", overwrite=True)
+            _ascii(whole).write(temporary, format="fits", overwrite=True)
+
+
+def _ascii(table: Table) -> Table:
+    """A copy whose text FITS can hold: characters beyond ASCII are escaped."""
+    table = table.copy()
+    for name in table.colnames:
+        if table[name].dtype.kind == "U":
+            text = [value.encode("ascii", "backslashreplace").decode() for value in table[name]]
+            table[name] = np.array(text, np.str_)
+        safe = name.encode("ascii", "backslashreplace").decode()
+        if safe != name:
+            table.rename_column(name, safe)
+    return table
 
 
 def check_format(name: str) -> str:

@@ -21,9 +21,8 @@ from astroseg.data.dataset import Dataset, check_same_classes, read_dataset
 from astroseg.data.loader import (
     Samples,
     Stream,
-    band_names,
+    dataset_bands,
     default_workers,
-    read_record,
     resolve_contrast,
     survey,
 )
@@ -108,9 +107,10 @@ def prepare(
     """
     schedule = _schedule(config)
     dataset, validation = _datasets(train, val, config.data)
-    config = dataclasses.replace(config, data=_resolved(config.data, dataset))
-    data = config.data
-    channels = _channels(data, dataset)
+    bands, channels = dataset_bands(config.data, dataset)
+    contrast = resolve_contrast(config.data, dataset)
+    data = dataclasses.replace(config.data, bands=bands, contrast=contrast)
+    config = dataclasses.replace(config, data=data)
     weights = None
     if config.weights:
         trusted = config.weights_sha256
@@ -199,19 +199,6 @@ def _samples(
     with bar:
         looks = survey(dataset, data.bands, channels, data, progress=bar.update)
     return Samples(dataset, looks, data, crop=crop, flips=flips, **shared)
-
-
-def _resolved(data: DataConfig, dataset: Dataset) -> DataConfig:
-    """The configuration with the contrast chosen and the bands named, where they have names."""
-    first = dataset.images[0]
-    names = band_names(first, read_record(first))
-    return dataclasses.replace(
-        data, contrast=resolve_contrast(data, dataset), bands=data.bands or names
-    )
-
-
-def _channels(data: DataConfig, dataset: Dataset) -> int:
-    return len(data.bands) or len(read_record(dataset.images[0]).planes)
 
 
 def load_weights(plan: Plan, model: torch.nn.Module) -> str:

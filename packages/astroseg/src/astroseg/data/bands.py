@@ -1,0 +1,55 @@
+"""Names of bands, however headers and documents spell them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+COLOURS = ("red", "green", "blue")
+
+_SHORT = re.compile(r"(?P<band>[ugrizyjhk])(?:s|p|\d|')?")
+_LONG = re.compile(r"f\d{3,4}(?:w|m|n|lp|x|w2)|w[1-4]|ch[1-4]|i[1-4]|nb\d+|ib\d+|vis|nuv|fuv")
+_WAVELENGTHS = "ugrizyjhk"
+
+
+def canonical(name: str) -> str | None:
+    """The filter that a name stands for; None where it is none or more than one.
+
+    >>> canonical("HSC-R2"), canonical("g DECam SDSS c0001 4720.0 1520.0"), canonical("F814W")
+    ('r', 'g', 'f814w')
+    """
+    found = []
+    for token in re.split(r"[^a-z0-9']+", name.strip().lower()):
+        if token in COLOURS or _LONG.fullmatch(token):
+            found.append(token)
+        elif match := _SHORT.fullmatch(token):
+            found.append(match["band"])
+    return found[0] if len(set(found)) == 1 else None
+
+
+def order_of(names: Sequence[str], wanted: Sequence[str]) -> tuple[int, ...] | None:
+    """Places of the wanted bands among names, by name and then by filter; None if any lacks."""
+    if len(set(names)) == len(names) and all(band in names for band in wanted):
+        return tuple(names.index(band) for band in wanted)
+    have = [canonical(name) for name in names]
+    want = [canonical(band) for band in wanted]
+    known = [band for band in have if band is not None]
+    if None in want or len(set(known)) < len(known) or len(set(want)) < len(want):
+        return None
+    if any(band not in have for band in want):
+        return None
+    return tuple(have.index(band) for band in want)
+
+
+def are_known(names: Sequence[str]) -> bool:
+    """Whether every name is of a filter, each of another one: then they can be trusted."""
+    filters = [canonical(name) for name in names]
+    return bool(filters) and None not in filters and len(set(filters)) == len(filters)
+
+
+def wavelength_rank(name: str) -> int | None:
+    """Place of a band from blue to red; None when it is not known."""
+    band = canonical(name)
+    if band in COLOURS:
+        return COLOURS[::-1].index(band)
+    return _WAVELENGTHS.index(band) if band is not None and band in _WAVELENGTHS else None

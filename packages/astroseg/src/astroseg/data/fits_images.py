@@ -1,0 +1,218 @@
+"""The pixels of FITS files, with what their headers say of bands and zero points."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from astroseg.core.errors import InputError
+from astroseg.data.bands import are_known, canonical
+
+SUFFIXES = (".fits", ".fit", ".fts", ".fits.gz", ".fits.fz", ".fz")
+
+_NOT_PIXELS = re.compile(
+    r"(^|[_\W])(MASK|MSK|VARIANCE|VAR|WEIGHT|WGT|WHT|IVAR|INVVAR|INVERSE|ERR|ERROR|RMS|UNC|NOISE|"
+    r"SIGMA|DQ|FLAGS?|PSF|CON|CTX|CONTEXT|EXP|EXPMAP|NEXP|AREA|D2IMARR|WCSDVARR|SKY|BKG|"
+    r"BACKGROUND)(\d|[_\W]|$)"
+)
+"""EXTNAME or EXTTYPE of extensions that lie beside the image of a coadd."""
+
+_MAIN = ("", "SCI", "IMAGE", "DATA", "COADD", "PRIMARY", "COMPRESSED_IMAGE")
+"""EXTNAME of the image itself."""
+
+_BITPIX = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
+
+_UNITS = {"nJy": 31.4, "nmgy": 22.5, "nanomaggy": 22.5, "nanomaggies": 22.5}
+"""AB magnitude of one unit, by BUNIT."""
+
+logger = logging.getLogger(__name__)
+
+
+class FitsImage:
+    """Planes of an image, their names and zero points, and its cards."""
+
+    def __init__(self, hdus: Sequence[Any], planes: Sequence[Any], nbytes: int) -> None:
+        self.planes = tuple(planes)
+        self.nbytes = nbytes
+        self.cards = _cards(hdus[0])
+        if len(hdus) > 1:
+            headers = [_cards(hdu) for hdu in hdus]
+            self.bands = tuple(_extension_band(hdu) for hdu in hdus)
+            self.zeropoint = tuple(zeropoint(header) for header in headers)
+        else:
+            count = len(self.planes)
+            self.bands = _band_names(self.cards, count)
+            numbered = [_number(self.cards.get(f"ZP{i}")) for i in range(count)]
+            whole = zeropoint(self.cards)
+            self.zeropoint = tuple(whole if math.isnan(z) else z for z in numbered)
+
+
+def read_fits(file: Path, extension: str = "") -> FitsImage:
+    """The image of a FITS file: 2-D, 3-D with the bands first, or one extension a band.
+
+    Parameters
+    ----------
+    extension : its number, EXTNAME or "EXTNAME,EXTVER"; "" finds the image itself.
+
+    Raises
+    ------
+    InputError
+        When there is no image, or several that are no bands of one.
+    """
+    with fits.open(file, memmap=False, lazy_load_hdus=True) as hdus:
+        chosen = _chosen(file, hdus, extension)
+        primary = hdus[0]
+        planes: list[NDArray[Any]] = []
+        nbytes = 0
+        for hdu in chosen:
+            mapped = _mapped(file, hdu)
+            data = mapped if mapped is not None else np.asarray(hdu.data)
+            if data.ndim == 3 and len(chosen) > 1:
+                raise InputError(
+                    "has cubes in several extensions", file=file, remedy="give one of them"
+                )
+            planes.extend(data[None] if data.ndim == 2 else data)
+            nbytes += 0 if mapped is not None else data.nbytes
+        inherited = [_WithPrimary(hdu, primary) for hdu in chosen]
+        return FitsImage(inherited, planes, nbytes)
+
+
+class _WithPrimary:
+    """An extension whose header also has what the primary header says of the whole file."""
+
+    def __init__(self, hdu: Any, primary: Any) -> None:
+        self.name = str(hdu.name)
+        self.header = hdu.header.copy()
+        structure = ("SIMPLE", "BITPIX", "EXTEND", "COMMENT", "HISTORY", "CHECKSUM", "DATASUM", "")
+        for card in primary.header.cards if hdu is not primary else ():
+            if card.keyword not in (*structure, *self.header) and card.keyword[:5] != "NAXIS":
+                self.header.append(card)
+
+
+def _cards(hdu: Any) -> dict[str, Any]:
+    return {
+        key: value for key, value in hdu.header.items() if key and key not in ("COMMENT", "HISTORY")
+    }
+
+
+def _chosen(file: Path, hdus: Any, extension: str) -> list[Any]:
+    if extension:
+        name, _, version = extension.partition(",")
+        key: Any = int(name) if name.isdigit() else (name, int(version or 1))
+        try:
+            return [hdus[key]]
+        except (KeyError, IndexError) as error:
+            raise InputError(
+                f"has no extension {extension}", file=file, remedy="give its number or EXTNAME"
+            ) from error
+    found = [hdu for hdu in hdus if getattr(hdu, "is_image", False) and _is_pixels(hdu.header)]
+    if not found:
+        raise InputError(
+            "has no image of two or three dimensions", file=file, remedy="give an image FITS file"
+        )
+    main = [hdu for hdu in found if _kind(hdu) in _MAIN]
+    alike = len({hdu.shape for hdu in found}) == 1 and found[0].header.get("NAXIS") == 2
+    if len(found) > 1 and alike and are_known([_extension_band(hdu) for hdu in found]):
+        return found
+    if len(found) == 1 or len(main) == 1:
+        first = main[0] if main else found[0]
+        others = [_kind(hdu) for hdu in found if hdu is not first]
+        if others:
+            logger.warning("%s: reads %s and not %s", file, _kind(first) or "the first image",
+                           ", ".join(others))  # fmt: skip
+        return [first]
+    names = ", ".join(f"{_kind(hdu) or 'PRIMARY'},{hdu.ver}" for hdu in found)
+    raise InputError(
+        f"holds several images ({names}) that are no bands by name",
+        file=file,
+        remedy=f"choose one as '{file.name}[{_kind(found[0]) or 0},{found[0].ver}]'",
+    )
+
+
+def _is_pixels(header: Any) -> bool:
+    if header.get("NAXIS", 0) not in (2, 3):
+        return False
+    kind = str(header.get("EXTTYPE", header.get("EXTNAME", ""))).strip().upper()
+    return not _NOT_PIXELS.search(kind)
+
+
+def _kind(hdu: Any) -> str:
+    return str(hdu.header.get("EXTTYPE", hdu.header.get("EXTNAME", ""))).strip().upper()
+
+
+def _mapped(file: Path, hdu: Any) -> NDArray[Any] | None:
+    """The pixels mapped from disk, or None where they are scaled or compressed."""
+    header = hdu.header
+    plain = (
+        file.name.lower().endswith((".fits", ".fit", ".fts"))
+        and not isinstance(hdu, fits.CompImageHDU)
+        and header.get("BSCALE", 1) == 1
+        and header.get("BZERO", 0) == 0
+        and "BLANK" not in header
+    )
+    if not plain:
+        return None
+    shape = tuple(header[f"NAXIS{axis}"] for axis in range(header["NAXIS"], 0, -1))
+    offset = hdu.fileinfo()["datLoc"]
+    return np.memmap(file, dtype=_BITPIX[header["BITPIX"]], mode="r", offset=offset, shape=shape)
+
+
+def _extension_band(hdu: Any) -> str:
+    """Band of one of several extensions: its EXTNAME where that is a filter, else FILTER."""
+    name = _kind(hdu)
+    if canonical(name) is not None:
+        return name
+    return _filter_card(hdu.header) or name
+
+
+def _band_names(cards: Mapping[str, Any], count: int) -> tuple[str, ...]:
+    """Names as headers give them: BANDS "g,r,i", BAND1.., or the filter of one plane."""
+    text = cards.get("BANDS")
+    if isinstance(text, str) and len(names := text.replace(",", " ").split()) == count:
+        return tuple(names)
+    numbered = [cards.get(f"BAND{i}") for i in range(1, count + 1)]
+    if all(isinstance(name, str) for name in numbered):
+        return tuple(str(name).strip() for name in numbered)
+    if count == 1 and (name := _filter_card(cards)):
+        return (name,)
+    return ()
+
+
+def _filter_card(cards: Mapping[str, Any]) -> str:
+    """FILTER, or the wheel of two that is not clear."""
+    for key in ("FILTER", "BAND", "FILTNAM", "FILTER1", "FILTER2"):
+        value = cards.get(key)
+        if isinstance(value, str) and value.strip() and "CLEAR" not in value.upper():
+            return value.strip()
+    return ""
+
+
+def zeropoint(cards: Mapping[str, Any]) -> float:
+    """AB magnitude of one unit of flux by a header, NaN where it does not say.
+
+    FLUXMAG0 is HSC's flux of magnitude 0; MAGZERO and PHOTZP are zero points of the pixels'
+    unit; PHOTFLAM and PHOTPLAM are HST's (ACS data handbook, section 5.1.1).
+    """
+    if (flux := _number(cards.get("FLUXMAG0"))) > 0:
+        return 2.5 * math.log10(flux)
+    for key in ("MAGZERO", "PHOTZP"):
+        if math.isfinite(value := _number(cards.get(key))):
+            return value
+    flam, plam = _number(cards.get("PHOTFLAM")), _number(cards.get("PHOTPLAM"))
+    if flam > 0 and plam > 0:
+        return -2.5 * math.log10(flam) - 5 * math.log10(plam) - 2.408
+    return _UNITS.get(str(cards.get("BUNIT", "")).strip(), math.nan)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return math.nan
+    return float(value)

@@ -1,0 +1,98 @@
+"""Images that a user names on the command line or in Python."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from astroseg.core.errors import InputError
+from astroseg.data import fits_images, pictures
+from astroseg.data.dataset import ImageRecord
+from astroseg.data.identifiers import is_file, readable
+from astroseg.data.images import ARRAY_SUFFIXES, read_pixels
+
+SUFFIXES = (*fits_images.SUFFIXES, *ARRAY_SUFFIXES, *pictures.SUFFIXES)
+
+_NAMED = re.compile(r"(?P<band>[A-Za-z0-9_.'-]{1,20})=(?P<file>.+)", re.DOTALL)
+
+
+def expand(inputs: Sequence[str]) -> list[str]:
+    """The images of a list that may hold folders, patterns and lists of images (``.txt``).
+
+    Raises
+    ------
+    InputError
+        When a folder, pattern or list has no image.
+    """
+    found: list[str] = []
+    for text in inputs:
+        path = Path(text)
+        if is_file(path):
+            listed = text.lower().endswith(".txt")
+            more = [line.strip() for line in path.read_text("utf-8").splitlines()] if listed else []
+            more = [line for line in more if line and not line.startswith("#")] or [text]
+        elif path.is_dir():
+            more = sorted(str(f) for f in path.iterdir() if f.name.lower().endswith(SUFFIXES))
+        elif any(c in text for c in "*?"):
+            more = sorted(str(f) for f in Path(path.anchor or ".").glob(_below(path)))
+        else:
+            more = [text]
+        if not more:
+            raise InputError(
+                "has no image", file=text, remedy=f"give images such as {', '.join(SUFFIXES[:8])}"
+            )
+        found += more
+    return found
+
+
+def _below(pattern: Path) -> str:
+    """A pattern relative to its root or to the current folder."""
+    return str(pattern.relative_to(pattern.anchor))
+
+
+def image_record(text: str, number: int) -> ImageRecord:
+    """An image given by name alone: what else is known comes from its header.
+
+    Parameters
+    ----------
+    text : a file, or files of one image joined by commas, each perhaps as band=FILE.
+    number : its id.
+    """
+    files, bands = files_of(text)
+    pixels = read_pixels(files)
+    if bands and len(bands) != len(pixels.planes):
+        raise InputError(
+            f"holds {len(pixels.planes)} bands, but {', '.join(bands)} are named",
+            file=files[0],
+            remedy="give one file of one band to each name",
+        )
+    return ImageRecord(
+        id=number,
+        name=readable(files[0].name),
+        files=files,
+        height=pixels.shape[0],
+        width=pixels.shape[1],
+        bands=bands,
+        zeropoint=pixels.zeropoint,
+        wcs=pixels.header if "CTYPE1" in pixels.header else None,
+    )
+
+
+def files_of(text: str) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """Files joined by commas, which may be part of their names, too, as of HSC's patches;
+    and the bands where each file is given as band=FILE."""
+    files: list[Path] = []
+    bands: list[str] = []
+    name, band = "", ""
+    for piece in text.split(","):
+        if not name and not is_file(Path(piece)) and (match := _NAMED.fullmatch(piece)):
+            band, piece = match["band"], match["file"]
+        name = f"{name},{piece}" if name else piece
+        if is_file(Path(name)):
+            files.append(Path(name))
+            bands += [band] if band else []
+            name, band = "", ""
+    if name:  # what is no file is named by the error of reading it
+        files.append(Path(name))
+    return tuple(files), tuple(bands) if len(bands) == len(files) else ()
