@@ -133,3 +133,24 @@ def test_a_stop_from_the_keyboard_says_how_to_go_on(coadds, tmp_path, capsys, mo
     monkeypatch.setattr("astrolabel.label.pipeline.make_coco", stopped)
     assert run("make-coco", coadds, "--out", tmp_path / "out") == 130
     assert "rerun the command to resume" in capsys.readouterr().err
+
+
+def test_the_log_holds_the_command_the_tiles_and_the_end(coadds, tmp_path, capsys):
+    log = tmp_path / "logs" / "run.log"
+    words = ("make-coco", coadds, "--out", tmp_path / "out", "--tile-size", "80", "--log", log)
+    assert run(*words, "--quiet") == 0
+    assert "tiles:" not in capsys.readouterr().err
+    text = log.read_text()
+    assert "make-coco" in text.splitlines()[0]
+    assert "9813-4,5-r1c1: " in text
+    assert text.rstrip().endswith("ended with exit code 0")
+    assert run("validate", tmp_path / "none.json", "--log", log) == 2
+    assert "none.json" in log.read_text().splitlines()[-1]
+    assert run("validate", tmp_path / "none.json", "--log", tmp_path) == 2
+
+
+def test_verbose_says_each_tile(coadds, tmp_path, capsys):
+    assert run("make-coco", coadds, "--out", tmp_path / "out", "--verbose") == 0
+    printed = capsys.readouterr().err
+    assert "9813-4,5-r0c0: " in printed
+    assert "\r" not in printed

@@ -7,13 +7,17 @@ that failed); 130 stopped from the keyboard.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from astrolabel.cli.arguments import COMMANDS, OLD_COMMANDS
 from astrolabel.cli.examples import EXAMPLES
+from astrolabel.cli.logs import logging_to
 from astrolabel.cli.settings import Parser, asked
 from astrolabel.core.errors import AstrolabelError, InputError
 from astrolabel.core.names import nearest
@@ -35,8 +39,8 @@ def main(words: Sequence[str] | None = None) -> int:
         # Libraries' warnings are no words for users; workers are told by the environment.
         warnings.simplefilter("ignore")
         os.environ.setdefault("PYTHONWARNINGS", "ignore")
-        code: int = options.run(options)
-        return code
+        with logging_to(options.log, options.verbose):
+            return _run(options, given)
     except AstrolabelError as error:
         print(f"astrolabel: {error}", file=sys.stderr)
         return 2
@@ -48,6 +52,22 @@ def main(words: Sequence[str] | None = None) -> int:
         return 0
 
 
+def _run(options: argparse.Namespace, words: list[str]) -> int:
+    """The command; what it was and how it ended goes to the log."""
+    log = logging.getLogger("astrolabel")
+    log.info("astrolabel %s: %s", __version__, shlex.join(words))
+    try:
+        code: int = options.run(options)
+    except AstrolabelError as error:
+        log.error("%s", error)
+        raise
+    except BaseException as error:
+        log.error("ended by %r", error, exc_info=not isinstance(error, KeyboardInterrupt))
+        raise
+    log.info("ended with exit code %d", code)
+    return code
+
+
 def parser(name: str) -> Parser:
     """The options of one command."""
     help_, add = COMMANDS[name]
@@ -57,6 +77,9 @@ def parser(name: str) -> Parser:
         epilog=EXAMPLES[name],
     )
     add(made)
+    group = made.add_argument_group("messages")
+    group.add_argument("--verbose", action="store_true", help="say more on the terminal")
+    group.add_argument("--log", type=Path, metavar="FILE", help="write messages to a file too")
     return made
 
 

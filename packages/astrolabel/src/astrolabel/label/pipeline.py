@@ -19,7 +19,6 @@ from typing import Any
 import joblib
 import numpy as np
 from astropy.io import fits
-from tqdm import tqdm
 
 import astrolabel
 from astrolabel.catalog.catalog import Catalog
@@ -29,6 +28,7 @@ from astrolabel.core.coadd import Coadd
 from astrolabel.core.config import LabelConfig
 from astrolabel.core.errors import AstrolabelError, InputError, OutputError
 from astrolabel.core.files import atomic_path
+from astrolabel.core.progress import Progress, say_when_compiling
 from astrolabel.deblend import libraries, make_deblender
 from astrolabel.export.croissant import write_croissant
 from astrolabel.io import coco, pictures
@@ -113,16 +113,10 @@ def make_coco(
     finished = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(
         joblib.delayed(_work)(t) for t in tasks
     )
-    with tqdm(
-        total=len(planned),
-        initial=len(planned) - len(tasks),
-        desc="tiles",
-        unit="tile",
-        disable=not progress,
-    ) as bar:
+    done = len(planned) - len(tasks)
+    with Progress(len(planned), "tiles", "tile", done=done, shown=progress) as bar:
         for name, n_labels in finished:
-            bar.set_postfix_str(f"{name}: {n_labels} labels")
-            bar.update()
+            bar.update(note=f"{name}: {n_labels} labels")
     return _merge(planned, config, catalog, out, problems)
 
 
@@ -183,6 +177,7 @@ def _work(task: Task) -> tuple[str, int]:
 
     Nothing that goes wrong in a tile may stop the others: it is recorded in the shard.
     """
+    say_when_compiling()
     try:
         shard = _shard(task)
     except AstrolabelError as error:

@@ -12,7 +12,6 @@ from typing import Any
 
 import joblib
 import numpy as np
-from tqdm import tqdm
 
 import astrolabel
 from astrolabel.catalog.catalog import Catalog
@@ -21,6 +20,7 @@ from astrolabel.core.celestial import to_icrs
 from astrolabel.core.config import LabelConfig
 from astrolabel.core.errors import AstrolabelError, InputError
 from astrolabel.core.files import file_hash
+from astrolabel.core.progress import steps
 from astrolabel.io.files import CoaddFiles, check
 from astrolabel.io.layers import read_origin, read_wcs
 from astrolabel.io.pictures import white_balance
@@ -86,7 +86,7 @@ def plan(
     looked_at = joblib.Parallel(n_jobs=jobs, return_as="generator")(
         joblib.delayed(_look)(files) for files in coadds
     )
-    bar = tqdm(looked_at, total=len(coadds), desc="coadds", unit="coadd", disable=not progress)
+    bar = steps(looked_at, len(coadds), "coadds", "coadd", shown=progress)
     readable: list[tuple[CoaddFiles, Look]] = []
     for files, found in zip(coadds, bar, strict=True):
         if isinstance(found, AstrolabelError):

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from tqdm import tqdm
 
 from astrolabel.core.errors import InputError
+from astrolabel.core.progress import steps
 from astrolabel.io.residual_image import STEP_SIGMA, read_residual
 from astrolabel.report.labels import Labels
 
@@ -99,7 +99,7 @@ def measure_leftover(labels: Labels, progress: bool = False) -> Leftover:
     inside, outside = (np.zeros(len(LEVELS) - 1, np.int64) for _ in range(2))
     tiles = []
     images = range(len(labels.images))
-    for index in tqdm(images, desc="residuals", unit="tile", disable=not progress):
+    for index in steps(images, len(images), "residuals", "tile", shown=progress):
         chi = residual_of(labels, index)
         if chi is None:
             continue

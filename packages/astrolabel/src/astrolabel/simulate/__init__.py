@@ -9,13 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
-
-from tqdm import tqdm
 
 from astrolabel.core.config.simulate import SimulateConfig
 from astrolabel.core.config.surveys import SURVEYS
 from astrolabel.core.errors import OutputError
+from astrolabel.core.progress import Progress as ProgressBar
 from astrolabel.simulate.draw import Progress, Scene, Source, as_coadd, draw_bodies, draw_scene
 from astrolabel.simulate.write import truth_document, write_scene
 
@@ -85,15 +83,11 @@ def simulate(
     config = SimulateConfig() if config is None else config
     _check_folder(Path(out))
     if progress is True:
-        with tqdm(total=config.n_masked, desc="drawing", unit="source") as bar:
-            scene = draw_scene(config, lambda done, _: _advance(bar, done))
+        with ProgressBar(config.n_masked, "drawing", "source") as bar:
+            scene = draw_scene(config, lambda done, _: bar.update(done - bar.done))
     else:
         scene = draw_scene(config, progress or None)
     return Simulated(scene, write_scene(scene, out))
-
-
-def _advance(bar: tqdm[Any], done: int) -> None:
-    bar.update(done - bar.n)
 
 
 def _check_folder(out: Path) -> None:

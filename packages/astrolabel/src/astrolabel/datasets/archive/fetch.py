@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from tqdm import tqdm
-
 from astrolabel.core.errors import InputError, OutputError
 from astrolabel.core.files import below
+from astrolabel.core.progress import Progress, steps
 from astrolabel.datasets.archive import hsc
 from astrolabel.datasets.archive.client import Client
 from astrolabel.datasets.archive.http import address, shown
@@ -95,7 +94,7 @@ def _fetch(manifest: Manifest, folder: Path, manners: Manners, progress: bool) -
             file=folder,
             remedy="put the coadds there: those found by * cannot be fetched",
         )
-    for wanted in tqdm(everything, desc="verify", unit="file", disable=not progress):
+    for wanted in steps(everything, len(everything), "verify", "file", shown=progress):
         state = state_of(manifest, lock, wanted, there.get(wanted.file))
         if state.state == "wrong":
             raise InputError(state.why)
@@ -116,8 +115,7 @@ def _fetch(manifest: Manifest, folder: Path, manners: Manners, progress: bool) -
     # PSFs are asked for at the middle of their coadds, which must be there first.
     first = [w for w in missing if w.kind != "psf"]
     stamps = [w for w in missing if w.kind == "psf"]
-    silent = not (progress and missing)
-    with tqdm(total=len(missing), desc="fetch", unit="file", disable=silent) as bar:
+    with Progress(len(missing), "fetch", "file", shown=progress and bool(missing)) as bar:
         for group in (first, stamps):
             lock = _side_by_side(manifest, folder, group, lock, manners, bar)
     return Fetched(len(missing), present)
@@ -140,7 +138,7 @@ def _side_by_side(
     group: Sequence[Wanted],
     lock: Lock,
     manners: Manners,
-    bar: tqdm[object],
+    bar: Progress,
 ) -> Lock:
     """Fetch some files at once; the first failure ends them all."""
     if not group:
