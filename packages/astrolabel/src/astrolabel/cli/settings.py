@@ -28,6 +28,17 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **given
         )
 
+    def format_help(self) -> str:
+        """The help, its first line without the thirty options that follow one by one."""
+        needed = [a for a in self._actions if a.required or not a.option_strings]
+        shown = [
+            f"{(*a.option_strings, '')[0]} {a.metavar or a.dest.upper()}".strip()
+            + (" ..." if a.nargs in ("+", "*") else "")
+            for a in needed
+        ]
+        self.usage = " ".join(["%(prog)s", *shown, "[options]"])
+        return super().format_help()
+
     def error(self, message: str) -> NoReturn:
         raise InputError(message, remedy=f"see {self.prog} --help")
 
