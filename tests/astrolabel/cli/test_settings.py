@@ -98,7 +98,7 @@ def test_help_stays_short_and_says_how_to_see_more(capsys):
     printed = capsys.readouterr().out
     assert "--help-config" in printed
     assert "--detect.threshold-sigma" not in printed
-    assert len(printed.splitlines()) < 125
+    assert len(printed.splitlines()) < 115
 
 
 @pytest.mark.parametrize(
