@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from astrolabel.catalog.columns import SCHEMES
-from astrolabel.cli import datasets, labelling
+from astrolabel.cli import datasets, labelling, reading
 from astrolabel.cli.settings import Parser, add_settings
 
 
@@ -130,7 +130,7 @@ COMMON = {
     ),
     "deblend.engine": (
         "--deblender",
-        "cmf (default, built in), or scarlet or scarlet2 where installed (docs/deblenders.md)",
+        "cmf (default, built in), or scarlet or scarlet2 where installed (`astrolabel docs deblenders`)",
     ),
     "detect.combine": (
         "--detection-image",
@@ -204,6 +204,21 @@ def add_manifest_build(one: Parser) -> None:
     )
     _add_output(one)
     add_settings(one, COMMON)
+
+
+def add_manifest_list(one: Parser) -> None:
+    one.set_defaults(run=reading.manifest_list)
+
+
+def add_manifest_copy(one: Parser) -> None:
+    one.add_argument("name", metavar="NAME", help="as `astrolabel manifest list` shows it")
+    one.add_argument("folder", nargs="?", default=".", metavar="FOLDER", help="(default: here)")
+    one.set_defaults(run=reading.manifest_copy)
+
+
+def add_docs(one: Parser) -> None:
+    one.add_argument("page", nargs="?", metavar="PAGE", help="its name; all are listed without")
+    one.set_defaults(run=reading.docs)
 
 
 def add_relabel(one: Parser) -> None:
@@ -306,6 +321,8 @@ COMMANDS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     ),
     "manifest fetch": ("download what is missing, verify the rest", add_manifest_fetch),
     "manifest build": ("fetch a dataset, then label it", add_manifest_build),
+    "manifest list": ("list the manifests that come with the program", add_manifest_list),
+    "manifest copy": ("copy one of them here, to use or change", add_manifest_copy),
     "validate": ("check a COCO file: ids, boxes, masks, areas, images", add_validate),
     "preview": ("draw the labels on the images, and a page of them all", add_preview),
     "report": ("write one page on how good the labels are", add_report),
@@ -313,6 +330,7 @@ COMMANDS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     "counts": ("count labels by class and magnitude, files side by side", add_counts),
     "split": ("split labels into parts that share no sky", add_split),
     "export": ("write labels in the formats of other tools", add_export),
+    "docs": ("show a page of the documentation", add_docs),
 }
 """What each command does in a line, and its arguments, by its name."""
 

@@ -27,7 +27,7 @@ examples:
   a cube, using three of its five planes:
     astrolabel make-coco --band g,r,i,z,y=cube.fits --bands g,r,i --out labels
   a dataset described in a file:
-    astrolabel make-coco --manifest data_manifests/demo.yaml --root sky --out labels
+    astrolabel make-coco --manifest demo.yaml --root sky --out labels
   lower mask threshold, and every setting in a file to change and give back:
     astrolabel make-coco coadds/ --mask.threshold-sigma 3 --out labels
     astrolabel make-coco --print-config > recipe.yaml
@@ -44,19 +44,31 @@ examples:
 
 Rerun the command to resume: finished scenes are kept.
 """,
+    "manifest list": """
+example:
+  astrolabel manifest list
+""",
+    "manifest copy": """
+example:
+  astrolabel manifest copy demo
+""",
+    "docs": """
+example:
+  astrolabel docs settings
+""",
     "manifest check": """
 example:
-  astrolabel manifest check data_manifests/hsc_dr3_udcosmos_test.yaml --root /data/hsc
+  astrolabel manifest check hsc_dr3_udcosmos_test.yaml --root /data/hsc
 """,
     "manifest fetch": """
 example (an HSC account in HSC_SSP_CAS_USER and HSC_SSP_CAS_PASSWORD, or in netrc):
-  astrolabel manifest fetch data_manifests/hsc_dr3_udcosmos_test.yaml --root /data/hsc
+  astrolabel manifest fetch hsc_dr3_udcosmos_test.yaml --root /data/hsc
 
 Rerun the command to resume.
 """,
     "manifest build": """
 example:
-  astrolabel manifest build data_manifests/hsc_dr3_udcosmos_test.yaml --root /data/hsc --jobs 8
+  astrolabel manifest build hsc_dr3_udcosmos_test.yaml --root /data/hsc --jobs 8
 
 Rerun the command to resume.
 """,

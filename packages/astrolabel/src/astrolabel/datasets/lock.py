@@ -59,7 +59,7 @@ def read_lock(manifest: Path) -> Lock:
     path = manifest.with_name(f"{manifest.stem}.lock.yaml")
     if not path.exists():
         return Lock(path)
-    keys = Keys(path, "", read_yaml(path, "see data_manifests/ for examples"), ("schema", "files"))
+    keys = Keys(path, "", read_yaml(path, "see `astrolabel docs manifests`"), ("schema", "files"))
     if keys.values.get("schema") != LOCK_SCHEMA:
         keys.refuse("schema", f"{LOCK_SCHEMA}, or delete the file to record all hashes anew")
     files = keys.values.get("files") or {}

@@ -192,7 +192,7 @@ def read_manifest(path: Path) -> Manifest:
     InputError
         Naming the file, the key and what it should be.
     """
-    values = read_yaml(path, "see data_manifests/ for examples")
+    values = read_yaml(path, "see `astrolabel docs manifests`")
     schema = values.get("schema")
     if schema == 1:
         values = _from_schema_1(path, values)
