@@ -130,7 +130,7 @@ COMMON = {
     ),
     "deblend.engine": (
         "--deblender",
-        "cmf (default, built in), or scarlet or scarlet2 where installed (`astrolabel docs deblenders`)",
+        "cmf (default, built in); scarlet, scarlet2 where installed (`astrolabel docs deblenders`)",
     ),
     "detect.combine": (
         "--detection-image",
