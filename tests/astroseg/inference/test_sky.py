@@ -42,7 +42,11 @@ def catalog(mask: np.ndarray, flux: np.ndarray, **known: object) -> Table:
         (encode_at(mask, (0, 0), SHAPE),),
     )
     zeropoint = known.get("zeropoint", ())
-    return image_catalog(record, prediction, flux, ("g", "r"), zeropoint, ("galaxy", "star"))
+
+    def window(y0: int, x0: int, y1: int, x1: int) -> np.ndarray:
+        return flux[:, y0:y1, x0:x1]
+
+    return image_catalog(record, prediction, window, ("g", "r"), zeropoint, ("galaxy", "star"))
 
 
 def test_star_has_its_position_on_the_sky_and_its_magnitude() -> None:
@@ -131,3 +135,18 @@ def test_text_beyond_ascii_is_escaped_in_fits(tmp_path: Path) -> None:
     table = Table({"image": ["gal\u00e1xia"], "x": [1.0]})
     write_catalog(tmp_path / "c.fits", [table])
     assert Table.read(tmp_path / "c.fits")["image"][0] == "gal\\xe1xia"
+
+
+def test_a_catalog_has_the_probability_of_every_class() -> None:
+    record = ImageRecord(3, "a.fits", (Path("a.fits"),), *SHAPE)
+    prediction = Prediction(
+        np.array([[1, 1, 3, 3]], np.float32),
+        np.array([0.7], np.float32),
+        np.array([1]),
+        (encode_at(np.ones((2, 2), bool), (1, 1), SHAPE),),
+        np.array([[0.2, 0.7]], np.float32),
+    )
+    table = image_catalog(
+        record, prediction, lambda *_: np.ones((1, 2, 2), np.float32), "g", (), ("galaxy", "star")
+    )
+    assert (table["prob_galaxy"][0], table["prob_star"][0]) == pytest.approx((0.2, 0.7))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -10,6 +13,7 @@ from numpy.typing import NDArray
 from astroseg.core.rle import decode_tight, encode_at
 from astroseg.core.samples import Prediction
 from astroseg.inference.tiling import Tile, join, shift, split
+from astroseg.models.duplicates import one_per_source
 
 
 def prediction(
@@ -89,8 +93,71 @@ def test_fragment_at_a_tiles_edge_gives_way_to_the_whole_object_of_the_other_til
     assert join(tiles, (cut, right), 0.3).scores.tolist() == right.scores.tolist()
 
 
-def test_two_detections_of_one_tile_are_left_to_the_model() -> None:
-    tiles = (Tile(0, 0, 20, 40, (0, 0, 20, 40)),)
-    box = np.ones((6, 8), np.bool_)
-    both = prediction([(box, (5, 15), 0.9), (box, (5, 16), 0.8)], (20, 40))
-    assert len(join(tiles, (both,), 0.3).scores) == 2
+def test_an_object_that_each_tile_places_on_the_others_side_is_kept_once() -> None:
+    tiles = (Tile(0, 0, 20, 30, (0, 0, 20, 20)), Tile(0, 10, 20, 40, (0, 20, 20, 40)))
+    box = np.ones((6, 9), np.bool_)
+    left = prediction([(box, (5, 16), 0.9)], (20, 40))  # centre 20.5
+    right = prediction([(box, (5, 15), 0.8)], (20, 40))  # centre 19.5
+    assert join(tiles, (left, right), 0.3).scores.tolist() == left.scores.tolist()
+
+
+def test_neighbours_on_a_seam_are_two_objects() -> None:
+    tiles = (Tile(0, 0, 20, 30, (0, 0, 20, 20)), Tile(0, 10, 20, 40, (0, 20, 20, 40)))
+    one, other = np.ones((6, 6), np.bool_), np.ones((6, 6), np.bool_)
+    both = prediction([(one, (5, 14), 0.9), (other, (5, 19), 0.8)], (20, 40))
+    assert len(join(tiles, (both, both), 0.3).scores) == 2
+
+
+def test_a_source_larger_than_the_overlap_is_the_union_of_its_parts() -> None:
+    tiles = split((40, 100), 40, 10)
+    whole = np.zeros((40, 100), np.bool_)
+    whole[10:30, 5:95] = True
+    found = []
+    for tile in tiles:
+        part, corner = decode_tight(encode_at(whole[:, tile.x0 : tile.x1], (0, 0), (40, 40)))
+        found.append(shift(prediction([(part, corner, 0.9)], (40, 40)), tile, (40, 100)))
+    joined = join(tiles, found, 0.3)
+    assert len(tiles) > 2
+    assert len(joined.scores) == 1
+    assert joined.boxes.tolist() == [[5, 10, 95, 30]]
+    bitmap, corner = decode_tight(joined.masks[0])
+    assert (bitmap.all(), bitmap.shape, corner) == (True, (20, 90), (10, 5))
+
+
+@pytest.mark.parametrize("across", [False, True])
+def test_a_source_of_two_classes_is_one_detection_inside_a_tile_and_across_a_seam(
+    across: bool,
+) -> None:
+    tiles = (Tile(0, 0, 20, 30, (0, 0, 20, 20)), Tile(0, 10, 20, 40, (0, 20, 20, 40)))
+    box = np.ones((6, 6), np.bool_)
+    star = prediction([(box, (5, 17), 0.8)], (20, 40))
+    galaxy = dataclasses.replace(prediction([(box, (5, 17), 0.9)], (20, 40)), labels=np.array([1]))
+    none = prediction([], (20, 40))
+    pair = (star, galaxy) if across else (_both(star, galaxy), none)
+    joined = join(tiles, pair, 0.3)
+    assert joined.labels.tolist() == [1]
+    kept = join(tiles, pair, 1.0, source_iou=1.0)
+    assert len(kept.scores) == 2
+
+
+def _both(first: Prediction, second: Prediction) -> Prediction:
+    return Prediction(
+        np.concatenate([first.boxes, second.boxes]),
+        np.concatenate([first.scores, second.scores]),
+        np.concatenate([first.labels, second.labels]),
+        first.masks + second.masks,
+    )
+
+
+def test_a_source_inside_another_stays() -> None:
+    large, small = np.ones((12, 12), np.bool_), np.ones((4, 4), np.bool_)
+    nested = prediction([(large, (2, 2), 0.9), (small, (6, 6), 0.8)], (20, 40))
+    assert len(one_per_source(nested, 0.5).scores) == 2
+
+
+def test_the_limit_is_told_of_the_whole_image() -> None:
+    tiles = split((20, 40), 30, 10)
+    one = prediction([(np.ones((3, 3), np.bool_), (2, 2), 0.9)], (20, 40))
+    none = dataclasses.replace(prediction([], (20, 40)), limited=True)
+    assert join(tiles, (one, none), 0.3).limited
+    assert not join(tiles, (one, dataclasses.replace(none, limited=False)), 0.3).limited

@@ -232,7 +232,7 @@ def test_one_box_for_all_classes_is_kept_for_each_class_that_scores():
     spec = spec_of("r50-fpn-cascade", score_threshold=0.3)
     scores = torch.tensor([[0.4, 0.5, 0.1], [0.1, 0.6, 0.3]])
     one = boxes([0, 0, 5, 5], [20, 20, 30, 30])
-    found, score, label = select(one[:, None], scores, spec)
+    found, score, label, _ = select(one[:, None], scores, spec)
     assert label.tolist() == [1, 1, 0]
     assert torch.equal(found, one[[1, 0, 0]])
     assert score.tolist() == pytest.approx([0.6, 0.5, 0.4])

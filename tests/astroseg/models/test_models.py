@@ -328,13 +328,23 @@ def test_suppression_is_by_class_unless_any_class_is_asked_for():
     assert select(box, scores, one)[2].tolist() == [0]
 
 
-def test_detections_come_best_first_and_no_more_than_asked_for():
+def test_detections_come_best_first_with_their_probabilities():
     rng = np.random.default_rng(3)
     box = random_boxes(rng, 3000, 5000.0)[:, None].repeat(1, 2, 1)
     scores = torch.from_numpy(rng.dirichlet((1, 1, 1), 3000)).float()
-    found = select(box, scores, spec_of(score_threshold=0.01, detections_per_image=1500))[1]
-    assert len(found) == 1500
+    _, found, label, probability = select(box, scores, spec_of(score_threshold=0.01))
+    assert len(found) > 2000
     assert (found[:-1] >= found[1:]).all()
+    assert torch.equal(probability[torch.arange(len(label)), label], found)
+    assert set(map(tuple, probability.tolist())) <= set(map(tuple, scores[:, :2].tolist()))
+
+
+def test_the_limit_of_detections_grows_with_the_area_beyond_the_papers_tile():
+    spec = spec_of(detections_per_image=1000, rpn_top_n_area=None)
+    assert spec.most_detections((500, 500)) == spec.most_detections((1000, 1000)) == 1000
+    assert spec.most_detections((2000, 1000)) == 2000
+    small = spec_of(detections_per_image=1000, rpn_top_n_area=256.0**2)
+    assert small.most_detections((512, 512)) == 4000
 
 
 def test_non_finite_answers_are_dropped():

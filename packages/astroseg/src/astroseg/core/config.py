@@ -111,7 +111,9 @@ class PredictConfig:
     """Box IoU above which the weaker of two detections of a class goes; None for the
     model's own limit: the paper's 0.3, or 0.5 for tiny, which was trained for it."""
     detections: int = 0
-    """Most detections per image or tile; 0 for the model's own limit."""
+    """Most detections of an image or tile of the paper's 1000x1000 px (of 256x256 px for the
+    model tiny), in proportion more of larger ones; 0 for the model's own limit. Where it was
+    reached is printed."""
     engine: str = "auto"
     """Library that runs the model; auto: any that can read the checkpoint."""
     config: str = ""
@@ -120,17 +122,23 @@ class PredictConfig:
     device: str = "auto"
     """cuda, cpu, or auto: the GPU where there is one."""
     tile_size: int = 0
-    """Side in px of the tiles that an image is predicted in; 0: whole up to
-    `whole_up_to`, tiles of that side beyond."""
+    """Side in px of the tiles that an image is predicted in; 0: that of the images the model
+    was trained on, but from 512 px to `whole_up_to`. Smaller images are predicted whole."""
     overlap: int = 128
     """Of neighbouring tiles in px. Twice the size of nearly all objects (99.97 % of the
     HSC labels are smaller than 32 px), so that one of the tiles sees each object whole."""
     whole_up_to: int = 1536
-    """Longest side in px of an image predicted whole: memory grows with it, about 2 GB
-    for a ResNet-50 at 1536 px."""
+    """Longest side in px of an image predicted whole, where `tile_size` does not say it: memory
+    grows with it, about 2 GB for a ResNet-50 at 1536 px."""
     seam_iou: float = 0.3
-    """Mask IoU, or half of the smaller mask covered, above which two detections of
-    different tiles are one object."""
+    """Mask IoU, where both tiles see, above which two detections of different tiles are one
+    object. Low, because tiles outline the same source a little differently."""
+    source_iou: float = 0.5
+    """Mask IoU above which two detections of any classes are one source, and the better one is
+    kept; its class probabilities tell of the other class. 1 keeps both, as COCO's AP counts
+    them. Two labels of one tile overlap that much only where one source was labelled twice."""
+    batch: int = 0
+    """Tiles predicted at once; 0: four on a GPU, one on a CPU, where more only cost memory."""
     data: DataConfig = field(default_factory=DataConfig)
     """Only images, nan and classes count: the checkpoint knows contrast and bands."""
     catalog: str = "fits"

@@ -34,4 +34,17 @@ def choose_device(name: str) -> torch.device:
                 remedy="use --device cpu, or install torch for your GPU and its driver",
             )
         torch.cuda.set_device(device)
+    _check_works(device)
     return device
+
+
+def _check_works(device: torch.device) -> None:
+    """Raise InputError for a device that this torch or this machine has not."""
+    try:
+        torch.zeros(1, device=device).item()
+    # What absent backends raise: AssertionError, ImportError, NotImplementedError and others.
+    except Exception as error:
+        raise InputError(
+            f"the device {device} does not work here ({' '.join(str(error).split())[:100]})",
+            remedy="use --device cpu, or a torch that supports it",
+        ) from error

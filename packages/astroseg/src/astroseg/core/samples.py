@@ -55,9 +55,26 @@ class Prediction:
     scores : (N,) float32 in 0..1.
     labels : (N,) int64 from 0.
     masks : N RLEs of the image's (H, W).
+    probabilities : (N, K) float32 of every class, None where the engine does not tell them.
+        What a row lacks to 1 is the probability of no object.
+    limited : whether more detections were found than the limit allowed to keep.
     """
 
     boxes: NDArray[np.float32]
     scores: NDArray[np.float32]
     labels: NDArray[np.int64]
     masks: tuple[Rle, ...]
+    probabilities: NDArray[np.float32] | None = None
+    limited: bool = False
+
+    def take(self, index: NDArray[np.intp]) -> Prediction:
+        """The detections of those indices, in that order."""
+        rows = self.probabilities
+        return Prediction(
+            self.boxes[index],
+            self.scores[index],
+            self.labels[index],
+            tuple(self.masks[int(i)] for i in index),
+            None if rows is None else rows[index],
+            self.limited,
+        )

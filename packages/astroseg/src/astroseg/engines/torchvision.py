@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -92,18 +93,21 @@ class TorchvisionEngine:
     def predict(
         self, model: torch.nn.Module, batch: Sequence[NDArray[np.float32]]
     ) -> list[Prediction]:
-        """Predictions of (C, H, W) images, one image at a time: no padding by its neighbours.
+        """Predictions of (C, H, W) images; those of one shape that follow one another at once.
+
+        Images of other shapes are no part of a batch: padding would change their predictions.
 
         Raises
         ------
         InputError : an image has another number of channels than the model, or NaN pixels.
         """
         plain, device = _plain(model), device_of(model)
+        found: list[Prediction] = []
         with inferring(plain):
-            return [
-                _prediction(plain([image_tensor(image, plain.spec, device)])[0], image.shape[-2:])
-                for image in batch
-            ]
+            for shape, images in itertools.groupby(batch, lambda image: image.shape[-2:]):
+                tensors = [image_tensor(image, plain.spec, device) for image in images]
+                found += [_prediction(one, shape) for one in plain(tensors)]
+        return found
 
     def set_thresholds(
         self,
@@ -170,4 +174,6 @@ def _prediction(found: Detections, shape: tuple[int, int]) -> Prediction:
         scores=found.scores.float().cpu().numpy(),
         labels=found.labels.cpu().numpy(),
         masks=paste_masks(found.masks.float().cpu().numpy(), boxes, shape),
+        probabilities=found.probabilities.float().cpu().numpy(),
+        limited=found.limited,
     )

@@ -26,11 +26,17 @@ WHITE_PERCENTILE = 99.7
 """asinh turns from linear to logarithmic at SOFT_SIGMA; that percentile of it is white."""
 
 
+def reduction(shape: tuple[int, int]) -> int:
+    """Every how many pixels of an image (H, W) are drawn, so that a coadd makes a picture."""
+    return -(-max(shape) // LONGEST_SIDE)
+
+
 def write_overlay(
     path: Path,
     flux: NDArray[np.float32],
     prediction: Prediction,
     *,
+    step: int = 1,
     pictures: bool,
     upwards: bool,
     score: float = 0.5,
@@ -40,7 +46,8 @@ def write_overlay(
     Parameters
     ----------
     score : detections below are not drawn: a list made for AP goes down to noise.
-    flux : (C, H, W) float32; of three bands or more the third is red and the first blue.
+    flux : (C, H, W) float32 of every `step`-th pixel; of three bands or more the third is red
+        and the first blue.
     pictures : whether the values are those of an ordinary picture: red first, 0 to 255.
     upwards : whether the first row is drawn at the bottom; see `ImageRecord.upwards`.
     """
@@ -51,7 +58,7 @@ def write_overlay(
     for mask, label, confidence in drawn:
         if confidence < score:
             continue
-        bitmap, (y, x) = decode_tight(mask)
+        bitmap, (y, x) = _reduced(*decode_tight(mask), step)
         if not bitmap.size:
             continue
         outline = _outline(bitmap.repeat(scale, axis=0).repeat(scale, axis=1))
@@ -61,6 +68,12 @@ def write_overlay(
         image = image[::-1]
     with atomic_path(path) as temporary:
         Image.fromarray(np.ascontiguousarray(image)).save(temporary, format="PNG")
+
+
+def _reduced(bitmap: Bitmap, corner: tuple[int, int], step: int) -> tuple[Bitmap, tuple[int, int]]:
+    """Every `step`-th pixel of the image's rows and columns, as far as the mask has them."""
+    (y, x) = corner
+    return bitmap[-y % step :: step, -x % step :: step], (-(-y // step), -(-x // step))
 
 
 def _outline(bitmap: Bitmap) -> Bitmap:

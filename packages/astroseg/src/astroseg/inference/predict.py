@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,24 +15,24 @@ from typing import Any
 import numpy as np
 import torch
 from astropy.table import Table
-from numpy.typing import NDArray
-from tqdm import tqdm
 
 from astroseg.core.config import LUPTON_Q, LUPTON_STRETCH, DataConfig, PredictConfig, to_dict
 from astroseg.core.device import choose_device
 from astroseg.core.errors import InputError
 from astroseg.core.files import read_json, sha256, write_json
+from astroseg.core.progress import Progress
 from astroseg.core.samples import Prediction
 from astroseg.core.version import __version__
 from astroseg.data.dataset import Dataset, ImageRecord, read_dataset
 from astroseg.data.inputs import expand, image_record
-from astroseg.data.loader import Look, band_names, clean, look_at, read_record
+from astroseg.data.loader import band_names, look_at, read_record
 from astroseg.engines import get_engine
 from astroseg.engines.base import Engine
 from astroseg.engines.detectron2.file import read_config
-from astroseg.inference.overlay import write_overlay
+from astroseg.inference.coadd import Frame, predict_image, tiles_of
+from astroseg.inference.overlay import reduction, write_overlay
 from astroseg.inference.sky import check_format, image_catalog, write_catalog
-from astroseg.inference.tiling import join, shift, split
+from astroseg.inference.tiling import Tile
 from astroseg.models.spec import ModelSpec
 from astroseg.weights.checkpoint import Header, read_header
 
@@ -54,12 +53,14 @@ class PredictResult:
     ----------
     results, catalog : the files.
     images, detections : how many.
+    notes : what the user should know of single images, a line each.
     """
 
     results: Path
     catalog: Path
     images: int
     detections: int
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +75,11 @@ class _Job:
     config: PredictConfig
     category_ids: tuple[int, ...]
     key: str
+
+    def tiles(self, record: ImageRecord) -> tuple[Tile, ...]:
+        """Of an image."""
+        trained_on = int(self.header.meta.get("image_side", "0"))
+        return tiles_of((record.height, record.width), self.config, trained_on)
 
 
 def predict(
@@ -120,12 +126,15 @@ def predict(
     records, ids = _inputs(inputs, config.data, header)
     job = _job(checkpoint, header, header.spec, engine, config, ids)
     total = 0
-    bar = tqdm(records, unit="image", disable=quiet or not os.isatty(2))
-    for number, record in enumerate(bar):
-        overlay = config.overlays < 0 or number < config.overlays
-        total += len(_finished(job, record, out, overlay)["annotations"])
-        bar.set_postfix_str(f"{total} detections")
-    return _merge(job, records, checkpoint, out, suffix)
+    with Progress(sum(len(job.tiles(record)) for record in records), "tile", quiet) as progress:
+        for number, record in enumerate(records):
+            overlay = config.overlays < 0 or number < config.overlays
+            total += len(_finished(job, record, out, overlay, progress)["annotations"])
+            progress.tell(f"{total} detections")
+        result = _merge(job, records, checkpoint, out, suffix)
+        for note in result.notes:
+            progress.say(note)
+    return result
 
 
 def _engine(config: PredictConfig, trained_with: str, spec: ModelSpec) -> Engine:
@@ -222,36 +231,74 @@ def _matching_ids(
     return tuple(by_name[name] for name in classes)
 
 
-def _finished(job: _Job, record: ImageRecord, out: Path, overlay: bool) -> dict[str, Any]:
+def _finished(
+    job: _Job, record: ImageRecord, out: Path, overlay: bool, progress: Progress
+) -> dict[str, Any]:
     """The part of one image: as it lies in the folder of parts, or made now."""
     path = out / PARTS_NAME / f"{record.id}.json"
     key = hashlib.sha256(f"{job.key} {_stamp(record)}".encode()).hexdigest()
     picture = out / OVERLAYS_NAME / f"{record.id:06d}_{Path(record.name).stem}.png"
+    tiles = job.tiles(record)
     if path.exists() and (not overlay or picture.exists()):
         part = read_json(path)
         if part.get("key") == key and path.with_suffix(".fits").exists():
+            progress.advance(len(tiles))
             return dict(part)
     pixels = read_record(record)
     look = look_at(record, pixels, job.data.bands, job.spec.channels, job.data)
-    flux = clean(pixels.whole(look.order), record, job.data)
-    prediction = predict_image(job.engine, job.model, flux, look, job.config)
-    names = band_names(record, pixels)
-    bands = list(job.data.bands) or ([names[i] for i in look.order] if names else [])
-    zeros = [record.zeropoint[i] for i in look.order if i < len(record.zeropoint)]
-    table = image_catalog(record, prediction, flux, bands, zeros, job.spec.classes)
-    write_catalog(path.with_suffix(".fits"), [table])
+    frame = Frame(record, pixels, look, job.data)
+    folder = path.with_suffix("")
+    prediction = predict_image(
+        job.engine,
+        job.model,
+        frame,
+        job.config,
+        tiles,
+        kept=(lambda number: folder / f"{number}.json") if len(tiles) > 1 else None,
+        key=key,
+        done=progress.advance,
+    )
+    _write_catalog(job, frame, prediction, path.with_suffix(".fits"))
     if overlay:
-        write_overlay(
-            picture,
-            flux,
-            prediction,
-            pictures=job.data.contrast == "none",
-            upwards=record.upwards,
-            score=job.config.overlay_score,
+        _write_overlay(job, frame, prediction, picture)
+    notes = []
+    if prediction.limited:
+        notes.append(
+            f"{record.name}: the limit of detections was reached, and sources are left out; "
+            "raise it with --detections"
         )
-    part = {"key": key, "annotations": results(record.id, prediction, job.category_ids)}
+    rows = results(record.id, prediction, job.category_ids)
+    part = {"key": key, "annotations": rows, "notes": notes, "limited": prediction.limited}
     write_json(path, part)
+    shutil.rmtree(folder, ignore_errors=True)
     return part
+
+
+def _write_catalog(job: _Job, frame: Frame, prediction: Prediction, path: Path) -> None:
+    """Write the sky catalog of an image."""
+    record, order = frame.record, frame.look.order
+    names = band_names(record, frame.pixels)
+    bands = list(job.data.bands) or [
+        names[i] if names else str(place) for place, i in enumerate(order)
+    ]
+    zeros = [record.zeropoint[i] for i in order if i < len(record.zeropoint)]
+    classes = job.spec.classes
+    write_catalog(path, [image_catalog(record, prediction, frame.flux, bands, zeros, classes)])
+
+
+def _write_overlay(job: _Job, frame: Frame, prediction: Prediction, path: Path) -> None:
+    step = reduction(frame.shape)
+    height, width = frame.shape
+    strips = [frame.flux(y, 0, y + 1, width)[:, :, ::step] for y in range(0, height, step)]
+    write_overlay(
+        path,
+        np.concatenate(strips, axis=1),
+        prediction,
+        step=step,
+        pictures=job.data.contrast == "none",
+        upwards=frame.record.upwards,
+        score=job.config.overlay_score,
+    )
 
 
 def _stamp(record: ImageRecord) -> str:
@@ -260,43 +307,16 @@ def _stamp(record: ImageRecord) -> str:
     return f"{record} {[(s.st_size, s.st_mtime_ns) for s in stats]}"
 
 
-def predict_image(
-    engine: Engine,
-    model: torch.nn.Module,
-    flux: NDArray[np.float32],
-    look: Look,
-    config: PredictConfig,
-) -> Prediction:
-    """What a model finds in an image of any size.
-
-    Parameters
-    ----------
-    flux : (C, H, W) float32, bands in the order of `look`.
-    look : of the whole image, so that tiles are scaled alike.
-    """
-    shape = (flux.shape[1], flux.shape[2])
-    size = config.tile_size or config.whole_up_to
-    if max(shape) <= size:
-        return engine.predict(model, [look.scaling(flux)])[0]
-    if not 0 <= config.overlap < size:
-        raise InputError(
-            f"tiles of {size} px cannot overlap by {config.overlap} px",
-            remedy="give an --overlap smaller than --tile-size",
-        )
-    tiles = split(shape, size, config.overlap)
-    found = []
-    for tile in tiles:
-        window = look.scaling(flux[:, tile.y0 : tile.y1, tile.x0 : tile.x1])
-        prediction = engine.predict(model, [np.ascontiguousarray(window)])[0]
-        found.append(shift(prediction, tile, shape))
-    return join(tiles, found, config.seam_iou)
-
-
 def results(
     image_id: int, prediction: Prediction, category_ids: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """COCO results of an image: box XYWH in pixel edges, mask as RLE."""
+    """COCO results of an image: box XYWH in pixel edges, mask as RLE.
+
+    Beyond COCO's: ``probabilities`` of all classes in the order of the categories, where the
+    engine tells them.
+    """
     rows = []
+    probabilities = prediction.probabilities
     for box, score, label, mask in zip(
         prediction.boxes, prediction.scores, prediction.labels, prediction.masks, strict=True
     ):
@@ -310,6 +330,9 @@ def results(
                 "segmentation": {"size": list(mask["size"]), "counts": mask["counts"]},
             }
         )
+    if probabilities is not None:
+        for row, values in zip(rows, probabilities, strict=True):
+            row["probabilities"] = [round(float(value), 6) for value in values]
     return rows
 
 
@@ -318,7 +341,9 @@ def _merge(
 ) -> PredictResult:
     """The final files from the parts, which are then removed."""
     parts = out / PARTS_NAME
-    rows = [row for r in records for row in read_json(parts / f"{r.id}.json")["annotations"]]
+    found = [read_json(parts / f"{record.id}.json") for record in records]
+    rows = [row for part in found for row in part["annotations"]]
+    notes = tuple(note for part in found for note in part["notes"])
     tables = [Table.read(parts / f"{r.id}.fits") for r in records]
     catalog = out / f"{CATALOG_NAME}{suffix}"
     write_catalog(catalog, tables)
@@ -335,6 +360,10 @@ def _merge(
             "contrast": job.data.contrast,
             "bands": list(job.data.bands),
             "trained": dict(job.header.meta),
+            "limit reached in": [
+                r.name for r, part in zip(records, found, strict=True) if part["limited"]
+            ],
+            "notes": list(notes),
         },
         "images": [_image_entry(record) for record in records],
         "categories": [{"id": i, "name": name} for i, name in classes],
@@ -342,7 +371,7 @@ def _merge(
     write_json(out / INFO_NAME, info, indent=1)
     write_json(out / RESULTS_NAME, rows)
     shutil.rmtree(parts)
-    return PredictResult(out / RESULTS_NAME, catalog, len(records), len(rows))
+    return PredictResult(out / RESULTS_NAME, catalog, len(records), len(rows), notes)
 
 
 def _image_entry(record: ImageRecord) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +59,15 @@ PIXEL_VARIANCE = 1 / 12
 """Second moment of one pixel: without it a single pixel would have no size."""
 
 
+Window = Callable[[int, int, int, int], NDArray[np.float32]]
+"""(C, y1 - y0, x1 - x0) sky-subtracted flux of an image by y0, x0, y1, x1."""
+
+
 def image_catalog(
     record: ImageRecord,
     prediction: Prediction,
-    flux: NDArray[np.float32],
-    bands: Sequence[str],
+    flux: Window,
+    names: Sequence[str],
     zeropoint: Sequence[float],
     classes: Sequence[str],
 ) -> Table:
@@ -71,13 +75,11 @@ def image_catalog(
 
     Parameters
     ----------
-    flux : (C, H, W) float32, sky-subtracted.
-    bands : names of the C bands, () when unknown.
+    names : of the C bands.
     zeropoint : AB magnitude of one unit of flux per band, () when unknown; without it
         there are fluxes but no magnitudes.
     """
-    rows = [_row(prediction, i, flux) for i in range(len(prediction.labels))]
-    names = list(bands) if len(bands) == len(flux) else [str(i) for i in range(len(flux))]
+    rows = [_row(prediction, i, flux, len(names)) for i in range(len(prediction.labels))]
     columns: dict[str, Any] = {
         "image_id": np.full(len(rows), record.id, np.int64),
         "image": [record.name] * len(rows),
@@ -90,11 +92,14 @@ def image_catalog(
         columns[name] = np.array([row[0][i] for row in rows], np.float64)
     for i, name in enumerate(("box_x0", "box_y0", "box_x1", "box_y1")):
         columns[name] = prediction.boxes[:, i]
-    sums = np.array([row[1] for row in rows], np.float64).reshape(-1, len(flux))
+    sums = np.array([row[1] for row in rows], np.float64).reshape(-1, len(names))
     for i, name in enumerate(names):
         columns[f"flux_{name}"] = sums[:, i]
         if i < len(zeropoint):
             columns[f"mag_{name}"] = _magnitude(sums[:, i], zeropoint[i])
+    if prediction.probabilities is not None:
+        for i, name in enumerate(classes):
+            columns[f"prob_{name}"] = prediction.probabilities[:, i]
     if (wcs := read_wcs(record)) is not None and rows:
         columns["ra"], columns["dec"] = sky_position(wcs, columns["x"], columns["y"])
     table = Table(columns, dtype=[_column_type(name) for name in columns])
@@ -109,7 +114,7 @@ def _column_type(name: str) -> Any:
         return np.int64
     if name in ("image", "class"):
         return np.str_
-    return np.float32 if name == "score" or name.startswith("box_") else np.float64
+    return np.float32 if name == "score" or name.startswith(("box_", "prob_")) else np.float64
 
 
 def read_wcs(record: ImageRecord) -> WCS | None:
@@ -156,14 +161,14 @@ def sky_position(wcs: WCS, x: NDArray[np.float64], y: NDArray[np.float64]) -> tu
 
 
 def _row(
-    prediction: Prediction, index: int, flux: NDArray[np.float32]
+    prediction: Prediction, index: int, flux: Window, bands: int
 ) -> tuple[tuple[float, ...], NDArray[np.float64]]:
     bitmap, (y0, x0) = decode_tight(prediction.masks[index])
     if not bitmap.size:
         box = prediction.boxes[index]
         centre = ((box[0] + box[2]) / 2 - 0.5, (box[1] + box[3]) / 2 - 0.5)
-        return (*centre, 0.0, 0.0, 0.0, 0.0), np.zeros(len(flux))
-    window = flux[:, y0 : y0 + bitmap.shape[0], x0 : x0 + bitmap.shape[1]]
+        return (*centre, 0.0, 0.0, 0.0, 0.0), np.zeros(bands)
+    window = flux(y0, x0, y0 + bitmap.shape[0], x0 + bitmap.shape[1])
     window = np.where(bitmap, window, 0).astype(np.float64)
     x, y = _centroid(bitmap, window.sum(axis=0))
     return (x + x0, y + y0, float(bitmap.sum()), *_shape(bitmap)), window.sum(axis=(1, 2))

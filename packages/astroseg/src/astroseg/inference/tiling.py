@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
 from astroseg.core.rle import decode_tight, encode_at
 from astroseg.core.samples import Prediction, Rle
-
-COVERED = 0.5
-"""Two detections of different tiles are one object, too, when this fraction of the smaller
-mask lies in the other: a tile's edge cuts an object to a fragment of low IoU."""
+from astroseg.models.duplicates import Masks, Window, one_per_source, touching, within
 
 
 @dataclass(frozen=True)
@@ -31,11 +28,24 @@ class Tile:
     x1: int
     core: tuple[int, int, int, int]
 
+    @property
+    def window(self) -> Window:
+        """(y0, x0, y1, x1)."""
+        return self.y0, self.x0, self.y1, self.x1
+
     def owns(self, boxes: NDArray[np.float32]) -> NDArray[np.bool_]:
         """(N,) bool: which boxes (N, 4) XYXY of the image have their centre in the core."""
         x, y = (boxes[:, 0] + boxes[:, 2]) / 2, (boxes[:, 1] + boxes[:, 3]) / 2
         y0, x0, y1, x1 = self.core
         inside: NDArray[np.bool_] = (x >= x0) & (x < x1) & (y >= y0) & (y < y1)
+        return inside
+
+    def reaches(self, boxes: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """(N,) bool: which boxes lie at least in part in the core."""
+        y0, x0, y1, x1 = self.core
+        inside: NDArray[np.bool_] = (
+            (boxes[:, 2] > x0) & (boxes[:, 0] < x1) & (boxes[:, 3] > y0) & (boxes[:, 1] < y1)
+        )
         return inside
 
     def cuts(self, boxes: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -82,10 +92,9 @@ def _spans(length: int, size: int, overlap: int) -> list[tuple[int, int, int, in
 def shift(prediction: Prediction, tile: Tile, shape: tuple[int, int]) -> Prediction:
     """A tile's prediction in the image's frame (H, W)."""
     offset = np.array([tile.x0, tile.y0, tile.x0, tile.y0], np.float32)
-    return Prediction(
+    return dataclasses.replace(
+        prediction,
         boxes=prediction.boxes + offset,
-        scores=prediction.scores,
-        labels=prediction.labels,
         masks=tuple(_shifted(mask, tile, shape) for mask in prediction.masks),
     )
 
@@ -95,64 +104,123 @@ def _shifted(mask: Rle, tile: Tile, shape: tuple[int, int]) -> Rle:
     return encode_at(bitmap, (y + tile.y0, x + tile.x0), shape)
 
 
-def join(tiles: Sequence[Tile], predictions: Sequence[Prediction], seam_iou: float) -> Prediction:
+def join(
+    tiles: Sequence[Tile],
+    predictions: Sequence[Prediction],
+    seam_iou: float,
+    source_iou: float = 0.5,
+) -> Prediction:
     """One prediction of the image from those of its tiles, best score first.
 
-    A detection is kept from the tile whose core holds its box's centre. Two tiles may
-    still both own an object whose centre they place on either side of a seam: of
-    detections of different tiles whose masks have an IoU above `seam_iou`, or of which
-    the smaller is covered by half, one stays: that which its tile's edge does not cut,
-    then that with the better score.
+    A tile answers for the boxes that reach into its core. Near a seam two tiles may both
+    answer for a source, so detections of different tiles are compared: above `seam_iou` of
+    their masks, where both tiles see, they are one source. Of these the first of this
+    order stays: not cut by its tile's edge, centre in its tile's core, higher score. A source
+    that every tile cuts gets the union of its parts' masks.
 
     Parameters
     ----------
     predictions : of the tiles, in the image's frame.
+    source_iou : as of `one_per_source`, within each tile and then in the image.
     """
-    kept = [np.flatnonzero(t.owns(p.boxes)) for t, p in zip(tiles, predictions, strict=True)]
-    pairs = list(zip(predictions, kept, strict=True))
-    boxes = np.concatenate([p.boxes[i] for p, i in pairs]).reshape(-1, 4)
-    scores = np.concatenate([p.scores[i] for p, i in pairs])
-    labels = np.concatenate([p.labels[i] for p, i in pairs])
-    masks = [p.masks[k] for p, i in pairs for k in i]
-    owner = np.repeat(np.arange(len(tiles)), [len(i) for i in kept])
-    cut = np.concatenate([t.cuts(p.boxes[i]) for t, (p, i) in zip(tiles, pairs, strict=True)])
-    dropped = _doubles(boxes, masks, owner, np.lexsort((-scores, cut)), seam_iou)
-    order = np.argsort(-scores, kind="stable")
-    order = order[~dropped[order]]
-    chosen = tuple(masks[int(i)] for i in order)
-    return Prediction(boxes[order], scores[order], labels[order], chosen)
+    found = [one_per_source(p, source_iou) for p in predictions]
+    kept = [np.flatnonzero(t.reaches(p.boxes)) for t, p in zip(tiles, found, strict=True)]
+    parts = [p.take(index) for p, index in zip(found, kept, strict=True)]
+    every = _concatenated(parts, any(p.limited for p in predictions))
+    owner = np.repeat(np.arange(len(tiles)), [len(index) for index in kept])
+    cut = np.concatenate([t.cuts(p.boxes) for t, p in zip(tiles, parts, strict=True)])
+    owned = np.concatenate([t.owns(p.boxes) for t, p in zip(tiles, parts, strict=True)])
+    masks = Masks(every.masks)
+    same = _same_source(every.boxes, masks, owner, cut, tiles, seam_iou)
+    groups = _groups(np.lexsort((-every.scores, ~owned, cut)), cut, same)
+    whole = _united(every, masks, groups)
+    best = one_per_source(whole, source_iou)
+    return best.take(np.argsort(-best.scores, kind="stable"))
 
 
-def _doubles(
+def _concatenated(parts: Sequence[Prediction], limited: bool) -> Prediction:
+    rows = [p.probabilities for p in parts if p.probabilities is not None]
+    told = len(rows) == len(parts)
+    return Prediction(
+        np.concatenate([p.boxes for p in parts]).reshape(-1, 4),
+        np.concatenate([p.scores for p in parts]),
+        np.concatenate([p.labels for p in parts]),
+        tuple(mask for p in parts for mask in p.masks),
+        np.concatenate(rows) if told else None,
+        limited,
+    )
+
+
+def _same_source(
     boxes: NDArray[np.float32],
-    masks: Sequence[Rle],
+    masks: Masks,
     owner: NDArray[np.int64],
-    order: NDArray[np.int64],
+    cut: NDArray[np.bool_],
+    tiles: Sequence[Tile],
     seam_iou: float,
-) -> NDArray[np.bool_]:
-    """(N,) bool: detections that one of another tile, earlier in `order`, makes superfluous."""
-    dropped = np.zeros(len(boxes), np.bool_)
-    for i in order.tolist():
-        if dropped[i]:
+) -> dict[int, list[int]]:
+    """For each detection, those of other tiles that show the same source."""
+    same: dict[int, list[int]] = {}
+    # Only what lies in two tiles can have a double.
+    shared = np.flatnonzero(_shared(boxes, owner, tiles))
+    for a, b in touching(boxes[shared]):
+        i, j = int(shared[a]), int(shared[b])
+        if owner[i] == owner[j]:
             continue
-        near = (
-            (owner != owner[i])
-            & ~dropped
-            & (boxes[:, 0] < boxes[i, 2])
-            & (boxes[:, 2] > boxes[i, 0])
-            & (boxes[:, 1] < boxes[i, 3])
-            & (boxes[:, 3] > boxes[i, 1])
-        )
-        near[i] = False
-        for j in np.flatnonzero(near).tolist():
-            if _same_object(masks[i], masks[j], seam_iou):
-                dropped[j] = True
-    return dropped
+        seen_by_both = within(tiles[owner[i]].window, tiles[owner[j]].window)
+        window = seen_by_both if cut[i] or cut[j] else None
+        both, first, second = masks.overlap(i, j, window)
+        # A tile's edge may cut a source to a fragment that the network outlines otherwise.
+        fragment = min([n for n, k in ((first, i), (second, j)) if cut[k]], default=0)
+        if both > seam_iou * (first + second - both) or 0 < fragment < 2 * both:
+            same.setdefault(i, []).append(j)
+            same.setdefault(j, []).append(i)
+    return same
 
 
-def _same_object(first: Rle, second: Rle, seam_iou: float) -> bool:
-    pair = [{"size": m["size"], "counts": m["counts"].encode("ascii")} for m in (first, second)]
-    areas = coco_mask.area(pair)
-    both = float(coco_mask.area(coco_mask.merge(pair, intersect=True)))
-    union, smaller = float(areas.sum()) - both, float(areas.min())
-    return both > seam_iou * union or (smaller > 0 and both > COVERED * smaller)
+def _shared(
+    boxes: NDArray[np.float32], owner: NDArray[np.int64], tiles: Sequence[Tile]
+) -> NDArray[np.bool_]:
+    """(N,) bool: which boxes reach into a tile other than their own."""
+    shared = np.zeros(len(boxes), np.bool_)
+    for number, tile in enumerate(tiles):
+        mine = (boxes[:, 0] < tile.x1) & (boxes[:, 2] > tile.x0)
+        mine &= (boxes[:, 1] < tile.y1) & (boxes[:, 3] > tile.y0)
+        shared |= mine & (owner != number)
+    return shared
+
+
+def _groups(
+    order: NDArray[np.intp], cut: NDArray[np.bool_], same: Mapping[int, list[int]]
+) -> list[list[int]]:
+    """The detections to keep, each first in a list with the fragments that complete it."""
+    gone = np.zeros(len(cut), np.bool_)
+    groups = []
+    for i in order.tolist():
+        if gone[i]:
+            continue
+        gone[i] = True
+        group, front = [i], [i]
+        while front:
+            for j in same.get(front.pop(), []):
+                if gone[j]:
+                    continue
+                gone[j] = True
+                if cut[i]:  # no tile sees it whole: the parts of all tiles make it
+                    group.append(j)
+                    front.append(j)
+        groups.append(group)
+    return groups
+
+
+def _united(every: Prediction, masks: Masks, groups: Sequence[list[int]]) -> Prediction:
+    """One detection per group, its mask and box the union of the group's."""
+    whole = every.take(np.array([group[0] for group in groups], np.intp))
+    rles = list(whole.masks)
+    for number, group in enumerate(groups):
+        if len(group) > 1:
+            rles[number] = masks.union(group)
+            whole.boxes[number, :2] = every.boxes[group, :2].min(axis=0)
+            whole.boxes[number, 2:] = every.boxes[group, 2:].max(axis=0)
+            whole.scores[number] = every.scores[group].max()
+    return dataclasses.replace(whole, masks=tuple(rles))

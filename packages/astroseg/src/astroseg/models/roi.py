@@ -40,12 +40,16 @@ class Detections:
     ----------
     boxes : (N, 4). scores : (N,). labels : (N,).
     masks : (N, M, M) probabilities inside the box.
+    probabilities : (N, K) of each class.
+    limited : whether the limit of detections left some out.
     """
 
     boxes: torch.Tensor
     scores: torch.Tensor
     labels: torch.Tensor
     masks: torch.Tensor
+    probabilities: torch.Tensor
+    limited: bool
 
 
 def region_levels(boxes: torch.Tensor, spec: ModelSpec) -> torch.Tensor:
@@ -228,7 +232,9 @@ class RoiHeads(nn.Module):
             for chunk in torch.split(proposals, min(room, BOX_CHUNK))
         ]
         boxes, scores = (torch.cat(kind) for kind in zip(*parts, strict=True))
-        box, score, label = select(boxes, scores, spec)
+        top = spec.most_detections(shape)
+        found = select(boxes, scores, spec)
+        box, score, label, probability = (values[:top] for values in found)
         side = 2 * spec.mask_pool
         masks = [box.new_zeros(0, side, side)]
         for region, kind in zip(
@@ -236,7 +242,8 @@ class RoiHeads(nn.Module):
         ):
             logits = self.mask_logits(features, region, spec)
             masks.append(logits[torch.arange(len(kind)), kind].float().sigmoid())
-        return Detections(box, score, label, torch.cat(masks))
+        limited = len(found[0]) > top
+        return Detections(box, score, label, torch.cat(masks), probability, limited)
 
 
 def box_features(spec: ModelSpec) -> int:
@@ -335,8 +342,8 @@ def mask_loss(
 
 def select(
     boxes: torch.Tensor, scores: torch.Tensor, spec: ModelSpec
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Detections of one image by the spec's thresholds, best first.
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Detections of one image by the spec's thresholds, best first, however many.
 
     Parameters
     ----------
@@ -345,7 +352,7 @@ def select(
 
     Returns
     -------
-    boxes (D, 4), scores (D,), labels (D,).
+    boxes (D, 4), scores (D,), labels (D,), probabilities (D, K).
     """
     finite = torch.isfinite(boxes).all(dim=2).all(dim=1) & torch.isfinite(scores).all(dim=1)
     boxes, scores = boxes[finite], scores[finite, :-1]
@@ -353,11 +360,8 @@ def select(
     column = label if boxes.shape[1] > 1 else torch.zeros_like(label)
     box, score = boxes[row, column], scores[row, label]
     full = (box[:, 2] > box[:, 0]) & (box[:, 3] > box[:, 1])
-    box, score, label = box[full], score[full], label[full]
+    box, score, label, row = box[full], score[full], label[full], row[full]
     kept = batched_nms(box, score, label, spec.nms_threshold)
-    box, score, label = box[kept], score[kept], label[kept]
     if spec.nms_any_class is not None:
-        kept = nms(box, score, spec.nms_any_class)
-        box, score, label = box[kept], score[kept], label[kept]
-    top = spec.detections_per_image
-    return box[:top], score[:top], label[:top]
+        kept = kept[nms(box[kept], score[kept], spec.nms_any_class)]
+    return box[kept], score[kept], label[kept], scores[row[kept]]

@@ -30,6 +30,9 @@ ZOO_STD_X101_BGR = (57.375, 57.120, 58.395)
 # The transformers see red first.
 ZOO_MEAN_RGB, ZOO_STD_RGB = ZOO_MEAN_BGR[::-1], ZOO_STD_X101_BGR[::-1]
 
+REFERENCE_AREA = 1000.0**2
+"""px^2 of the paper's tiles, which its limit of 1000 detections was made for."""
+
 MIN_TOP_N = 100
 """Proposals that even the smallest image gets where their number goes with the area."""
 
@@ -132,7 +135,8 @@ class ModelSpec:
     score_threshold : detections below are dropped. Changeable after training.
     nms_threshold : IoU above which the weaker of two boxes of one class goes. Changeable.
     nms_any_class : a second suppression among all classes, or None. Changeable.
-    detections_per_image : most detections kept. Changeable.
+    detections_per_image : most detections kept; of larger images than the paper's tiles (or
+        than `rpn_top_n_area`) in proportion to their area, see `most_detections`. Changeable.
     reverse_channels : whether the network sees the channels last to first: images come red
         first, the model zoo's weights want blue first.
     pixel_mean, pixel_std : per channel as the network sees them, in the input's unit.
@@ -270,6 +274,11 @@ class ModelSpec:
         # A small image may hold one dense clump.
         before, after = (max(math.ceil(n * scale), min(n, MIN_TOP_N)) for n in numbers)
         return before, after
+
+    def most_detections(self, shape: tuple[int, int]) -> int:
+        """The most detections kept of an image of that (height, width)."""
+        scale = shape[0] * shape[1] / (self.rpn_top_n_area or REFERENCE_AREA)
+        return math.ceil(self.detections_per_image * max(1.0, scale))
 
     def for_scratch(self) -> ModelSpec:
         """The same network able to train without pre-trained weights.

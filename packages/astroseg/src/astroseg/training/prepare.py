@@ -255,6 +255,7 @@ def checkpoint_meta(plan: Plan, step: int) -> dict[str, str]:
         "q": repr(data.q),
         "bands": json.dumps(list(data.bands)),
         "category_ids": json.dumps(list(dataset.category_ids)),
+        "image_side": str(max(max(image.height, image.width) for image in dataset.images)),
         "training_data": dataset.path.name,
         "training_data_sha256": dataset.digest,
         "schedule": json.dumps(dataclasses.asdict(plan.schedule)),

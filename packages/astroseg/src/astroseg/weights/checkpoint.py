@@ -9,7 +9,6 @@ that was asked for.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from astroseg.core.errors import InputError, OutputError
+from astroseg.core.files import atomic_path
 from astroseg.models.spec import ModelSpec, from_dict, structure_differences, to_dict
 from astroseg.weights.conversion import Foreign, convert, is_pickle, read_foreign
 
@@ -102,7 +102,6 @@ def write_checkpoint(path: str | Path, tensors: Mapping[str, torch.Tensor], head
     OutputError : the file cannot be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     metadata = {
         "format": "pt",
         "schema": str(SCHEMA),
@@ -113,17 +112,32 @@ def write_checkpoint(path: str | Path, tensors: Mapping[str, torch.Tensor], head
     if header.spec is not None:
         metadata["architecture"] = json.dumps(to_dict(header.spec), sort_keys=True)
     plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(plain, temporary, metadata)
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(path)
-    except (OSError, SafetensorError) as problem:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(
-            f"cannot be written ({problem})", file=path, remedy="check the folder and free space"
-        ) from problem
+    with atomic_path(path) as temporary:
+        try:
+            save_file(plain, temporary, metadata)
+        except SafetensorError as problem:
+            raise OutputError(
+                f"cannot be written ({problem})",
+                file=path,
+                remedy="check the folder and free space",
+            ) from problem
+        _sort_header(temporary)
+
+
+def _sort_header(path: Path) -> None:
+    """Bring a safetensors file's header into one order, so that equal content is equal bytes.
+
+    The library writes its keys in an order that changes from call to call. The header is JSON
+    of a length that stands before it; sorted it is as long, and the tensors stay in place.
+    """
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        text = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        data = text.encode().ljust(length)
+        if len(data) == length:
+            file.seek(8)
+            file.write(data)
 
 
 def read_header(path: str | Path) -> Header:
@@ -148,8 +162,8 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], Header]:
 
     Raises
     ------
-    InputError : the file is absent, broken, a pickle that could run code, or of a header
-        of a newer version.
+    InputError : the file is absent, broken, a pickle that could run code, of a header of a
+        newer version, or has weights that are not finite.
     """
     path = Path(path)
     if is_pickle(path):
@@ -159,9 +173,22 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], Header]:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         if "schema" in metadata:
-            return tensors, _header(metadata, path)
+            header = _header(metadata, path)
+            return _finite(tensors, path), header
         foreign = convert(tensors, path)
-    return dict(foreign.tensors), _foreign_header(foreign)
+    return _finite(dict(foreign.tensors), path), _foreign_header(foreign)
+
+
+def _finite(tensors: dict[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
+    """The tensors, or InputError where one has NaN or infinite values: it detects nothing."""
+    bad = [name for name, value in tensors.items() if not bool(torch.isfinite(value).all())]
+    if bad:
+        raise InputError(
+            f"has weights that are not finite: {_some(bad)}",
+            file=path,
+            remedy="give an earlier checkpoint, or train again with a lower --lr",
+        )
+    return tensors
 
 
 def _foreign_header(foreign: Foreign) -> Header:

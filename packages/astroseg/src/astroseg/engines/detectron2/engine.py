@@ -112,7 +112,6 @@ class Detectron2Engine:
         model.astroseg_spec = spec
         if spec.nms_any_class is not None:
             model.roi_heads.register_forward_hook(functools.partial(_one_class, model))
-        _set_limits(model)
         if not spec.config_program:  # a user's own layer may want its features as they were
             # Convolutions are faster so; numbers change by rounding alone.
             model.to(memory_format=torch.channels_last)
@@ -157,7 +156,11 @@ class Detectron2Engine:
         """
         plain, device = _plain(model), device_of(model)
         with inferring(plain):
-            return [_detect(plain, _image(image, plain.astroseg_spec, device)) for image in batch]
+            found = []
+            for image in batch:
+                _set_limits(plain, image.shape[-2:])
+                found.append(_detect(plain, _image(image, plain.astroseg_spec, device)))
+            return found
 
     def set_thresholds(
         self,
@@ -172,7 +175,6 @@ class Detectron2Engine:
         plain = _plain(model)
         changes: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
         plain.astroseg_spec = dataclasses.replace(plain.astroseg_spec, **changes)
-        _set_limits(plain)
 
     def param_groups(self, model: torch.nn.Module, freeze: Freeze) -> list[dict[str, Any]]:
         """Weights with and norms and biases without weight decay; sets requires_grad."""
@@ -238,10 +240,14 @@ def _made(spec: ModelSpec, d2: Library, file: ConfigFile | None) -> Any:
     return model
 
 
-def _set_limits(model: Any) -> None:
-    """Give the box predictors what the spec says is kept; a cascade has several."""
+def _set_limits(model: Any, shape: tuple[int, int]) -> None:
+    """Give the box predictors what the spec says is kept of an image of that shape.
+
+    A cascade has several. One more detection than the most tells that there were more.
+    """
     spec: ModelSpec = model.astroseg_spec
     limits = {name: getattr(spec, field) for field, name in _PREDICTOR_LIMITS.items()}
+    limits["test_topk_per_image"] = spec.most_detections(shape) + 1
     if spec.nms_any_class is not None:
         limits["test_topk_per_image"] = -1  # counted after the second suppression
     for module in model.modules():
@@ -251,14 +257,13 @@ def _set_limits(model: Any) -> None:
 
 
 def _one_class(model: Any, heads: torch.nn.Module, given: Any, answer: Any) -> Any:
-    """Of detections that overlap, whatever their class, the best; then the most to be kept."""
+    """Of detections that overlap, whatever their class, the best."""
     if heads.training:
         return answer
     spec: ModelSpec = model.astroseg_spec
     every, losses = answer
     kept = [nms(one.pred_boxes.tensor, one.scores, spec.nms_any_class) for one in every]
-    top = spec.detections_per_image
-    return [one[index[:top]] for one, index in zip(every, kept, strict=True)], losses
+    return [one[index] for one, index in zip(every, kept, strict=True)], losses
 
 
 def _plain(model: torch.nn.Module) -> Any:
@@ -305,6 +310,9 @@ def _detect(model: Any, image: torch.Tensor) -> Prediction:
         [found], _ = heads(images, features, proposals, None)
     finally:
         heads.mask_on = True
+    top = model.astroseg_spec.most_detections(shape)
+    limited = len(found) > top
+    found = found[:top]
     found = found[found.pred_boxes.nonempty()]
     masks = []
     for start in range(0, len(found), MASK_CHUNK):
@@ -317,4 +325,5 @@ def _detect(model: Any, image: torch.Tensor) -> Prediction:
         scores=found.scores.float().cpu().numpy(),
         labels=found.pred_classes.cpu().numpy(),
         masks=paste_masks(soft.cpu().numpy(), boxes, shape),
+        limited=limited,
     )

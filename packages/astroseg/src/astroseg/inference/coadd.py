@@ -1,0 +1,171 @@
+"""What a model finds in an image of any size: in tiles beyond the size it was trained on.
+
+An image is read window by window, so memory holds a few tiles and the detections, not the
+coadd. Every tile's detections are kept on disk until the image is done: a run that was
+interrupted does no tile twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from astroseg.core.config import DataConfig, PredictConfig
+from astroseg.core.errors import InputError
+from astroseg.core.files import read_json, write_json
+from astroseg.core.samples import Prediction
+from astroseg.data.dataset import ImageRecord
+from astroseg.data.images import Pixels
+from astroseg.data.loader import Look, clean
+from astroseg.engines.base import Engine
+from astroseg.inference.tiling import Tile, join, shift, split
+from astroseg.models.duplicates import one_per_source
+
+LEAST_TILE = 512
+"""px. Models trained on smaller images are applied to tiles of this side: seams then are few."""
+
+TILE_UNKNOWN = 1024
+"""px, side of the tiles where a checkpoint does not tell the size of its training images."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """An image as a model reads it.
+
+    Attributes
+    ----------
+    record, pixels : the image, mapped from disk where its format allows it.
+    look : order of the bands and contrast, measured on the whole image.
+    data : what to do with pixels that are not finite.
+    """
+
+    record: ImageRecord
+    pixels: Pixels
+    look: Look
+    data: DataConfig
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(H, W) in pixels."""
+        return self.pixels.shape
+
+    def flux(self, y0: int, x0: int, y1: int, x1: int) -> NDArray[np.float32]:
+        """(C, y1 - y0, x1 - x0) of a window, bands in the model's order."""
+        window = self.pixels.crop(y0, x0, y1 - y0, x1 - x0, self.look.order)
+        return clean(window, self.record, self.data)
+
+    def seen(self, y0: int, x0: int, y1: int, x1: int) -> NDArray[np.float32]:
+        """The same as the network sees it."""
+        return np.ascontiguousarray(self.look.scaling(self.flux(y0, x0, y1, x1)))
+
+
+def tiles_of(shape: tuple[int, int], config: PredictConfig, trained_on: int) -> tuple[Tile, ...]:
+    """The tiles of an image (H, W), one where it is small enough to be predicted whole.
+
+    Parameters
+    ----------
+    trained_on : side in px of the images that the model was trained on, 0 where unknown.
+
+    Raises
+    ------
+    InputError : tiles that cannot overlap as asked for.
+    """
+    size = config.tile_size or max(LEAST_TILE, min(trained_on or TILE_UNKNOWN, config.whole_up_to))
+    if max(shape) <= size:
+        return split(shape, size, 0)
+    # A small tile of the default overlap would be little else.
+    overlap = config.overlap if config.tile_size else min(config.overlap, size // 4)
+    if not 0 <= overlap < size:
+        raise InputError(
+            f"tiles of {size} px cannot overlap by {overlap} px",
+            remedy="give an --overlap smaller than --tile-size",
+        )
+    return split(shape, size, overlap)
+
+
+def predict_image(
+    engine: Engine,
+    model: torch.nn.Module,
+    frame: Frame,
+    config: PredictConfig,
+    tiles: Sequence[Tile],
+    *,
+    kept: Callable[[int], Path] | None = None,
+    key: str = "",
+    done: Callable[[int], Any] = lambda tiles: None,
+) -> Prediction:
+    """What a model finds in an image.
+
+    Parameters
+    ----------
+    kept : file of the detections of the tile of that number; None keeps none.
+    key : of what the detections depend on; kept ones of another key are made anew.
+    done : told how many tiles have been finished.
+    """
+    found: dict[int, Prediction] = {}
+    if kept is not None:
+        for number in range(len(tiles)):
+            if (stored := _read(kept(number), key)) is not None:
+                found[number] = stored
+    done(len(found))
+    for group in _groups(tiles, found, config.batch or _batch(model)):
+        windows = [frame.seen(*tiles[number].window) for number in group]
+        for number, prediction in zip(group, engine.predict(model, windows), strict=True):
+            found[number] = shift(prediction, tiles[number], frame.shape)
+            if kept is not None:
+                _write(kept(number), key, found[number])
+        done(len(group))
+    every = [found[number] for number in range(len(tiles))]
+    if len(tiles) == 1:
+        return one_per_source(every[0], config.source_iou)
+    return join(tiles, every, config.seam_iou, config.source_iou)
+
+
+def _groups(tiles: Sequence[Tile], found: dict[int, Prediction], size: int) -> Iterator[list[int]]:
+    """Numbers of the tiles still to be done, those of one batch together."""
+    left = [number for number in range(len(tiles)) if number not in found]
+    for start in range(0, len(left), size):
+        yield left[start : start + size]
+
+
+def _batch(model: torch.nn.Module) -> int:
+    """Tiles at once: four fill a GPU; on a CPU more than one only cost memory."""
+    return 4 if next(model.parameters()).is_cuda else 1
+
+
+def _write(path: Path, key: str, prediction: Prediction) -> None:
+    rows = prediction.probabilities
+    value = {
+        "key": key,
+        "boxes": prediction.boxes,
+        "scores": prediction.scores,
+        "labels": prediction.labels,
+        "masks": [dict(mask) for mask in prediction.masks],
+        "probabilities": None if rows is None else rows,
+        "limited": prediction.limited,
+    }
+    write_json(path, value)
+
+
+def _read(path: Path, key: str) -> Prediction | None:
+    """A tile's detections, None where there are none of this key."""
+    if not path.exists():
+        return None
+    value = read_json(path)
+    if value.get("key") != key:
+        return None
+    rows = value["probabilities"]
+    return Prediction(
+        np.array(value["boxes"], np.float32).reshape(-1, 4),
+        np.array(value["scores"], np.float32),
+        np.array(value["labels"], np.int64),
+        tuple(value["masks"]),
+        None if rows is None else np.array(rows, np.float32).reshape(len(value["scores"]), -1),
+        bool(value["limited"]),
+    )
