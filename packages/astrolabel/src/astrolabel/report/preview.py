@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from astrolabel.io.coco import read, validate
 from astrolabel.io.colours import IGNORED, colours
 from astrolabel.io.pictures import channels, upright, write_png
 from astrolabel.io.polygons import mask_of
+from astrolabel.report.render import render
 
 PICTURE_SIDE = 2100
 """Pictures with outlines are enlarged a whole number of times up to this side in pixels:
@@ -120,9 +120,18 @@ def preview(coco_path: str | Path, out: str | Path | None = None) -> list[Path]:
         write_png(path, picture)
         write_png(thumbnail, _small(picture))
         written.append(path)
-        cards.append(_card(image, path.name, thumbnail.name, items, doc["categories"]))
+        cards.append(
+            {
+                "image": image,
+                "picture": path.name,
+                "thumbnail": thumbnail.name,
+                "counts": _counts(items, doc["categories"]),
+            }
+        )
     page = out / "index.html"
-    write_bytes(page, _page(coco_path.name, doc, cards).encode("utf-8"))
+    total = _counts(doc["annotations"], doc["categories"])
+    text = render("preview.html.j2", name=coco_path.name, cards=cards, total=total)
+    write_bytes(page, text.encode("utf-8"))
     return [*written, page]
 
 
@@ -171,48 +180,3 @@ def _counts(
     if ignored := sum(1 for a in annotations if a.get("iscrowd", 0)):
         result.append(("ignored", IGNORED, ignored))
     return result
-
-
-def _legend(counts: Sequence[tuple[str, str, int]]) -> str:
-    return " ".join(
-        f'<span class="key"><i style="border-color:{colour}"></i>{number} '
-        f"{html.escape(name)}</span>"
-        for name, colour, number in counts
-    )
-
-
-def _card(
-    image: Mapping[str, Any],
-    picture: str,
-    thumbnail: str,
-    annotations: Sequence[Mapping[str, Any]],
-    categories: Sequence[Mapping[str, Any]],
-) -> str:
-    name = html.escape(str(image["file_name"]))
-    return (
-        f'<figure><a href="{html.escape(picture)}">'
-        f'<img loading="lazy" alt="{name}" src="thumbnails/{html.escape(thumbnail)}"></a>'
-        f"<figcaption><b>{name}</b> {image['width']}&times;{image['height']} px<br>"
-        f"{_legend(_counts(annotations, categories))}</figcaption></figure>"
-    )
-
-
-def _page(name: str, doc: Mapping[str, Any], cards: Sequence[str]) -> str:
-    title = html.escape(name)
-    images = f"{len(cards)} image" + ("" if len(cards) == 1 else "s")
-    total = _legend(_counts(doc["annotations"], doc["categories"]))
-    return (
-        f'<!DOCTYPE html>\n<html lang="en"><meta charset="utf-8"><title>{title}</title>\n'
-        f"<style>{_STYLE}</style>\n<h1>{title}</h1>\n<p>{images}, {total}</p>\n<main>\n"
-        + "\n".join(cards)
-        + "\n</main></html>\n"
-    )
-
-
-_STYLE = (
-    "body{background:#14161a;color:#ddd;font:15px/1.5 system-ui,sans-serif;margin:2em}"
-    "main{display:flex;flex-wrap:wrap;gap:1.2em}figure{margin:0;width:360px}"
-    "img{width:100%;display:block;background:#000}h1{font-size:1.3em}"
-    ".key{white-space:nowrap;margin-right:.8em}"
-    ".key i{display:inline-block;width:.6em;height:.6em;border:2px solid;margin-right:.35em}"
-)
