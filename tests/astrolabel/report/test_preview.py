@@ -242,7 +242,7 @@ def test_the_sky_has_its_first_row_at_the_bottom_and_its_left_on_the_left(tmp_pa
     drawn = np.asarray(Image.open(preview(tmp_path / "coco.json")[0]))
     height, scale = drawn.shape[0], drawn.shape[0] // SHAPE[0]
     rows = [3, 20]
-    if astro:  # a picture of nobody knows what stays as it is
+    if astro:  # a picture of unknown origin stays as it is
         rows = [SHAPE[0] - 1 - 3, SHAPE[0] - 1 - 24]
     point = drawn[rows[0] * scale : (rows[0] + 1) * scale, 7 * scale : 8 * scale]
     assert (point == 200).all()

@@ -20,7 +20,7 @@ from astrolabel.report import bins, measure, metrics, numbers, plots, summary, w
 from astrolabel.report.catalog import compare_with_catalog
 from astrolabel.report.examples import Stamp
 from astrolabel.report.labels import read_labels
-from astrolabel.report.leftover import measure_leftover
+from astrolabel.report.residuals import measure_residuals
 from astrolabel.report.stamps import draw, rebin, residual_colours, tile_pictures
 from astrolabel.report.truth import compare_with_truth
 from astrolabel.report.verdict import notes, verdict
@@ -59,7 +59,7 @@ def test_a_fraction_and_its_depth():
     curve = bins.fraction(cut, values, hit.astype(bool))
     assert curve.value == pytest.approx((1, 0, 0.9, 0.5))
     assert curve.count == (10, 2, 10, 10)
-    # Two objects of 21.5 tell nothing; at 23.5 every other is gone.
+    # Two objects of 21.5 are too few; at 23.5 every other is gone.
     assert bins.depth(curve, 0.8) == 23.0
     assert np.isnan(bins.depth(replace(curve, value=(0.1,) * 4), 0.8))
 
@@ -176,7 +176,7 @@ def test_chi2_and_unexplained_light_are_those_of_the_residual(tmp_path):
     chi[6, 100] = -9.0  # a hole is no light
     chi[90, 10] = np.nan
     labels = read_labels(dataset(tmp_path, [entry(1, 20, 20), entry(2, 50, 60)], chi))
-    left = measure_leftover(labels)
+    left = measure_residuals(labels)
     assert left.chi2.tolist() == pytest.approx([4.0, 36 / 25])
     (tile,) = left.tiles
     assert tile.groups_outside == 2
@@ -192,7 +192,7 @@ def test_a_label_without_data_has_no_chi2(tmp_path):
     chi = np.full(SHAPE, np.nan, np.float32)
     chi[60:] = 0
     labels = read_labels(dataset(tmp_path, [entry(1, 20, 20)], chi))
-    left = measure_leftover(labels)
+    left = measure_residuals(labels)
     assert np.isnan(left.chi2[0])
     assert np.isnan(left.chi2_inside)
     assert left.chi2_outside == 0
@@ -202,7 +202,7 @@ def test_a_label_without_data_has_no_chi2(tmp_path):
 def test_a_residual_of_another_size_is_refused(tmp_path):
     labels = read_labels(dataset(tmp_path, [entry(1, 20, 20)], np.zeros((9, 9), np.float32)))
     with pytest.raises(InputError, match=r"9x9 pixels, its image of 120x100"):
-        measure_leftover(labels)
+        measure_residuals(labels)
 
 
 def test_a_reduced_residual_of_noise_is_noise_and_a_faint_plateau_shows():
@@ -486,7 +486,7 @@ def test_the_page_says_how_many_got_their_class_from_a_catalog(tmp_path):
 
 def test_what_is_not_given_is_asked_for(tmp_path):
     measured, page, found = made(tmp_path, some_entries())
-    for text in ("--catalog FILE", "--truth truth.json", "label again", "does not tell"):
+    for text in ("--catalog FILE", "--truth truth.json", "label again", "not in the file"):
         assert text in page
     assert found["catalog"] is None
     assert found["truth"] is None
@@ -514,7 +514,7 @@ def test_a_document_of_another_program_has_a_page(tmp_path):
 
 def test_a_document_without_labels_has_a_page_that_says_so(tmp_path):
     measured, page, _ = made(tmp_path, [], np.zeros(SHAPE, np.float32), INFO)
-    assert "There is not one label that counts." in notes(measured)
+    assert "There are no labels." in notes(measured)
     assert "0 labels" in page
 
 
@@ -614,9 +614,9 @@ def test_a_simulated_sky_is_measured_as_the_benchmarks_measure_it(tmp_path):
     injected = np.array([[s.body.y, s.body.x] for s in sky.scene.sources])
     assert measured.truth.quality == metrics.compare(mine, theirs, injected)
     assert measured.truth.quality.n_truth > 30
-    assert len(measured.leftover.tiles) == 4
+    assert len(measured.residuals.tiles) == 4
     # Of noise and good models: near one in and outside the masks of unsaturated sources.
-    assert 0.8 < np.nanmedian(measured.leftover.chi2) < 1.2
+    assert 0.8 < np.nanmedian(measured.residuals.chi2) < 1.2
     assert measured.counts.detections["ok"] == len(documents[0]["annotations"])
     assert measured.catalog.separation_arcsec < 0.2
     page, _ = write_report(measured, tmp_path / "out" / "report.html")

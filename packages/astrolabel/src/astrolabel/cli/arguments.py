@@ -76,7 +76,7 @@ def add_make_coco(one: Parser) -> None:
         (
             "variance",
             "variance image, where it is not in the same file; also an inverse variance "
-            "or rms whose HDU or file name says so",
+            "or rms, where HDU or file name has that word",
         ),
         ("rms", "rms image, in place of the variance"),
         ("mask", "mask image: MP_ cards, --mask-planes, or non-zero means bad"),
@@ -86,7 +86,7 @@ def add_make_coco(one: Parser) -> None:
             "and a table HDU POSITIONS with x and y, pixels of the coadd from 0, for each; or a "
             "folder of the stamps of HSC's PSF picker",
         ),
-        ("zeropoint", "AB magnitude of one count, where the header does not tell"),
+        ("zeropoint", "AB magnitude of one count, where the header has none"),
     ):
         value = "VALUE" if name == "zeropoint" else "FILE"
         group.add_argument(
@@ -158,7 +158,7 @@ def add_truth_coco(one: Parser) -> None:
     one.add_argument("--bands", help="bands to use, blue to red (default: all there are)")
     one.add_argument(
         "--zeropoint", nargs="+", default=[], metavar="[BAND=]VALUE",
-        help="AB magnitude of one count, where the header does not tell",
+        help="AB magnitude of one count, where the header has none",
     )  # fmt: skip
     _add_output(one)
     add_settings(one, {"tile.size": COMMON["tile.size"]}, ("tile", "truth"))

@@ -36,7 +36,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if text is not None:
             print(text)
             return 0
-        # Libraries' warnings are no words for users; workers are told by the environment.
+        # Libraries' warnings are no words for users; workers read the environment.
         warnings.simplefilter("ignore")
         os.environ.setdefault("PYTHONWARNINGS", "ignore")
         with logging_to(options.log, options.verbose):

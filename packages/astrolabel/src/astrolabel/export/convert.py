@@ -78,7 +78,7 @@ def _of_records(
 def _writers(
     file: Path, folder: Path, doc: coco.Document, is_list: bool
 ) -> dict[str, Callable[[], Path]]:
-    """What writes each of `FORMATS`, and tells where."""
+    """What writes each of `FORMATS`; each returns the path."""
     # A document in another folder names its images from there.
     moved = doc
     if not is_list:

@@ -53,11 +53,11 @@ def write_deepdisc(path: Path, doc: Mapping[str, Any], folder: Path) -> Path:
             np.save(stream, array)
     records = to_records(doc)
     for record in records:
-        told = record["astrolabel"]
+        own = record["astrolabel"]
         moved = coco.rebased(
-            {"file_name": record["file_name"], "astro": told["astro"]}, folder, path.parent
+            {"file_name": record["file_name"], "astro": own["astro"]}, folder, path.parent
         )
-        record["file_name"], told["astro"] = moved["file_name"], moved["astro"]
+        record["file_name"], own["astro"] = moved["file_name"], moved["astro"]
     write_bytes(path, coco.list_json(records).encode("ascii"))
     return path
 

@@ -109,7 +109,7 @@ def from_records(
     classes : names in the order of the category ids from 0. Without them those that
         `to_records` wrote, else class_0, class_1 and so on.
     polygons : what the points of polygons at whole numbers are, ``centres`` of pixels
-        (OpenCV's, and so DeepDISC's) or ``edges``. Records of `to_records` tell themselves.
+        (OpenCV's, and so DeepDISC's) or ``edges``. Records of `to_records` hold this themselves.
 
     Raises
     ------

@@ -26,7 +26,7 @@ BLACK_SIGMA = -0.5
 its noise in it and a hole in the data is not taken for sky."""
 
 BALANCE_SIGMA = (3.0, 30.0)
-"""Pixels that tell the usual colour of sources, by their mean height in sky sigma: above
+"""Pixels that the usual colour of sources is measured on, by their mean height in sky sigma: above
 the noise, and below what a few bright objects would fill with their own colour."""
 
 BALANCE_PIXELS = 300
@@ -84,7 +84,7 @@ def white_balance(
     """(C,) factors that make the usual source of an image equally bright in all bands.
 
     Without them the band with the best signal-to-noise tints everything, usually green.
-    All one where an image has too few pixels with sources in it to tell.
+    All one where too few pixels of an image hold sources.
     """
     return _balance(_in_sigma(image, sigma))
 

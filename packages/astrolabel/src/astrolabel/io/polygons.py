@@ -41,7 +41,7 @@ def outlines(rle: Mapping[str, Any]) -> list[NDArray[np.float64]]:
     first, last = (stops - lengths)[1::2], stops[1::2]
     boxes = []
     for start, stop in zip(first.tolist(), last.tolist(), strict=True):
-        while start < stop:  # a run may go on in the next column
+        while start < stop:  # a run may continue in the next column
             column, row = divmod(start, height)
             length = min(stop - start, height - row)
             boxes.append((column - 0.5, row - 0.5, column + 0.5, row + length - 0.5))

@@ -52,7 +52,7 @@ def _counts(mask: NDArray[np.bool_], box: Box, shape: tuple[int, int]) -> list[i
     columns[:, 1:-1] = mask.T
     column, edge = np.nonzero(np.diff(columns, axis=1))
     edges = (column + box.x0) * height + edge + box.y0
-    # A run down to the last row goes on where the next column starts with one.
+    # A run down to the last row continues where the next column starts with one.
     touching = np.flatnonzero(edges[1:-1:2] == edges[2::2])
     edges = np.delete(edges, np.concatenate([2 * touching + 1, 2 * touching + 2]))
     runs: list[int] = np.diff(edges, prepend=0).tolist()
@@ -98,7 +98,7 @@ def runs(rle: Rle) -> NDArray[np.int64]:
 
 
 def _decompress(counts: str) -> NDArray[np.int64]:
-    """Run lengths from COCO's text: 5 bits a character from 48 up, bit 6 to go on, the
+    """Run lengths from COCO's text: 5 bits a character from 48 up, bit 6 to continue, the
     sign in bit 5 of a number's last character; from the fourth on, less the run before
     the last."""
     try:

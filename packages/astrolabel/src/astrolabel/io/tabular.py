@@ -257,14 +257,14 @@ def texts(path: Path, name: str, columns: Mapping[str, NDArray[Any]]) -> NDArray
     if plain.dtype.kind == "f":
         whole = np.where(missing | ~np.isfinite(plain), 0, plain)
         missing = missing | ~np.isfinite(plain)
-        # The whole numbers that a float tells apart end where its spacing exceeds one.
+        # The whole numbers that a float can distinguish end where its spacing exceeds one.
         rounded = bool((np.spacing(np.abs(whole)) >= 1).any() or (whole % 1 != 0).any())
         plain = whole if rounded else whole.astype(np.int64)
     elif plain.dtype.kind == "U":
         rounded = any(re.fullmatch(r"\d(\.\d+)?[eE]\+?\d+", text) for text in plain)
     if rounded:
         raise InputError(
-            f"column {name} holds floating-point numbers, which cannot tell 64-bit ids apart",
+            f"column {name} holds floating-point numbers, which cannot distinguish 64-bit ids",
             file=path,
             remedy="write the ids as integers or text",
         )

@@ -49,7 +49,7 @@ def label(
     images : FITS files, one a band, or HSC and LSST coadds and folders of them; or arrays of
         (H, W), one a band, or one cube of (C, H, W); or `NDData` and `CCDData`.
     bands : names, blue to red: ``"gri"`` or ``("g", "r", "i")``. Where absent, those that
-        the files tell, else ``band1`` and so on.
+        the files name, else ``band1`` and so on.
     variance : of the pixels, counts squared: arrays shaped as the images, or files.
     mask : True (not zero) for bad pixels: arrays, or files.
     psf : stamps of (P, P), one or one a band, P odd: arrays, or files.
@@ -152,8 +152,8 @@ def _files(
 
 def _bands_of(paths: Sequence[Path]) -> tuple[str, ...]:
     """Bands by the ends of the files' names (``m31_g.fits``), else by their FILTER cards."""
-    for tell in (_band_by_name, _band_by_card):
-        found = [tell(path) for path in paths]
+    for find in (_band_by_name, _band_by_card):
+        found = [find(path) for path in paths]
         if all(found) and len(set(found)) == len(found):
             return tuple(str(band) for band in found)
     return tuple(f"band{k + 1}" for k in range(len(paths)))

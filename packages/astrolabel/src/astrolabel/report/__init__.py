@@ -39,7 +39,7 @@ def write_report(measured: Measured, out: str | Path) -> tuple[Path, Path]:
             file=machine,
             remedy="choose another name with --out, one that ends in .html",
         )
-    kinds = choose(m.labels, m.leftover, m.truth, m.band)
+    kinds = choose(m.labels, m.residuals, m.truth, m.band)
     content = page(m, kinds, machine.name)
     found = {**numbers(m), "verdict": {line.name: line.value for line in verdict(m)}}
     coco.write_json(machine, {**found, "notes": notes(m)})

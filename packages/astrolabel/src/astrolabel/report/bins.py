@@ -81,7 +81,7 @@ def logarithmic(name: str, label: str, values: NDArray[np.float64]) -> Bins | No
 
 
 def blends(values: NDArray[np.float64]) -> Bins | None:
-    """Bins of peaks in a footprint; None where no label tells."""
+    """Bins of peaks in a footprint; None where no label has a value."""
     if not np.isfinite(values).any():
         return None
     return Bins("n_blended", "peaks in its footprint", BLEND_EDGES, "counts")

@@ -22,7 +22,7 @@ class Counts:
 
     Attributes
     ----------
-    tiles, detections : number by state; empty where the document does not tell.
+    tiles, detections : number by state; empty where the document has none.
     notes : where PSF, variance and the like are from: number of tiles by kind and text.
     images, labels, ignored, elsewhere : images; labels that count; ignore regions; masks
         whose peak lies in a neighbouring tile.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from astrolabel.core.box import Box
 from astrolabel.core.celestial import to_icrs, to_pixels
 from astrolabel.report.labels import Labels
-from astrolabel.report.leftover import Leftover
+from astrolabel.report.residuals import Residuals
 from astrolabel.report.truth import AgainstTruth
 
 ROW = 8
@@ -54,7 +54,7 @@ class Kind:
 
 
 def choose(
-    labels: Labels, left: Leftover, truth: AgainstTruth | None, band: str | None
+    labels: Labels, left: Residuals, truth: AgainstTruth | None, band: str | None
 ) -> list[Kind]:
     """Random labels, and the worst by all that can go wrong."""
     own = np.flatnonzero(labels.own)
@@ -92,7 +92,7 @@ def _largest(values: NDArray[np.float64], n: int = ROW) -> NDArray[np.intp]:
 
 
 def _against_truth(
-    labels: Labels, left: Leftover, found: AgainstTruth, band: str | None
+    labels: Labels, left: Residuals, found: AgainstTruth, band: str | None
 ) -> list[Kind]:
     truth, paired = found.truth, found.paired
     false = np.full(len(labels), np.nan)
@@ -120,7 +120,7 @@ def _against_truth(
             absent.append(Stamp(image, mask[1], None, mask, f"S/N {true_snr[k]:.0f}"))
     kinds = [
         Kind(
-            "Labels of nothing",
+            "False labels",
             "no true source near; highest S/N",
             tuple(_of_label(labels, left, int(r), band) for r in _largest(false)),
         ),
@@ -130,7 +130,7 @@ def _against_truth(
     return [kind for kind in kinds if kind.stamps]
 
 
-def _of_label(labels: Labels, left: Leftover, row: int, band: str | None) -> Stamp:
+def _of_label(labels: Labels, left: Residuals, row: int, band: str | None) -> Stamp:
     x, y, width, height = (int(v) for v in labels.boxes[row])
     name = dict(labels.classes()).get(int(labels.category[row]), "")
     parts = [name]
@@ -163,7 +163,7 @@ def _truth_mask(labels: Labels, image: int, truth: Labels, row: int) -> Mask | N
     return pixels, Box(round(float(y)), round(float(x)), box.height, box.width)
 
 
-def worst_tiles(left: Leftover, number: int) -> Sequence[int]:
+def worst_tiles(left: Residuals, number: int) -> Sequence[int]:
     """Images whose masked pixels are explained worst, then the one in the middle."""
     known = [t for t in left.tiles if np.isfinite(t.chi2_inside)]
     ranked = [t.image for t in sorted(known, key=lambda t: (-t.chi2_inside, t.image))]

@@ -16,7 +16,7 @@ from astrolabel.report.bins import Curve, choose_band
 from astrolabel.report.catalog import AgainstCatalog, compare_with_catalog
 from astrolabel.report.counts import Counts, Distribution, count, distributions
 from astrolabel.report.labels import Labels, read_labels
-from astrolabel.report.leftover import Leftover, measure_leftover
+from astrolabel.report.residuals import Residuals, measure_residuals
 from astrolabel.report.truth import AgainstTruth, compare_with_truth
 
 
@@ -31,7 +31,7 @@ class Measured:
     band: str | None
     counts: Counts
     distributions: Mapping[str, Distribution]
-    leftover: Leftover
+    residuals: Residuals
     catalog: AgainstCatalog | None
     truth: AgainstTruth | None
 
@@ -73,7 +73,7 @@ def measure(
         band=band,
         counts=count(labels),
         distributions=distributions(labels, band),
-        leftover=measure_leftover(labels, progress),
+        residuals=measure_residuals(labels, progress),
         catalog=of_catalog,
         truth=None if truth is None else compare_with_truth(labels, read_labels(truth), band),
     )
@@ -87,7 +87,7 @@ def _in_order(labels: Labels, bands: list[str]) -> list[str]:
 
 def numbers(measured: Measured) -> dict[str, Any]:
     """The report for machines: every number of the page, NaN as such."""
-    m, left = measured, measured.leftover
+    m, left = measured, measured.residuals
     own = left.chi2[m.labels.own]
     known = own[np.isfinite(own)]
     return {

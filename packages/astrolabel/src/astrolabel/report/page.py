@@ -63,7 +63,7 @@ def _counted(m: Measured) -> dict[str, Any]:
 
 
 def _residuals(m: Measured) -> dict[str, Any]:
-    left = m.leftover
+    left = m.residuals
     if not left.tiles:
         return {}
     names = [str(image["file_name"]) for image in m.labels.images]

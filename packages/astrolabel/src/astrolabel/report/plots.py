@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from astrolabel.report.bins import FEW, Bins, Curve
 from astrolabel.report.catalog import AgainstCatalog
 from astrolabel.report.counts import Distribution
-from astrolabel.report.leftover import LEVELS, Leftover
+from astrolabel.report.residuals import LEVELS, Residuals
 from astrolabel.report.truth import AgainstTruth
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def around_zero(
     return plot
 
 
-def residual_histogram(left: Leftover) -> Plot:
+def residual_histogram(left: Residuals) -> Plot:
     """Pixels by residual in and outside the masks, beside those of pure noise."""
     middles = (LEVELS[:-1] + LEVELS[1:]) / 2
     noise = np.exp(-(middles**2) / 2) / np.sqrt(2 * np.pi) * np.diff(LEVELS)

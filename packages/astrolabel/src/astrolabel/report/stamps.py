@@ -16,8 +16,8 @@ from astrolabel.io.colours import IGNORED, colours
 from astrolabel.io.pictures import channels, upright
 from astrolabel.report.examples import Mask, Stamp
 from astrolabel.report.labels import Labels
-from astrolabel.report.leftover import residual_of
 from astrolabel.report.preview import draw_outlines
+from astrolabel.report.residuals import residual_of
 
 LEAST_SIDE = 36
 """Pixels a cutout has at least: five times the median source."""

@@ -31,7 +31,7 @@ class AgainstTruth:
     Attributes
     ----------
     quality : the numbers in one line.
-    complete_list : whether the truth tells of the sources too faint for a mask; a label
+    complete_list : whether the truth lists the sources too faint for a mask; a label
         on one of those counts as false otherwise.
     completeness, iou : by quantity of the truth (see `bins`), then by ``all``,
         ``isolated`` and ``blended``.

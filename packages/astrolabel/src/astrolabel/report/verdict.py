@@ -11,7 +11,7 @@ from astrolabel.report import bins
 from astrolabel.report.measured import Measured
 
 DEPTH = 0.8
-"""Completeness that defines a depth: the paper judges its star samples near it (4.2)."""
+"""Completeness that defines a depth: the paper's star samples end near it (4.2)."""
 CHI2_EXCESS_SIGMA = 5.0
 """A label's chi2 this many sigma of its own noise above 1 is a model that is wrong there:
 with n pixels of noise chi2 scatters by sqrt(2/n)."""
@@ -19,9 +19,9 @@ OFFSET_ARCSEC = 0.1
 """A median offset from the catalog beyond this is astrometry or a wrong convention: half a
 pixel of HSC is 0.084 arcsec."""
 WRONG_MODELS = 0.05
-"""Part of labels with a wrong model that a reader must be told of."""
+"""Part of labels with a wrong model above which the page has a note."""
 LOST_PER_LABEL = 0.05
-"""Groups of unexplained light per label that a reader must be told of."""
+"""Groups of unexplained pixels per label above which the page has a note."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Line:
     question, measure : for people.
     value : NaN where it is unknown.
     text : the value as the page shows it, or what to give to have it.
-    ideal : what it would be were all well.
+    ideal : what it is for perfect labels.
     """
 
     name: str
@@ -68,26 +68,26 @@ def _of_the_run(m: Measured) -> list[Line]:
     failed = sum(n for state, n in c.detections.items() if state.startswith("failed"))
     total = sum(c.detections.values())
     tiles = c.tiles_by_kind
-    untold = "the file does not tell"
+    unknown = "not in the file"
     return [
         _line("tiles_ok", "Is every tile labelled?", "tiles that are ok",
               _part(tiles["ok"], sum(tiles.values())), "all but those without data",
-              missing=untold),
+              missing=unknown),
         _line("detections_failed", "Did the deblender fail?", "detections that failed",
-              _part(failed, total), "0 %", form="{:.2f} %", missing=untold),
+              _part(failed, total), "0 %", form="{:.2f} %", missing=unknown),
     ]  # fmt: skip
 
 
 def wrong_models(m: Measured) -> float:
     """Part of the labels whose chi2 noise alone does not explain; NaN without residuals."""
-    chi2, area = m.leftover.chi2[m.labels.own], m.labels.area[m.labels.own]
+    chi2, area = m.residuals.chi2[m.labels.own], m.labels.area[m.labels.own]
     known = np.isfinite(chi2)
     beyond = (chi2 - 1) * np.sqrt(area / 2) > CHI2_EXCESS_SIGMA
     return _part(float((beyond & known).sum()), float(known.sum()))
 
 
 def _of_residuals(m: Measured) -> list[Line]:
-    left, missing = m.leftover, "needs residuals"
+    left, missing = m.residuals, "needs residuals"
     chi2 = left.chi2[m.labels.own]
     chi2 = chi2[np.isfinite(chi2)]
     lost = _part(left.groups_outside, m.counts.labels) if left.tiles else math.nan
@@ -97,7 +97,7 @@ def _of_residuals(m: Measured) -> list[Line]:
               form="{:.2f}", missing=missing),
         _line("wrong_models", "", f"labels with χ² {CHI2_EXCESS_SIGMA:g} sigma above noise",
               wrong_models(m), "0 %", missing=missing),
-        _line("groups_outside_per_label", "Is light left that has no label?",
+        _line("groups_outside_per_label", "Is there flux without a label?",
               "groups of pixels above 5 sigma outside masks, per label", lost, "0",
               form="{:.3f}", missing=missing),
     ]  # fmt: skip
@@ -113,7 +113,7 @@ def _of_catalog(m: Measured) -> list[Line]:
         if found.catalog_rate is not None:
             depth = bins.depth(found.catalog_rate, DEPTH)
     return [
-        _line("catalog_rate", "Is what a catalog knows labelled?",
+        _line("catalog_rate", "Are catalog objects labelled?",
               "catalog objects that have a label", rate, "100 % down to the labels' depth",
               missing=missing),
         _line("catalog_depth", "", f"{100 * DEPTH:.0f} % of them down to magnitude", depth,
@@ -130,7 +130,7 @@ def _of_truth(m: Measured) -> list[Line]:
     fields = (
         ("completeness", "Is everything labelled?", "completeness", "{:.1f} %", "100 %"),
         ("completeness_blended", "", "completeness of blended sources", "{:.1f} %", "100 %"),
-        ("purity", "Is what is labelled real?", "purity", "{:.1f} %", "100 %"),
+        ("purity", "Are the labels real?", "purity", "{:.1f} %", "100 %"),
         ("iou_isolated", "Are outlines right?", "median mask IoU, isolated", "{:.3f}", "1"),
         ("iou_blended", "", "median mask IoU, blended", "{:.3f}", "1"),
     )
@@ -155,20 +155,20 @@ def notes(m: Measured) -> list[str]:
     c, out = m.counts, []
     tiles = c.tiles_by_kind
     if tiles["failed"]:
-        out.append(f"{tiles['failed']:,} tiles failed; the table below says why. Run again.")
+        out.append(f"{tiles['failed']:,} tiles failed; see the table below, and rerun.")
     if c.labels == 0:
-        out.append("There is not one label that counts.")
+        out.append("There are no labels.")
     wrong = wrong_models(m)
     if wrong > WRONG_MODELS:
         out.append(
             f"{100 * wrong:.1f} % of the labels have a model that is wrong by more than noise. "
-            "Look at the worst below: bright and saturated sources may be forgiven, many faint "
-            "ones may not."
+            "Look at the worst below. A few bright and saturated sources are harmless; many "
+            "faint ones are not."
         )
-    if m.leftover.tiles and m.leftover.groups_outside > LOST_PER_LABEL * max(c.labels, 1):
+    if m.residuals.tiles and m.residuals.groups_outside > LOST_PER_LABEL * max(c.labels, 1):
         out.append(
-            f"{m.leftover.groups_outside:,} groups of pixels above 5 sigma lie outside every "
-            "mask: sources without a label, or light that a failed or dropped source left."
+            f"{m.residuals.groups_outside:,} groups of pixels above 5 sigma lie outside every "
+            "mask: sources without a label, or flux of a source that failed or was dropped."
         )
     if m.catalog is not None and m.catalog.n_pairs:
         offset = math.hypot(*m.catalog.offset_arcsec)
@@ -178,7 +178,7 @@ def notes(m: Measured) -> list[str]:
                 "are not on one astrometric frame, or a pixel convention is mixed up."
             )
     if m.catalog is not None and not m.catalog.n_pairs:
-        out.append("Not one label has a catalog object: is the catalog of this sky?")
+        out.append("No label has a catalog object. Check that the catalog covers this sky.")
     if m.truth is not None and not m.truth.complete_list:
         out.append(
             "The truth's file does not list sources too faint for a mask, so labels on them "

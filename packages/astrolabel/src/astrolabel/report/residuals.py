@@ -26,7 +26,7 @@ _EIGHT = np.ones((3, 3), bool)
 
 
 @dataclass(frozen=True)
-class TileLeftover:
+class TileResidual:
     """One tile's residual.
 
     Attributes
@@ -47,7 +47,7 @@ class TileLeftover:
 
 
 @dataclass(frozen=True, eq=False)
-class Leftover:
+class Residuals:
     """All tiles' residuals.
 
     Attributes
@@ -58,7 +58,7 @@ class Leftover:
     inside, outside : pixels by residual, in the bins of `LEVELS`.
     """
 
-    tiles: tuple[TileLeftover, ...]
+    tiles: tuple[TileResidual, ...]
     without: int
     chi2: NDArray[np.float64]
     inside: NDArray[np.int64]
@@ -83,7 +83,7 @@ def _mean(parts: list[tuple[float, int]]) -> float:
     return sum(v * n for v, n in parts if n) / total if total else math.nan
 
 
-def measure_leftover(labels: Labels, progress: bool = False) -> Leftover:
+def measure_residuals(labels: Labels, progress: bool = False) -> Residuals:
     """Read every tile's residual once; one tile is in memory at a time.
 
     Parameters
@@ -114,7 +114,7 @@ def measure_leftover(labels: Labels, progress: bool = False) -> Leftover:
         outside += _by_level(chi[~masked & known])
         missed = (np.nan_to_num(chi) > THRESHOLD_SIGMA) & ~masked
         tiles.append(
-            TileLeftover(
+            TileResidual(
                 image=index,
                 chi2_inside=_mean_of(square, masked),
                 chi2_outside=_mean_of(square, ~masked),
@@ -123,7 +123,7 @@ def measure_leftover(labels: Labels, progress: bool = False) -> Leftover:
                 groups_outside=int(ndimage.label(missed, structure=_EIGHT)[1]),
             )
         )
-    return Leftover(tuple(tiles), len(labels.images) - len(tiles), chi2, inside, outside)
+    return Residuals(tuple(tiles), len(labels.images) - len(tiles), chi2, inside, outside)
 
 
 def _mean_of(values: NDArray[np.float64], where: NDArray[np.bool_]) -> float:
