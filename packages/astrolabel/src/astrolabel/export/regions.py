@@ -17,7 +17,7 @@ from astrolabel.io.polygons import outlines
 
 COLOURS = ("cyan", "orange", "green", "magenta", "yellow", "red")
 """By order of the categories; galaxies and stars as in the previews."""
-CROWD_COLOUR = "gray"
+IGNORED_COLOUR = "gray"
 
 
 def region_text(
@@ -47,7 +47,7 @@ def region_text(
         part = points[start : start + len(ring)]
         start += len(ring)
         numbers = ",".join(f"{v:.{digits}f}" for v in part.ravel())
-        drawn = CROWD_COLOUR if a["iscrowd"] else colour.get(a["category_id"], CROWD_COLOUR)
+        drawn = IGNORED_COLOUR if a["iscrowd"] else colour.get(a["category_id"], IGNORED_COLOUR)
         lines.append(
             f"polygon({numbers}) # color={drawn} text={{{a['id']}}} "
             f"tag={{{names.get(a['category_id'], 'unknown')}}}"
