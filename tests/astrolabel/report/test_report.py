@@ -319,7 +319,7 @@ def test_a_catalog_of_another_sky_and_labels_without_positions_are_said_so(tmp_p
     for entries, cards in ((some_entries(), dict(WCS.to_header())), (nowhere, None)):
         measured = measure(dataset(tmp_path, entries, wcs=cards), (path, "hst"))
         assert measured.catalog.n_pairs == measured.catalog.n_catalog == 0
-        assert any("is the catalog of this sky?" in note for note in notes(measured))
+        assert any("the catalog covers this sky" in note for note in notes(measured))
         page, _ = write_report(measured, tmp_path / "report.html")
         assert "no object here" in page.read_text()
 
