@@ -10,6 +10,12 @@ FORMATS: Mapping[str, str] = {
     "cvat": "NAME-cvat.zip: for CVAT and Datumaro",
     "croissant": "croissant.json: what search engines and ML tools read of a dataset",
     "deepdisc": "NAME-deepdisc.json and deepdisc/*.npy: Detectron2 records and float arrays",
+    "segmentation": "NAME-segmentation/COADD.fits: int32 map of ids with WCS, and an OVERLAP plane",
+    "fits": "NAME-catalog.fits: source catalog with units",
+    "ecsv": "NAME-catalog.ecsv: the same as text",
+    "votable": "NAME-catalog.vot: the same for Virtual Observatory tools",
+    "yolo": "NAME-yolo: pictures, polygons and data.yaml for YOLO's segmentation models",
+    "geojson": "NAME-geojson/IMAGE.geojson: outlines in pixels, for QuPath and napari",
     "coco": "NAME.json: back from Parquet; NAME-coco.json: from Detectron2 records",
 }
 """What each format writes; `astrolabel.export.convert.export` writes it."""

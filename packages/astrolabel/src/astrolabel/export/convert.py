@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from astrolabel.core.errors import InputError
+from astrolabel.export.catalog import write_catalog
 from astrolabel.export.croissant import write_croissant
 from astrolabel.export.cvat import write_cvat
 from astrolabel.export.deepdisc import with_pictures, write_deepdisc
+from astrolabel.export.geojson import write_geojson
 from astrolabel.export.regions import write_regions
+from astrolabel.export.segmentation import write_segmentation
+from astrolabel.export.yolo import write_yolo
 from astrolabel.io import coco
 from astrolabel.io.detectron2_records import from_records, is_records
 from astrolabel.io.parquet import write_parquet
@@ -92,7 +96,20 @@ def _writers(
         write(folder / name)
         return folder / name
 
+    def in_folder(kind: str, write: Callable[[Path], object]) -> Path:
+        write(folder / f"{file.stem}-{kind}")
+        return folder / f"{file.stem}-{kind}"
+
+    def catalog(end: str) -> Callable[[], Path]:
+        return lambda: as_file(f"{file.stem}-catalog.{end}", lambda p: write_catalog(p, doc))
+
     return {
+        "segmentation": lambda: in_folder("segmentation", lambda p: write_segmentation(p, doc)),
+        "fits": catalog("fits"),
+        "ecsv": catalog("ecsv"),
+        "votable": catalog("vot"),
+        "yolo": lambda: in_folder("yolo", lambda p: write_yolo(p, doc, file.parent)),
+        "geojson": lambda: in_folder("geojson", lambda p: write_geojson(p, doc)),
         "ds9": regions,
         "parquet": lambda: as_file(f"{file.stem}.parquet", lambda p: write_parquet(p, moved)),
         "cvat": lambda: as_file(f"{file.stem}-cvat.zip", lambda p: write_cvat(p, doc, file.parent)),

@@ -277,7 +277,7 @@ def _dumps(value: Any) -> str:
     try:
         return _ENCODER.encode(value)
     except ValueError:  # NaN or infinity somewhere; rare, so looked for only now
-        return _ENCODER.encode(_finite(value))
+        return _ENCODER.encode(plain(value))
 
 
 def _plain(value: Any) -> Any:
@@ -295,16 +295,16 @@ _ENCODER = json.JSONEncoder(
 )
 
 
-def _finite(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A copy with None in place of every NaN and infinity."""
     if isinstance(value, (np.generic, np.ndarray)):
         value = _plain(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [plain(item) for item in value]
     return value
 
 

@@ -35,6 +35,20 @@ def outlines(rle: Mapping[str, Any]) -> list[NDArray[np.float64]]:
     ValueError
         When the RLE is faulty.
     """
+    pieces = sorted(shapely.get_parts(shape_of(rle)), key=lambda p: -p.area)
+    return [shapely.get_coordinates(shapely.simplify(p, 0).exterior)[:-1] for p in pieces]
+
+
+def shape_of(rle: Mapping[str, Any]) -> Any:
+    """The pixels of an RLE mask as one shape of shapely, holes included.
+
+    Pixel centres are at whole numbers from 0. An empty mask is an empty shape.
+
+    Raises
+    ------
+    ValueError
+        When the RLE is faulty.
+    """
     lengths = runs(dict(rle))
     height = int(rle["size"][0])
     stops = np.cumsum(lengths)
@@ -47,12 +61,10 @@ def outlines(rle: Mapping[str, Any]) -> list[NDArray[np.float64]]:
             boxes.append((column - 0.5, row - 0.5, column + 0.5, row + length - 0.5))
             start += length
     if not boxes:
-        return []
+        return shapely.MultiPolygon()
     # Boxes side by side have no common corner points where their runs differ in length;
     # a grid of half pixels makes the union exact all the same.
-    union = shapely.union_all(shapely.box(*np.array(boxes).T), grid_size=0.5)
-    pieces = sorted(shapely.get_parts(union), key=lambda p: -p.area)
-    return [shapely.get_coordinates(shapely.simplify(p, 0).exterior)[:-1] for p in pieces]
+    return shapely.union_all(shapely.box(*np.array(boxes).T), grid_size=0.5)
 
 
 def rle_of(segmentation: Any, shape: tuple[int, int]) -> Rle:

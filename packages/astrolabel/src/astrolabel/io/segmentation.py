@@ -8,17 +8,14 @@ with the next smallest mask there, and 0 where less than two masks lie. Ignore r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from astrolabel.core.box import Box
+from astrolabel.io.frames import Placed
 from astrolabel.io.polygons import mask_of
-
-Placed = tuple[Mapping[str, Any], tuple[int, int], tuple[int, int]]
-"""An annotation, the (H, W) of its image, and the (y, x) of the image in the frame."""
 
 
 def segmentation_map(

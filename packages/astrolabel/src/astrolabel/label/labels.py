@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from astrolabel.core.box import Box
 from astrolabel.core.errors import InputError, OutputError
 from astrolabel.io import coco
+from astrolabel.io.frames import Frame, Placed, frames_of, place_in_frames
 from astrolabel.io.polygons import mask_of
-from astrolabel.io.segmentation import Placed, segmentation_map
-from astrolabel.label.frames import Frame, frames_of
-from astrolabel.label.table import label_table
+from astrolabel.io.segmentation import segmentation_map
+from astrolabel.io.table import label_table
 
 if TYPE_CHECKING:
     from astropy.table import QTable
@@ -184,12 +184,8 @@ class Labels:
         return next(iter(self.frames.values()))
 
     def _placed(self) -> list[Placed]:
-        frame = self._frame
-        places = {
-            image["id"]: ((image["height"], image["width"]), offset)
-            for image, offset in zip(frame.images, frame.offsets, strict=True)
-        }
-        return [(item, *places[item["image_id"]]) for item in self.document["annotations"]]
+        name = self._frame.name
+        return place_in_frames(self.frames, self.document["annotations"])[name]
 
 
 class Masks(Sequence[NDArray[np.bool_]]):

@@ -12,8 +12,8 @@ from PIL import Image
 from astrolabel.core.errors import InputError
 from astrolabel.io.coco import Document
 from astrolabel.io.colours import IGNORED, colours
+from astrolabel.io.frames import Frame
 from astrolabel.io.polygons import outlines, rle_of
-from astrolabel.label.frames import Frame
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from astropy.wcs import WCS
 
+Placed = tuple[Mapping[str, Any], tuple[int, int], tuple[int, int]]
+"""An annotation, the (H, W) of its image, and the (y, x) of the image in the frame."""
 TILE = re.compile(r"-r(\d+)c(\d+)$")
 """How the name of a tile ends: row and column in its coadd."""
 
@@ -62,6 +64,22 @@ def frames_of(images: Sequence[Mapping[str, Any]]) -> dict[str, Frame]:
         name = TILE.sub("", stem) if known else str(PurePosixPath(image["file_name"]))
         groups.setdefault(name, []).append(image)
     return {name: _frame(name, group) for name, group in groups.items()}
+
+
+def place_in_frames(
+    frames: Mapping[str, Frame], annotations: Iterable[Mapping[str, Any]]
+) -> dict[str, list[Placed]]:
+    """The annotations of each frame, with their images' shapes and places in it."""
+    places = {
+        image["id"]: (frame.name, (int(image["height"]), int(image["width"])), offset)
+        for frame in frames.values()
+        for image, offset in zip(frame.images, frame.offsets, strict=True)
+    }
+    found: dict[str, list[Placed]] = {name: [] for name in frames}
+    for item in annotations:
+        name, shape, offset = places[item["image_id"]]
+        found[name].append((item, shape, offset))
+    return found
 
 
 def _frame(name: str, images: Sequence[Mapping[str, Any]]) -> Frame:

@@ -11,8 +11,8 @@ from astropy.table import Column, MaskedColumn, QTable
 from numpy.typing import NDArray
 
 from astrolabel.io.coco import Document
+from astrolabel.io.frames import Frame
 from astrolabel.io.polygons import mask_of
-from astrolabel.label.frames import Frame
 
 AB_ZEROPOINT_NJY = 31.4
 """AB magnitude of one nanojansky."""
@@ -28,7 +28,7 @@ def label_table(document: Document, frames: Mapping[str, Frame]) -> QTable:
 
     Parameters
     ----------
-    frames : the coadds of the document's images (see `astrolabel.label.frames`).
+    frames : the coadds of the document's images (see `astrolabel.io.frames`).
 
     Returns
     -------
@@ -69,7 +69,6 @@ def label_table(document: Document, frames: Mapping[str, Frame]) -> QTable:
     for key in dict.fromkeys(key for a in attributes for key in a):
         if key not in ELSEWHERE:
             table[key] = _column(key, [a.get(key) for a in attributes], at)
-    table.meta["overlap rule"] = "see astrolabel.io.segmentation"
     return table
 
 

@@ -1,0 +1,29 @@
+"""The labels as a source catalog with units: FITS, ECSV or VOTable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from astrolabel.core.files import atomic_path
+from astrolabel.io.coco import Document
+from astrolabel.io.frames import frames_of
+from astrolabel.io.table import label_table
+
+KINDS = {"fits": "fits", "ecsv": "ascii.ecsv", "vot": "votable"}
+"""astropy's name of each format, by the end of the file's name."""
+
+
+def write_catalog(path: Path, doc: Document) -> None:
+    """Write `astrolabel.io.table.label_table` in the format that the name's end says.
+
+    Raises
+    ------
+    OutputError
+        When the file cannot be written.
+    """
+    table = label_table(doc, frames_of(doc["images"]))
+    for name in table.colnames:  # formats differ in what a missing text is
+        if hasattr(table[name], "mask") and table[name].dtype.kind in "US":
+            table[name] = table[name].filled("")
+    with atomic_path(path) as temporary:
+        table.write(temporary, format=KINDS[path.suffix.lstrip(".")], overwrite=True)

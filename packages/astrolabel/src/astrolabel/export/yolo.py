@@ -1,0 +1,64 @@
+"""YOLO's segmentation data set: pictures, one text of polygons each, and data.yaml."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from astrolabel.core.errors import InputError
+from astrolabel.core.files import write_bytes
+from astrolabel.io.coco import Document
+from astrolabel.io.polygons import outlines, rle_of
+
+
+def write_yolo(folder: Path, doc: Document, images: Path) -> Path:
+    """Write ``images/``, ``labels/`` and ``data.yaml``; the last of them.
+
+    A line is a class from 0 and the outline's x and y as fractions of the picture. Of a mask in
+    several pieces the largest is written, for a line holds one polygon. Ignore regions, which
+    YOLO does not know, are left out.
+
+    Parameters
+    ----------
+    images : folder that the document's pictures lie in.
+
+    Raises
+    ------
+    InputError
+        When a picture is missing.
+    OutputError
+        When the folder cannot be written.
+    """
+    of_image: dict[int, list[Mapping[str, Any]]] = {image["id"]: [] for image in doc["images"]}
+    for item in doc["annotations"]:
+        if not item.get("iscrowd", 0):
+            of_image[item["image_id"]].append(item)
+    classes = {c["id"]: k for k, c in enumerate(doc["categories"])}
+    for image in doc["images"]:
+        source = images / image["file_name"]
+        if not source.is_file():
+            raise InputError("the picture is missing", file=source, remedy="give --images DIR")
+        name = image["file_name"].replace("/", "_").removeprefix("images_")
+        lines = [_line(item, image, classes) for item in of_image[image["id"]]]
+        text = folder / "labels" / Path(name).with_suffix(".txt")
+        write_bytes(text, "".join(lines).encode("ascii"))
+        target = folder / "images" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+    names = {k: str(c["name"]) for k, c in enumerate(doc["categories"])}
+    data = {"path": ".", "train": "images", "val": "images", "names": names}
+    head = "# One set: divide it by `astrolabel split` before you train.\n"
+    text = folder / "data.yaml"
+    write_bytes(text, (head + yaml.safe_dump(data, sort_keys=False)).encode("utf-8"))
+    return text
+
+
+def _line(item: Mapping[str, Any], image: Mapping[str, Any], classes: Mapping[int, int]) -> str:
+    height, width = image["height"], image["width"]
+    ring = outlines(rle_of(item["segmentation"], (height, width)))[0]
+    points = ((ring + 0.5) / (width, height)).ravel()  # from centres at 0 to edges at 0
+    return f"{classes[item['category_id']]} {' '.join(f'{v:.6f}' for v in points)}\n"
