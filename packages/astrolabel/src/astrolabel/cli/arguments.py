@@ -23,7 +23,15 @@ def add_report(one: Parser) -> None:
         help="page (default: report.html beside the file); its numbers go beside it as .json",
     )
     one.add_argument("--quiet", action="store_true", help="no progress bar")
+    _add_images(one)
     one.set_defaults(run=datasets.report)
+
+
+def _add_images(one: Parser) -> None:
+    one.add_argument(
+        "--images", type=Path, metavar="DIR",
+        help="folder of the images (default: found beside the file, or as in COCO's own sets)",
+    )  # fmt: skip
 
 
 def add_simulate(one: Parser) -> None:
@@ -294,20 +302,24 @@ def add_export(one: Parser) -> None:
         help="what their points are: centres of border pixels (OpenCV's contours; the default) "
         "or edges",
     )
-    records.add_argument(
-        "--images", type=Path, help="folder of their images, to make pictures and cubes of"
-    )
+    one.add_argument(
+        "--images", type=Path, metavar="DIR",
+        help="folder of the images, where they are not beside FILE; those of records are made "
+        "into pictures and cubes",
+    )  # fmt: skip
     one.set_defaults(run=datasets.export)
 
 
 def add_validate(one: Parser) -> None:
     one.add_argument("coco", type=Path, metavar="COCO.json")
+    _add_images(one)
     one.set_defaults(run=datasets.validate)
 
 
 def add_preview(one: Parser) -> None:
     one.add_argument("coco", type=Path, metavar="COCO.json")
     one.add_argument("--out", type=Path, help="folder (default: preview beside the file)")
+    _add_images(one)
     one.set_defaults(run=datasets.preview)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import replace
 
 from astrolabel.cli.named import numbers, with_columns
@@ -14,6 +15,14 @@ def validate(options: argparse.Namespace) -> int:
     from astrolabel.io import coco
 
     document = coco.read(options.coco)
+    if options.images is not None:  # the names alone: what is wrong must stay to be found
+        named = [
+            {**i, "file_name": _relative(str(i.get("file_name", "")), options)}
+            if isinstance(i, dict)
+            else i
+            for i in document["images"]
+        ]
+        document = {**document, "images": named}
     problems = coco.validate(document, options.coco.parent)
     for problem in problems:
         print(problem)
@@ -25,11 +34,17 @@ def validate(options: argparse.Namespace) -> int:
     return 2 if problems else 0
 
 
+def _relative(name: str, options: argparse.Namespace) -> str:
+    from astrolabel.io.any_coco import find_picture
+
+    return os.path.relpath(find_picture(name, options.coco, options.images), options.coco.parent)
+
+
 def preview(options: argparse.Namespace) -> int:
     from astrolabel.report.preview import preview
 
     out = options.out or options.coco.parent / "preview"
-    pictures = preview(options.coco, out)
+    pictures = preview(options.coco, out, options.images)
     print(f"{len(pictures)} pictures; open {out / 'index.html'}")
     return 0
 
@@ -82,7 +97,9 @@ def report(options: argparse.Namespace) -> int:
     if (options.catalog is None) != (options.scheme is None):
         raise InputError("--catalog and --scheme go together", remedy="give both or neither")
     catalog = None if options.catalog is None else (options.catalog, options.scheme)
-    measured = measure(options.coco, catalog, options.truth, progress=not options.quiet)
+    measured = measure(
+        options.coco, catalog, options.truth, progress=not options.quiet, images=options.images
+    )
     page, machine = write_report(measured, options.out or options.coco.parent / "report.html")
     print(summary(measured))
     print(f"{page} and {machine}")

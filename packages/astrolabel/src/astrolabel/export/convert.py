@@ -16,6 +16,7 @@ from astrolabel.export.regions import write_regions
 from astrolabel.export.segmentation import write_segmentation
 from astrolabel.export.yolo import write_yolo
 from astrolabel.io import coco
+from astrolabel.io.any_coco import viewable
 from astrolabel.io.detectron2_records import from_records, is_records
 from astrolabel.io.parquet import write_parquet
 
@@ -38,8 +39,9 @@ def export(
     out : folder; the file's own by default. A Croissant description always lies beside
         the file that it describes.
     classes, polygons : of records; see `astrolabel.io.detectron2_records.from_records`.
-    images : folder in which the records' images are looked for, to make pictures and cubes
-        of them in `out`; without it the document names them as the records do.
+    images : folder of the images; beside the file where absent (see `io.any_coco`). Of
+        records' images pictures and cubes are made in `out`; without it the document names
+        them as the records do.
 
     Raises
     ------
@@ -52,8 +54,8 @@ def export(
     doc, is_list = _read(file, classes, polygons)
     if is_list:
         doc = _of_records(doc, file.parent, folder, None if images is None else Path(images))
-    elif images is not None:
-        raise InputError("--images is for records", file=file, remedy="leave it out")
+    elif file.suffix != ".parquet" or images is not None:
+        doc = viewable(doc, file, None if images is None else Path(images))
     if found := coco.validate(doc):
         raise InputError(
             f"is faulty ({len(found)} problems; {found[0]})",

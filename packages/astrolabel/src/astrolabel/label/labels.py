@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from astrolabel.core.box import Box
 from astrolabel.core.errors import InputError, OutputError
 from astrolabel.io import coco
+from astrolabel.io.any_coco import viewable
 from astrolabel.io.frames import Frame, Placed, frames_of, place_in_frames
 from astrolabel.io.polygons import mask_of
 from astrolabel.io.segmentation import segmentation_map
@@ -211,8 +212,12 @@ class Masks(Sequence[NDArray[np.bool_]]):
         return (self[k] for k in range(len(self)))
 
 
-def read(path: str | Path) -> Labels:
-    """The labels of a COCO file, JSON or Parquet, whoever wrote it.
+def read(path: str | Path, images: str | Path | None = None) -> Labels:
+    """The labels of a COCO file, JSON or Parquet, of any program.
+
+    Parameters
+    ----------
+    images : folder of its pictures; found beside the file where None.
 
     Raises
     ------
@@ -220,7 +225,7 @@ def read(path: str | Path) -> Labels:
         When it cannot be read, or is faulty.
     """
     path = Path(path)
-    document = coco.read(path)
+    document = viewable(coco.read(path), path, None if images is None else Path(images))
     if problems := coco.validate(document):
         raise InputError(
             f"is faulty ({len(problems)} problems; {problems[0]})",

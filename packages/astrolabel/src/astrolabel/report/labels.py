@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from astrolabel.core.box import Box
 from astrolabel.core.errors import InputError
 from astrolabel.io import coco
+from astrolabel.io.any_coco import viewable
 from astrolabel.io.polygons import mask_of
 from astrolabel.io.rle import decode_inside
 from astrolabel.io.validate import validate
@@ -137,8 +138,13 @@ class Labels:
         return path if path is not None and path.is_file() else None
 
 
-def read_labels(path: str | Path) -> Labels:
+def read_labels(path: str | Path, images: Path | None = None) -> Labels:
     """Read a COCO document into columns; its annotations are let go one by one.
+
+    Parameters
+    ----------
+    images : folder of its pictures; then, and where entries lack what ours have, the document
+        is read as a whole and mended (see `io.any_coco`).
 
     Raises
     ------
@@ -148,8 +154,12 @@ def read_labels(path: str | Path) -> Labels:
     path = Path(path)
     columns = _Columns(path)
     doc = coco.read(path, columns.take)
+    gaps = path.suffix != ".parquet" and any(a is not None for a in doc["annotations"])
+    if images is not None or gaps:
+        columns = _Columns(path)
+        doc = viewable(coco.read(path), path, images)
     for item in doc["annotations"]:
-        if item is not None:  # of a Parquet file, or without what marks an annotation
+        if item is not None:  # of a Parquet file, or mended
             columns.add(item)
     if problems := validate({**doc, "annotations": []}):
         raise _broken(path, str(problems[0]))
@@ -203,6 +213,10 @@ def _broken(path: Path, what: str) -> InputError:
     return InputError(what, file=path, remedy=f"see what `astrolabel validate {path}` finds")
 
 
+NEEDED = {"image_id", "category_id", "bbox", "area", "segmentation"}
+"""What every annotation of ours has."""
+
+
 class _Columns:
     """Takes annotations out of a document while it is read."""
 
@@ -217,7 +231,7 @@ class _Columns:
 
     def take(self, item: dict[str, Any]) -> Any:
         """None in place of an annotation, which is kept in the columns."""
-        if "image_id" not in item or "bbox" not in item:
+        if "image_id" not in item or not item.keys() >= NEEDED:
             return item
         self.add(item)
         return None

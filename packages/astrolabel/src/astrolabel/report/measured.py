@@ -41,6 +41,7 @@ def measure(
     catalog: tuple[Path, str] | None = None,
     truth: Path | None = None,
     progress: bool = False,
+    images: Path | None = None,
 ) -> Measured:
     """Measure a COCO document and the files beside it.
 
@@ -51,13 +52,14 @@ def measure(
         the labels were made with.
     truth : the truth of a simulated sky.
     progress : show a bar while tiles are read.
+    images : folder of the images; found beside the document where None.
 
     Raises
     ------
     InputError
         When a file cannot be read or does not belong to the labels.
     """
-    labels = read_labels(coco)
+    labels = read_labels(coco, images)
     used = (labels.info.get("config") or {}).get("classify") or {}
     bands = [name.removeprefix("mag_") for name in labels.values if name.startswith("mag_")]
     band = choose_band(_in_order(labels, bands), used.get("magnitude_band"))

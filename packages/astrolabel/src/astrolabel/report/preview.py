@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from astrolabel.core.errors import InputError
 from astrolabel.core.files import write_bytes
+from astrolabel.io.any_coco import viewable
 from astrolabel.io.coco import read, validate
 from astrolabel.io.colours import IGNORED, colours
 from astrolabel.io.pictures import channels, upright, write_png
@@ -74,13 +75,16 @@ def draw_outlines(
     return result
 
 
-def preview(coco_path: str | Path, out: str | Path | None = None) -> list[Path]:
+def preview(
+    coco_path: str | Path, out: str | Path | None = None, images: str | Path | None = None
+) -> list[Path]:
     """Draw the labels of a COCO document on its images.
 
     Parameters
     ----------
-    coco_path : the document; its images are found beside it.
+    coco_path : the document, of any program.
     out : folder of the pictures; ``preview`` beside the document where it is None.
+    images : folder of its images; found beside it where None (see `io.any_coco`).
 
     Returns
     -------
@@ -97,7 +101,7 @@ def preview(coco_path: str | Path, out: str | Path | None = None) -> list[Path]:
     """
     coco_path = Path(coco_path)
     out = coco_path.parent / "preview" if out is None else Path(out)
-    doc = read(coco_path)
+    doc = viewable(read(coco_path), coco_path, None if images is None else Path(images))
     if problems := validate({**doc, "annotations": []}):
         raise InputError(str(problems[0]), file=coco_path, remedy=_validate_it(coco_path))
     for image in doc["images"]:
@@ -105,7 +109,7 @@ def preview(coco_path: str | Path, out: str | Path | None = None) -> list[Path]:
             raise InputError(
                 "the image is missing",
                 file=coco_path.parent / image["file_name"],
-                remedy="keep the document's PNG files beside it",
+                remedy="give the folder of the images: --images DIR",
             )
     by_image: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in doc["images"]}
     for item in doc["annotations"]:
@@ -115,7 +119,7 @@ def preview(coco_path: str | Path, out: str | Path | None = None) -> list[Path]:
         items = by_image[image["id"]]
         picture = _labelled(coco_path, image, items, doc["categories"])
         # Names in folders of the same name end differ by the folder.
-        stem = str(Path(image["file_name"]).with_suffix("")).replace("/", "_")
+        stem = str(Path(image["file_name"]).with_suffix("")).replace("../", "").replace("/", "_")
         path, thumbnail = out / f"{stem}_labels.png", out / "thumbnails" / f"{stem}.png"
         write_png(path, picture)
         write_png(thumbnail, _small(picture))

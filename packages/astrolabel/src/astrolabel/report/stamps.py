@@ -164,7 +164,7 @@ def _picture(labels: Labels, index: int) -> NDArray[np.uint8]:
         raise InputError(
             f"the image cannot be opened ({error})",
             file=path,
-            remedy="keep the document's PNG files beside it",
+            remedy="give the folder of the images: --images DIR",
         ) from error
     if picture.shape[:2] != (entry["height"], entry["width"]):
         raise InputError(
