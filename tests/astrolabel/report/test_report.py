@@ -147,9 +147,11 @@ def test_an_annotation_that_is_not_whole_is_named(tmp_path):
     del entries[1]["category_id"]
     with pytest.raises(InputError, match=r"annotation 2 .*category_id.*astrolabel validate"):
         read_labels(dataset(tmp_path, entries))
-    entries[1] = {k: v for k, v in entry(2, 50, 60).items() if k != "bbox"}
-    with pytest.raises(InputError, match=r"annotation 2 .*bbox"):
-        read_labels(dataset(tmp_path, entries))
+    whole = read_labels(dataset(tmp_path, [entry(1, 20, 20), entry(2, 50, 60)]))
+    entries[1] = {k: v for k, v in entry(2, 50, 60).items() if k not in ("bbox", "area")}
+    mended = read_labels(dataset(tmp_path, entries))
+    assert mended.boxes.tolist() == whole.boxes.tolist()
+    assert mended.area.tolist() == whole.area.tolist()
     entries[1] = {**entry(2, 50, 60), "image_id": 9}
     with pytest.raises(InputError, match="image 9"):
         read_labels(dataset(tmp_path, entries))
