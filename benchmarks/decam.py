@@ -27,10 +27,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from astroseg.core.config import DataConfig, PredictConfig, TrainConfig
+from astroseg.core.config import DataConfig, configured
 from astroseg.core.errors import AstrosegError
 from astroseg.core.files import write_json
-from astroseg.evaluation.evaluate import EvaluateConfig, evaluate
+from astroseg.evaluation.evaluate import evaluate
 from astroseg.evaluation.metrics.ap_report import ApReport
 from astroseg.evaluation.metrics.results import Metrics
 from astroseg.inference.predict import predict
@@ -103,7 +103,8 @@ def join(out: Path, name: str, tiles: int) -> Path:
 
 def learn(out: Path, files: dict[str, Path], given: argparse.Namespace) -> Path:
     """Train, or go on; the best checkpoint by the validation set."""
-    config = TrainConfig(
+    config = configured(
+        "train",
         model=given.model,
         engine=given.engine,
         weights=given.weights,
@@ -128,9 +129,9 @@ def judge(checkpoint: Path, truth: Path, given: argparse.Namespace) -> Metrics:
         checkpoint,
         [str(truth)],
         run / "predictions",
-        PredictConfig(score=0.05, engine=given.engine, device=given.device),
+        configured("predict", score=0.05, engine=given.engine, device=given.device),
     )
-    return evaluate(truth, found.results, run / "evaluation", EvaluateConfig(band="r"))
+    return evaluate(truth, found.results, run / "evaluation", configured("evaluate", band="r"))
 
 
 def table(metrics: Metrics, given: argparse.Namespace) -> str:

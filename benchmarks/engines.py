@@ -50,7 +50,7 @@ from engine_inputs import (
 )
 from engine_theirs import predict_theirs, train_theirs
 
-from astroseg.core.config import DataConfig, TrainConfig
+from astroseg.core.config import DataConfig, configured
 from astroseg.engines import get_engine
 from astroseg.engines.detectron2.engine import Detectron2Engine
 from astroseg.models.spec import MODELS, model_spec
@@ -85,7 +85,8 @@ def train_ours(given: Settings) -> dict[str, float]:
         schedule.write_text(
             f"batch = {given.batch}\ncrop = 1.0\n[[stages]]\nsteps = {steps}\nlr = 1e-6\n"
         )
-        config = TrainConfig(
+        config = configured(
+            "train",
             model=read_spec(folder).name,
             engine=given.who,
             weights=str(folder / "weights.safetensors"),

@@ -96,9 +96,10 @@ def _entry(shape: np.ndarray, corner: np.ndarray, image: int, label: int) -> dic
 
 def run_astroseg(truth: Path, predictions: Path, out: Path) -> dict[str, float]:
     """Our evaluation, page and all."""
-    from astroseg.evaluation.evaluate import EvaluateConfig, evaluate
+    from astroseg.core.config import configured
+    from astroseg.evaluation.evaluate import evaluate
 
-    metrics = evaluate(truth, predictions, out, EvaluateConfig())
+    metrics = evaluate(truth, predictions, out, configured("evaluate"))
     assert metrics.mask_ap is not None
     return {"box": metrics.box_ap.mean.ap.value, "mask": metrics.mask_ap.mean.ap.value}
 

@@ -105,14 +105,39 @@ def test_unknown_model_names_those_there_are(
 ) -> None:
     options = ["--model", "r51-fpn", "--out", str(tmp_path), "--quiet"]
     assert main(["train", str(skies), *options]) == 2
-    assert "unknown model 'r51-fpn'; use one of tiny, r50-fpn" in capsys.readouterr().err
+    assert "unknown model 'r51-fpn'; did you mean r50-fpn?" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("bad", [["--score", "1.5"], ["--tile-size", "0"], ["--format", "csv"]])
-def test_option_that_makes_no_sense_is_refused(bad: list[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(["predict", "a", "b", "--out", "c", *bad])
-    assert stop.value.code == 2
+@pytest.mark.parametrize("bad", [["--score", "1.5"], ["--tile-size", "-1"], ["--format", "csv"]])
+def test_option_that_makes_no_sense_is_refused(
+    bad: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", "a", "b", "--out", "c", *bad]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "none.json", "--out", "r", "--lrr", "3"],
+        ["train", "none.json", "--out", "r", "--model", "tinny"],
+        ["train", "none.json", "--out", "r", "--schedule", "papper"],
+        ["train", "none.json", "--out", "r", "--data.contrast", "blue"],
+        ["train", "none.json", "--out", "r"],
+        ["trian", "none.json"],
+        ["train", "--help"],
+        ["predict", "--print-config"],
+    ],
+)
+def test_wrong_words_and_help_need_no_torch(words: list[str]) -> None:
+    code = (
+        "import sys\nfrom astroseg.cli.main import main\n"
+        f"try:\n    main({words!r})\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'numpy', 'astropy', 'matplotlib', 'scipy'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.count("\n") <= 1
 
 
 def test_help_shows_examples_and_needs_no_torch() -> None:

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from astroseg.core.config import DataConfig
 from astroseg.core.rle import decode_tight, encode_at
 from astroseg.data.augment import (
-    KEEP_FRACTION,
     Objects,
     View,
     decode,
@@ -64,7 +64,7 @@ def test_objects_in_a_view_are_the_masks_of_the_turned_image(
     dense = seen(masks, view)
     assert dense.shape[-2:] == view.shape
     left, whole_area = dense.sum(axis=(1, 2)), masks.sum(axis=(1, 2))
-    expected = np.flatnonzero((left > 0) & (left >= KEEP_FRACTION * whole_area))
+    expected = np.flatnonzero((left > 0) & (left >= DataConfig.keep_fraction * whole_area))
     found = view_objects(objects, view)
     assert found.labels.tolist() == expected.tolist()
     for index, rle, box in zip(expected, found.masks(view.shape), found.boxes, strict=True):

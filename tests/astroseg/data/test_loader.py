@@ -28,7 +28,7 @@ from astroseg.data.loader import (
     survey,
 )
 
-ASINH = DataConfig(contrast="asinh")
+ASINH = DataConfig(contrast="asinh", noise="dataset")
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_whole_sample_is_the_scaled_cube_with_tight_boxes(dataset: Dataset) -> N
 
 
 def test_bands_are_chosen_by_name_and_in_order(dataset: Dataset) -> None:
-    config = DataConfig(contrast="asinh", bands=("i", "g"))
+    config = DataConfig(contrast="asinh", noise="dataset", bands=("i", "g"))
     chosen = samples(dataset, config).sample(0).image
     assert (chosen == samples(dataset).sample(0).image[[2, 0]]).all()
 

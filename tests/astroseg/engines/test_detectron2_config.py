@@ -9,7 +9,7 @@ import torch
 from train_helpers import write_sky_set
 
 from astroseg.cli.main import main
-from astroseg.core.config import TrainConfig
+from astroseg.core.config import configured
 from astroseg.core.errors import InputError
 from astroseg.engines import get_engine
 from astroseg.engines.detectron2.file import ConfigFile, build_config, digest
@@ -200,7 +200,7 @@ def test_the_other_engine_refuses_such_a_model():
 
 def test_the_other_engine_is_refused_before_the_file_is_read(tmp_path):
     skies = write_sky_set(tmp_path / "skies", 1, size=64, sources=4)
-    config = TrainConfig(config="none.yaml", engine="torchvision", device="cpu")
+    config = configured("train", model_config="none.yaml", engine="torchvision", device="cpu")
     with pytest.raises(InputError, match=r"none\.yaml: --config is for engine detectron2"):
         train(skies, tmp_path / "run", config, quiet=True)
     assert not (tmp_path / "run").exists()
@@ -313,7 +313,7 @@ def test_another_text_of_the_file_does_not_change_what_weights_mean():
 def test_a_run_begun_with_such_a_file_is_not_resumed_without(tmp_path):
     stored = {"spec": to_dict(spec("lazy", program="model = 1"))}
     with pytest.raises(InputError, match=digest("model = 1")):
-        configuration(TrainConfig(model="tiny"), "auto", stored)
+        configuration(configured("train", model="tiny"), "auto", stored)
 
 
 def test_prediction_refuses_a_file_that_its_model_does_not_need(tmp_path, capsys):

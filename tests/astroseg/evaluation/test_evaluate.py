@@ -18,13 +18,14 @@ from eval_helpers import Entry, Scene, draw_images, scene
 from PIL import Image
 from pycocotools import mask as rle
 
+from astroseg.core.config import configured
 from astroseg.core.errors import InputError, OutputError
 from astroseg.core.rle import decode_tight
-from astroseg.evaluation.evaluate import EvaluateConfig, evaluate
+from astroseg.evaluation.evaluate import evaluate
 from astroseg.evaluation.metrics.read import read
 
-QUICK = EvaluateConfig(resamples=20, tiles=1)
-NO_PAGE = EvaluateConfig(resamples=20, report=False)
+QUICK = configured("evaluate", resamples=20, tiles=1)
+NO_PAGE = configured("evaluate", resamples=20, report=False)
 
 
 def test_metrics_and_page_import_no_torch() -> None:
@@ -50,7 +51,7 @@ def test_metrics_file_is_strict_json_with_null_for_what_is_undefined(tmp_path: P
     saved = strict((tmp_path / "out" / "metrics.json").read_text())
     assert saved["box_ap"]["sizes"]["large"]["mean"] == [None] * 3  # no such truths
     assert saved["box_ap"]["mean"]["ap"]["value"] == metrics.box_ap.mean.ap.value
-    assert saved["info"]["config"]["resamples"] == 20
+    assert saved["info"]["config"]["evaluate"]["resamples"] == 20
     assert saved["info"]["files"]["truth"]["sha256"]
     assert not (tmp_path / "out" / "report.html").exists()
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["metrics.json"]
@@ -324,8 +325,8 @@ def test_a_file_that_is_no_list_of_predictions_says_so(tmp_path: Path, content: 
 
 def test_options_out_of_range_are_refused() -> None:
     for options in ({"iou_threshold": 0.3}, {"score_threshold": 2.0}, {"resamples": 0}):
-        with pytest.raises(InputError, match="must be"):
-            EvaluateConfig(**options)  # type: ignore[arg-type]
+        with pytest.raises(InputError, match="expected"):
+            configured("evaluate", **options)
 
 
 def test_an_output_that_cannot_be_written_says_so(tmp_path: Path) -> None:

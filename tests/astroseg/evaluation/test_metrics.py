@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from astroseg.evaluation.evaluate import EvaluateConfig, Evaluated, compute
+from astroseg.core.config import Config, configured
+from astroseg.evaluation.evaluate import Evaluated, compute
 from astroseg.evaluation.metrics import bootstrap
 from astroseg.evaluation.metrics.bins import Attribute, attributes, reference_band
 from astroseg.evaluation.metrics.deblending import constant_box_iou
 from astroseg.evaluation.metrics.read import read
 
-QUICK = EvaluateConfig(resamples=50, report=False)
+QUICK = configured("evaluate", resamples=50, report=False)
 
 
 def box_scene(
@@ -41,7 +42,7 @@ def box_scene(
     return Scene(truth, results)
 
 
-def evaluated(made: Scene, folder: Path, config: EvaluateConfig = QUICK) -> Evaluated:
+def evaluated(made: Scene, folder: Path, config: Config = QUICK) -> Evaluated:
     return compute(read(*made.save(folder)), config)
 
 

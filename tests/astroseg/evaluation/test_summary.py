@@ -4,11 +4,12 @@ from pathlib import Path
 import pytest
 from eval_helpers import scene
 
+from astroseg.core.config import configured
 from astroseg.core.errors import InputError
-from astroseg.evaluation.evaluate import EvaluateConfig, evaluate
+from astroseg.evaluation.evaluate import evaluate
 from astroseg.evaluation.summary import beside, summarise
 
-CONFIG = EvaluateConfig(resamples=20, report=False)
+CONFIG = configured("evaluate", resamples=20, report=False)
 
 
 def test_two_models_are_printed_side_by_side(tmp_path: Path) -> None:

@@ -16,13 +16,13 @@ from PIL import Image
 from pycocotools.coco import COCO
 from train_helpers import SIGMA, SmallEngine, sky, write_sky_set
 
-from astroseg.core.config import PredictConfig, TrainConfig
+from astroseg.core.config import Config, configured
 from astroseg.core.errors import InputError
 from astroseg.core.rle import decode_tight
 from astroseg.inference.predict import predict
 from astroseg.training.train import train
 
-CONFIG = PredictConfig(device="cpu", overlays=1)
+CONFIG = configured("predict", device="cpu", overlays=1)
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +35,11 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, skies: Path) -> Path:
     folder = tmp_path_factory.mktemp("model")
     schedule = folder / "short.toml"
     schedule.write_text('batch = 4\n[[stages]]\nsteps = 60\nlr = 0.05\noptimizer = "adamw"\n')
-    config = TrainConfig(schedule=str(schedule), device="cpu", workers=0)
+    config = configured("train", schedule=str(schedule), device="cpu", workers=0)
     return train(skies, folder / "run", config, engine=SmallEngine(), quiet=True).checkpoint
 
 
-def run(checkpoint: Path, inputs: list[Any], out: Path, config: PredictConfig = CONFIG) -> Any:
+def run(checkpoint: Path, inputs: list[Any], out: Path, config: Config = CONFIG) -> Any:
     engine = SmallEngine()
     return predict(checkpoint, list(map(str, inputs)), out, config, engine=engine, quiet=True)
 
@@ -110,7 +110,7 @@ def test_tiles_find_what_the_whole_image_finds(tmp_path: Path, checkpoint: Path)
     image, _ = sky(150, 60, 77)
     np.save(tmp_path / "a.npy", image)
     whole = json.loads(run(checkpoint, [tmp_path / "a.npy"], tmp_path / "a").results.read_text())
-    tiled_config = dataclasses.replace(CONFIG, tile_size=64, overlap=32)
+    tiled_config = configured("predict", CONFIG, tile_size=64, overlap=32)
     tiled = run(checkpoint, [tmp_path / "a.npy"], tmp_path / "b", tiled_config)
     rows = json.loads(tiled.results.read_text())
     masks = {row["segmentation"]["counts"] for row in whole}
@@ -157,7 +157,7 @@ def test_parts_of_other_settings_are_not_used(
         predict(checkpoint, [str(skies)], tmp_path / "out", CONFIG, engine=Breaks(), quiet=True)
     every = json.loads(run(checkpoint, [skies], tmp_path / "all").results.read_text())
     middle = float(np.median([row["score"] for row in every]))
-    strict = dataclasses.replace(CONFIG, score=middle)
+    strict = configured("predict", CONFIG, score=middle)
     rows = json.loads(run(checkpoint, [skies], tmp_path / "out", strict).results.read_text())
     assert 0 < len(rows) < len(every)
     assert min(row["score"] for row in rows) >= middle - 1e-6  # six digits are written

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from train_helpers import SmallEngine, sky, write_sky_set
 
-from astroseg.core.config import DataConfig, TrainConfig
+from astroseg.core.config import DataConfig, configured
 from astroseg.core.errors import InputError
 from astroseg.data.contrast import PIXEL_STATISTICS, measure
 from astroseg.models.spec import ZOO_MEAN_BGR, model_spec
@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 
 
 def test_model_from_scratch_has_group_norm() -> None:
-    config = TrainConfig(model="r50-fpn", data=DataConfig(contrast="asinh"))
+    config = configured("train", model="r50-fpn", data=DataConfig(contrast="asinh"))
     spec = training_spec(config, 5, ("star",))
     assert (spec.norm, spec.head_norm, spec.channels) == ("GN", "GN", 5)
 
@@ -59,28 +59,28 @@ def test_asinh_statistics_are_of_the_right_size() -> None:
 
 def test_band_names_and_contrast_are_resolved_from_the_data(tmp_path: Path) -> None:
     path = write_sky_set(tmp_path, 2, bands=5)
-    config = TrainConfig(data=DataConfig(bands=("z", "g")), device="cpu", workers=0)
+    config = configured("train", data=DataConfig(bands=("z", "g")), device="cpu", workers=0)
     plan = prepare(path, None, config, SmallEngine(), CPU, quiet=True)
     assert plan.config.data.contrast == "asinh"
     assert plan.config.data.bands == ("z", "g")
     assert plan.spec.channels == 2
-    every = prepare(path, None, TrainConfig(workers=0), SmallEngine(), CPU, quiet=True)
+    every = prepare(path, None, configured("train", workers=0), SmallEngine(), CPU, quiet=True)
     assert every.config.data.bands == ("g", "r", "i", "z", "y")
 
 
 def test_dataset_without_an_object_is_refused(tmp_path: Path) -> None:
     path = write_sky_set(tmp_path, 2, sources=0)
     with pytest.raises(InputError, match="labels no objects"):
-        prepare(path, None, TrainConfig(), SmallEngine(), CPU, quiet=True)
+        prepare(path, None, configured("train"), SmallEngine(), CPU, quiet=True)
 
 
 def test_checkpoints_structure_goes_on_with_other_bands_and_classes(tmp_path: Path) -> None:
     path = write_sky_set(tmp_path / "a", 2)
-    config = TrainConfig(steps=1, device="cpu", workers=0)
+    config = configured("train", steps=1, device="cpu", workers=0)
     first = train(path, tmp_path / "run", config, engine=SmallEngine(), quiet=True).checkpoint
     header = read_header(first)
     assert header.spec is not None
-    follow = TrainConfig(weights=str(first), data=DataConfig(contrast="lupton"))
+    follow = configured("train", weights=str(first), data=DataConfig(contrast="lupton"))
     spec = training_spec(follow, 4, ("a", "b", "c"), first)
     assert (spec.classes, spec.channels) == (("a", "b", "c"), 4)
     assert spec.norm == header.spec.norm
@@ -110,7 +110,7 @@ def test_set_of_ordinary_pictures_trains(tmp_path: Path) -> None:
     path = tmp_path / "set.json"
     document = {"images": images, "annotations": annotations, "categories": categories}
     path.write_text(json.dumps(document))
-    config = TrainConfig(steps=2, device="cpu", workers=0)
+    config = configured("train", steps=2, device="cpu", workers=0)
     result = train(path, tmp_path / "run", config, engine=SmallEngine(), quiet=True)
     meta = read_header(result.checkpoint).meta
     assert meta["contrast"] == "none"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from astroseg.core.config import ScheduleConfig
 from astroseg.core.errors import InputError
 from astroseg.training.schedule import (
     PAPER,
@@ -50,10 +51,10 @@ def test_steps_are_found_in_their_stage() -> None:
 
 
 def test_new_length_keeps_the_stages_shares_and_milestones() -> None:
-    changed = override(PAPER, epochs=10)
+    changed = override(PAPER, ScheduleConfig(epochs=10))
     assert [stage.epochs for stage in changed.stages] == pytest.approx([3, 7])
     assert changed.stages[1].milestones == pytest.approx((2, 4))
-    in_steps = override(PAPER, steps=500, lr=1e-2, batch=2, crop=1.0)
+    in_steps = override(PAPER, ScheduleConfig(steps=500, lr=1e-2, batch=2, crop=1.0))
     assert [stage.steps for stage in in_steps.stages] == [150, 350]
     assert [stage.lr for stage in in_steps.stages] == pytest.approx([1e-2, 1e-3])
     assert (in_steps.batch, in_steps.crop) == (2, 1.0)
@@ -98,4 +99,4 @@ def test_unknown_schedule_is_refused() -> None:
     with pytest.raises(InputError, match="cannot be read"):
         get_schedule("nowhere.toml")
     with pytest.raises(InputError, match="both epochs and steps"):
-        override(PAPER, epochs=1, steps=1)
+        override(PAPER, ScheduleConfig(epochs=1, steps=1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import signal
 import subprocess
@@ -14,7 +13,7 @@ import pytest
 import torch
 from train_helpers import Killed, SmallEngine, write_sky_set
 
-from astroseg.core.config import DataConfig, TrainConfig
+from astroseg.core.config import Config, DataConfig, configured
 from astroseg.core.errors import AstrosegError, InputError, OutputError
 from astroseg.training.runlog import read_log
 from astroseg.training.train import BEST_NAME, LAST_NAME, STATE_NAME, TrainResult, train
@@ -50,10 +49,11 @@ def skies(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     path = tmp_path_factory.mktemp("schedule") / "two.toml"
     path.write_text(SCHEDULE)
-    return TrainConfig(
+    return configured(
+        "train",
         schedule=str(path),
         accumulate=2,
         device="cpu",
@@ -70,7 +70,7 @@ def losses(run: Path) -> dict[int, float]:
 
 @pytest.fixture(scope="module")
 def reference(
-    tmp_path_factory: pytest.TempPathFactory, skies: tuple[Path, Path], config: TrainConfig
+    tmp_path_factory: pytest.TempPathFactory, skies: tuple[Path, Path], config: Config
 ) -> tuple[Path, TrainResult]:
     out = tmp_path_factory.mktemp("reference") / "run"
     result = train(skies[0], out, config, val_file=skies[1], engine=SmallEngine(), quiet=True)
@@ -105,10 +105,10 @@ def test_run_stopped_at_a_step_and_resumed_gives_the_same_losses_and_weights(
     step: int,
     save_every: int,
     skies: tuple[Path, Path],
-    config: TrainConfig,
+    config: Config,
     reference: tuple[Path, TrainResult],
 ) -> None:
-    config = dataclasses.replace(config, save_every=save_every)
+    config = configured("train", config, save_every=save_every)
     # Two parts a step: odd calls die between the parts of one.
     broken = SmallEngine(stop_at=2 * step + 1)
     with pytest.raises(Killed):
@@ -136,10 +136,10 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from train_helpers import SmallEngine
-from astroseg.core.config import TrainConfig
+from astroseg.core.config import Config, configured
 from astroseg.training.train import train
 train_file, val_file, out, schedule, stop_at = sys.argv[1:]
-config = TrainConfig(schedule=schedule, accumulate=2, device="cpu", workers=1, save_every=2,
+config = configured("train", schedule=schedule, accumulate=2, device="cpu", workers=1, save_every=2,
                      validate_every=6, log_every=1)
 result = train(train_file, out, config, val_file=val_file, quiet=True,
                resume=(Path(out) / "state.safetensors").exists(),
@@ -149,7 +149,7 @@ sys.exit(3 if result.interrupted else 0)
 
 
 def start(
-    skies: tuple[Path, Path], out: Path, config: TrainConfig, stop_at: int
+    skies: tuple[Path, Path], out: Path, config: Config, stop_at: int
 ) -> subprocess.Popen[bytes]:
     paths = [str(Path(__file__).parents[1]), *sys.path]
     return subprocess.Popen(
@@ -171,7 +171,7 @@ def has_processes(session: int) -> bool:
 def test_process_killed_for_good_and_started_again_gives_the_same_losses(
     tmp_path: Path,
     skies: tuple[Path, Path],
-    config: TrainConfig,
+    config: Config,
     reference: tuple[Path, TrainResult],
 ) -> None:
     out = tmp_path / "run"
@@ -183,9 +183,7 @@ def test_process_killed_for_good_and_started_again_gives_the_same_losses(
 
 
 @pytest.mark.slow
-def test_loader_does_not_outlive_a_trainer_that_is_killed(
-    tmp_path: Path, config: TrainConfig
-) -> None:
+def test_loader_does_not_outlive_a_trainer_that_is_killed(tmp_path: Path, config: Config) -> None:
     # Samples larger than a pipe holds: a worker that is left alone waits on it for ever.
     path = write_sky_set(tmp_path, 3, size=128)
     process = start((path, path), tmp_path / "run", config, stop_at=5)
@@ -203,13 +201,13 @@ def test_loader_does_not_outlive_a_trainer_that_is_killed(
 def test_interrupt_saves_the_step_and_the_run_goes_on_from_it(
     tmp_path: Path,
     skies: tuple[Path, Path],
-    config: TrainConfig,
+    config: Config,
     reference: tuple[Path, TrainResult],
 ) -> None:
     out = tmp_path / "run"
     long = Path(config.schedule).with_name("long.toml")
     long.write_text(SCHEDULE.replace("steps = 7", "steps = 100000"))
-    config = dataclasses.replace(config, schedule=str(long))
+    config = configured("train", config, schedule=str(long))
     process = start(skies, out, config, stop_at=-1)
     while process.poll() is None and not (out / STATE_NAME).exists():
         time.sleep(0.05)
@@ -225,12 +223,12 @@ def test_interrupt_saves_the_step_and_the_run_goes_on_from_it(
 
 
 def test_accumulation_and_workers_do_not_change_which_samples_are_seen(
-    tmp_path: Path, skies: tuple[Path, Path], config: TrainConfig
+    tmp_path: Path, skies: tuple[Path, Path], config: Config
 ) -> None:
     seen = []
     for accumulate, workers in ((1, 0), (4, 1)):
         engine = SmallEngine()
-        changed = dataclasses.replace(config, accumulate=accumulate, workers=workers)
+        changed = configured("train", config, accumulate=accumulate, workers=workers)
         train(skies[0], tmp_path / str(accumulate), changed, engine=engine, quiet=True)
         seen.append([sample for part in engine.seen for sample in part])
     assert len(seen[0]) == len(seen[1]) == 4 * STEPS
@@ -241,7 +239,7 @@ def test_accumulation_and_workers_do_not_change_which_samples_are_seen(
 
 
 def test_every_epoch_shows_every_image_once(
-    tmp_path: Path, skies: tuple[Path, Path], config: TrainConfig
+    tmp_path: Path, skies: tuple[Path, Path], config: Config
 ) -> None:
     engine = SmallEngine()
     train(skies[0], tmp_path / "run", config, engine=engine, quiet=True)
@@ -252,10 +250,10 @@ def test_every_epoch_shows_every_image_once(
 
 
 def test_heads_stage_leaves_the_frozen_part_as_it_was(
-    tmp_path: Path, skies: tuple[Path, Path], config: TrainConfig
+    tmp_path: Path, skies: tuple[Path, Path], config: Config
 ) -> None:
     engine = SmallEngine(stop_at=2 * 5)  # the first step of the second stage
-    changed = dataclasses.replace(config, save_every=5)
+    changed = configured("train", config, save_every=5)
     with pytest.raises(Killed):
         train(skies[0], tmp_path / "run", changed, engine=engine, quiet=True)
     tensors, header = read_checkpoint(tmp_path / "run" / LAST_NAME)
@@ -269,7 +267,7 @@ def test_training_teaches_what_validation_images_it_never_saw_confirm(
 ) -> None:
     schedule = tmp_path / "long.toml"
     schedule.write_text('batch = 5\n[[stages]]\nsteps = 60\nlr = 0.05\noptimizer = "adamw"\n')
-    config = TrainConfig(schedule=str(schedule), device="cpu", workers=0, validate_every=30)
+    config = configured("train", schedule=str(schedule), device="cpu", workers=0, validate_every=30)
     train(skies[0], tmp_path / "run", config, val_file=skies[1], engine=SmallEngine(), quiet=True)
     rows = [r for r in read_log(tmp_path / "run" / "log.jsonl") if r["kind"] == "validation"]
     assert rows[0]["mask_ap50"] < rows[-1]["mask_ap50"]
@@ -277,11 +275,11 @@ def test_training_teaches_what_validation_images_it_never_saw_confirm(
 
 
 def test_validation_leaves_batch_norm_statistics_alone(
-    tmp_path: Path, skies: tuple[Path, Path], config: TrainConfig
+    tmp_path: Path, skies: tuple[Path, Path], config: Config
 ) -> None:
     weights = []
     for name, val in (("with", skies[1]), ("without", None)):
-        changed = dataclasses.replace(config, validate_every=1)
+        changed = configured("train", config, validate_every=1)
         out = tmp_path / name
         train(skies[0], out, changed, val_file=val, engine=SmallEngine(), quiet=True)
         weights.append(read_checkpoint(out / LAST_NAME)[0])
@@ -290,29 +288,29 @@ def test_validation_leaves_batch_norm_statistics_alone(
 
 
 def test_nan_loss_stops_the_run_and_says_what_to_do(
-    tmp_path: Path, skies: tuple[Path, Path], config: TrainConfig
+    tmp_path: Path, skies: tuple[Path, Path], config: Config
 ) -> None:
     with pytest.raises(AstrosegError, match=r"diverged at step 3: loss.*lower --lr"):
         train(skies[0], tmp_path / "run", config, engine=SmallEngine(nan_at=6), quiet=True)
 
 
 def test_folder_with_a_run_is_not_overwritten(
-    skies: tuple[Path, Path], config: TrainConfig, reference: tuple[Path, TrainResult]
+    skies: tuple[Path, Path], config: Config, reference: tuple[Path, TrainResult]
 ) -> None:
     with pytest.raises(OutputError, match="--resume"):
         train(skies[0], reference[0], config, engine=SmallEngine(), quiet=True)
 
 
 def test_resuming_with_other_settings_names_them(
-    skies: tuple[Path, Path], config: TrainConfig, reference: tuple[Path, TrainResult]
+    skies: tuple[Path, Path], config: Config, reference: tuple[Path, TrainResult]
 ) -> None:
-    changed = dataclasses.replace(config, seed=5, data=DataConfig(contrast="lupton"))
+    changed = configured("train", config, seed=5, data=DataConfig(contrast="lupton"))
     with pytest.raises(InputError, match=r"other settings: data, seed"):
         train(skies[0], reference[0], changed, resume=True, engine=SmallEngine(), quiet=True)
 
 
 def test_resuming_where_there_is_no_run_is_an_error(
-    tmp_path: Path, skies: tuple[Path, Path], config: TrainConfig
+    tmp_path: Path, skies: tuple[Path, Path], config: Config
 ) -> None:
     with pytest.raises(InputError, match="no state to resume from"):
         train(skies[0], tmp_path, config, resume=True, engine=SmallEngine(), quiet=True)
@@ -321,9 +319,9 @@ def test_resuming_where_there_is_no_run_is_an_error(
 def test_different_seeds_give_different_runs(
     tmp_path: Path,
     skies: tuple[Path, Path],
-    config: TrainConfig,
+    config: Config,
     reference: tuple[Path, TrainResult],
 ) -> None:
-    changed = dataclasses.replace(config, seed=1)
+    changed = configured("train", config, seed=1)
     train(skies[0], tmp_path / "run", changed, engine=SmallEngine(), quiet=True)
     assert losses(tmp_path / "run") != losses(reference[0])

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from astroseg.core.config import PredictConfig
+from astroseg.core.config import configured
 from astroseg.core.errors import InputError
 from astroseg.engines import get_engine
 from astroseg.inference.predict import predict
@@ -239,7 +239,7 @@ def test_trainers_checkpoint_with_optimizer_and_schedule_is_read(
 def test_prediction_with_a_file_that_tells_no_model_says_what_to_do(tmp_path: Path) -> None:
     torch.save(classifier().state_dict(), tmp_path / "net.pth")
     with pytest.raises(InputError, match=r"does not say what model.*astroseg train"):
-        predict(tmp_path / "net.pth", ["a.fits"], tmp_path / "out", PredictConfig())
+        predict(tmp_path / "net.pth", ["a.fits"], tmp_path / "out", configured("predict"))
 
 
 # --- Caffe2's backbones

@@ -23,7 +23,7 @@ from web_helpers import Server, server
 
 from astroseg.cli.main import main
 from astroseg.cli.model_zoo import weights_table
-from astroseg.core.config import DataConfig, TrainConfig
+from astroseg.core.config import DataConfig, configured
 from astroseg.core.errors import InputError
 from astroseg.engines import get_engine
 from astroseg.models.spec import MODELS, ZOO_MEAN_BGR, ZOO_STD_X101_BGR, model_spec
@@ -134,7 +134,7 @@ def zoo(path: Path, classes: int) -> Path:
 @pytest.mark.usefixtures("small_r50")
 @pytest.mark.parametrize("bands", [3, 5])
 def test_classifiers_scale_stride_and_order_reach_the_model(tmp_path: Path, bands: int) -> None:
-    config = TrainConfig(model="r50-fpn", data=DataConfig(contrast="none"))
+    config = configured("train", model="r50-fpn", data=DataConfig(contrast="none"))
     spec = training_spec(config, bands, ("star",), classifier(tmp_path / "a.pth"))
     assert not spec.stride_in_1x1
     assert spec.norm == "FrozenBN"
@@ -152,7 +152,7 @@ def test_fluxes_reach_a_classifiers_network_with_deviation_one(
 ) -> None:
     from astroseg.data.contrast import PIXEL_STATISTICS
 
-    config = TrainConfig(model="r50-fpn", data=DataConfig(contrast=contrast))
+    config = configured("train", model="r50-fpn", data=DataConfig(contrast=contrast))
     spec = training_spec(config, 3, ("star",), classifier(tmp_path / "a.pth"))
     seen = PIXEL_STATISTICS[contrast][1] / np.mean(spec.pixel_std)
     assert 0.3 * scale <= seen <= 1.1 * scale
@@ -171,7 +171,7 @@ def test_run_starts_from_the_file_and_says_what_became_of_it(
         if kind == "classifier"
         else zoo(tmp_path / "a.pkl", 80 if kind == "zoo" else 2)
     )
-    config = TrainConfig(model="r50-fpn", weights=str(weights), workers=0)
+    config = configured("train", model="r50-fpn", weights=str(weights), workers=0)
     plan = prepare(path, None, config, ENGINE, CPU, quiet=True)
     model = ENGINE.build(plan.spec, seed=5)
     fresh = {name: value.clone() for name, value in model.state_dict().items()}

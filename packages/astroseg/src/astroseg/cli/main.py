@@ -1,55 +1,113 @@
-"""What was asked for to configurations, these to the programs, errors to one line."""
+"""Words to settings, these to one call, errors to one line.
+
+Exit codes: 0 done; 2 something the user can mend; 130 stopped from the keyboard.
+"""
 
 from __future__ import annotations
 
 import argparse
+import logging
 import os
+import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
-from typing import Any
+from pathlib import Path
 
-from astroseg.cli.arguments import parser
-from astroseg.core.config import DataConfig, PredictConfig, TrainConfig
-from astroseg.core.errors import AstrosegError
+from astroseg.cli.arguments import COMMANDS
+from astroseg.cli.examples import EXAMPLES
+from astroseg.cli.settings import Parser, asked, settings
+from astroseg.core.errors import AstrosegError, InputError
+from astroseg.core.logs import logging_to
+from astroseg.core.names import nearest
+from astroseg.core.version import __version__
 
 EXIT_MENDABLE = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
+logger = logging.getLogger(__name__)
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
-    options = parser().parse_args(arguments)
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    given = list(sys.argv[1:] if words is None else words)
     try:
-        code = _COMMANDS[options.command](options)
+        command = _command(given)
+        if command is None:
+            return 0
+        options = parser(command).parse(given[1:])
+        if (text := asked(options, command)) is not None:
+            print(text)
+            return 0
+        with logging_to(options.log, verbose=options.verbose, quiet=options.quiet):
+            logger.debug("astroseg %s: %s", __version__, shlex.join(given))
+            return _COMMANDS[command](options)
     except AstrosegError as error:
-        print(f"astroseg: {_one_line(error)}", file=sys.stderr)
+        print(f"astroseg: {' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_MENDABLE
     except KeyboardInterrupt:
         print("astroseg: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader of our output, such as head, has had enough
         return 0
-    return code
 
 
-def _one_line(error: AstrosegError) -> str:
-    return " ".join(str(error).split())
+def parser(command: str) -> Parser:
+    """The options of one command."""
+    help_, add = COMMANDS[command]
+    made = Parser(
+        prog=f"astroseg {command}",
+        description=help_[0].upper() + help_[1:] + ".",
+        epilog=EXAMPLES[command],
+    )
+    add(made)
+    group = made.add_argument_group("messages")
+    group.add_argument("--quiet", action="store_true", help="no progress, errors only")
+    group.add_argument("--verbose", action="store_true", help="say more")
+    group.add_argument("--log", type=Path, metavar="FILE", help="write messages to a file too")
+    return made
 
 
-def _chosen(kind: type[Any], options: argparse.Namespace, **more: Any) -> Any:
-    """A configuration from the options of its fields' names."""
-    names = {field.name for field in fields(kind)} - set(more)
-    return kind(**{k: v for k, v in vars(options).items() if k in names}, **more)
+def _command(words: list[str]) -> str | None:
+    """The command of the words; None where help was printed."""
+    first = words[0] if words else "--help"
+    if first in COMMANDS:
+        return first
+    if first in ("-V", "--version"):
+        print(f"astroseg {__version__}")
+        return None
+    if first in ("-h", "--help"):
+        print(_overview())
+        return None
+    raise InputError(
+        f"unknown command {first!r}", remedy=nearest(first, COMMANDS) or "see astroseg --help"
+    )
 
 
-# The programs are imported when they run: torch takes seconds that --help need not wait.
+def _overview() -> str:
+    made = argparse.ArgumentParser(
+        prog="astroseg",
+        usage="astroseg COMMAND ...",
+        description="Train instance segmentation on COCO datasets of the sky, predict, evaluate.",
+        epilog="`astroseg COMMAND --help` explains each command, with examples.",
+        add_help=False,
+    )
+    group = made.add_argument_group("commands")
+    for name, (help_, _) in COMMANDS.items():
+        group.add_argument(name, help=help_)
+    return made.format_help()
+
+
+# The programs are imported when they run: torch takes seconds that a wrong word need not wait.
 
 
 def _train(options: argparse.Namespace) -> int:
+    from astroseg.cli.checks import check_training
+
+    config = settings(options)
+    check_training(config, options.train, options.val)
+
     from astroseg.training.train import train
 
-    config = _chosen(TrainConfig, options, data=_chosen(DataConfig, options))
     result = train(
         options.train,
         options.out,
@@ -60,8 +118,8 @@ def _train(options: argparse.Namespace) -> int:
     )
     if result.interrupted:
         print(
-            f"stopped after step {result.step} of {result.steps}; go on with the same command "
-            "and --resume",
+            f"stopped after step {result.step} of {result.steps}; rerun the command with --resume "
+            "to go on",
             file=sys.stderr,
         )
         return EXIT_INTERRUPTED
@@ -73,26 +131,26 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
+    from astroseg.cli.checks import check_file
+
+    config = settings(options)
+    check_file(Path(options.checkpoint))
+
     from astroseg.inference.predict import predict
 
-    config = _chosen(PredictConfig, options, data=_chosen(DataConfig, options))
-    result = predict(options.checkpoint, options.inputs, options.out, config, quiet=options.quiet)
+    inputs = [*options.inputs, *options.bands]
+    result = predict(options.checkpoint, inputs, options.out, config, quiet=options.quiet)
     print(f"{result.results}: {result.detections} detections in {result.images} images")
     print(result.catalog)
     return 0
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from astroseg.evaluation.evaluate import EvaluateConfig, evaluate
+    config = settings(options)
+
+    from astroseg.evaluation.evaluate import evaluate
     from astroseg.evaluation.summary import beside, summarise
 
-    given = {
-        "score_threshold": options.score,
-        "band": options.band,
-        "resamples": options.resamples,
-        "report": False if options.no_report else None,
-    }
-    config = EvaluateConfig(**{k: v for k, v in given.items() if v is not None})
     metrics = evaluate(options.truth, options.predictions, options.out, config)
     print(summarise(metrics))
     if options.beside is not None:

@@ -8,6 +8,8 @@ from types import TracebackType
 
 from tqdm import tqdm
 
+from astroseg.core.logs import tell
+
 EVERY_SECONDS = 60.0
 """Between lines where the output is no terminal, as in the log of a batch job."""
 
@@ -63,7 +65,7 @@ class Progress:
         if self._quiet:
             return
         self._bar.clear()
-        print(text, file=sys.stderr, flush=True)
+        tell(text)
 
     def __enter__(self) -> Progress:
         return self

@@ -12,13 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from astroseg.core.config import DataConfig
 from astroseg.core.rle import Bitmap, Rle, decode_tight, encode_at
 from astroseg.data.dataset import Truth
-
-KEEP_FRACTION = 0.25
-"""A source cut by a crop stays a positive while this fraction of its mask is inside. With
-less, its peak and most of its flux are outside, and the rest can be told neither from a
-neighbour's wing nor by class."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,11 +121,13 @@ def decode(truth: Truth) -> Objects:
     return Objects(corners, tuple(bitmap for bitmap, _ in decoded), truth.labels)
 
 
-def view_objects(objects: Objects, view: View) -> Objects:
+def view_objects(
+    objects: Objects, view: View, keep_fraction: float = DataConfig.keep_fraction
+) -> Objects:
     """The objects in a view of their image.
 
     What a crop cuts keeps the part inside, with the tight box of that part, while
-    `KEEP_FRACTION` of its mask is inside; the rest is left out.
+    `keep_fraction` of its mask is inside; the rest is left out.
     """
     corners, bitmaps, kept = [], [], []
     ends = objects.corners + np.array([b.shape for b in objects.bitmaps], np.int64).reshape(-1, 2)
@@ -141,7 +139,7 @@ def view_objects(objects: Objects, view: View) -> Objects:
         part = bitmap[y0 : stop[0] - y, x0 : stop[1] - x]
         if part.shape != bitmap.shape:
             inside = np.count_nonzero(part)
-            if inside == 0 or inside < KEEP_FRACTION * np.count_nonzero(bitmap):
+            if inside == 0 or inside < keep_fraction * np.count_nonzero(bitmap):
                 continue
             rows, columns = np.flatnonzero(part.any(axis=1)), np.flatnonzero(part.any(axis=0))
             part = part[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]

@@ -23,18 +23,17 @@ from numpy.typing import NDArray
 from PIL import Image, ImageStat
 from scipy import ndimage
 
-from astroseg.core.config import LUPTON_Q, LUPTON_STRETCH
+from astroseg.core.config import DataConfig
 from astroseg.core.errors import InputError
 from astroseg.data.bands import wavelength_rank
 
 CONTRASTS = ("asinh", "lupton", "lupton-hc", "zscale", "none")
 
-ZSCALE_A = 1e3  # paper, section 3.3; 1 sigma becomes 1000 counts
 INT16 = (-32768, 32767)
 HIGH_CONTRAST = 2  # contrast and brightness are doubled (paper, section 3.3)
 MAD_TO_SIGMA = 1.482602  # of a Gaussian: 1 / Phi^-1(3/4)
 SIGMA_PIXELS = 1_000_000  # enough to estimate sigma to 0.2 %, and quick
-CLIP_SIGMA, CLIP_ROUNDS = 3.0, 20  # of `sky_noise`; rounds end when nothing is left out
+CLIP_ROUNDS = 20  # of `sky_noise`, which ends when nothing is left out
 
 # Mean and deviation over the pixels of what each contrast gives, to the accuracy a network's
 # first layer cares for. lupton, lupton-hc: means as published with the paper's code for HSC,
@@ -46,7 +45,7 @@ PIXEL_STATISTICS = {
     "asinh": (0.5, 1.5),
     "lupton": (9.3, 18.0),
     "lupton-hc": (25.9, 51.0),
-    "zscale": (0.0, ZSCALE_A),
+    "zscale": (0.0, 1e3),
 }
 
 
@@ -61,7 +60,7 @@ class Scaling:
     sigma : sky noise per output channel in the image's flux unit (asinh).
     mean, std : of the mean of the bands, in the image's flux unit (zscale).
     grey : mean grey level of the 8-bit image, 0..255 (lupton-hc).
-    stretch, q : of the Lupton scalings.
+    stretch, q, amplitude : of the scalings; see `DataConfig`.
     """
 
     name: str
@@ -70,8 +69,9 @@ class Scaling:
     mean: float = 0.0
     std: float = 1.0
     grey: int = 0
-    stretch: float = LUPTON_STRETCH
-    q: float = LUPTON_Q
+    stretch: float = DataConfig.stretch
+    q: float = DataConfig.q
+    amplitude: float = DataConfig.zscale_amplitude
 
     def __call__(self, flux: NDArray[np.float32]) -> NDArray[np.float32]:
         """(C, h, w) float32 of a window (bands, h, w) of the image."""
@@ -79,7 +79,7 @@ class Scaling:
         if self.name == "asinh":
             return np.arcsinh(image / np.asarray(self.sigma, np.float32)[:, None, None])
         if self.name == "zscale":
-            scaled = np.clip(ZSCALE_A * (image - self.mean) / self.std, *INT16)
+            scaled = np.clip(self.amplitude * (image - self.mean) / self.std, *INT16)
             # Cast as the paper does; without the clip, pixels beyond 32.8 sigma wrap.
             return np.trunc(scaled).astype(np.float32)
         if self.name == "none":
@@ -97,8 +97,7 @@ def measure(
     sky_sigma: Sequence[float] = (),
     *,
     empty: NDArray[np.bool_] | None = None,
-    stretch: float = LUPTON_STRETCH,
-    q: float = LUPTON_Q,
+    config: DataConfig = DataConfig(),  # noqa: B008  frozen
 ) -> Scaling:
     """What a contrast needs to know of an image.
 
@@ -110,7 +109,7 @@ def measure(
         (u g r i z y J H K, also as "HSC-G"), else the first band is taken as the bluest.
     sky_sigma : per band in the flux's unit; measured (`sky_noise`) where not given.
     empty : (H, W) pixels without data, which do not count.
-    stretch, q : of the Lupton scalings; stretch is in the flux's unit.
+    config : numbers of the scalings.
 
     Raises
     ------
@@ -125,7 +124,9 @@ def measure(
         return Scaling(name, same)
     if name == "asinh":
         known = len(sky_sigma) == len(flux) and all(np.isfinite(s) and s > 0 for s in sky_sigma)
-        sigma = tuple(map(float, sky_sigma)) if known else _sky_sigma(flux, empty)
+        sigma = (
+            tuple(map(float, sky_sigma)) if known else _sky_sigma(flux, empty, config.clip_sigma)
+        )
         return Scaling(name, same, sigma=sigma)
     if len(flux) != 3:
         raise InputError(
@@ -139,13 +140,14 @@ def measure(
         std = float(intensity.std())
         if not std > 0:
             raise InputError("the image is constant", remedy="leave it out of the dataset")
-        return Scaling(name, order, mean=float(intensity.mean()), std=std)
+        mean, amplitude = float(intensity.mean()), config.zscale_amplitude
+        return Scaling(name, order, mean=mean, std=std, amplitude=amplitude)
     grey = 0
     if name == "lupton-hc":
-        rgb = Image.fromarray(_lupton(flux[list(order)], stretch, q))
+        rgb = Image.fromarray(_lupton(flux[list(order)], config.stretch, config.q))
         # PIL's contrast turns around the mean grey level, rounded.
         grey = int(ImageStat.Stat(rgb.convert("L")).mean[0] + 0.5)
-    return Scaling(name, order, grey=grey, stretch=stretch, q=q)
+    return Scaling(name, order, grey=grey, stretch=config.stretch, q=config.q)
 
 
 def _lupton(rgb: NDArray[np.float32], stretch: float, q: float) -> NDArray[np.uint8]:
@@ -163,7 +165,9 @@ def _double(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.minimum(HIGH_CONTRAST * rgb.astype(np.int16), 255).astype(np.uint8)
 
 
-def _sky_sigma(flux: NDArray[np.float32], empty: NDArray[np.bool_] | None) -> tuple[float, ...]:
+def _sky_sigma(
+    flux: NDArray[np.float32], empty: NDArray[np.bool_] | None, clip_sigma: float
+) -> tuple[float, ...]:
     sigma = []
     for band, plane in enumerate(flux):
         # A fixed stride that is no multiple of the width samples all columns.
@@ -171,7 +175,7 @@ def _sky_sigma(flux: NDArray[np.float32], empty: NDArray[np.bool_] | None) -> tu
         values = plane.reshape(-1)[::step]
         if empty is not None:
             values = values[~empty.reshape(-1)[::step]]
-        noise = sky_noise(values)[1]
+        noise = sky_noise(values, clip_sigma)[1]
         if not noise > 0:
             raise InputError(
                 f"band {band + 1} of {len(flux)} has no noise to measure: most of its pixels "
@@ -182,10 +186,12 @@ def _sky_sigma(flux: NDArray[np.float32], empty: NDArray[np.bool_] | None) -> tu
     return tuple(sigma)
 
 
-def sky_noise(values: NDArray[Any]) -> tuple[float, float]:
+def sky_noise(
+    values: NDArray[Any], clip_sigma: float = DataConfig.clip_sigma
+) -> tuple[float, float]:
     """Level and noise (one sigma) of the sky among pixels that also hold sources.
 
-    Median and median absolute deviation, values beyond `CLIP_SIGMA` left out in turn until
+    Median and median absolute deviation, values beyond `clip_sigma` left out in turn until
     none is. Of the rest, the lower half alone is used for the noise: sources have no
     negative light.
     """
@@ -196,7 +202,7 @@ def sky_noise(values: NDArray[Any]) -> tuple[float, float]:
             break
         level = float(np.median(values))
         sigma = MAD_TO_SIGMA * float(np.median(level - values[values <= level]))
-        kept = np.abs(values - level) <= CLIP_SIGMA * sigma
+        kept = np.abs(values - level) <= clip_sigma * sigma
         if sigma == 0 or kept.all():
             break
         values = values[kept]

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from astroseg.core.config import DataConfig
 from astroseg.core.errors import InputError
 from astroseg.core.files import sha256
 from astroseg.core.samples import Rle
@@ -179,7 +180,7 @@ def read_dataset(
 
     Parameters
     ----------
-    See `astroseg.data.coco.read_coco`.
+    See `astroseg.data.coco.read_coco`; `configured_dataset` takes them from settings.
 
     Raises
     ------
@@ -213,6 +214,18 @@ def read_dataset(
         ignored=crowd,
         repairs=coco.repairs,
         digest=sha256(coco.path),
+    )
+
+
+def configured_dataset(path: str | Path, data: DataConfig, *, labelled: bool = True) -> Dataset:
+    """`read_dataset` as settings say."""
+    return read_dataset(
+        path,
+        images=data.images or None,
+        classes=data.classes,
+        labelled=labelled,
+        strict=data.strict,
+        crowd_as_objects=data.iscrowd == "object",
     )
 
 

@@ -148,7 +148,8 @@ def look_at(
     empty = None if pixels.eight_bit else no_data(flux)
     flux = clean(flux, record, config)
     names = band_names(record, pixels)
-    sigma = record.sky_sigma if len(record.sky_sigma) == len(pixels.planes) else ()
+    given = config.noise == "dataset" and len(record.sky_sigma) == len(pixels.planes)
+    sigma = record.sky_sigma if given else ()
     try:
         scaling = measure(
             config.contrast,
@@ -156,8 +157,7 @@ def look_at(
             tuple(names[i] for i in order) if names else (),
             tuple(sigma[i] for i in order) if sigma else (),
             empty=empty,
-            stretch=config.stretch,
-            q=config.q,
+            config=config,
         )
     except InputError as error:
         raise InputError(error.problem, file=record.files[0], remedy=error.remedy) from error
@@ -294,7 +294,7 @@ class Samples(MapDataset[Any]):
         )
         flux = pixels.crop(view.y0, view.x0, view.height, view.width, look.order)
         image = turn(look.scaling(clean(flux, record, self.config)), view)
-        seen: Objects = view_objects(objects, view)
+        seen: Objects = view_objects(objects, view, self.config.keep_fraction)
         return Sample(
             image=np.ascontiguousarray(image, np.float32),
             boxes=seen.boxes,

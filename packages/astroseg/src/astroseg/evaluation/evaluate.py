@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from astroseg.core.errors import InputError
+from astroseg.core.config import Config, config_hash, configured, to_dict
 from astroseg.core.files import sha256, write_json, write_text
 from astroseg.core.version import __version__
 from astroseg.evaluation.metrics import bins, bootstrap
@@ -27,78 +26,67 @@ SCHEMA = 1
 """Of metrics.json; raised when a field changes its meaning."""
 
 
-@dataclass(frozen=True)
-class EvaluateConfig:
-    """How to evaluate.
+def evaluate(
+    truth: str | Path,
+    predictions: str | Path,
+    out: str | Path | None = None,
+    config: Config | None = None,
+    **words: Any,
+) -> Metrics:
+    """Evaluate predictions against the truth.
 
-    Attributes
+    Parameters
     ----------
-    score_threshold : detections below it count in AP only; 0.5 as in the paper (4.3).
-    iou_threshold : box IoU above which a detection and a truth may pair; 0.5 as in the
-        paper (4.2). At least 0.5, or a detection may pair with a neighbour it hardly covers.
-    band : of the magnitudes to bin by; the paper's i. Another one there is where absent.
-    magnitude_step : width of the magnitude bins; 0.5 mag, a dozen bins over a survey's range.
-    resamples : bootstrap draws; 1000 leaves the ends of a 95 % interval uncertain by some
-        5 % of its width.
-    seed : of the bootstrap, so that a run repeated gives the same file.
-    tiles : example tiles on the page, worst first.
-    report : whether to write the page.
-    """
-
-    score_threshold: float = 0.5
-    iou_threshold: float = 0.5
-    band: str = "i"
-    magnitude_step: float = 0.5
-    resamples: int = 1000
-    seed: int = 1
-    tiles: int = 4
-    report: bool = True
-
-    def __post_init__(self) -> None:
-        checks = {
-            "score_threshold must be in 0..1": 0 <= self.score_threshold <= 1,
-            "iou_threshold must be in 0.5..1": 0.5 <= self.iou_threshold < 1,
-            "magnitude_step must be above 0": self.magnitude_step > 0,
-            "resamples must be at least 1": self.resamples >= 1,
-            "tiles must be at least 0": self.tiles >= 0,
-        }
-        for problem, good in checks.items():
-            if not good:
-                raise InputError(problem, remedy="change that option")
-
-
-def evaluate(truth: Path, predictions: Path, out: Path, config: EvaluateConfig) -> Metrics:
-    """Evaluate predictions; write ``metrics.json`` and ``report.html`` into folder `out`.
+    truth, predictions : files (see `astroseg.evaluation.metrics.read.read`).
+    out : folder for ``metrics.json`` and ``report.html``; None writes nothing.
+    config : settings; `words` (``score=0.3``) win over them.
 
     Raises
     ------
     InputError
-        When a file is wrong or the two do not belong together (see `metrics.read.read`).
+        When a file is wrong or the two do not belong together.
     OutputError
         When `out` cannot be written.
+
+    Examples
+    --------
+    >>> metrics = evaluate("test.json", "found/predictions.json")  # doctest: +SKIP
+    >>> metrics.mask_ap.mean.ap.value  # doctest: +SKIP
     """
-    result = compute(read(truth, predictions), config, truth=truth, predictions=predictions)
-    write_json(out / "metrics.json", dataclasses.asdict(result.metrics), indent=1)
-    if config.report:
+    truth, predictions = Path(truth), Path(predictions)
+    config = configured("evaluate", config, **words)
+    data = read(
+        truth,
+        predictions,
+        classes=config.data.classes,
+        strict=config.data.strict,
+        crowd_as_objects=config.data.iscrowd == "object",
+    )
+    result = compute(data, config, truth=truth, predictions=predictions)
+    if out is None:
+        return result.metrics
+    write_json(Path(out) / "metrics.json", dataclasses.asdict(result.metrics), indent=1)
+    if config.evaluate.report:
         from astroseg.evaluation.report import page
 
-        write_text(out / "report.html", page(result, tiles=config.tiles))
+        write_text(Path(out) / "report.html", page(result, tiles=config.evaluate.tiles))
     return result.metrics
 
 
 def compute(
     data: EvaluationSet,
-    config: EvaluateConfig,
+    config: Config,
     *,
     truth: Path | None = None,
     predictions: Path | None = None,
 ) -> Evaluated:
     """All metrics of a test set. The paths are recorded, not read but for their hashes."""
-    weights = bootstrap.draw(len(data.images), config.resamples, config.seed)
+    how = config.evaluate
+    weights = bootstrap.draw(len(data.images), how.resamples, how.seed)
     boxes = box_candidates(data.truth, data.detections)
     masks = mask_candidates(data.truth, data.detections) if data.has_masks else None
-    pairs = pair(data.truth, data.detections, boxes, config.score_threshold, config.iou_threshold)
-    attributes = bins.attributes(data.truth, config.band, config.magnitude_step)
+    pairs = pair(data.truth, data.detections, boxes, how.score_threshold, how.iou_threshold)
+    attributes = bins.attributes(data.truth, how.band, how.magnitude_step)
     placed = {
         item.name: bins.place(item, data.truth, data.detections, boxes, pairs)
         for item in attributes
@@ -115,7 +103,7 @@ def compute(
         detection=detect(data, pairs, attributes, placed, weights),
         classification=classify(data, pairs, attributes, weights),
         deblending=deblend(data, pairs, boxes, masks, weights),
-        sweep=sweep(data, boxes, thresholds, config.iou_threshold),
+        sweep=sweep(data, boxes, thresholds, how.iou_threshold),
     )
     return Evaluated(data, pairs, boxes, masks, attributes, placed, metrics)
 
@@ -147,7 +135,7 @@ def _counts(
 
 
 def _info(
-    data: EvaluationSet, config: EvaluateConfig, truth: Path | None, predictions: Path | None
+    data: EvaluationSet, config: Config, truth: Path | None, predictions: Path | None
 ) -> dict[str, Any]:
     """What made these numbers."""
     libraries = ("numpy", "scipy", "pycocotools", "faster-coco-eval", "matplotlib")
@@ -155,7 +143,8 @@ def _info(
     return {
         "astroseg": __version__,
         "libraries": {name: version(name) for name in libraries},
-        "config": dataclasses.asdict(config),
+        "config": to_dict(config),
+        "config_hash": config_hash(config),
         "files": {
             role: {"path": str(path), "sha256": sha256(path)}
             for role, path in files.items()
@@ -165,6 +154,6 @@ def _info(
         "repairs": list(data.repairs),
         "truth": dict(data.truth_info),
         "predictions": dict(data.prediction_info),
-        "interval": f"{bootstrap.COVERAGE:.0%} bootstrap over images, {config.resamples} "
-        f"resamples, seed {config.seed}",
+        "interval": f"{bootstrap.COVERAGE:.0%} bootstrap over images, {config.evaluate.resamples} "
+        f"resamples, seed {config.evaluate.seed}",
     }

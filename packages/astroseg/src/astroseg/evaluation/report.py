@@ -122,7 +122,7 @@ def _head(metrics: Metrics) -> str:
 
 def _summary(result: Evaluated) -> str:
     """The headline numbers, each with what it means and what the paper reached."""
-    m, config = result.metrics, result.metrics.info["config"]
+    m, config = result.metrics, result.metrics.info["config"]["evaluate"]
     score, iou = config["score_threshold"], config["iou_threshold"]
     rows = [
         ["Does it find what is there?", "completeness", _interval(m.detection.completeness), "–"],
@@ -363,7 +363,7 @@ def _deblending_section(result: Evaluated) -> str:
 
 
 def _sweep_section(metrics: Metrics) -> str:
-    chosen = metrics.info["config"]["score_threshold"]
+    chosen = metrics.info["config"]["evaluate"]["score_threshold"]
     made = plots.confidence_sweep(metrics.sweep, metrics.info["classes"], chosen)
     return (
         "<h2>Choice of the score threshold</h2>"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import math
@@ -16,14 +15,23 @@ import numpy as np
 import torch
 from astropy.table import Table
 
-from astroseg.core.config import LUPTON_Q, LUPTON_STRETCH, DataConfig, PredictConfig, to_dict
+from astroseg.core.config import (
+    BRANCHES,
+    Config,
+    DataConfig,
+    config_hash,
+    configured,
+    leaves,
+    to_dict,
+)
+from astroseg.core.config.tree import from_dict
 from astroseg.core.device import choose_device
 from astroseg.core.errors import InputError
 from astroseg.core.files import read_json, sha256, write_json
 from astroseg.core.progress import Progress
 from astroseg.core.samples import Prediction
 from astroseg.core.version import __version__
-from astroseg.data.dataset import Dataset, ImageRecord, read_dataset
+from astroseg.data.dataset import Dataset, ImageRecord, configured_dataset
 from astroseg.data.inputs import expand, image_record
 from astroseg.data.loader import band_names, look_at, read_record
 from astroseg.engines import get_engine
@@ -40,8 +48,10 @@ RESULTS_NAME = "predictions.json"
 INFO_NAME = "predictions.info.json"
 CATALOG_NAME = "catalog"
 OVERLAYS_NAME = "overlays"
-NO_MATTER = ("config", "device", "overlays", "overlay_score")
+NO_MATTER = ("model.file", "predict.device", "predict.overlays", "predict.overlay_score")
 """Options that the detections do not depend on: a run goes on whatever they are."""
+OF_THE_CHECKPOINT = ("stretch", "q", "zscale_amplitude", "clip_sigma", "noise")
+"""Settings of the data that a model is applied with as it was trained."""
 PARTS_NAME = "parts"
 
 
@@ -72,24 +82,25 @@ class _Job:
     spec: ModelSpec
     header: Header
     data: DataConfig
-    config: PredictConfig
+    config: Config
     category_ids: tuple[int, ...]
     key: str
 
     def tiles(self, record: ImageRecord) -> tuple[Tile, ...]:
         """Of an image."""
         trained_on = int(self.header.meta.get("image_side", "0"))
-        return tiles_of((record.height, record.width), self.config, trained_on)
+        return tiles_of((record.height, record.width), self.config.predict, trained_on)
 
 
 def predict(
     checkpoint: str | Path,
     inputs: Sequence[str],
     out: str | Path,
-    config: PredictConfig,
+    config: Config | None = None,
     *,
-    engine: Engine | None = None,
+    engine: Engine | str | None = None,
     quiet: bool = False,
+    **words: Any,
 ) -> PredictResult:
     """Apply a model to images.
 
@@ -113,8 +124,11 @@ def predict(
     OutputError
         When `out` cannot be written.
     """
+    if isinstance(engine, str):
+        words["engine"], engine = engine, None
+    config = configured("predict", config, **words)
     checkpoint, out = Path(checkpoint), Path(out)
-    suffix = check_format(config.catalog)
+    suffix = check_format(config.predict.catalog)
     header = read_header(checkpoint)
     if header.spec is None:
         raise InputError(
@@ -128,7 +142,7 @@ def predict(
     total = 0
     with Progress(sum(len(job.tiles(record)) for record in records), "tile", quiet) as progress:
         for number, record in enumerate(records):
-            overlay = config.overlays < 0 or number < config.overlays
+            overlay = config.predict.overlays < 0 or number < config.predict.overlays
             total += len(_finished(job, record, out, overlay, progress)["annotations"])
             progress.tell(f"{total} detections")
         result = _merge(job, records, checkpoint, out, suffix)
@@ -137,17 +151,17 @@ def predict(
     return result
 
 
-def _engine(config: PredictConfig, trained_with: str, spec: ModelSpec) -> Engine:
+def _engine(config: Config, trained_with: str, spec: ModelSpec) -> Engine:
     """The engine asked for; else the one that trained the model, or any that works."""
-    wanted = config.engine
-    if config.config and not spec.config_program:
+    wanted = config.model.engine
+    if config.model.file and not spec.config_program:
         raise InputError(
             f"the model {spec.name} needs no configuration file",
-            file=config.config,
+            file=config.model.file,
             remedy="leave --config out",
         )
-    if config.config:
-        file = read_config(config.config, spec.config_program)
+    if config.model.file:
+        file = read_config(config.model.file, spec.config_program)
         return get_engine("detectron2" if wanted == "auto" else wanted, file)
     if wanted != "auto" or not trained_with:
         return get_engine(wanted)
@@ -162,24 +176,21 @@ def _job(
     header: Header,
     spec: ModelSpec,
     engine: Engine,
-    config: PredictConfig,
+    config: Config,
     ids: tuple[int, ...],
 ) -> _Job:
     model = engine.build(spec)
     engine.load(model, checkpoint)
-    model.to(choose_device(config.device)).eval()
-    engine.set_thresholds(
-        model, score=config.score, nms=config.nms, detections=config.detections or None
-    )
+    model.to(choose_device(config.predict.device)).eval()
+    how = config.predict
+    engine.set_thresholds(model, score=how.score, nms=how.nms, detections=how.detections or None)
     meta = header.meta
     try:
-        data = dataclasses.replace(
-            config.data,
-            contrast=meta["contrast"],
-            stretch=float(meta.get("stretch", LUPTON_STRETCH)),
-            q=float(meta.get("q", LUPTON_Q)),
-            bands=tuple(json.loads(meta.get("bands", "[]"))),
-        )
+        trained = json.loads(meta.get("config", "{}")).get("data", {})
+        bands = json.loads(meta.get("bands", "[]"))
+        known = {k: v for k, v in trained.items() if k in OF_THE_CHECKPOINT}
+        values = {**known, "contrast": meta["contrast"], "bands": bands}
+        data = from_dict(DataConfig, values, config.data)
     except (KeyError, ValueError) as error:
         raise InputError(
             f"has a header without what prediction needs ({error!r})",
@@ -190,7 +201,9 @@ def _job(
         "checkpoint": sha256(checkpoint),
         "program": __version__,
         "data": to_dict(data),
-        "config": {k: v for k, v in to_dict(config).items() if k not in NO_MATTER},
+        "config": {
+            k: v for k, v in leaves(config, *BRANCHES["predict"]).items() if k not in NO_MATTER
+        },
         "category_ids": ids,
     }
     key = hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
@@ -207,9 +220,7 @@ def _inputs(
     if not inputs:
         raise InputError("no images are given", remedy="give a COCO file or image files")
     if len(inputs) == 1 and inputs[0].lower().endswith(".json"):
-        dataset = read_dataset(
-            inputs[0], images=data.images or None, classes=data.classes, labelled=False
-        )
+        dataset = configured_dataset(inputs[0], data, labelled=False)
         return dataset.images, _matching_ids(dataset, header.spec.classes, ids)
     return tuple(image_record(text, i) for i, text in enumerate(expand(inputs), start=1)), ids
 
@@ -252,7 +263,7 @@ def _finished(
         job.engine,
         job.model,
         frame,
-        job.config,
+        job.config.predict,
         tiles,
         kept=(lambda number: folder / f"{number}.json") if len(tiles) > 1 else None,
         key=key,
@@ -297,7 +308,7 @@ def _write_overlay(job: _Job, frame: Frame, prediction: Prediction, path: Path) 
         step=step,
         pictures=job.data.contrast == "none",
         upwards=frame.record.upwards,
-        score=job.config.overlay_score,
+        score=job.config.predict.overlay_score,
     )
 
 
@@ -357,6 +368,7 @@ def _merge(
             "engine": job.engine.name,
             "versions": dict(job.engine.versions()),
             "config": to_dict(job.config),
+            "config_hash": config_hash(job.config),
             "contrast": job.data.contrast,
             "bands": list(job.data.bands),
             "trained": dict(job.header.meta),

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from astroseg.core.config import TrainConfig
+from astroseg.core.config import Config, ModelConfig
 from astroseg.core.errors import InputError
 from astroseg.data.contrast import PIXEL_STATISTICS
 from astroseg.engines.detectron2.file import ConfigFile, digest, read_config
@@ -19,7 +19,7 @@ from astroseg.weights.checkpoint import read_header
 ZOO_DEVIATION = sum(ZOO_STD_X101_BGR) / 3
 
 
-def configuration(config: TrainConfig, engine: str, stored: Mapping[str, Any]) -> ConfigFile | None:
+def configuration(config: Config, engine: str, stored: Mapping[str, Any]) -> ConfigFile | None:
     """The Detectron2 configuration file of a run, None if it has none.
 
     Parameters
@@ -32,24 +32,24 @@ def configuration(config: TrainConfig, engine: str, stored: Mapping[str, Any]) -
     InputError : engine or file cannot be used, or the file is not that of the resumed run.
     """
     program = str(stored.get("spec", {}).get("config_program", ""))
-    if program and not config.config:
+    if program and not config.model.file:
         raise InputError(
             "the run was started with a configuration file that has parts of its own making",
             remedy=f"give --config with that file again, sha256 {digest(program)}",
         )
-    if not config.config:
+    if not config.model.file:
         return None
     if engine != "detectron2":
         raise InputError(
             f"--config is for engine detectron2, not {engine}",
-            file=config.config,
+            file=config.model.file,
             remedy="use --engine detectron2, or --model",
         )
-    return read_config(config.config, program)
+    return read_config(config.model.file, program)
 
 
 def training_spec(
-    config: TrainConfig,
+    config: Config,
     channels: int,
     classes: tuple[str, ...],
     weights: Path | None = None,
@@ -61,8 +61,9 @@ def training_spec(
     header = None if weights is None else read_header(weights)
     fields = dict(header.fields) if header is not None else {}
     deviation = fields.pop("pixel_std", None)
-    pixels = pixel_overrides(config.model, config.data.contrast, channels, deviation)
-    spec = model_spec(config.model, channels=channels, classes=classes, **pixels, **fields)
+    pixels = pixel_overrides(config.model.name, config.data.contrast, channels, deviation)
+    fields |= pixels | network_overrides(config.model)
+    spec = model_spec(config.model.name, channels=channels, classes=classes, **fields)
     if header is None:
         return spec.for_scratch()
     if header.spec is None or header.spec.name != spec.name:
@@ -75,27 +76,35 @@ def training_spec(
     return dataclasses.replace(header.spec, **changes)
 
 
+def network_overrides(config: ModelConfig) -> dict[str, Any]:
+    """Fields of the spec that the settings give other values than the model's own."""
+    names = {one.name for one in dataclasses.fields(ModelSpec)}
+    own = {"name", "config"}
+    given = {one.name: getattr(config, one.name) for one in dataclasses.fields(config)}
+    return {k: v for k, v in given.items() if k in names - own and v is not None}
+
+
 def _configured_spec(
-    config: TrainConfig,
+    config: Config,
     file: ConfigFile,
     channels: int,
     classes: tuple[str, ...],
     weights: Path | None,
 ) -> ModelSpec:
     """The model of a Detectron2 configuration file."""
-    name = Path(config.config).stem
+    name = Path(config.model.file).stem
     plain = config_spec(
         file.text,
         name,
         channels=channels,
         classes=classes,
-        keep_limits=config.keep_limits,
+        keep_limits=config.model.keep_limits,
         program=file.program,
     )
     if weights is None and frozen_norms(file.text):
         raise InputError(
             "its model has frozen batch norm, which diverges without pre-trained weights",
-            file=config.config,
+            file=config.model.file,
             remedy="give --weights, or set the norms in it to GN",
         )
     deviation = None if weights is None else read_header(weights).fields.get("pixel_std")

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from astroseg.core.config import DataConfig, TrainConfig, to_dict
+from astroseg.core.config import BRANCHES, Config, DataConfig, config_hash, leaves, to_dict
+from astroseg.core.config.tree import changed
 from astroseg.core.errors import InputError
 from astroseg.core.version import __version__
-from astroseg.data.contrast import CONTRASTS
-from astroseg.data.dataset import Dataset, check_same_classes, read_dataset
+from astroseg.data.dataset import Dataset, check_same_classes, configured_dataset
 from astroseg.data.loader import (
     Samples,
     Stream,
@@ -39,7 +39,15 @@ from astroseg.weights.pretrained import weights_file
 # What a resumed run may change: where it computes, not what. A configuration file may have
 # moved; what it says is in the spec.
 FREE_TO_CHANGE = frozenset(
-    {"config", "device", "workers", "cache_mb", "save_every", "log_every", "weights_sha256"}
+    {
+        "model.file",
+        "model.weights_sha256",
+        "train.device",
+        "train.workers",
+        "train.cache_mb",
+        "train.save_every",
+        "train.log_every",
+    }
 )
 
 
@@ -59,7 +67,7 @@ class Plan:
     weights : the file the model starts from, None for random weights.
     """
 
-    config: TrainConfig
+    config: Config
     engine: Engine
     spec: ModelSpec
     schedule: Schedule
@@ -85,7 +93,7 @@ class Plan:
 def prepare(
     train: Path,
     val: Path | None,
-    config: TrainConfig,
+    config: Config,
     engine: Engine,
     device: torch.device,
     *,
@@ -109,28 +117,33 @@ def prepare(
     dataset, validation = _datasets(train, val, config.data)
     bands, channels = dataset_bands(config.data, dataset)
     contrast = resolve_contrast(config.data, dataset)
-    data = dataclasses.replace(config.data, bands=bands, contrast=contrast)
-    config = dataclasses.replace(config, data=data)
+    config = changed(config, {"data.bands": bands, "data.contrast": contrast})
+    data = config.data
     weights = None
-    if config.weights:
-        trusted = config.weights_sha256
-        model = "" if config.config else config.model  # what it must fit is not known by name
-        weights = weights_file(config.weights, model, trusted=trusted, quiet=quiet)
+    if config.model.weights:
+        trusted = config.model.weights_sha256
+        # What a file's model must fit is not known by name.
+        model = "" if config.model.file else config.model.name
+        weights = weights_file(config.model.weights, model, trusted=trusted, quiet=quiet)
     spec = training_spec(config, channels, dataset.classes, weights, file)
     lengths = stage_steps(schedule, len(dataset))
     stream = Stream(
         len(dataset),
         schedule.batch,
         sum(lengths),
-        config.seed,
-        config.accumulate,
+        config.train.seed,
+        config.schedule.accumulate,
         rank,
         ranks,
     )
-    workers = config.workers if config.workers >= 0 else default_workers(device.type == "cuda")
+    workers = (
+        config.train.workers
+        if config.train.workers >= 0
+        else default_workers(device.type == "cuda")
+    )
     # Each worker, and the main process for validation, holds a cache of its own.
-    cache = config.cache_mb * 2**20 // (workers + 1)
-    shared = {"seed": config.seed, "cache_bytes": cache}
+    cache = config.train.cache_mb * 2**20 // (workers + 1)
+    shared = {"seed": config.train.seed, "cache_bytes": cache}
     return Plan(
         config=config,
         engine=engine,
@@ -144,38 +157,36 @@ def prepare(
         else None,
         indices=()
         if validation is None
-        else tuple(evenly_spread(len(validation), config.validation_images)),
+        else tuple(evenly_spread(len(validation), config.train.validation_images)),
         workers=workers,
         fingerprint=_fingerprint(config, schedule, spec, dataset, engine),
         weights=weights,
     )
 
 
-def _is_tiny(config: TrainConfig) -> bool:
-    return config.model == "tiny" and not config.config
+def _is_tiny(config: Config) -> bool:
+    return config.model.name == "tiny" and not config.model.file
 
 
-def _schedule(config: TrainConfig) -> Schedule:
+def _schedule(config: Config) -> Schedule:
     return override(
-        get_schedule(config.schedule or ("tiny" if _is_tiny(config) else "paper")),
-        epochs=config.epochs,
-        steps=config.steps,
-        batch=config.batch,
-        crop=config.crop,
-        lr=config.lr,
+        get_schedule(_schedule_name(config)),
+        config.schedule,
     )
 
 
+def _schedule_name(config: Config) -> str:
+    if config.schedule.name != "auto":
+        return config.schedule.name
+    return "tiny" if _is_tiny(config) else "paper"
+
+
 def _datasets(train: Path, val: Path | None, data: DataConfig) -> tuple[Dataset, Dataset | None]:
-    if data.contrast not in (*CONTRASTS, "auto"):
-        raise InputError(
-            f"unknown contrast {data.contrast!r}", remedy=f"use one of {', '.join(CONTRASTS)}"
-        )
-    dataset = read_dataset(train, images=data.images or None, classes=data.classes)
+    dataset = configured_dataset(train, data)
     dataset.require_objects()
     if val is None:
         return dataset, None
-    validation = read_dataset(val, images=data.images or None, classes=data.classes)
+    validation = configured_dataset(val, data)
     check_same_classes(dataset, validation)
     return dataset, validation
 
@@ -209,7 +220,7 @@ def load_weights(plan: Plan, model: torch.nn.Module) -> str:
     if plan.weights is None:
         return ""
     report = plan.engine.load(model, plan.weights, allow_missing=CLASS_HEADS, adapt_channels=True)
-    said = f"{plan.config.weights}{f' ({report.origin})' if report.origin else ''}: {report}"
+    said = f"{plan.config.model.weights}{f' ({report.origin})' if report.origin else ''}: {report}"
     if report.origin and any(matches(name, CLASS_HEADS) for name in report.loaded):
         said += (
             "; its class heads fit and were kept, in its own order of classes, which such "
@@ -232,13 +243,13 @@ def describe(plan: Plan, model: torch.nn.Module, device: torch.device) -> str:
         f"schedule {plan.schedule.name}: {plan.steps} steps of {plan.schedule.batch} images",
     ]
     if plan.spec.config:
-        lines.append(f"{plan.config.config} is built with other values than it has:")
+        lines.append(f"{plan.config.model.file} is built with other values than it has:")
         lines += [f"  {line}" for line in changes(plan.spec)]
         lines.append("its optimizer, schedule, data and weights are not used")
     if program := plan.spec.config_program:
         lines.append(
             f"it has parts of its own making: astroseg predict will need --config "
-            f"{plan.config.config}, unchanged (sha256 {digest(program)})"
+            f"{plan.config.model.file}, unchanged (sha256 {digest(program)})"
         )
     return "\n".join(lines)
 
@@ -247,27 +258,28 @@ def checkpoint_meta(plan: Plan, step: int) -> dict[str, str]:
     """What a checkpoint must know beside its model to be applied to other images."""
     data, dataset = plan.config.data, plan.samples.dataset
     program = plan.spec.config_program
-    file = {"config": Path(plan.config.config).name, "config_sha256": digest(program)}
+    file = {"config_file": Path(plan.config.model.file).name, "config_sha256": digest(program)}
     return (file if program else {}) | {
         "program": f"astroseg {__version__}",
         "contrast": data.contrast,
-        "stretch": repr(data.stretch),
-        "q": repr(data.q),
+        "config": json.dumps(to_dict(plan.config)),
+        "config_hash": config_hash(plan.config),
         "bands": json.dumps(list(data.bands)),
         "category_ids": json.dumps(list(dataset.category_ids)),
         "image_side": str(max(max(image.height, image.width) for image in dataset.images)),
         "training_data": dataset.path.name,
         "training_data_sha256": dataset.digest,
         "schedule": json.dumps(dataclasses.asdict(plan.schedule)),
-        "seed": str(plan.config.seed),
+        "seed": str(plan.config.train.seed),
         "step": str(step),
     }
 
 
 def _fingerprint(
-    config: TrainConfig, schedule: Schedule, spec: ModelSpec, dataset: Dataset, engine: Engine
+    config: Config, schedule: Schedule, spec: ModelSpec, dataset: Dataset, engine: Engine
 ) -> dict[str, Any]:
-    fixed = {k: v for k, v in to_dict(config).items() if k not in FREE_TO_CHANGE}
+    settings = leaves(config, *BRANCHES["train"])
+    fixed = {k: v for k, v in settings.items() if k not in FREE_TO_CHANGE}
     fixed |= {
         "engine": engine.name,
         "schedule": dataclasses.asdict(schedule),

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from astroseg.core.config import ScheduleConfig
 from astroseg.core.errors import InputError
 
 Optimizer = Literal["sgd", "adamw"]
@@ -213,43 +214,29 @@ def check(schedule: Schedule, file: Path | None = None) -> Schedule:
     return schedule
 
 
-def override(
-    schedule: Schedule,
-    *,
-    epochs: float | None = None,
-    steps: int | None = None,
-    batch: int | None = None,
-    crop: float | None = None,
-    lr: float | None = None,
-) -> Schedule:
-    """A schedule with some of its numbers replaced.
+IN_EVERY_STAGE = ("weight_decay", "momentum", "warmup", "clip", "gamma")
+"""Settings that replace a number of all stages alike."""
 
-    Parameters
-    ----------
-    epochs, steps : new total length, one of the two: stages and milestones keep their
-        shares of it. Where stages are counted in different units, shares are by number.
-    lr : of the first stage; later stages keep their ratio to it.
-    """
+
+def override(schedule: Schedule, given: ScheduleConfig) -> Schedule:
+    """A schedule with the numbers that are given: stages and milestones keep their shares of
+    a new length. Where stages are counted in different units, shares are by number."""
     stages = schedule.stages
-    if epochs is not None and steps is not None:
+    if given.epochs is not None and given.steps is not None:
         raise InputError("both epochs and steps are given", remedy="give one of them")
     total = sum(stage.epochs or stage.steps for stage in stages)
-    if epochs is not None or steps is not None:
-        scale = (epochs if epochs is not None else float(steps or 0)) / total
-        if not scale > 0:
-            raise InputError("the training has no length", remedy="give a positive number")
-        stages = tuple(_lengthened(stage, scale, steps is not None) for stage in stages)
-    if lr is not None:
-        factor = lr / stages[0].lr
+    if (length := given.epochs or given.steps) is not None:
+        in_steps = given.steps is not None
+        stages = tuple(_lengthened(stage, float(length) / total, in_steps) for stage in stages)
+    if given.lr is not None:
+        factor = given.lr / stages[0].lr
         stages = tuple(dataclasses.replace(stage, lr=stage.lr * factor) for stage in stages)
-    return check(
-        dataclasses.replace(
-            schedule,
-            stages=stages,
-            batch=schedule.batch if batch is None else batch,
-            crop=schedule.crop if crop is None else crop,
-        )
-    )
+    alike = {k: v for k in IN_EVERY_STAGE if (v := getattr(given, k)) is not None}
+    whole = {
+        k: v for k in ("batch", "crop", "flips", "ema") if (v := getattr(given, k)) is not None
+    }
+    stages = tuple(dataclasses.replace(stage, **alike) for stage in stages)
+    return check(dataclasses.replace(schedule, stages=stages, **whole))
 
 
 def _lengthened(stage: Stage, scale: float, in_steps: bool) -> Stage:

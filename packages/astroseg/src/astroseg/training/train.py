@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from astroseg.core.config import TrainConfig, to_dict
+from astroseg.core.config import Config, config_hash, configured, to_dict
 from astroseg.core.device import choose_device
 from astroseg.core.errors import AstrosegError, OutputError
 from astroseg.core.files import write_json
@@ -70,12 +70,13 @@ class TrainResult:
 def train(
     train_file: str | Path,
     out: str | Path,
-    config: TrainConfig,
+    config: Config | None = None,
     *,
     val_file: str | Path | None = None,
     resume: bool = False,
-    engine: Engine | None = None,
+    engine: Engine | str | None = None,
     quiet: bool = False,
+    **words: Any,
 ) -> TrainResult:
     """Train a model on a COCO dataset.
 
@@ -83,6 +84,7 @@ def train(
     ----------
     train_file, val_file : COCO files; without the second the last weights are the result.
     out : folder of the run.
+    config : settings; `words` (``model="tiny", steps=300``) win over them.
     resume : go on where a run in `out` stopped, exactly as it would have gone on.
     engine : instead of the one the configuration names.
 
@@ -95,6 +97,9 @@ def train(
     AstrosegError
         When the loss diverges.
     """
+    if isinstance(engine, str):
+        words["engine"], engine = engine, None
+    config = configured("train", config, **words)
     out = Path(out)
     state_path = out / STATE_NAME
     if state_path.exists() and not resume:
@@ -102,8 +107,10 @@ def train(
             "holds a run already", file=out, remedy="go on with --resume, or give another --out"
         )
     state = read_state(state_path) if resume else None
-    device = choose_device(config.device)
-    named = "detectron2" if config.config and config.engine == "auto" else config.engine
+    device = choose_device(config.train.device)
+    named = (
+        "detectron2" if config.model.file and config.model.engine == "auto" else config.model.engine
+    )
     file = configuration(config, engine.name if engine else named, state.config if state else {})
     engine = engine or get_engine(named, file)
     with joined(device) as group:
@@ -131,11 +138,11 @@ class _Run:
         self, plan: Plan, out: Path, device: torch.device, group: Group, state: RunState | None
     ) -> None:
         self.plan, self.out, self.device, self.group = plan, out, device, group
-        self.model = plan.engine.build(plan.spec, plan.config.seed)
+        self.model = plan.engine.build(plan.spec, plan.config.train.seed)
         self.placed = "" if state else load_weights(plan, self.model)
         self.step = 0
         self.best: tuple[float, int] | None = None
-        self.amp = amp_dtype(plan.config.amp, device)
+        self.amp = amp_dtype(plan.config.train.amp, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.amp == torch.float16)
         self.optimizer: torch.optim.Optimizer | None = None
         self._stored_optimizer: Mapping[str, Any] | None = None
@@ -168,9 +175,11 @@ class _Run:
                 losses = self._update(parts)
                 log.step(self, losses, waited)
                 stopped = self.group.any(interrupt.is_set(), self.device)
-                if self._due(plan.config.validate_every, self._validation_interval()):
+                if self._due(plan.config.train.validate_every, self._validation_interval()):
                     self._validate(log)
-                if stopped or self._due(plan.config.save_every, max(100, plan.steps_per_epoch)):
+                if stopped or self._due(
+                    plan.config.train.save_every, max(100, plan.steps_per_epoch)
+                ):
                     self._save()
         return TrainResult(
             checkpoint=self.out / (BEST_NAME if self.best else LAST_NAME),
@@ -197,7 +206,7 @@ class _Run:
         rate = learning_rate(stage, place.step, plan.lengths[place.stage])
         for values in self.optimizer.param_groups:
             values["lr"] = rate
-        torch.manual_seed(_seed(plan.config.seed, self.step, self.group.rank))
+        torch.manual_seed(_seed(plan.config.train.seed, self.step, self.group.rank))
         self.optimizer.zero_grad(set_to_none=True)
         losses = self._backward(parts)
         parameters = [p for values in self.optimizer.param_groups for p in values["params"]]
@@ -266,7 +275,7 @@ class _Run:
         plan = self.plan
         if plan.indices and self.group.leads and plan.validation is not None:
             with swapped(self.model, self.ema):
-                torch.manual_seed(plan.config.seed)
+                torch.manual_seed(plan.config.train.seed)
                 scores = validate(
                     plan.engine,
                     self.model,
@@ -310,6 +319,7 @@ class _Run:
             self.out / CONFIG_NAME,
             {
                 "config": to_dict(self.plan.config),
+                "config_hash": config_hash(self.plan.config),
                 "resolved": self.plan.fingerprint,
                 "versions": {**self.plan.engine.versions(), "torch": torch.__version__},
                 "device": str(self.device),
@@ -340,7 +350,7 @@ class _Log:
                 log.say(run.placed)
             if run.step:
                 log.say(f"resumed after step {run.step}")
-            yield cls(log, plan.config.log_every)
+            yield cls(log, plan.config.train.log_every)
 
     def step(self, run: _Run, losses: Mapping[str, float], waited: float) -> None:
         if self._log is None:

@@ -1,0 +1,54 @@
+"""How a model is applied to images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import msgspec
+
+from astroseg.core.config.train import Device
+from astroseg.core.config.tree import Count, Fraction, PositiveInt
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """One run of prediction."""
+
+    score: Fraction | None = None
+    """Detections below are dropped; None for the model's own limit, 0.5 as in the paper.
+    AP wants the whole list: 0.05 before measuring it."""
+    nms: Fraction | None = None
+    """Box IoU above which the weaker of two detections of a class goes; None for the
+    model's own limit: the paper's 0.3, or 0.5 for tiny, which was trained for it."""
+    detections: Count = 0
+    """Most detections of an image or tile of the paper's 1000x1000 px (of 256x256 px for the
+    model tiny), in proportion more of larger ones; 0 for the model's own limit. Where it was
+    reached is printed."""
+    device: Device = "auto"
+    """cuda, cuda:N, cpu, or auto: the GPU where there is one."""
+    tile_size: Count = 0
+    """Side in px of the tiles that an image is predicted in; 0: that of the images the model
+    was trained on, but from 512 px to `whole_up_to`. Smaller images are predicted whole."""
+    overlap: Count = 128
+    """Of neighbouring tiles in px. Twice the size of nearly all objects (99.97 % of the
+    HSC labels are smaller than 32 px), so that one of the tiles sees each object whole."""
+    whole_up_to: PositiveInt = 1536
+    """Longest side in px of an image predicted whole, where `tile_size` does not say it: memory
+    grows with it, about 2 GB for a ResNet-50 at 1536 px."""
+    seam_iou: Fraction = 0.3
+    """Mask IoU, where both tiles see, above which two detections of different tiles are one
+    object. Low, because tiles outline the same source a little differently."""
+    source_iou: Fraction = 0.5
+    """Mask IoU above which two detections of any classes are one source, and the better one is
+    kept; its class probabilities tell of the other class. 1 keeps both, as COCO's AP counts
+    them. Two labels of one tile overlap that much only where one source was labelled twice."""
+    batch: Count = 0
+    """Tiles predicted at once; 0: four on a GPU, one on a CPU, where more only cost memory."""
+    catalog: Literal["fits", "parquet"] = "fits"
+    """Format of the sky catalog."""
+    overlays: Annotated[int, msgspec.Meta(ge=-1)] = 20
+    """Images of which a picture with outlines is written; -1 for all."""
+    overlay_score: Fraction = 0.5
+    """Detections below are not drawn (the paper's threshold): predictions made for AP go
+    down to noise, and nobody could see the sources under them."""

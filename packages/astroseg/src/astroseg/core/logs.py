@@ -1,0 +1,65 @@
+"""Messages of a run: to the terminal and to a file."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from astroseg.core.errors import OutputError
+
+logger = logging.getLogger("astroseg")
+
+
+@contextmanager
+def logging_to(file: Path | None, *, verbose: bool = False, quiet: bool = False) -> Iterator[None]:
+    """Send the package's messages to stderr, and all of them to a file.
+
+    Parameters
+    ----------
+    file : to append to; None for none.
+    verbose : whether debugging messages are shown.
+    quiet : whether warnings alone are.
+
+    Raises
+    ------
+    OutputError
+        When the file cannot be written.
+    """
+    terminal = logging.StreamHandler(sys.stderr)
+    terminal.setFormatter(logging.Formatter("%(message)s"))
+    shown = logging.DEBUG if verbose else logging.INFO
+    terminal.setLevel(logging.WARNING if quiet else shown)
+    handlers: list[logging.Handler] = [terminal]
+    if file is not None:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            handlers.append(logging.FileHandler(file, encoding="utf-8"))
+        except OSError as error:
+            raise OutputError(
+                f"cannot be written ({error.strerror})", file=file, remedy="give another --log"
+            ) from error
+        handlers[-1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    before = logger.level, logger.propagate
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+    for handler in handlers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            logger.removeHandler(handler)
+            handler.close()
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
+
+
+def tell(text: str) -> None:
+    """Show a sentence: through the logger where it is set up, else on stderr."""
+    if logger.handlers:
+        logger.info("%s", text)
+    else:
+        print(text, file=sys.stderr, flush=True)

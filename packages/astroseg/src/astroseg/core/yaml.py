@@ -1,0 +1,69 @@
+"""YAML files as plain values: keys given twice are errors, and 1e-4 is a number."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from astroseg.core.errors import InputError
+
+
+class Loader(yaml.SafeLoader):  # type: ignore[misc]  # yaml has no types
+    """YAML 1.1 as usual, but a key given twice is an error, and 1e-4 is a number."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                line = key.start_mark.line + 1
+                raise yaml.YAMLError(f"the key {key.value!r} is given twice, line {line}")
+            seen.add(key.value)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
+
+
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
+def parse_yaml(text: str) -> Any:
+    """The value that a text of YAML holds.
+
+    Raises
+    ------
+    yaml.YAMLError, ValueError, TypeError, RecursionError
+        For what is not YAML; impossible dates raise ValueError, lists as keys TypeError.
+    """
+    return yaml.load(text, Loader=Loader)
+
+
+def read_yaml(path: Path, remedy: str | None = None) -> dict[Any, Any]:
+    """The mapping that a YAML file holds; empty for an empty file.
+
+    Parameters
+    ----------
+    remedy : what to do about a faulty file, for the message.
+
+    Raises
+    ------
+    InputError
+        For what cannot be read, is not YAML or not a mapping, or has a key twice.
+    """
+    try:
+        values = parse_yaml(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", file=path) from error
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, TypeError, RecursionError) as error:
+        said = " ".join(str(error).split())[:150]
+        raise InputError(f"not YAML ({said})", file=path, remedy=remedy) from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise InputError("not a mapping of keys to values", file=path, remedy=remedy)
+    return values
