@@ -153,7 +153,15 @@ def start(
 ) -> subprocess.Popen[bytes]:
     paths = [str(Path(__file__).parents[1]), *sys.path]
     return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, *map(str, skies), str(out), config.schedule, str(stop_at)],
+        [
+            sys.executable,
+            "-c",
+            SCRIPT,
+            *map(str, skies),
+            str(out),
+            config.schedule.name,
+            str(stop_at),
+        ],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
         start_new_session=True,
     )
@@ -205,7 +213,7 @@ def test_interrupt_saves_the_step_and_the_run_goes_on_from_it(
     reference: tuple[Path, TrainResult],
 ) -> None:
     out = tmp_path / "run"
-    long = Path(config.schedule).with_name("long.toml")
+    long = Path(config.schedule.name).with_name("long.toml")
     long.write_text(SCHEDULE.replace("steps = 7", "steps = 100000"))
     config = configured("train", config, schedule=str(long))
     process = start(skies, out, config, stop_at=-1)
