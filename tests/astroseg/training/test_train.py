@@ -313,7 +313,7 @@ def test_resuming_with_other_settings_names_them(
     skies: tuple[Path, Path], config: Config, reference: tuple[Path, TrainResult]
 ) -> None:
     changed = configured("train", config, seed=5, data=DataConfig(contrast="lupton"))
-    with pytest.raises(InputError, match=r"other settings: data, seed"):
+    with pytest.raises(InputError, match=r"other settings: data.contrast, spec, train.seed"):
         train(skies[0], reference[0], changed, resume=True, engine=SmallEngine(), quiet=True)
 
 
