@@ -265,7 +265,7 @@ def test_heads_stage_leaves_the_frozen_part_as_it_was(
     with pytest.raises(Killed):
         train(skies[0], tmp_path / "run", changed, engine=engine, quiet=True)
     tensors, header = read_checkpoint(tmp_path / "run" / LAST_NAME)
-    fresh = engine.build(header.spec, changed.seed).state_dict()
+    fresh = engine.build(header.spec, changed.train.seed).state_dict()
     assert torch.equal(tensors["body.weight"], fresh["body.weight"])
     assert not torch.equal(tensors["head.weight"], fresh["head.weight"])
 
