@@ -10,7 +10,7 @@ from astrolabel.core.errors import InputError
 from astrolabel.io import coco
 from astrolabel.io.find import Inputs, find_coadds
 from astrolabel.io.residual_image import STEP_SIGMA, read_residual, write_residual
-from astrolabel.label import pipeline
+from astrolabel.label import work
 from astrolabel.label.pipeline import make_coco
 
 
@@ -68,7 +68,7 @@ def test_what_no_model_explains_is_left(tmp_path, monkeypatch):
     image += gaussian(image.shape, 20, 20, 100 * SIGMA)
     image += gaussian(image.shape, 44, 44, 100 * SIGMA)
     write_calexp(tmp_path / "in", "i", image)
-    make = pipeline.make_deblender
+    make = work.make_deblender
 
     class Half:
         """Fails on every blend but the first."""
@@ -87,7 +87,7 @@ def test_what_no_model_explains_is_left(tmp_path, monkeypatch):
 
         calls = 0
 
-    monkeypatch.setattr(pipeline, "make_deblender", Half)
+    monkeypatch.setattr(work, "make_deblender", Half)
     document = coco.read(run(tmp_path / "in", tmp_path / "out").coco)
     chi = read_residual(tmp_path / "out" / document["images"][0]["astro"]["residual"])
     peaks = sorted([chi[18:23, 18:23].max(), chi[42:47, 42:47].max()])

@@ -16,7 +16,7 @@ from astrolabel.core.errors import InputError, OutputError
 from astrolabel.io import coco, rle
 from astrolabel.io.find import Inputs, find_coadds
 from astrolabel.io.validate import validate
-from astrolabel.label import pipeline
+from astrolabel.label import pipeline, work
 from astrolabel.label.pipeline import make_coco
 
 SMALL = LabelConfig(tile=TileConfig(size=80, margin_px=24))
@@ -35,6 +35,14 @@ def patch(tmp_path_factory):
 
 def run(inputs, out, config=SMALL, **options):
     return make_coco(find_coadds(inputs), config, out, progress=False, **options)
+
+
+def watched(monkeypatch):
+    """The names of the tiles that are worked on from now on."""
+    done = []
+    label = pipeline.work
+    monkeypatch.setattr(pipeline, "work", lambda task: (done.append(task.name), label(task))[1])
+    return done
 
 
 def test_every_star_is_labelled_once_at_its_place(patch, tmp_path):
@@ -113,9 +121,7 @@ def test_a_run_takes_finished_tiles_as_they_are_and_does_the_rest(patch, tmp_pat
     shards[1].unlink()
     shards[2].write_text('{"key": "cut sho')  # a shard torn by a full disk
     (tmp_path / "b" / "coco.json").unlink()
-    done = []
-    work = pipeline._work
-    monkeypatch.setattr(pipeline, "_work", lambda task: (done.append(task.name), work(task))[1])
+    done = watched(monkeypatch)
     again = run(Inputs((folder,)), tmp_path / "b")
     assert done == [p.stem for p in shards[1:3]]
     assert again.coco.read_bytes() == expected
@@ -126,9 +132,7 @@ def test_another_recipe_or_another_input_is_labelled_anew(patch, tmp_path, monke
     here = tmp_path / "in"
     shutil.copytree(folder, here)
     run(Inputs((here,)), tmp_path / "out")
-    done = []
-    work = pipeline._work
-    monkeypatch.setattr(pipeline, "_work", lambda task: (done.append(task.name), work(task))[1])
+    done = watched(monkeypatch)
     run(Inputs((here,)), tmp_path / "out")
     assert done == []
     stricter = LabelConfig(tile=SMALL.tile, mask=MaskConfig(threshold_sigma=8))
@@ -164,7 +168,7 @@ def test_a_tile_without_data_is_skipped_and_the_others_are_labelled(tmp_path):
     write_calexp(tmp_path / "in", "i", image)
     result = run(Inputs((tmp_path / "in",)), tmp_path / "out")
     states = [state for _, state in result.tiles]
-    assert states == ["skipped:50 % of the pixels have no data", "ok", "ok", "ok"]
+    assert states == ["skipped:50 % of the pixels of band g have no data", "ok", "ok", "ok"]
     assert result.problems == ()
     assert len(coco.read(result.coco)["images"]) == 3
 
@@ -201,14 +205,14 @@ def test_files_of_the_same_name_in_two_folders_are_both_known_by_their_content(t
 
 def test_a_tile_that_breaks_is_recorded_and_tried_again(patch, tmp_path, monkeypatch):
     folder, _ = patch
-    label = pipeline.label_tile
+    label = work.label_tile
 
     def breaks(coadd, tile, *rest):
         if (tile.row, tile.column) == (0, 1):
             raise RuntimeError("out of luck")
         return label(coadd, tile, *rest)
 
-    monkeypatch.setattr(pipeline, "label_tile", breaks)
+    monkeypatch.setattr(work, "label_tile", breaks)
     result = run(Inputs((folder,)), tmp_path)
     assert [s.partition(":")[0] for _, s in result.tiles] == ["ok", "failed", "ok", "ok"]
     assert result.problems == ("tile 9813-4,5-r0c1: RuntimeError: out of luck",)
@@ -219,7 +223,8 @@ def test_a_tile_that_breaks_is_recorded_and_tried_again(patch, tmp_path, monkeyp
 def test_an_image_without_a_finite_pixel_is_skipped(tmp_path):
     path = write_plain(tmp_path / "i.fits", np.full((64, 64), np.nan, np.float32))
     result = run(Inputs(band_files=((("i",), path),)), tmp_path / "out")
-    assert result.tiles[0][1] == "skipped:100 % of the pixels have no data"
+    assert result.tiles[0][1] == "skipped:100 % of the pixels of band i have no data"
+    assert result.problems == (f"no tile has labels; 1 of 1 ended as {result.tiles[0][1]}",)
 
 
 def test_an_output_that_is_a_file_is_said_so(patch, tmp_path):

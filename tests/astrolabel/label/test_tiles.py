@@ -1,12 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from astrolabel.core.box import Box
 from astrolabel.core.coadd import Coadd
 from astrolabel.core.config import TileConfig
-from astrolabel.label.tiles import no_data_fraction, split
+from astrolabel.label.tiles import split, without_data
 
 
 def coadd(image, mask=None, planes=None):
@@ -58,16 +59,36 @@ def test_the_halo_is_cut_at_the_edge_of_the_coadd():
     assert tiles[3].core_in_outer == Box(30, 30, 100, 100)
 
 
+def sky(*shape):
+    return np.random.default_rng(1).normal(0, 1, shape).astype(np.float32)
+
+
 def test_no_data_counts_the_worst_band_by_the_plane_named_in_the_header():
     mask = np.zeros((2, 10, 10), np.int32)
     mask[1, :4] = 1 << 9  # NO_DATA in this file
     mask[0] = 1 << 8  # the bit NO_DATA has in other files
-    part = coadd(np.zeros((2, 10, 10)), mask, {"NO_DATA": 9, "DETECTED": 8})
-    assert no_data_fraction(part, Box(0, 0, 10, 10)) == pytest.approx(0.4)
-    assert no_data_fraction(part, Box(4, 0, 6, 10)) == 0
+    part = coadd(sky(2, 10, 10), mask, {"NO_DATA": 9, "DETECTED": 8})
+    reason = "40 % of the pixels of band r have no data"
+    assert without_data(part, Box(0, 0, 10, 10), 0.3) == reason
+    assert without_data(part, Box(0, 0, 10, 10), 0.4) is None
+    assert without_data(part, Box(4, 0, 6, 10), 0.3) is None
 
 
 def test_without_a_mask_what_is_not_finite_has_no_data():
-    image = np.zeros((1, 10, 10))
+    image = sky(1, 10, 10)
     image[0, :, :5] = np.nan
-    assert no_data_fraction(coadd(image), Box(0, 0, 10, 10)) == pytest.approx(0.5)
+    assert without_data(coadd(image), Box(0, 0, 10, 10), 0.3).startswith("50 % of the pixels")
+
+
+def test_pixels_without_a_variance_have_no_data():
+    part = coadd(sky(2, 10, 10))
+    valid = part.valid.copy()
+    valid[1] = False
+    found = without_data(replace(part, valid=valid), Box(0, 0, 10, 10), 0.3)
+    assert found == "100 % of the pixels of band r have no data"
+
+
+def test_a_band_of_one_value_is_no_data_whatever_its_mask():
+    image = sky(3, 10, 10)
+    image[1] = 0
+    assert without_data(coadd(image), Box(0, 0, 10, 10), 0.3) == "band r is 0 in every pixel"

@@ -178,6 +178,14 @@ def _add_output(one: Parser) -> None:
     group = one.add_argument_group("output")
     group.add_argument("--out", type=Path, help="folder (default: a manifest's name)")
     group.add_argument("--jobs", type=int, default=1, help="worker processes; -1: all cores")
+    group.add_argument(
+        "--memory", type=float, default=0.0, metavar="GB", help="of all workers together"
+    )
+    group.add_argument(
+        "--backend", default="processes", metavar="NAME", help="dask, ray, slurm, pbs or htcondor"
+    )
+    group.add_argument("--scheduler", default="", metavar="ADDRESS", help="a running Dask or Ray")
+    group.add_argument("--status", action="store_true", help="say how far the run in --out is")
     group.add_argument("--quiet", action="store_true", help="no progress bar")
 
 

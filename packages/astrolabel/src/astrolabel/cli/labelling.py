@@ -14,6 +14,7 @@ from astrolabel.core.errors import InputError
 
 if TYPE_CHECKING:
     from astrolabel.datasets.manifest import Manifest
+    from astrolabel.label.workers import Workers
 
 
 def simulate(options: argparse.Namespace) -> int:
@@ -41,6 +42,8 @@ def make_coco(options: argparse.Namespace) -> int:
     from astrolabel.io.find import Inputs, find_coadds
     from astrolabel.label.pipeline import make_coco
 
+    if options.status:
+        return _status(options)
     if options.manifest is not None:
         if options.inputs or options.band or options.catalog:
             raise InputError(
@@ -76,9 +79,26 @@ def make_coco(options: argparse.Namespace) -> int:
     if options.catalog is not None:
         catalog = (catalog_for(options.catalog, config.classify), options.catalog)
     result = make_coco(
-        coadds, config, options.out, catalog, options.jobs, progress=not options.quiet
+        coadds, config, options.out, catalog, _workers(options), progress=not options.quiet
     )
     return _summarized(result.summary(), (*map(str, problems), *result.problems))
+
+
+def _status(options: argparse.Namespace) -> int:
+    """How far a run is; exit code 0 when nothing is left to do."""
+    from astrolabel.label.status import status
+
+    if options.out is None:
+        raise InputError("no --out", remedy="say where the labels go: --out FOLDER")
+    found = status(options.out)
+    print(found.text())
+    return 0 if "waiting" not in found.states else 2
+
+
+def _workers(options: argparse.Namespace) -> Workers:
+    from astrolabel.label.workers import Workers
+
+    return Workers(options.jobs, options.backend, options.scheduler, options.memory)
 
 
 def truth_coco(options: argparse.Namespace) -> int:
@@ -95,7 +115,9 @@ def truth_coco(options: argparse.Namespace) -> int:
     if not scenes:
         raise problems[0]
     config = truth_recipe(settings(options))
-    result = make_coco(scenes, config, options.out, jobs=options.jobs, progress=not options.quiet)
+    result = make_coco(
+        scenes, config, options.out, jobs=_workers(options), progress=not options.quiet
+    )
     return _summarized(result.summary(), (*map(str, problems), *result.problems))
 
 
@@ -115,7 +137,7 @@ def _build(manifest: Manifest, options: argparse.Namespace) -> int:
         manifest.folder(options.root),
         options.out or Path(manifest.name),
         config=settings(options),
-        jobs=options.jobs,
+        jobs=_workers(options),
         progress=not options.quiet,
     )
     return _summarized(result.summary(), problems)

@@ -11,6 +11,7 @@ from astrolabel.datasets.manifest import Manifest
 from astrolabel.datasets.manifest_files import catalog_of, coadds_of, verify
 from astrolabel.datasets.split_files import split_files
 from astrolabel.label.pipeline import Result, make_coco, truth_recipe
+from astrolabel.label.workers import Workers
 
 
 def build(
@@ -19,7 +20,7 @@ def build(
     out: Path,
     *,
     config: LabelConfig | None = None,
-    jobs: int = 1,
+    jobs: int | Workers = 1,
     progress: bool = True,
 ) -> tuple[Result, tuple[str, ...]]:
     """Label a manifest's coadds into ``out/coco.json``, and divide it by its splits.

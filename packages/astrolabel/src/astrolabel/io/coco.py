@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ __all__ = [
     "annotation",
     "as_document",
     "decode",
+    "document_lines",
     "encode",
     "list_json",
     "merge",
@@ -266,6 +267,23 @@ def to_json(obj: Mapping[str, Any]) -> str:
             text = _dumps(value)
         lines.append(f"{json.dumps(key)}: {text}")
     return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def document_lines(
+    head: Mapping[str, Any], annotations: Iterable[Mapping[str, Any]]
+) -> Iterator[str]:
+    """The text that `write_json` writes of a document, its annotations one at a time.
+
+    Parameters
+    ----------
+    head : the document without its annotations.
+    """
+    yield to_json(head).removesuffix("\n}\n")
+    opening = ',\n"annotations": [\n'
+    for item in annotations:
+        yield opening + _dumps(item)
+        opening = ",\n"
+    yield "\n]\n}\n" if opening == ",\n" else ',\n"annotations": []\n}\n'
 
 
 def list_json(items: Sequence[Mapping[str, Any]]) -> str:

@@ -18,19 +18,18 @@ from astrolabel.catalog.catalog import Catalog
 from astrolabel.core.box import Box
 from astrolabel.core.celestial import to_icrs
 from astrolabel.core.config import LabelConfig
-from astrolabel.core.errors import AstrolabelError, InputError
+from astrolabel.core.errors import InputError
 from astrolabel.core.files import file_hash
 from astrolabel.core.progress import steps
 from astrolabel.io.files import CoaddFiles, check
+from astrolabel.io.integrity import check_sums
 from astrolabel.io.layers import read_origin, read_wcs
 from astrolabel.io.pictures import white_balance
+from astrolabel.label.cost import tile_bytes
 from astrolabel.label.overlaps import Footprint, describe, neighbours, primary_box
 from astrolabel.label.tiles import Tile, split
 from astrolabel.prepare import read
 from astrolabel.prepare.read import Characteristics
-
-BALANCE_PX = 1024
-"""Side of the middle part of a coadd that its pictures' colours are balanced on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,11 +39,13 @@ class Look:
     Attributes
     ----------
     gains : balance the colours of the pictures, the same for all tiles of a coadd.
-    hashes : sha256 of its files by name.
+    names : what each of its files is called in the provenance.
+    hashes : sha256 of its files by that name.
     """
 
     known: Characteristics
     gains: tuple[float, ...]
+    names: Mapping[Path, str]
     hashes: Mapping[str, str]
     footprint: Footprint
 
@@ -59,6 +60,7 @@ class Task:
     hashes : sha256 of the files among that, by name.
     catalog : the objects around the tile.
     others : the coadds that overlap the tile's.
+    bytes : memory that a worker needs for it (see `cost`).
     """
 
     name: str
@@ -71,6 +73,7 @@ class Task:
     catalog: Catalog | None
     out: Path
     others: tuple[Footprint, ...]
+    bytes: int = 0
 
 
 def plan(
@@ -84,13 +87,13 @@ def plan(
     """The tiles of all coadds that can be read, and a line for each that cannot."""
     problems: list[str] = []
     looked_at = joblib.Parallel(n_jobs=jobs, return_as="generator")(
-        joblib.delayed(_look)(files) for files in coadds
+        joblib.delayed(look)(files, config) for files in coadds
     )
     bar = steps(looked_at, len(coadds), "coadds", "coadd", shown=progress)
     readable: list[tuple[CoaddFiles, Look]] = []
     for files, found in zip(coadds, bar, strict=True):
-        if isinstance(found, AstrolabelError):
-            problems.append(str(found))
+        if isinstance(found, str):
+            problems.append(found)
         elif catalog is not None and found.footprint.wcs is None:
             problems.append(f"{files.name}: no WCS, so its sources cannot be matched to a catalog")
         else:
@@ -100,11 +103,11 @@ def plan(
     tasks: list[Task] = []
     for files, found in readable:
         near = others[files.name] if config.tile.overlaps == "resolve" else ()
-        tasks += _tasks(files, found, near, config, out, catalog, of_catalog)
+        tasks += tasks_of(files, found, near, config, out, catalog, of_catalog)
     return tasks, problems
 
 
-def _tasks(
+def tasks_of(
     files: CoaddFiles,
     found: Look,
     others: tuple[Footprint, ...],
@@ -131,40 +134,54 @@ def _tasks(
         }
         key = hashlib.sha256(json.dumps(basis, sort_keys=True).encode()).hexdigest()
         name = f"{files.name}-r{tile.row}c{tile.column}"
-        yield Task(name, key, hashes, files, found, tile, config, near, out, others)
+        need = tile_bytes(tile.outer.shape, len(files.bands))
+        yield Task(name, key, hashes, files, found, tile, config, near, out, others, need)
 
 
-def _look(files: CoaddFiles) -> Look | AstrolabelError:
-    """Check a coadd and find what its tiles need; the error where that fails."""
+def look(files: CoaddFiles, config: LabelConfig) -> Look | str:
+    """Check a coadd and find what its tiles need; one line on what is wrong where that fails.
+
+    Whatever a file does to its readers, it must not end the run of the others.
+    """
     try:
+        for path in files.paths:
+            if ".fits" in path.name.lower():
+                check_sums(path)
         check(files)
-        hashes = _hashes(files.paths)
+        names = _names(files.paths)
+        hashes = {name: file_hash(path) for path, name in names.items()}
         known = read.characterise(files)
         height, width = files.shape
-        middle = Box.around(height // 2, width // 2, BALANCE_PX // 2)
+        middle = Box.around(height // 2, width // 2, config.tile.balance_px // 2)
         gains = white_balance(read.read(files, known, middle).image)
-        first = files.layers[0]
-        origin = read_origin(first)
-        # Without an origin all patches of a tract would lie on one another: the sky tells.
-        tract = files.tract if origin is not None else ""
-        place = Footprint(files.name, files.shape, tract, origin or (0, 0), read_wcs(first))
-        return Look(known, tuple(float(g) for g in gains), hashes, place)
-    except AstrolabelError as error:
-        return error
-    except Exception as error:  # one bad coadd must not end the run
-        return InputError(f"cannot be read ({type(error).__name__}: {error})", file=files.name)
+        return Look(known, tuple(float(g) for g in gains), names, hashes, place(files))
+    except InputError as error:
+        return str(error)
+    except Exception as error:
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        return f"{files.layers[0].path}: cannot be labelled ({why}); report it with the file"
 
 
-def _hashes(paths: Sequence[Path]) -> dict[str, str]:
-    """sha256 by name; with the folders that tell them apart for files of the same name."""
+def place(files: CoaddFiles) -> Footprint:
+    """Where a coadd lies, from its headers."""
+    first = files.layers[0]
+    origin = read_origin(first)
+    # Without an origin all patches of a tract would lie on one another: the sky tells.
+    tract = files.tract if origin is not None else ""
+    return Footprint(files.name, files.shape, tract, origin or (0, 0), read_wcs(first))
+
+
+def _names(paths: Sequence[Path]) -> dict[Path, str]:
+    """Names of files, with the folders that tell them apart where they are called the same."""
     alike: dict[str, list[Path]] = {}
     for path in paths:
-        alike.setdefault(path.name, []).append(path.absolute())
+        alike.setdefault(path.name, []).append(path)
     found = {}
     for name, same in alike.items():
-        top = os.path.commonpath([path.parent for path in same])
+        top = os.path.commonpath([path.absolute().parent for path in same])
         for path in same:
-            found[name if len(same) == 1 else path.relative_to(top).as_posix()] = file_hash(path)
+            own = path.absolute().relative_to(top).as_posix()
+            found[path] = name if len(same) == 1 else own
     return found
 
 

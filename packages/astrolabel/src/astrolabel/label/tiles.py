@@ -1,4 +1,4 @@
-"""Cut a coadd into tiles; tell which have too little data."""
+"""Cut a coadd into tiles; leave out those with too little data."""
 
 from __future__ import annotations
 
@@ -58,12 +58,23 @@ def _edges(length: int, size: int) -> list[int]:
     return [round(k * length / n) for k in range(n + 1)]
 
 
-def no_data_fraction(coadd: Coadd, core: Box) -> float:
-    """Largest fraction over the bands of pixels in `core` that carry no data.
+def without_data(coadd: Coadd, core: Box, most: float) -> str | None:
+    """Why a tile has too little data to be labelled; None where it has enough.
 
-    No data is the NO_DATA plane, or an image value that is not finite where the survey
-    gives no mask (paper, 3.1: the cut is made when any one band fails it).
+    Parameters
+    ----------
+    core : the tile in the pixels of `coadd`.
+    most : largest fraction of pixels without data in any one band. Those are the pixels of
+        NO_DATA (paper, 3.1), of the other planes that mean "no measurement", and without a
+        finite value or a positive variance.
     """
     part = coadd.cutout(core)
-    missing = part.plane("NO_DATA") | ~np.isfinite(part.image)
-    return float(missing.mean(axis=(1, 2)).max())
+    for band, image, valid in zip(part.bands, part.image, part.valid, strict=True):
+        values = image[valid] if valid.any() else image[np.isfinite(image)]
+        if values.size > 1 and values.min() == values.max():
+            return f"band {band} is {values[0]:g} in every pixel"
+    share = (~part.valid | part.plane("NO_DATA")).mean(axis=(1, 2))
+    worst = int(share.argmax())
+    if share[worst] > most:
+        return f"{100 * share[worst]:.0f} % of the pixels of band {part.bands[worst]} have no data"
+    return None

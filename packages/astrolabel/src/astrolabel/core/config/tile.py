@@ -19,6 +19,9 @@ class TileConfig:
     max_no_data: float = 0.3
     """A tile is left out of all bands when more than this fraction of its pixels carry
     no data in any one band (paper, 3.1)."""
+    balance_px: int = 1024
+    """Side of the middle part of a coadd that the colors of its pictures are balanced on: some
+    hundred galaxies at any survey's depth."""
     overlaps: str = "resolve"
     """`resolve`: where coadds of one run overlap, a source belongs to the one with the
     nearest centre; `keep`: each coadd is labelled whole, and what lies in an overlap is
