@@ -331,6 +331,16 @@ def add_preview(one: Parser) -> None:
     one.set_defaults(run=datasets.preview)
 
 
+def add_reproduce(one: Parser) -> None:
+    one.add_argument("coco", type=Path, metavar="COCO.json")
+    one.add_argument("--tile", required=True, metavar="NAME", help="as under info.tiles")
+    one.add_argument(
+        "--inputs", type=Path, nargs="+", required=True, metavar="FOLDER",
+        help="folders of the survey files and the catalog",
+    )  # fmt: skip
+    one.set_defaults(run=labelling.reproduce)
+
+
 COMMANDS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     "simulate": ("simulate coadds, catalogs and their true labels", add_simulate),
     "make-coco": ("label coadds: detect, deblend, mask, classify", add_make_coco),
@@ -346,6 +356,7 @@ COMMANDS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     "validate": ("check a COCO file: ids, boxes, masks, areas, images", add_validate),
     "preview": ("draw the labels on the images, and a page of them all", add_preview),
     "report": ("write one page on how good the labels are", add_report),
+    "reproduce": ("label one tile again from its provenance, and compare", add_reproduce),
     "relabel": ("give the same masks the classes of another catalog", add_relabel),
     "counts": ("count labels by class and magnitude, files side by side", add_counts),
     "split": ("split labels into parts that share no sky", add_split),

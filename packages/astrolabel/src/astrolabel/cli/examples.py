@@ -76,6 +76,10 @@ Rerun the command to resume.
 example:
   astrolabel validate labels/coco.json
 """,
+    "reproduce": """
+example:
+  astrolabel reproduce labels/coco.json --tile 9813-4,5-r0c0 --inputs /data/hsc
+""",
     "relabel": """
 examples:
   the masks of labels/coco.json with HST classes, in labels/hst.json:

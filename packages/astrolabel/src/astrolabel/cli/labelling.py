@@ -101,6 +101,14 @@ def _workers(options: argparse.Namespace) -> Workers:
     return Workers(options.jobs, options.backend, options.scheduler, options.memory)
 
 
+def reproduce(options: argparse.Namespace) -> int:
+    from astrolabel.label.reproduce import reproduce
+
+    found = reproduce(options.coco, options.tile, options.inputs)
+    print(found.text())
+    return 2 if found.differences else 0
+
+
 def truth_coco(options: argparse.Namespace) -> int:
     from astrolabel.io.truth import find_scenes
     from astrolabel.label.pipeline import make_coco, truth_recipe

@@ -79,7 +79,7 @@ def merge(
         shard = _shard(task)
         _check(shard, kinds, len(images), out)
         if shard["image"] is not None:
-            images.append({**_image(shard), "id": len(images) + 1})
+            images.append({**image_entry(shard), "id": len(images) + 1})
         counted = Counter(s["state"] for s in shard.pop("sources"))
         heads.append({**shard, "annotations": len(shard["annotations"]), "sources": counted})
     counts = dict(sorted(sum((h["sources"] for h in heads), Counter()).items()))
@@ -100,7 +100,7 @@ def merge(
     return Result(out / "coco.json", states, counts, tuple(found))
 
 
-def _image(shard: shards.Shard) -> dict[str, Any]:
+def image_entry(shard: shards.Shard) -> dict[str, Any]:
     """The entry of an image, with the hashes of its files."""
     image, hashes = shard["image"], shard["files"]
     astro = image["astro"]
