@@ -17,7 +17,9 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from astrolabel.core.config.prepare import SkyConfig
 from astrolabel.prepare import noise
+from astrolabel.prepare import sky as empty_sky
 from astrolabel.prepare.saturation import saturated_cores
 from astrolabel.simulate import SURVEYS, SimulateConfig, simulate
 from astrolabel.simulate.planes import BITS
@@ -33,10 +35,10 @@ def scene(config: SimulateConfig) -> tuple[np.ndarray, list[float]]:
     ratios = []
     for image, psf, band in zip(drawn.image, drawn.psfs, config.spec.bands, strict=True):
         valid = np.isfinite(image)
-        sky = noise.source_free_sky(image, valid)
-        image = image - sky.level
-        electrons = noise.electrons_per_count(image, sky.rms, valid, psf)
-        variance = noise.with_photons(image, sky.rms, electrons)
+        sky = empty_sky.measure([image], [valid], SkyConfig(), 2.9e-7)[0]
+        image = image - sky.level.whole
+        electrons = noise.electrons_per_count(image, sky.rms.whole, valid, psf)
+        variance = noise.with_photons(image, sky.rms.whole, electrons)
         guess |= saturated_cores(image, variance, valid, psf)
         if electrons is not None:
             ratios.append(electrons / band.electrons_per_count)

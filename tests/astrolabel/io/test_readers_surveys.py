@@ -306,7 +306,7 @@ def test_sci_err_and_dq_in_one_file(tmp_path):
     np.testing.assert_allclose(coadd.variance, SIGMA**2, rtol=1e-5)
     assert np.flatnonzero(~coadd.valid[0].any(axis=1)).tolist() == [3]
     # 1 MJy/sr in such a pixel is 0.28 microjansky.
-    assert read_zeropoint(find_layers(path)[0]) == pytest.approx(
+    assert read_zeropoint(find_layers(path)[0]).value == pytest.approx(
         23.9 - 2.5 * np.log10(0.28), abs=2e-3
     )
 

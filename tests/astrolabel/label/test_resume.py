@@ -141,17 +141,25 @@ def test_the_status_of_a_run_is_told_from_its_folder(sky, out):
     assert "3 of 4 tiles" in told.text()
 
 
-def test_nothing_found_is_said_and_makes_no_image(tmp_path):
+def test_a_dead_band_makes_no_image_and_is_said(tmp_path):
+    path = write_plain(tmp_path / "g.fits", np.zeros((64, 64), "f4"))
+    inputs = Inputs(band_files=((("g",), path),))
+    result = make_coco(find_coadds(inputs), LabelConfig(), tmp_path / "out", progress=False)
+    state = "skipped:band g is 0 in every pixel"
+    assert result.tiles == (("g-r0c0", state),)
+    assert result.problems == (f"no tile has labels; 1 of 1 ended as {state}",)
+    document = json.loads(result.coco.read_text())
+    assert (document["images"], document["annotations"]) == ([], [])
+
+
+def test_an_empty_sky_is_an_image_without_labels_and_is_said(tmp_path):
     empty = np.random.default_rng(1).normal(0, 1, (64, 64)).astype("f4")
-    flat = np.zeros((64, 64), "f4")
-    for image, state in ((empty, "no source found"), (flat, "band g is 0 in every pixel")):
-        path = write_plain(tmp_path / "g.fits", image)
-        inputs = Inputs(band_files=((("g",), path),))
-        result = make_coco(find_coadds(inputs), LabelConfig(), tmp_path / "out", progress=False)
-        assert result.tiles == (("g-r0c0", f"skipped:{state}"),)
-        assert result.problems == (f"no tile has labels; 1 of 1 ended as skipped:{state}",)
-        document = json.loads(result.coco.read_text())
-        assert (document["images"], document["annotations"]) == ([], [])
+    inputs = Inputs(band_files=((("g",), write_plain(tmp_path / "g.fits", empty)),))
+    result = make_coco(find_coadds(inputs), LabelConfig(), tmp_path / "out", progress=False)
+    assert result.problems == ("tile g-r0c0: no source found",)
+    document = json.loads(result.coco.read_text())
+    assert (len(document["images"]), document["annotations"]) == (1, [])
+    assert "doubt: labels: none" in result.summary()
 
 
 def test_damaged_input_makes_no_labels(sky, tmp_path):

@@ -3,9 +3,19 @@ import pytest
 from fits_files import FWHM_PX, SIGMA, gaussian, scene
 
 from astrolabel.core import background, psf
+from astrolabel.core.config.prepare import SkyConfig, StarConfig
 from astrolabel.core.errors import InputError
-from astrolabel.prepare import noise
+from astrolabel.prepare import sky
 from astrolabel.prepare.psf import from_stars
+
+
+def source_free_sky(image, valid):
+    (found,) = sky.measure([image], [valid], SkyConfig(), 2.9e-7)
+    return background.Sky(found.level.whole, found.rms.whole)
+
+
+def stars_of(images):
+    return from_stars(images / np.float32(SIGMA), np.isfinite(images), StarConfig())
 
 
 def crowded(shape=(256, 256), n=160, seed=0):
@@ -20,13 +30,13 @@ def test_crowding_inflates_seps_noise_and_not_the_source_free_one():
     image = crowded()
     valid = np.isfinite(image)
     assert np.median(background.sep_sky(image, valid).rms) > 1.2 * SIGMA
-    free = noise.source_free_sky(image, valid)
+    free = source_free_sky(image, valid)
     assert np.median(free.rms) == pytest.approx(SIGMA, rel=0.1)
     assert abs(np.median(free.level)) < 0.5 * SIGMA
 
 
 @pytest.mark.parametrize("shape", [(256, 300), (150, 130), (127, 65)])
-@pytest.mark.parametrize("measure", [background.sep_sky, noise.source_free_sky])
+@pytest.mark.parametrize("measure", [background.sep_sky, source_free_sky])
 def test_noise_beside_a_bright_object_is_that_of_the_sky_and_never_below_zero(shape, measure):
     image = np.random.default_rng(2).normal(0, SIGMA, shape).astype(np.float32)
     image[:110, :60] *= 300  # fills boxes of the mesh, whose spline dips beside them
@@ -36,29 +46,29 @@ def test_noise_beside_a_bright_object_is_that_of_the_sky_and_never_below_zero(sh
 
 def test_a_pedestal_is_found_as_the_level():
     image, _ = scene((200, 200), n=10)
-    sky = noise.source_free_sky(image + 5, np.ones(image.shape, bool))
+    sky = source_free_sky(image + 5, np.ones(image.shape, bool))
     np.testing.assert_allclose(sky.level, 5, atol=0.2 * SIGMA)
 
 
 @pytest.mark.parametrize("shape", [(20, 20), (40, 300), (7, 64)])
 def test_small_images_have_a_sky_too(shape):
     image = np.random.default_rng(1).normal(2, SIGMA, shape).astype(np.float32)
-    sky = noise.source_free_sky(image, np.ones(shape, bool))
+    sky = source_free_sky(image, np.ones(shape, bool))
     assert np.median(sky.rms) == pytest.approx(SIGMA, rel=0.3)
     assert np.median(sky.level) == pytest.approx(2, abs=SIGMA)
 
 
 def test_an_image_without_a_valid_pixel_gives_no_error():
     image = np.full((64, 64), np.nan, np.float32)
-    sky = noise.source_free_sky(image, np.isfinite(image))
+    sky = source_free_sky(image, np.isfinite(image))
     assert sky.rms.shape == image.shape
 
 
 def test_psf_of_stars_is_that_of_the_image():
     image, _ = scene((256, 256), n=40)
-    (found,) = from_stars(image[None], np.isfinite(image)[None])
-    assert found is not None
-    stamp, note = found
+    (found,) = stars_of(image[None])
+    assert found.agree
+    stamp, note = found.stamp(), found.told()
     assert psf.fwhm_px(stamp) == pytest.approx(FWHM_PX, rel=0.05)
     assert "stars" in note
     assert stamp.sum() == pytest.approx(1, abs=1e-6)
@@ -73,14 +83,14 @@ def test_bands_have_their_own_psf_of_the_same_stars():
             flux = SIGMA * 10 ** rng.uniform(3, 4)
             for image, fwhm in zip(images, (3.5, 5.0), strict=True):
                 image += gaussian(image.shape, y + dy, x + dx, flux, fwhm)
-    narrow, wide = from_stars(images, np.isfinite(images))
-    assert psf.fwhm_px(narrow[0]) == pytest.approx(3.5, rel=0.05)
-    assert psf.fwhm_px(wide[0]) == pytest.approx(5.0, rel=0.05)
+    narrow, wide = stars_of(images)
+    assert psf.fwhm_px(narrow.stamp()) == pytest.approx(3.5, rel=0.05)
+    assert psf.fwhm_px(wide.stamp()) == pytest.approx(5.0, rel=0.05)
 
 
 def test_too_few_stars_give_none():
     image = np.random.default_rng(0).normal(0, SIGMA, (100, 100)).astype(np.float32)
-    assert from_stars(image[None], np.isfinite(image)[None]) == (None,)
+    assert not stars_of(image[None])[0].agree
 
 
 @pytest.mark.parametrize("fwhm", [2.5, 4.0, 7.0])

@@ -57,7 +57,7 @@ def written(folder, table=PLACES, cube=None):
 def test_nearest_stamp_is_that_of_a_place_in_any_part_of_the_coadd(tmp_path) -> None:
     files = written(tmp_path)
     known = characterise(files)
-    assert known.notes["psf_i"] == "3 by position, read from psf.fits"
+    assert known.note("psf", "i") == "3 by position, read from psf.fits"
     np.testing.assert_allclose(known.psfs[0], stamps()[1], atol=1e-6)  # the middle's
     part = read(files, known, Box(0, 100, 80, 140)).cutout(Box(0, 40, 80, 100))
     for x, nearest in ((-25, 1), (15, 1), (25, 2), (70, 2)):
@@ -146,7 +146,7 @@ def test_a_folder_of_stamps_is_what_a_cube_with_positions_is(tmp_path) -> None:
     picker_folder(tmp_path / "stamps")
     files = coadd_of(tmp_path, psf={"*": tmp_path / "stamps"})
     known = characterise(files)
-    assert known.notes["psf_i"].startswith("3 by position, read from 2-psf-calexp-pdr3_dud-HSC-I")
+    assert known.note("psf", "i").startswith("3 by position, read from 2-psf-calexp-pdr3_dud-HSC-I")
     (tmp_path / "cube").mkdir()
     same = characterise(written(tmp_path / "cube"))
     np.testing.assert_array_equal(known.psfs, same.psfs)
@@ -168,7 +168,7 @@ def test_the_pickers_stamps_beside_a_coadd_are_found(tmp_path) -> None:
     # One for the whole coadd, by its name, goes before them.
     fits.PrimaryHDU(stamps()[0]).writeto(tmp_path / "in" / f"psf-calexp-HSC-I-{PATCH}.fits")
     known = characterise(coadd_of(tmp_path))
-    assert known.notes["psf_i"] == f"read from psf-calexp-HSC-I-{PATCH}.fits"
+    assert known.note("psf", "i") == f"read from psf-calexp-HSC-I-{PATCH}.fits"
     assert known.psf_grids == ()
 
 

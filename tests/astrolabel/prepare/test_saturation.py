@@ -1,9 +1,12 @@
 import numpy as np
 import pytest
 from fits_files import FWHM_PX, SIGMA, gaussian
+from scipy import ndimage
 
 from astrolabel.core import psf
+from astrolabel.core.config.prepare import SkyConfig
 from astrolabel.prepare import noise
+from astrolabel.prepare import sky as empty_sky
 from astrolabel.prepare.saturation import saturated_cores
 
 SHAPE = (120, 120)
@@ -109,17 +112,17 @@ def many_stars(seed=3, **options):
 def test_photon_noise_is_measured_in_the_sources(correlated):
     image, variance = many_stars()
     if correlated:  # as resampling does, which takes noise and leaves light
-        light = noise.ndimage.gaussian_filter(image, 2.0)
-        image = light + noise.ndimage.gaussian_filter(image - light, 0.5)
+        light = ndimage.gaussian_filter(image, 2.0)
+        image = light + ndimage.gaussian_filter(image - light, 0.5)
     valid = np.ones(image.shape, bool)
-    sky = noise.source_free_sky(image, valid)
-    electrons = noise.electrons_per_count(image - sky.level, sky.rms, valid, STAMP)
-    expected = GAIN * (SIGMA / np.median(sky.rms)) ** 2
+    sky = empty_sky.measure([image], [valid], SkyConfig(), 2.9e-7)[0]
+    electrons = noise.electrons_per_count(image - sky.level.whole, sky.rms.whole, valid, STAMP)
+    expected = GAIN * (SIGMA / np.median(sky.rms.whole)) ** 2
     assert electrons == pytest.approx(expected, rel=0.35)
-    made = noise.with_photons(image - sky.level, sky.rms, electrons)
+    made = noise.with_photons(image - sky.level.whole, sky.rms.whole, electrons)
     bright = variance > 3 * SIGMA**2
     assert np.median(made[bright] / variance[bright]) == pytest.approx(
-        float(np.median(sky.rms)) ** 2 / SIGMA**2, rel=0.35
+        float(np.median(sky.rms.whole)) ** 2 / SIGMA**2, rel=0.35
     )
 
 
@@ -138,7 +141,7 @@ def test_without_photon_noise_or_enough_light_none_is_measured():
 def test_light_alone_is_no_photon_noise():
     image, _ = many_stars()
     rng = np.random.default_rng(8)
-    light = noise.ndimage.gaussian_filter(image, 1.0)
+    light = ndimage.gaussian_filter(image, 1.0)
     image = (light + rng.normal(0, SIGMA, image.shape)).astype(np.float32)
     sky = np.full(image.shape, SIGMA, np.float32)
     electrons = noise.electrons_per_count(image, sky, np.ones(image.shape, bool), STAMP)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from astrolabel.core.box import Box
 from astrolabel.core.celestial import to_icrs
 from astrolabel.core.errors import InputError
+from astrolabel.core.notes import Note
 from astrolabel.core.psf import StampGrid
 
 
@@ -43,8 +44,7 @@ class Coadd:
     origin : (y, x) of this array's first pixel in the frame the survey counts in
         (HSC: the tract), so that pieces of one patch can be laid side by side.
     tract, patch : the survey's own names, or empty.
-    notes : how each thing that was not in the files was made, by what it is
-        (``{"psf": "Moffat of the header's seeing 0.8 arcsec"}``).
+    notes : what was assumed of the files, and what is doubtful.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Coadd:
     origin: tuple[int, int] = (0, 0)
     tract: str = ""
     patch: str = ""
-    notes: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[Note, ...] = ()
     psf_grids: tuple[StampGrid | None, ...] = ()
     noise_correlation: NDArray[np.float32] | None = None
 

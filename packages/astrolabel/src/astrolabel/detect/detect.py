@@ -62,8 +62,12 @@ class Detections:
 
 
 def detection_image(coadd: Coadd, config: DetectConfig) -> DetectionImage:
-    """Sum of the bands with its noise, from the variances or from sep (`config.noise`)."""
-    valid = np.all(coadd.valid, axis=0)
+    """Sum of the bands with its noise, from the variances or from sep (`config.noise`).
+
+    A pixel has the bands that have data there: where one lacks, the sum is of the others, and
+    so is its noise.
+    """
+    valid = np.any(coadd.valid, axis=0)
     weights = _band_weights(coadd, 0.5 if config.combine == "weighted" else 0.0)
     image = background.fill_invalid(np.tensordot(weights, _filled(coadd.image, coadd), 1), valid)
     if config.noise == "sep":
@@ -75,8 +79,30 @@ def detection_image(coadd: Coadd, config: DetectConfig) -> DetectionImage:
     sigma = np.sqrt(variance)
     bright = valid & (image > 3 * sigma)  # rough: only to keep photon noise out of the sky
     sources = ndimage.binary_dilation(bright, iterations=2)
-    sky_sigma = _positive(np.sqrt(background.sky_variance(variance, valid, sources)))
+    sky_sigma = _positive(np.sqrt(_sky_variance(coadd, weights, variance, valid, sources)))
     return DetectionImage(weights, image, sky_sigma, np.where(valid, sigma, sky_sigma), valid)
+
+
+def _sky_variance(
+    coadd: Coadd,
+    weights: NDArray[np.float32],
+    variance: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    sources: NDArray[np.bool_],
+) -> NDArray[np.float32]:
+    """(H, W) variance of the sum without the photon noise of the sources.
+
+    Where bands cover different parts it is summed band by band: a mesh over the sum would
+    smooth the steps.
+    """
+    if np.array_equal(np.all(coadd.valid, axis=0), valid):
+        return background.sky_variance(variance, valid, sources)
+    total = np.zeros(valid.shape, np.float32)
+    for weight, own, good in zip(weights, coadd.variance, coadd.valid, strict=True):
+        if good.any():
+            sky = background.sky_variance(np.where(good, own, 0), good, sources)
+            total += np.where(good, weight**2 * sky, 0)
+    return np.where(valid, total, np.median(total[valid]) if valid.any() else 1)
 
 
 def _positive(sigma: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -120,9 +146,21 @@ def detect(coadd: Coadd, detection: DetectionImage, config: DetectConfig) -> Det
         if config.join_saturated:
             peaks = _one_per_saturated_region(peaks, broken)
     peaks = _cleaned(coadd, detection, peaks, broken, config)
+    peaks = peaks[~_beside_blank(peaks, detection.valid)]
     order = np.lexsort((peaks[:, 1], peaks[:, 0]))
     above = detection.valid & (detection.image > config.threshold_sigma * detection.sky_sigma)
     return Detections(peaks[order], (segments > 0) | above, segments)
+
+
+def _beside_blank(peaks: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(N,) bool: peaks on the last pixels before a large region without data, whose light goes
+    on to rise in there: no more than the wing of a source is seen."""
+    side = 2 * (2 * GAP_PX + 1) + 1
+    blank = ndimage.binary_opening(~valid, np.ones((side, side)))
+    if not blank.any():
+        return np.zeros(len(peaks), bool)
+    near = ndimage.binary_dilation(blank & ~valid, np.ones((3, 3)), iterations=GAP_PX)
+    return np.asarray(near[tuple(peaks.astype(int).T)])
 
 
 SHARED_FWHM = 1.5

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from astrolabel.core.errors import InputError
 from astrolabel.io.files import CoaddFiles
-from astrolabel.io.layers import Layers, find_extra, find_layers
+from astrolabel.io.layers import Layers, count_chips, find_extra, find_layers
 from astrolabel.io.names import coadd_name
 from astrolabel.io.stamps import stamps_beside, stamps_of
 
@@ -32,6 +32,7 @@ class Inputs:
         for ``psf`` also a folder of stamps by position.
     planes : bit by plane name of masks whose headers do not tell.
     zeropoints : AB magnitude of one count by band, or for all under ``*``.
+    survey : key of a row of the registry of surveys; told by headers and names where empty.
     """
 
     paths: tuple[Path, ...] = ()
@@ -43,6 +44,7 @@ class Inputs:
     psf: Mapping[str, Path] = field(default_factory=dict)
     planes: Mapping[str, int] = field(default_factory=dict)
     zeropoints: Mapping[str, float] = field(default_factory=dict)
+    survey: str = ""
 
 
 def find_coadds(inputs: Inputs, problems: list[InputError] | None = None) -> tuple[CoaddFiles, ...]:
@@ -64,7 +66,7 @@ def find_coadds(inputs: Inputs, problems: list[InputError] | None = None) -> tup
                 "both INPUT and --band are given",
                 remedy="name the files of one coadd with --band, or folders as INPUT",
             )
-        return (_from_bands(inputs, _named_layers(inputs.band_files), ""),)
+        return _from_band_files(inputs)
     if not inputs.paths:
         raise InputError("no input", remedy="give a folder of coadds, or --band g=FILE")
     named: list[Path] = []
@@ -86,7 +88,7 @@ def find_coadds(inputs: Inputs, problems: list[InputError] | None = None) -> tup
             (others if coadd_name(path) is None else named).append(path)
     coadds = _by_name(named, inputs, problems)
     for path in others:
-        planes = find_layers(path)
+        planes = find_layers(path, inputs.survey)
         if len(planes) != len(inputs.bands):
             raise InputError(
                 f"{len(planes)} plane(s), but --bands names {len(inputs.bands)}",
@@ -162,12 +164,34 @@ def _stamps(inputs: Inputs, bands: Sequence[str], patch: tuple[str, str]) -> Sta
     }
 
 
+def _from_band_files(inputs: Inputs) -> tuple[CoaddFiles, ...]:
+    """One coadd, or one for each image (chip, SCI extension) of the files."""
+    chips = {path: count_chips(path, inputs.survey) for _, path in inputs.band_files}
+    number = max(chips.values())
+    if number <= 1:
+        named = _named_layers(inputs.band_files, inputs.survey, 0)
+        return (_from_bands(inputs, named, ""),)
+    other = next((path for path, n in chips.items() if n != number), None)
+    if other is not None:
+        raise InputError(
+            f"{chips[other]} image(s), but another band's file has {number}",
+            file=other,
+            remedy="give files with the same images",
+        )
+    out = []
+    for chip in range(number):
+        named = _named_layers(inputs.band_files, inputs.survey, chip)
+        name = next(iter(named.values())).path.name.split(".fits")[0]
+        out.append(_from_bands(inputs, named, f"{name}-image{chip + 1}", chip))
+    return tuple(out)
+
+
 def _named_layers(
-    band_files: Sequence[tuple[tuple[str, ...], Path]],
+    band_files: Sequence[tuple[tuple[str, ...], Path]], survey: str, chip: int
 ) -> dict[str, Layers]:
     named: dict[str, Layers] = {}
     for names, path in band_files:
-        planes = find_layers(path)
+        planes = find_layers(path, survey, chip)
         if len(planes) != len(names):
             raise InputError(
                 f"{len(planes)} plane(s) for the {len(names)} band(s) {','.join(names)}",
@@ -181,7 +205,9 @@ def _named_layers(
     return named
 
 
-def _from_bands(inputs: Inputs, named: Mapping[str, Layers], name: str) -> CoaddFiles:
+def _from_bands(
+    inputs: Inputs, named: Mapping[str, Layers], name: str, chip: int = 0
+) -> CoaddFiles:
     bands = inputs.bands or tuple(named)
     missing = [b for b in bands if b not in named]
     if missing:
@@ -195,13 +221,13 @@ def _from_bands(inputs: Inputs, named: Mapping[str, Layers], name: str) -> Coadd
         bands=bands,
         layers=layers,
         psf=_stamps(inputs, bands, ("", "")),
-        variance=_noise(inputs, bands),
-        mask=_extra(inputs.mask, bands, "mask", inputs.planes),
+        variance=_noise(inputs, bands, chip),
+        mask=_extra(inputs.mask, bands, "mask", inputs.planes, chip),
         zeropoints=_per_band(inputs.zeropoints, bands),
     )
 
 
-def _noise(inputs: Inputs, bands: Sequence[str]) -> dict[str, Layers]:
+def _noise(inputs: Inputs, bands: Sequence[str], chip: int) -> dict[str, Layers]:
     variance, rms = _per_band(inputs.variance, bands), _per_band(inputs.rms, bands)
     for band in bands:
         if band in variance and band in rms:
@@ -209,16 +235,20 @@ def _noise(inputs: Inputs, bands: Sequence[str]) -> dict[str, Layers]:
                 f"band {band} has both a variance and an rms", remedy="give one of them"
             )
     return {
-        **_extra(inputs.variance, bands, "variance"),
-        **_extra(inputs.rms, bands, "rms"),
+        **_extra(inputs.variance, bands, "variance", chip=chip),
+        **_extra(inputs.rms, bands, "rms", chip=chip),
     }
 
 
 def _extra(
-    files: Mapping[str, Path], bands: Sequence[str], role: str, planes: Mapping[str, int] = {}
+    files: Mapping[str, Path],
+    bands: Sequence[str],
+    role: str,
+    planes: Mapping[str, int] = {},
+    chip: int = 0,
 ) -> dict[str, Layers]:
     return {
-        b: replace(find_extra(p, role), planes=tuple(planes.items()))
+        b: replace(find_extra(p, role, chip), planes=tuple(planes.items()))
         for b, p in _per_band(files, bands).items()
     }
 

@@ -3,6 +3,7 @@ read a part of them."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -17,30 +18,32 @@ from astropy.wcs import WCS, FITSFixedWarning
 from numpy.typing import NDArray
 
 from astrolabel.core.box import Box
+from astrolabel.core.celestial import frame_of
 from astrolabel.core.errors import InputError
 from astrolabel.core.files import regular_size
+from astrolabel.io import surveys, zeropoints
+from astrolabel.io.cards import Cards, cards_of, readable
 from astrolabel.io.integrity import check_headers
-
-HEADER_ZEROPOINTS = ("MAGZERO", "MAGZPT", "MAGZP", "ZEROPNT", "ZEROPOINT", "PHOTZP", "ZP")
-UNIT_ZEROPOINTS = {"nanomaggy": 22.5, "nanomaggies": 22.5, "njy": 31.4, "ujy": 23.9, "mjy": 16.4}
-"""AB magnitude of one unit: m = -2.5 log10(f) + zero point; 31.4 for a nanojansky."""
-SURVEY_ZEROPOINTS = {"DECALS": 22.5, "LEGACYSURVEY": 22.5, "LEGACYSURVEYS": 22.5}
-"""Surveys whose coadds are in nanomaggies without a card that says so."""
-FILE_ZEROPOINTS = (("calexp-", 27.0), ("deepCoadd_", 27.0), ("deep_coadd_", 31.4))
-"""Survey coadds by the start of their name: those of HSC and of LSST before 2025 are scaled
-to 27 (FLUXMAG0 is 0 in some files, absent from others), those of LSST since are in nJy."""
-JANSKY_OF_AB_ZERO = 3631.0
+from astrolabel.io.surveys import Survey
+from astrolabel.io.zeropoints import ZeroPoint
 
 ROLES: Mapping[str, tuple[str, ...]] = {
     "image": ("IMAGE", "SCI", "SCIENCE"),
-    "mask": ("MASK", "DQ", "MSK", "FLAG", "FLAGS"),
+    "mask": ("MASK", "DQ", "MSK", "FLAG", "FLAGS", "MASKBITS"),
     "variance": ("VARIANCE", "VAR"),
-    "inverse": ("INVVAR", "IVAR", "WEIGHT", "WHT"),
-    "rms": ("RMS", "ERR", "ERROR", "SIGMA", "STDDEV"),
+    "rms": ("RMS", "ERR", "ERROR", "SIGMA", "STDDEV", "STD", "UNC", "UNCERT"),
+    "inverse": ("INVVAR", "IVAR", "WGT"),
+    "weight": ("WEIGHT", "WHT", "WEI", "CONF"),
 }
-"""What an HDU is by its EXTTYPE or EXTNAME. The last three are the three ways to tell the
-noise of a pixel: its variance, one over that, and its root."""
-NOISE = ("variance", "inverse", "rms")
+"""What an HDU is by its EXTTYPE or EXTNAME. The last four are the ways to tell the noise of a
+pixel: its variance, its root, one over it, and a weight that goes with one over it."""
+NOISE = ("variance", "rms", "inverse", "weight")
+"""Of several noise planes the first of these is taken: a weight beside an error plane is one of
+resampling."""
+CHIP = re.compile(r"(CCD|CHIP|DET|AMP|[NS])[ _.-]?\d+|.*\.SCI\d+", re.IGNORECASE)
+"""EXTNAMEs of the detectors of a mosaic camera."""
+CHIPS_IN_FILE = ("decam-cp", "ukidss", "vista")
+"""Surveys whose files hold one image a detector."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,13 @@ class Layers:
     ----------
     path : the FITS file.
     image, mask, variance : HDU numbers; None where the file has none.
-    noise : what `variance` holds: ``variance``, ``inverse`` (one over it) or ``rms`` (its
-        root).
+    noise : what `variance` holds: ``variance``, ``rms`` (its root), ``inverse`` (one over it)
+        or ``weight`` (what goes with one over it).
     index : plane of a cube along its first axis; None for a plain image.
     shape : (H, W) in pixels.
     planes : (name, bit) of a mask's planes, for one whose header does not tell.
+    survey : key of its row in the registry; empty for a file of no known survey.
+    unread : further images of the file that are not read.
     """
 
     path: Path
@@ -66,6 +71,13 @@ class Layers:
     noise: str = "variance"
     index: int | None = None
     planes: tuple[tuple[str, int], ...] = ()
+    survey: str = ""
+    unread: int = 0
+
+    @property
+    def row(self) -> Survey | None:
+        """The survey that it is of."""
+        return surveys.BY_KEY.get(self.survey)
 
 
 @contextmanager
@@ -77,6 +89,7 @@ def open_fits(path: Path) -> Iterator[fits.HDUList]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=fits.verify.VerifyWarning)
+            warnings.filterwarnings("ignore", message=".*header keyword is invalid.*")
             # astropy pads a short last block in silence but for this warning.
             warnings.filterwarnings("error", message=".*truncated.*")
             # Sections read only their own bytes; scaled integers refuse to be mapped.
@@ -93,43 +106,43 @@ def open_fits(path: Path) -> Iterator[fits.HDUList]:
         ) from error
 
 
-def find_layers(path: Path) -> tuple[Layers, ...]:
+def find_layers(path: Path, survey: str = "", chip: int = 0) -> tuple[Layers, ...]:
     """The bands a file holds: one for an image, one a plane for a cube.
 
     HDUs are told apart by EXTTYPE, then EXTNAME, then (HSC's MaskedImage layout without
     either) by the MP_ cards of the mask with the image before and the variance behind it.
+
+    Parameters
+    ----------
+    survey : key of a row of the registry; recognised by header and name where empty.
+    chip : which of a file's images, where it has several (see `count_chips`).
     """
     with open_fits(path) as hdus:
-        roles: dict[str, int] = {}
-        arrays = [i for i, hdu in enumerate(hdus) if hdu.is_image and len(hdu.shape) >= 2]
-        for i in arrays:
-            role = _role(hdus[i].header)
-            if role is not None:
-                roles.setdefault(role, i)
-        named_image = "image" in roles
-        if "image" not in roles:
-            free = [i for i in arrays if i not in roles.values()]
-            if not free:
-                raise InputError("no image in this file", file=path)
-            roles["image"] = free[0]
-        if "mask" in roles and "variance" not in roles and not named_image:
-            behind = [i for i in arrays if i > roles["mask"]]
-            if behind:
-                roles["variance"] = behind[0]
+        row = _survey(hdus, path, survey)
+        chips = _chips(hdus, row)
+        if not chips:
+            raise InputError("no image in this file", file=path)
+        if chip >= len(chips):
+            raise InputError(f"{len(chips)} image(s) where number {chip + 1} is wanted", file=path)
+        roles = _roles(hdus, chips, chip)
         shape = hdus[roles["image"]].shape
         for what in ("mask", *NOISE):
             if what in roles and hdus[roles[what]].shape != shape:
                 raise InputError(
                     f"{what} of shape {hdus[roles[what]].shape} on an image of {shape}", file=path
                 )
+        unnamed = [i for i in _arrays(hdus) if _role(hdus[i].header) is None]
+        unread = len(set(unnamed) - set(chips) - set(roles.values()))
     noise = next((kind for kind in NOISE if kind in roles), "variance")
     common: dict[str, Any] = {
         "path": path,
         "image": roles["image"],
         "mask": roles.get("mask"),
         "variance": roles.get(noise),
-        "noise": noise,
+        "noise": _kind(noise, row, "") if noise in roles else noise,
         "shape": (int(shape[-2]), int(shape[-1])),
+        "survey": "" if row is None else row.key,
+        "unread": unread,
     }
     if len(shape) == 2 or (len(shape) == 3 and shape[0] == 1):
         return (Layers(**common, index=None if len(shape) == 2 else 0),)
@@ -140,7 +153,65 @@ def find_layers(path: Path) -> tuple[Layers, ...]:
     )
 
 
-def find_extra(path: Path, role: str) -> Layers:
+def count_chips(path: Path, survey: str = "") -> int:
+    """How many images of one band a file holds: several SCI extensions, or one a detector."""
+    with open_fits(path) as hdus:
+        return len(_chips(hdus, _survey(hdus, path, survey)))
+
+
+def _survey(hdus: fits.HDUList, path: Path, key: str) -> Survey | None:
+    if key:
+        return surveys.named(key)
+    images = _of(hdus, "image") or _arrays(hdus)[:1]
+    headers_ = [hdus[i].header for i in images[:1]] + [hdus[0].header]
+    return surveys.recognise(cards_of(headers_), path.name)
+
+
+def _arrays(hdus: fits.HDUList) -> list[int]:
+    return [i for i, hdu in enumerate(hdus) if hdu.is_image and len(hdu.shape) >= 2]
+
+
+def _of(hdus: fits.HDUList, role: str) -> list[int]:
+    return [i for i in _arrays(hdus) if _role(hdus[i].header) == role]
+
+
+def _chips(hdus: fits.HDUList, row: Survey | None) -> list[int]:
+    """The HDUs that hold an image of their own."""
+    named = _of(hdus, "image")
+    if named:
+        return named
+    free = [i for i in _arrays(hdus) if _role(hdus[i].header) is None]
+    told = [i for i in free if CHIP.fullmatch(_extname(hdus[i].header))]
+    if len(told) > 1 and (len(told) == len(free) or (row and row.key in CHIPS_IN_FILE)):
+        return told
+    if row is not None and row.key in CHIPS_IN_FILE:
+        return free
+    return free[:1]
+
+
+def _roles(hdus: fits.HDUList, chips: list[int], chip: int) -> dict[str, int]:
+    """The HDU of each role, for one of the file's images."""
+    image = chips[chip]
+    roles = {"image": image}
+    version = hdus[image].header.get("EXTVER", 1)
+    for role in ("mask", *NOISE):
+        found = _of(hdus, role)
+        same = [i for i in found if hdus[i].header.get("EXTVER", 1) == version]
+        if len(chips) == 1 and found:
+            roles[role] = found[0]
+        elif len(same) == 1:
+            roles[role] = same[0]
+        elif len(found) == len(chips):
+            roles[role] = found[chip]
+    named_image = _role(hdus[image].header) == "image"
+    if "mask" in roles and "variance" not in roles and not named_image:
+        behind = [i for i in _arrays(hdus) if i > roles["mask"]]
+        if behind:
+            roles["variance"] = behind[0]
+    return roles
+
+
+def find_extra(path: Path, role: str, chip: int = 0) -> Layers:
     """A file that holds only the ``mask``, ``variance`` or ``rms`` of a band.
 
     The HDU that says so, else the first image. A file of another kind of noise than the one
@@ -148,30 +219,54 @@ def find_extra(path: Path, role: str) -> Layers:
     its own name says (Euclid's ``EUC_MER_MOSAIC-VIS-RMS_TILE...``).
     """
     with open_fits(path) as hdus:
-        arrays = [i for i, hdu in enumerate(hdus) if hdu.is_image and len(hdu.shape) == 2]
+        row = _survey(hdus, path, "")
+        arrays = [i for i in _arrays(hdus) if len(hdus[i].shape) == 2]
         if not arrays:
             raise InputError(f"no 2-D image to be the {role}", file=path)
-        roles = {_role(hdus[i].header): i for i in reversed(arrays)}
-        found = role
+        roles: dict[str, list[int]] = {}
+        for i in arrays:
+            roles.setdefault(_role(hdus[i].header) or "", []).append(i)
+        found, word = role, ""
         if role in NOISE and role not in roles:
-            by_name = _noise_by_name(path.name) if role == "variance" else None
+            by_name, word = _noise_by_name(path.name, row) if role == "variance" else ("", "")
             found = next((k for k in NOISE if k in roles), by_name or role)
-        chosen = roles.get(found, arrays[0])
+        of_role = roles.get(found, arrays)
+        chosen = of_role[chip] if chip < len(of_role) else of_role[0]
         height, width = hdus[chosen].shape
+    shape, key = (int(height), int(width)), "" if row is None else row.key
     if role == "mask":
-        return Layers(path, chosen, (int(height), int(width)), mask=chosen)
-    return Layers(path, chosen, (int(height), int(width)), variance=chosen, noise=found)
+        return Layers(path, chosen, shape, mask=chosen, survey=key)
+    return Layers(path, chosen, shape, variance=chosen, noise=_kind(found, row, word), survey=key)
 
 
-def _noise_by_name(name: str) -> str | None:
-    """The kind of noise that one of the words of a file's name stands for."""
+def _kind(kind: str, row: Survey | None, word: str) -> str:
+    """What a noise plane holds, as the survey means the word that names it."""
+    return kind if row is None else row.noise.get(word or kind, kind)
+
+
+def _noise_by_name(name: str, row: Survey | None) -> tuple[str, str]:
+    """The kind of noise that one of the words of a file's name stands for, and the word."""
     words = set(re.split(r"[^A-Z]+", name.upper()))
-    return next((kind for kind in NOISE if words & set(ROLES[kind])), None)
+    if row is not None:
+        for word, kind in row.noise.items():
+            if word in words:
+                return kind, word
+    for kind in NOISE:
+        if told := words & set(ROLES[kind]):
+            return kind, sorted(told)[0]
+    return "", ""
+
+
+def _extname(header: fits.Header) -> str:
+    return cards_of([header]).text("EXTNAME").upper()
 
 
 def _role(header: fits.Header) -> str | None:
     for key in ("EXTTYPE", "EXTNAME"):
-        name = str(header.get(key, "")).strip().upper()
+        try:
+            name = str(header.get(key, "")).strip().upper()
+        except fits.VerifyError:
+            continue
         for role, names in ROLES.items():
             if name in names:
                 return role
@@ -187,34 +282,55 @@ def read_plane(path: Path, hdu: int, index: int | None, box: Box) -> NDArray[Any
         return np.array(hdus[hdu].section[where])
 
 
-def read_image(layers: Layers, box: Box) -> NDArray[np.float32]:
+def read_image(layers: Layers, box: Box, scale: float = 1.0) -> NDArray[np.float32]:
+    """(h, w) linear fluxes, times `scale`; float64 beyond float32 becomes infinite."""
     data = read_plane(layers.path, layers.image, layers.index, box)
     if data.dtype.kind not in "fiu":
         raise InputError(f"image of type {data.dtype}", file=layers.path)
-    with np.errstate(over="ignore"):  # float64 beyond float32 becomes inf: not valid
-        return np.ascontiguousarray(data, dtype=np.float32)
+    return _single(_linear(layers, data, offset=True), scale)
 
 
-def read_variance(layers: Layers, box: Box) -> NDArray[np.float32] | None:
-    """The variance in counts squared; NaN where a file's inverse variance or rms is not
-    positive."""
+def read_variance(layers: Layers, box: Box, scale: float = 1.0) -> NDArray[np.float32] | None:
+    """The variance in counts squared, times `scale` squared; NaN where a file's inverse
+    variance, weight or rms is not positive."""
     if layers.variance is None:
         return None
     data = read_plane(layers.path, layers.variance, layers.index, box)
-    data = np.ascontiguousarray(data, dtype=np.float32)
+    if data.dtype.kind not in "fiu":
+        raise InputError(f"{layers.noise} of type {data.dtype}", file=layers.path)
+    data = _linear(layers, data, offset=False)
     if layers.noise == "variance":
+        return _single(data, scale**2)
+    with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
+        positive = np.where(data > 0, data.astype(np.float64), np.nan)
+        return _single(positive**2 if layers.noise == "rms" else 1 / positive, scale**2)
+
+
+def _linear(layers: Layers, data: NDArray[Any], offset: bool) -> NDArray[Any]:
+    """Pixels that are an inverse hyperbolic sine of the flux as the flux (Pan-STARRS;
+    outerspace.stsci.edu, "PS1 Stack images")."""
+    if layers.row is None or not layers.row.asinh:
         return data
-    positive = np.where(data > 0, data, np.float32(np.nan))
-    with np.errstate(over="ignore"):  # a root too large for float32 becomes inf: no information
-        found = positive**2 if layers.noise == "rms" else 1 / positive
-    return found.astype(np.float32, copy=False)
+    cards = read_cards(layers)
+    soft, zero = cards.number("BSOFTEN"), cards.number("BOFFSET")
+    if soft is None or zero is None:
+        return data
+    with np.errstate(over="ignore"):
+        flux = 2 * soft * np.sinh(data.astype(np.float64) * 0.4 * np.log(10))
+    return flux + zero if offset or layers.noise == "variance" else flux
+
+
+def _single(data: NDArray[Any], scale: float) -> NDArray[np.float32]:
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        scaled = data if scale == 1 else data.astype(np.float64) * scale
+        return np.ascontiguousarray(scaled, dtype=np.float32)
 
 
 def read_mask(layers: Layers, box: Box) -> tuple[NDArray[np.int32], dict[str, int]] | None:
     """The mask and its plane bits by name, from this file's own MP_ cards.
 
-    A mask without MP_ cards has the planes that the user names, else one, BAD: whatever is
-    not zero.
+    A mask without MP_ cards has the planes that the user names, else those of its survey,
+    else one, BAD: whatever is not zero.
     """
     if layers.mask is None:
         return None
@@ -225,52 +341,65 @@ def read_mask(layers: Layers, box: Box) -> tuple[NDArray[np.int32], dict[str, in
             re.sub("^MP_", "", key): int(header[key]) for key in header if key.startswith("MP_")
         }
     planes = planes or dict(layers.planes)
+    row = layers.row
+    if not planes and row is not None and (row.bits or row.codes):
+        return _by_meaning(data, row)
     if not planes:
         return (data != 0).astype(np.int32), {"BAD": 0}
     return np.ascontiguousarray(data).astype(np.int64).astype(np.int32), planes
 
 
-def headers(layers: Layers) -> tuple[fits.Header, fits.Header]:
-    """(primary, image) headers; the same one where the image is the primary."""
+def _by_meaning(data: NDArray[Any], row: Survey) -> tuple[NDArray[np.int32], dict[str, int]]:
+    """A mask on bits of our own, from a survey's bits or codes."""
+    values = np.ascontiguousarray(data).astype(np.int64)
+    names = list(dict.fromkeys([*row.bits, *row.codes.values()]))
+    out = np.zeros(values.shape, np.int32)
+    for k, name in enumerate(names):
+        is_set = (values & row.bits.get(name, 0)) != 0
+        is_set |= np.isin(values, [code for code, told in row.codes.items() if told == name])
+        out |= is_set.astype(np.int32) << k
+    return out, {name: k for k, name in enumerate(names)}
+
+
+def read_cards(layers: Layers) -> Cards:
+    """The cards of the image, then those of the file's first header."""
     with open_fits(layers.path) as hdus:
-        return hdus[0].header.copy(), hdus[layers.image].header.copy()
+        return cards_of([hdus[layers.image].header, hdus[0].header])
 
 
 def read_wcs(layers: Layers) -> WCS | None:
-    """Celestial WCS of the whole image (SIP kept); None where the header has none."""
-    _, header = headers(layers)
-    with warnings.catch_warnings():
+    """Celestial WCS of the whole image (SIP and tables kept); None where the header has none.
+
+    Raises
+    ------
+    InputError
+        For a WCS that cannot be used, or one that is not of the celestial sphere.
+    """
+    with open_fits(layers.path) as hdus, warnings.catch_warnings():
+        header, _ = readable(hdus[layers.image].header)
         warnings.filterwarnings("ignore", category=FITSFixedWarning)
         # SIP coefficients without the -SIP suffix: read as SIP, which HSC means.
         warnings.filterwarnings("ignore", message=".*SIP.*")
         try:
-            wcs = WCS(header, naxis=2)
+            wcs = WCS(header, fobj=hdus, naxis=2)
+            if not wcs.has_celestial:
+                return None
+            frame_of(wcs)
         except Exception as error:  # wcslib's errors have no common class of their own
-            raise InputError(f"unusable WCS ({error})", file=layers.path) from error
-    return wcs if wcs.has_celestial else None
+            text = " ".join(str(error).split())
+            raise InputError(f"unusable WCS ({text})", file=layers.path) from error
+    return wcs
 
 
-def read_zeropoint(layers: Layers) -> float | None:
-    """AB magnitude of one count, from FLUXMAG0, a magnitude card, the unit, the survey, or
-    the kind of coadd that the file's name tells."""
-    primary, header = headers(layers)
-    for cards in (header, primary):
-        flux_of_zero = cards.get("FLUXMAG0")
-        if isinstance(flux_of_zero, (int, float)) and flux_of_zero > 0:
-            return float(2.5 * np.log10(flux_of_zero))
-        for key in HEADER_ZEROPOINTS:
-            if isinstance(cards.get(key), (int, float)):
-                return float(cards[key])
-        unit = str(cards.get("BUNIT", "")).strip().lower()
-        if unit in UNIT_ZEROPOINTS:
-            return UNIT_ZEROPOINTS[unit]
-        area = cards.get("PIXAR_SR")  # of a pixel in steradian
-        if unit == "mjy/sr" and isinstance(area, (int, float)) and area > 0:
-            return float(-2.5 * np.log10(1e6 * area / JANSKY_OF_AB_ZERO))
-        survey = str(cards.get("SURVEY", "")).strip().upper()
-        if survey in SURVEY_ZEROPOINTS:
-            return SURVEY_ZEROPOINTS[survey]
-    return next((z for start, z in FILE_ZEROPOINTS if layers.path.name.startswith(start)), None)
+def read_zeropoint(layers: Layers) -> ZeroPoint:
+    """AB magnitude of one count: by the rule of its survey, else by its cards."""
+    row = layers.row
+    rule = zeropoints.of_cards if row is None else row.zeropoint
+    area = None
+    with contextlib.suppress(InputError):
+        if (wcs := read_wcs(layers)) is not None:
+            area = float(wcs.proj_plane_pixel_area().to_value("sr"))
+    return rule(read_cards(layers), area)
 
 
 def read_origin(layers: Layers) -> tuple[int, int] | None:
@@ -278,22 +407,52 @@ def read_origin(layers: Layers) -> tuple[int, int] | None:
 
     From the LTV cards, else the WCS "A"; None where the header has neither.
     """
-    _, header = headers(layers)
-    if "LTV1" in header and "LTV2" in header:
-        return -round(float(header["LTV2"])), -round(float(header["LTV1"]))
-    if "CRVAL1A" in header and "CRVAL2A" in header:
+    cards = read_cards(layers)
+    x, y = cards.number("LTV1"), cards.number("LTV2")
+    if x is not None and y is not None:
+        return -round(y), -round(x)
+    x, y = cards.number("CRVAL1A"), cards.number("CRVAL2A")
+    if x is not None and y is not None:
         # The linear WCS "A" counts parent pixels from 0; its reference pixel from 1.
-        x = float(header["CRVAL1A"]) + 1 - float(header.get("CRPIX1A", 1))
-        y = float(header["CRVAL2A"]) + 1 - float(header.get("CRPIX2A", 1))
+        first_x, first_y = cards.number("CRPIX1A"), cards.number("CRPIX2A")
+        x += 1 - (1.0 if first_x is None else first_x)
+        y += 1 - (1.0 if first_y is None else first_y)
         return round(y), round(x)
     return None
 
 
-def read_seeing_arcsec(layers: Layers) -> float | None:
-    """FWHM of the seeing in arcseconds where a header card tells it."""
-    for cards in headers(layers):
-        for key in ("SEEING", "PSF_FWHM", "FWHM", "IQ", "TOYPSF"):
-            value = cards.get(key)
-            if isinstance(value, (int, float)) and 0.05 < value < 10:
-                return float(value)
+@dataclass(frozen=True)
+class Seeing:
+    """A header's width of the PSF.
+
+    Attributes
+    ----------
+    card : its keyword.
+    value : its number.
+    unit : ``px``, ``arcsec``, or empty where neither survey nor comment tells.
+    """
+
+    card: str
+    value: float
+    unit: str
+
+
+SEEING_CARDS = ("SEEING", "PSF_FWHM", "FWHM", "IQ", "TOYPSF")
+
+
+def read_seeing(layers: Layers) -> Seeing | None:
+    """FWHM of the seeing where a header card tells it."""
+    cards, row = read_cards(layers), layers.row
+    known = {} if row is None else row.seeing
+    for card in (*known, *SEEING_CARDS):
+        value = cards.number(card)
+        if value is None or not 0.05 < value < 50:
+            continue
+        comment = cards.comment(card).lower()
+        unit = known.get(card, "")
+        if re.search(r"\bpix|\bpx\b", comment):
+            unit = "px"
+        elif "arcsec" in comment or '"' in comment:
+            unit = "arcsec"
+        return Seeing(card, value, unit)
     return None

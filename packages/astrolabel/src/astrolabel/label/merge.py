@@ -15,12 +15,13 @@ from astrolabel.catalog.classify import categories
 from astrolabel.core.config import LabelConfig
 from astrolabel.core.errors import InputError, OutputError
 from astrolabel.core.files import atomic_path
+from astrolabel.core.notes import Note
 from astrolabel.deblend import libraries
 from astrolabel.export.croissant import write_croissant
 from astrolabel.io import coco
 from astrolabel.io.parquet import write_parquet
 from astrolabel.io.validate import validate
-from astrolabel.label import flags, shards
+from astrolabel.label import doubts, flags, shards
 from astrolabel.label.plan import Task
 
 PARQUET_BEYOND = 1_000_000
@@ -39,12 +40,14 @@ class Result:
     tiles : (name, state) of every tile, in the file's order.
     sources : number of detections by state.
     problems : one line per coadd or tile that failed.
+    notes : what was assumed and what is doubtful, with the number of tiles it holds for.
     """
 
     coco: Path
     tiles: tuple[tuple[str, str], ...]
     sources: dict[str, int]
     problems: tuple[str, ...]
+    notes: tuple[tuple[Note, int], ...] = ()
 
     def summary(self) -> str:
         """A few lines for people: tiles and sources by state."""
@@ -54,7 +57,8 @@ class Result:
             + "".join(f", {tiles[s]} {s}" for s in ("skipped", "failed") if tiles[s])
         ]
         width = max((len(str(n)) for n in self.sources.values()), default=1)
-        return "\n".join(lines + [f"  {n:{width}d} {state}" for state, n in self.sources.items()])
+        lines += [f"  {n:{width}d} {state}" for state, n in self.sources.items()]
+        return "\n".join([*lines, *doubts.lines(self.notes, len(self.tiles))])
 
 
 def merge(
@@ -97,7 +101,7 @@ def merge(
         except InputError as error:  # pyarrow is missing: the labels are whole without it
             found.append(f"no Parquet table beside coco.json: {error}")
     states = tuple((h["name"], h["state"]) for h in heads)
-    return Result(out / "coco.json", states, counts, tuple(found))
+    return Result(out / "coco.json", states, counts, tuple(found), tuple(doubts.gathered(heads)))
 
 
 def image_entry(shard: shards.Shard) -> dict[str, Any]:
@@ -146,6 +150,8 @@ def _problems(heads: Sequence[dict[str, Any]]) -> Iterator[str]:
     for head in heads:
         if head["state"].startswith("failed"):
             yield f"tile {head['name']}: {head['state'].removeprefix('failed:')}"
+        elif head["image"] is not None and not head["annotations"]:
+            yield f"tile {head['name']}: no source found"
     if heads and all(head["image"] is None for head in heads):
         state, number = Counter(head["state"] for head in heads).most_common(1)[0]
         yield f"no tile has labels; {number} of {len(heads)} ended as {state}"
@@ -177,6 +183,7 @@ def _info(
         "catalog": None if catalog is None else catalog[0].described(catalog[1].name),
         "flags": flags.described(),
         "tiles": [{"name": h["name"], "state": h["state"], "notes": h["notes"]} for h in heads],
+        "notes": [{**note.to_dict(), "tiles": n} for note, n in doubts.gathered(heads)],
         "sources": counts,
     }
 

@@ -150,10 +150,10 @@ def look(files: CoaddFiles, config: LabelConfig) -> Look | str:
         check(files)
         names = _names(files.paths)
         hashes = {name: file_hash(path) for path, name in names.items()}
-        known = read.characterise(files)
+        known = read.characterise(files, config.prepare)
         height, width = files.shape
         middle = Box.around(height // 2, width // 2, config.tile.balance_px // 2)
-        gains = white_balance(read.read(files, known, middle).image)
+        gains = white_balance(read.read(files, known, middle, config.prepare).image)
         return Look(known, tuple(float(g) for g in gains), names, hashes, place(files))
     except InputError as error:
         return str(error)

@@ -17,7 +17,7 @@ from astrolabel.core.progress import say_when_compiling
 from astrolabel.deblend import make_deblender
 from astrolabel.io import pictures
 from astrolabel.io.residual_image import write_residual
-from astrolabel.label import shards
+from astrolabel.label import doubts, shards
 from astrolabel.label.overlaps import owned
 from astrolabel.label.plan import Task
 from astrolabel.label.records import TileLabels
@@ -58,7 +58,7 @@ def ended(task: Task, state: str) -> dict[str, Any]:
         "key": task.key,
         "name": task.name,
         "state": state,
-        "notes": dict(task.look.known.notes),
+        "notes": [note.to_dict() for note in task.look.known.notes],
         "image": None,
         "annotations": [],
         "sources": [],
@@ -66,7 +66,7 @@ def ended(task: Task, state: str) -> dict[str, Any]:
 
 
 def _shard(task: Task) -> dict[str, Any]:
-    coadd = read.read(task.files, task.look.known, task.tile.outer)
+    coadd = read.read(task.files, task.look.known, task.tile.outer, task.config.prepare)
     core = task.tile.core_in_outer
     fault = without_data(coadd, core, task.config.tile.max_no_data)
     if fault is not None:
@@ -84,26 +84,27 @@ def _shard(task: Task) -> dict[str, Any]:
     _write_cube(task.out / image["astro"]["cube"], shown)
     if labels.residual is not None:
         write_residual(task.out / image["astro"]["residual"], labels.residual)
-    return {
+    shard = {
         **ended(task, "ok"),
-        "notes": dict(coadd.notes),
         "image": image,
         "annotations": labels.annotations,
         "sources": labels.sources,
     }
+    notes = [*coadd.notes, *doubts.of_labels(shard)]
+    return {**shard, "notes": [note.to_dict() for note in notes]}
 
 
 def _nothing_found(labels: TileLabels) -> str | None:
-    """Why a tile without labels is no image to learn from; None where it has some.
+    """Why a tile without labels is no image to learn from; None where it is one.
 
-    An image without labels teaches that all in it is sky. So it is left out where nothing was
-    detected, which no survey's tile is without, and where all that was detected lacks a class.
+    An image without labels teaches that all in it is sky. So it is left out where what was
+    detected in it has no label. Where nothing was detected it is sky, and the run says so.
     """
     if labels.annotations:
         return None
     inside = [s["state"] for s in labels.sources if s["state"] != "skipped:outside the tile"]
     if not inside:
-        return "no source found"
+        return None
     return f"none of its {len(inside)} sources has a label"
 
 

@@ -1,35 +1,94 @@
-"""The sky: its level and its noise, where the survey gives neither."""
+"""Noise: the photons' of the sources, the correlation of pixels, and whether what a file gives
+is the scatter of its sky."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, optimize
 
-from astrolabel.core.background import Sky, fill_invalid, measure_sky, native
+from astrolabel.core.background import native
+from astrolabel.core.config.prepare import SkyConfig
+from astrolabel.prepare import mesh
 
 
-def source_free_sky(image: NDArray[np.float32], valid: NDArray[np.bool_]) -> Sky:
-    """Sky level and rms with the sources masked.
+@dataclass(frozen=True, eq=False)
+class NoiseCheck:
+    """The noise that a file gives, against the scatter of its empty sky.
 
-    Two rounds of finding what stands 1.5 sigma above the last estimate, growing it by
-    5 pixels (twice a seeing radius) and measuring again. Faint wings remain; in fields
-    so crowded that less than a tenth of the pixels is left, the last estimate with more
-    is kept.
+    Attributes
+    ----------
+    ratio : scatter over given sigma, of single pixels; NaN with too little sky.
+    uneven : the same in the cells of the mesh, 90 over 10 %.
     """
-    data = fill_invalid(image, valid)
-    sky = measure_sky(data, valid)
-    for _ in range(2):
-        # Smoothing by a Gaussian of 1 px lowers white noise to 0.28 of its rms.
-        smooth = ndimage.gaussian_filter(data - sky.level, 1.0)
-        sources = ndimage.binary_opening(smooth > 1.5 * 0.28 * sky.rms)
-        free = valid & ~ndimage.binary_dilation(sources, iterations=5)
-        if free.mean() < 0.1:
-            break
-        sky = measure_sky(data, free)
-    return sky
+
+    ratio: float
+    uneven: float
+
+
+def check_given(
+    relative: NDArray[np.float32], free: NDArray[np.bool_], sky: SkyConfig
+) -> NoiseCheck:
+    """Compare given noise with scatter.
+
+    Parameters
+    ----------
+    relative : (H, W) image less its sky, over the given sigma.
+    free : (H, W) bool, empty sky.
+    """
+    if np.count_nonzero(free) < MIN_SKY_PIXELS:
+        return NoiseCheck(float("nan"), 1.0)
+    _, scatter = mesh.measure(relative, free, sky.box_px, sky.min_free)
+    _, ratio = mesh.clipped(relative[free])
+    known = scatter[np.isfinite(scatter) & (scatter > 0)]
+    low, high = np.percentile(known, [10, 90]) if known.size > 3 else (1.0, 1.0)
+    return NoiseCheck(ratio, float(high / low))
+
+
+MIN_SKY_PIXELS = 500
+"""With fewer pixels of empty sky, its scatter is not known to better than a tenth."""
+CORRELATION_PX = 1024
+"""Side of the part of a coadd that its correlation is measured on."""
+
+
+def correlation(
+    relative: NDArray[np.float32], free: NDArray[np.bool_], radius: int, floor: float
+) -> NDArray[np.float32] | None:
+    """(2R+1, 2R+1) correlation of the noise by offset, 1 in the middle; None with too little
+    sky.
+
+    Parameters
+    ----------
+    relative : (H, W) image less its sky, over its noise.
+    radius : R in pixels.
+    floor : smaller correlations are set to zero.
+    """
+    top, left = ((max(n - CORRELATION_PX, 0)) // 2 for n in free.shape)
+    part = (slice(top, top + CORRELATION_PX), slice(left, left + CORRELATION_PX))
+    known = free[part]
+    if np.count_nonzero(known) < 10 * MIN_SKY_PIXELS:
+        return None
+    values = relative[part]
+    middle, sigma = mesh.clipped(values[known])
+    known = known & (np.abs(values - middle) < 4 * sigma)
+    flat = np.where(known, values - middle, 0).astype(np.float32)
+    out = np.zeros((2 * radius + 1, 2 * radius + 1), np.float32)
+    rows, columns = flat.shape
+    weight = known.astype(np.float32)
+    power = float((flat**2).sum()) / max(float(weight.sum()), 1)
+    for dy in range(radius + 1):
+        for dx in range(-radius, radius + 1):
+            one = (slice(0, rows - dy), slice(max(-dx, 0), columns - max(dx, 0)))
+            other = (slice(dy, rows), slice(max(dx, 0), columns - max(-dx, 0)))
+            pairs = float(np.vdot(weight[one], weight[other]))
+            value = float(np.vdot(flat[one], flat[other])) / max(pairs, 1) / max(power, 1e-30)
+            value = value if abs(value) > floor else 0.0
+            out[radius + dy, radius + dx] = out[radius - dy, radius - dx] = value
+    out[radius, radius] = 1
+    return out
 
 
 HIGH_PASS = np.array([1.0, -4.0, 6.0, -4.0, 1.0])

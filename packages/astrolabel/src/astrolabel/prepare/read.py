@@ -1,4 +1,4 @@
-"""Readers: find the coadds a user points at, and read any part of one as a `Coadd`.
+"""Read any part of a coadd as a `Coadd`, with what its files lack measured on its pixels.
 
 A `CoaddFiles` says where the pixels of one coadd are; it is cheap to make and to send to
 a worker, which then reads only its own tile (and margin) from disk.
@@ -6,202 +6,151 @@ a worker, which then reads only its own tile (and margin) from disk.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
-from astrolabel.core import psf
 from astrolabel.core.box import Box
 from astrolabel.core.coadd import Coadd
+from astrolabel.core.config.prepare import PrepareConfig
+from astrolabel.core.notes import Note
 from astrolabel.io import layers as fits_layers
 from astrolabel.io.files import CoaddFiles
-from astrolabel.io.layers import Layers
-from astrolabel.io.stamps import read_psf, read_psf_grid, read_stamps
-from astrolabel.prepare import noise
-from astrolabel.prepare.psf import from_stars
+from astrolabel.prepare import blank, noise
+from astrolabel.prepare.characterise import Band, Characteristics, characterise
+from astrolabel.prepare.cosmic_rays import cosmic_rays
+from astrolabel.prepare.pixels import BAD_PLANES, Plane, read_plane
 from astrolabel.prepare.saturation import saturated_cores
 
-BAD_PLANES = ("NO_DATA", "BAD", "UNMASKEDNAN")
-"""Mask planes whose pixels are not measurements. Saturated and interpolated pixels stay:
-without them every bright star would lose its middle and with it its label. So do those of CR:
-in a coadd they say that a cosmic ray was interpolated in one of many exposures. In a real
-UltraDeep cutout these are the pixels of INTRP, 2 to 6 % of each band and an eighth of gri,
-with the variance and the scatter of their neighbours."""
+__all__ = ["BAD_PLANES", "Characteristics", "characterise", "read"]
+
+Mask = tuple[NDArray[np.int32], dict[str, int]]
 
 
-@dataclass(frozen=True, eq=False)
-class Characteristics:
-    """What is known of a coadd as a whole and needed for each of its tiles.
+def read(
+    files: CoaddFiles,
+    known: Characteristics,
+    box: Box | None = None,
+    config: PrepareConfig | None = None,
+) -> Coadd:
+    """The part of a coadd inside `box` (all of it by default), ready for detection.
 
-    Attributes
-    ----------
-    psfs : (C, P, P) float32 stamps; where the PSF varies, that of the coadd's middle.
-    psf_grids : as in `Coadd`, positions in the coadd's pixels.
-    notes : how the stamps, and what else the files do not hold, come about.
+    What the files do not hold is made from the pixels, as `known` tells.
     """
-
-    psfs: NDArray[np.float32]
-    notes: Mapping[str, str]
-    psf_grids: tuple[psf.StampGrid | None, ...] = ()
-
-
-def characterise(files: CoaddFiles) -> Characteristics:
-    """PSFs of a coadd: read, else fitted to its stars, else a Moffat of the seeing."""
-    stamps: dict[str, NDArray[np.float32]] = {}
-    notes: dict[str, str] = {}
-    grids: dict[str, psf.StampGrid] = {}
-    rows, columns = files.shape
-    for band, paths in files.psf.items():
-        further = " and others" if len(paths) > 1 else ""
-        read_from = f"read from {paths[0].name}{further}"
-        if len(paths) > 1:
-            grid = read_stamps(paths, fits_layers.read_wcs(files.layers[0]), files.shape)
-        elif (cube := read_psf_grid(paths[0], band)) is not None:
-            grid = cube
-        else:
-            stamps[band] = read_psf(paths[0], band, files.bands)
-            notes[f"psf_{band}"] = read_from
-            continue
-        grids[band], stamps[band] = grid, grid.at((rows - 1) / 2, (columns - 1) / 2)
-        notes[f"psf_{band}"] = f"{len(grid.stamps)} by position, {read_from}"
-    missing = [b for b in files.bands if b not in stamps]
-    if missing:
-        frame = Box.of_shape(files.shape)
-        pixels = [
-            _band_arrays(files, b, files.layers[files.bands.index(b)], frame) for b in missing
-        ]
-        fitted = from_stars(np.stack([p[0] for p in pixels]), np.stack([p[2] for p in pixels]))
-        widths = [psf.fwhm_px(found[0]) for found in fitted if found is not None]
-        for band, found in zip(missing, fitted, strict=True):
-            if found is None:
-                width, why = _seeing(files, band, widths)
-                found = psf.moffat(width), f"Moffat of FWHM {width:.2f} px, {why}"
-            stamps[band], notes[f"psf_{band}"] = found
-    largest = max(s.shape[-1] for s in (*stamps.values(), *(g.stamps for g in grids.values())))
-    blank = np.zeros((largest, largest), np.float32)  # pads the others to its size
-    both = psf.common_size([*(stamps[b] for b in files.bands), blank])
-    at = [grids[b].padded(largest) if b in grids else None for b in files.bands]
-    return Characteristics(both[:-1], notes, tuple(at) if grids else ())
-
-
-def _seeing(files: CoaddFiles, band: str, others: Sequence[float]) -> tuple[float, str]:
-    """(FWHM in pixels, where it is from) of a band without stars to measure it on."""
-    layer = files.layers[files.bands.index(band)]
-    seeing, wcs = fits_layers.read_seeing_arcsec(layer), fits_layers.read_wcs(layer)
-    if seeing is not None and wcs is not None:
-        scale = float(np.sqrt(wcs.proj_plane_pixel_area().to_value("arcsec2")))
-        return seeing / scale, f"the header's seeing of {seeing:.2f}\""
-    if others:
-        return float(np.mean(others)), "too few stars: the mean of the other bands"
-    return psf.DEFAULT_FWHM_PX, "no stars and no seeing in the header: a guess"
-
-
-def read(files: CoaddFiles, known: Characteristics, box: Box | None = None) -> Coadd:
-    """The part of a coadd inside `box` (all of it by default).
-
-    What the files do not hold is made from the pixels read: the variance is the rms of
-    the source-free sky, whose level is then also subtracted. `Coadd.notes` says so.
-    """
+    config = PrepareConfig() if config is None else config
     frame = Box.of_shape(files.shape)
     box = frame if box is None else box & frame
-    notes = dict(known.notes)
-    images, variances, valids = [], [], []
-    masks: list[tuple[NDArray[np.int32], dict[str, int]]] = []
-    for band, layer, stamp in zip(files.bands, files.layers, known.psfs, strict=True):
-        image, variance, valid = _band_arrays(files, band, layer, box)
-        if variance is None:
-            image, variance, made = _made_variance(image, valid, stamp)
-            valid = valid & (variance > 0)
-            notes[f"variance_{band}"] = made
-        mask = fits_layers.read_mask(files.mask.get(band, layer), box)
-        if mask is None or "SAT" not in mask[1]:
-            full = saturated_cores(image, variance, valid, stamp)
-            told = "its mask" if mask is not None else "not finite"
-            mask = _with_saturated(mask, full)
-            notes[f"mask_{band}"] = (
-                f"{told}: no data; flat tops, ragged cores and holes in stars: saturated"
-            )
-        masks.append(mask)
-        images.append(image)
-        variances.append(variance)
-        valids.append(valid)
-    bits, planes = _one_mask(masks, box.shape)
-    zeropoints = []
-    for band, layer in zip(files.bands, files.layers, strict=True):
-        zeropoint = files.zeropoints.get(band, fits_layers.read_zeropoint(layer))
-        if zeropoint is None:
-            notes[f"zeropoint_{band}"] = "unknown: no magnitudes"
-        zeropoints.append(np.nan if zeropoint is None else zeropoint)
+    notes = list(known.notes)
+    planes, masks = [], []
+    for index, (band, one) in enumerate(zip(files.bands, known.bands, strict=True)):
+        plane = read_plane(files, index, box, known.scale)
+        plane = plane.without(blank.no_data(plane.image, plane.valid, config.no_data)[0])
+        plane = _with_noise(plane, one, box)
+        plane, told = _with_artifacts(plane, one, known, index, box, config)
+        notes += [Note("mask", text, band) for text in told]
+        planes.append(plane)
+        masks.append(plane.mask or (np.zeros(box.shape, np.int32), {}))
+    bits, names = _one_mask(masks, box.shape)
     wcs = fits_layers.read_wcs(files.layers[0])
-    if wcs is None:
-        notes["wcs"] = "none: no sky positions"
     origin = fits_layers.read_origin(files.layers[0]) or (0, 0)
+    variances = [p.variance for p in planes if p.variance is not None]
     return Coadd(
         name=files.name,
         bands=files.bands,
-        image=np.stack(images),
+        image=np.stack([p.image for p in planes]),
         variance=np.stack(variances),
-        valid=np.stack(valids),
+        valid=np.stack([p.valid for p in planes]),
         psfs=known.psfs,
         psf_grids=tuple(g and g.shifted(-box.y0, -box.x0) for g in known.psf_grids),
-        zeropoints=tuple(zeropoints),
-        planes=planes,
+        noise_correlation=known.noise_correlation,
+        zeropoints=_zeropoints(files, known.scale),
+        planes=names,
         mask=bits,
         wcs=None if wcs is None else wcs.slice(box.slices),
         origin=(origin[0] + box.y0, origin[1] + box.x0),
         tract=files.tract,
         patch=files.patch,
-        notes=notes,
+        notes=tuple(notes),
     )
 
 
-def _band_arrays(
-    files: CoaddFiles, band: str, layer: Layers, box: Box
-) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, NDArray[np.bool_]]:
-    """(image, variance or None, valid) of one band."""
-    image = fits_layers.read_image(layer, box)
-    variance = fits_layers.read_variance(files.variance.get(band, layer), box)
-    valid = np.isfinite(image)
-    found = fits_layers.read_mask(files.mask.get(band, layer), box)
-    if found is not None:
-        bits, planes = found
-        for plane in BAD_PLANES:
-            if plane in planes:
-                valid &= (bits & (1 << planes[plane])) == 0
-    if variance is not None:
-        valid &= np.isfinite(variance) & (variance > 0)
-    return image, variance, valid
+def _zeropoints(files: CoaddFiles, scale: float) -> tuple[float, ...]:
+    """AB magnitudes of one count of the pixels as they are after scaling; NaN where unknown."""
+    out = []
+    for band, layer in zip(files.bands, files.layers, strict=True):
+        given = files.zeropoints.get(band)
+        value = fits_layers.read_zeropoint(layer).value if given is None else given
+        out.append(float("nan") if value is None else float(value + 2.5 * np.log10(scale)))
+    return tuple(out)
 
 
-def _made_variance(
-    image: NDArray[np.float32], valid: NDArray[np.bool_], stamp: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.float32], str]:
-    """(image without its sky, variance, how it was made) of a band whose files have none."""
-    sky = noise.source_free_sky(image, valid)
-    image = image - sky.level
-    electrons = noise.electrons_per_count(image, sky.rms, valid, stamp)
-    photons = "" if electrons is None else f", and photon noise of {electrons:.3g} e- a count"
-    made = f"rms of the source-free sky, squared{photons}; its level subtracted"
-    return image, noise.with_photons(image, sky.rms, electrons), made
+def _with_noise(plane: Plane, one: Band, box: Box) -> Plane:
+    """A band less its sky, with the noise that holds."""
+    image, variance = plane.image, plane.variance
+    if one.level is not None:
+        image = image - one.level.at(box)
+    if one.rms is not None:
+        rms = np.maximum(one.rms.at(box), np.float32(0))
+        variance = noise.with_photons(np.where(plane.valid, image, 0), rms, one.electrons)
+    elif variance is not None and one.noise_scale != 1:
+        variance = variance * np.float32(one.noise_scale)
+    assert variance is not None
+    valid = plane.valid & np.isfinite(variance) & (variance > 0)
+    return Plane(image, variance, plane.mask, valid)
 
 
-def _with_saturated(
-    mask: tuple[NDArray[np.int32], dict[str, int]] | None, full: NDArray[np.bool_]
-) -> tuple[NDArray[np.int32], dict[str, int]]:
-    """A mask with a plane `SAT` more."""
+def _with_artifacts(
+    plane: Plane, one: Band, known: Characteristics, index: int, box: Box, config: PrepareConfig
+) -> tuple[Plane, list[str]]:
+    """A band with planes of what is saturated, hit by cosmic rays, or a trail; and clauses."""
+    mask, told, stamp = plane.mask, [], known.psfs[index]
+    assert plane.variance is not None
+    if mask is None or "SAT" not in mask[1]:
+        full = saturated_cores(plane.image, plane.variance, plane.valid, stamp)
+        source = "its mask" if mask is not None else "not finite"
+        mask = _with_plane(mask, "SAT", full)
+        told.append(f"{source}: no data; flat tops, ragged cores and holes in stars: saturated")
+    wrong = np.zeros(box.shape, bool)
+    if _look_for_rays(plane, config) and known.measured_psf[index]:
+        saturated = (mask[0] & (1 << mask[1]["SAT"])) != 0
+        good = plane.valid & ~_grown(saturated, 2)
+        hit = cosmic_rays(plane.image, np.sqrt(plane.variance), good, stamp, config.artifacts)
+        if hit.any():
+            told.append(f"{int(hit.sum())} pixels of cosmic rays: no data")
+        mask = _with_plane(mask, "COSMIC_RAY", hit)
+        wrong |= hit
+    for trail in one.trails:
+        on_it = trail.mask(box)
+        mask = _with_plane(mask, "TRAIL", on_it)
+        wrong |= on_it
+    return Plane(plane.image, plane.variance, mask, plane.valid & ~wrong), told
+
+
+def _look_for_rays(plane: Plane, config: PrepareConfig) -> bool:
+    """Whether cosmic rays are looked for: where the survey's own mask does not tell them."""
+    if config.artifacts.cosmic_rays == "auto":
+        names = () if plane.mask is None else plane.mask[1]
+        return not {"CR", "COSMIC_RAY"} & set(names)
+    return config.artifacts.cosmic_rays == "always"
+
+
+def _grown(where: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
+    return np.asarray(ndimage.binary_dilation(where, iterations=pixels)) if where.any() else where
+
+
+def _with_plane(mask: Mask | None, name: str, where: NDArray[np.bool_]) -> Mask:
+    """A mask with one plane more, or with more pixels in it."""
     if mask is None:
-        return full.astype(np.int32), {"SAT": 0}
+        return where.astype(np.int32), {name: 0}
     bits, planes = mask
+    if name in planes:
+        return np.where(where, bits | np.int32(1 << planes[name]), bits), planes
     bit = next(b for b in range(32) if b not in planes.values())
     value = np.int32(1) << np.int32(bit)
-    return np.where(full, bits | value, bits & ~value), {**planes, "SAT": bit}  # unnamed before
+    return np.where(where, bits | value, bits & ~value), {**planes, name: bit}  # unnamed before
 
 
-def _one_mask(
-    masks: list[tuple[NDArray[np.int32], dict[str, int]]], shape: tuple[int, int]
-) -> tuple[NDArray[np.int32], dict[str, int]]:
+def _one_mask(masks: list[Mask], shape: tuple[int, int]) -> Mask:
     """The bands' masks on one set of bits: files number the same plane differently."""
     planes: dict[str, int] = {}
     for _, own in masks:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from astrolabel.catalog.classify import UNMATCHED
+from astrolabel.core.notes import from_json
 from astrolabel.report import bins
 from astrolabel.report.bins import Bins
 from astrolabel.report.labels import Labels
@@ -66,8 +67,9 @@ def count(labels: Labels) -> Counts:
     notes: dict[str, Counter[str]] = {}
     tiles = info.get("tiles") or []
     for tile in tiles:
-        for what, text in (tile.get("notes") or {}).items():
-            notes.setdefault(what, Counter())[str(text)] += 1
+        for note in from_json(tile.get("notes")):
+            what = f"{note.band} {note.kind}".strip()
+            notes.setdefault(what, Counter())[note.text] += 1
     return Counts(
         tiles=dict(Counter(str(tile["state"]) for tile in tiles)),
         detections=dict(info.get("sources") or {}),

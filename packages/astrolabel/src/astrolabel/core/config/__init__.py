@@ -5,6 +5,7 @@ from astrolabel.core.config.deblend import DeblendConfig
 from astrolabel.core.config.detect import DetectConfig, GlareConfig, HiddenConfig, StructureConfig
 from astrolabel.core.config.label import LabelConfig, preset
 from astrolabel.core.config.mask import MaskConfig
+from astrolabel.core.config.prepare import PrepareConfig
 from astrolabel.core.config.tile import TileConfig
 from astrolabel.core.config.truth import TruthConfig
 
@@ -16,6 +17,7 @@ __all__ = [
     "HiddenConfig",
     "LabelConfig",
     "MaskConfig",
+    "PrepareConfig",
     "StructureConfig",
     "TileConfig",
     "TruthConfig",

@@ -16,6 +16,7 @@ from astrolabel.core.config.catalog import ClassifyConfig
 from astrolabel.core.config.deblend import DeblendConfig
 from astrolabel.core.config.detect import DetectConfig, GlareConfig, HiddenConfig, StructureConfig
 from astrolabel.core.config.mask import MaskConfig
+from astrolabel.core.config.prepare import PrepareConfig
 from astrolabel.core.config.tile import TileConfig
 from astrolabel.core.config.truth import TruthConfig
 from astrolabel.core.errors import InputError
@@ -27,6 +28,7 @@ class LabelConfig:
 
     preset: str = "default"
     tile: TileConfig = field(default_factory=TileConfig)
+    prepare: PrepareConfig = field(default_factory=PrepareConfig)
     detect: DetectConfig = field(default_factory=DetectConfig)
     deblend: DeblendConfig = field(default_factory=DeblendConfig)
     mask: MaskConfig = field(default_factory=MaskConfig)

@@ -1,0 +1,142 @@
+"""What is assumed of survey files, and how far what they claim may be from their pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class SkyConfig:
+    """The level of the source-free sky."""
+
+    subtract: str = "auto"
+    """`auto`: where the files give no noise, and where the level stands off zero by more than
+    `tolerance_sigma`; `always`; `never`."""
+    box_px: int = 64
+    """Side of a cell of the mesh on which level and noise are measured: about three times the
+    largest common source."""
+    tolerance_sigma: float = 0.25
+    """A sky whose median, or half the spread of whose cells (5 to 95 %), is beyond this many
+    sigma of a pixel is not subtracted yet. The sky of simulated UltraDeep scenes, which is
+    zero, is measured to 0.04."""
+    source_sigma: float = 3.0
+    """What stands this many sigma above the smoothed sky is a source and no part of it,"""
+    source_smoothing_px: tuple[float, ...] = (1.0, 4.0)
+    """... under each of these Gaussians: the first finds stars, the second wings."""
+    source_growth_px: int = 5
+    """Sources are grown by this: twice a common seeing radius."""
+    large_growth: float = 0.5
+    """Sources of more than a tenth of a cell are grown by this part of their own radius as
+    well, so that their wings do not bend the mesh."""
+    min_sky: float = 0.5
+    """Where less of a coadd is free of sources, one plane through the darker cells is its level:
+    a mesh would follow the outskirts of a galaxy that fills the frame."""
+    min_free: float = 0.1
+    """Least part of a cell that is free of sources, where its own level counts."""
+    outlier_sigma: float = 1.0
+    """A cell that is this many sigma of a pixel off the median of its neighbours takes that."""
+
+
+@dataclass(frozen=True)
+class NoiseConfig:
+    """The noise that files give, compared with the scatter of the source-free sky."""
+
+    trust: str = "auto"
+    """`auto`: given noise beyond the tolerance is rescaled, or replaced where it does not follow
+    the scatter; `files`: taken as given; `pixels`: always measured."""
+    tolerance: float = 0.15
+    """Noise may be off by this part of itself, in sigma: a variance that is off by two is off by
+    0.41. The scatter of simulated UltraDeep scenes is that of their variance to 0.01."""
+    uneven: float = 2.0
+    """Noise whose ratio to the scatter differs by this factor among cells of the mesh (10 to
+    90 %) does not follow it, and is replaced by the scatter."""
+    correlation_radius_px: int = 6
+    """Farthest that correlation of the noise is measured."""
+    correlation_least: float = 0.25
+    """Correlation is heeded where it raises the noise at the scale of the PSF by this part of
+    what white noise has there. In simulated UltraDeep scenes undetected sources do not."""
+    correlation_floor: float = 0.02
+    """Correlations below this are those of chance."""
+    false_rate: float = 2.9e-7
+    """Chance that noise exceeds five sigma: of counts, whose tail is longer than a Gaussian's,
+    a fifth of the excess with this chance is taken for sigma."""
+
+
+@dataclass(frozen=True)
+class NoDataConfig:
+    """Values that are no measurements, told by the pixels."""
+
+    repeated_chance: float = 1e-3
+    """A block of pixels of one value is no data where chance makes one in a thousand images."""
+    max_block_px: int = 64
+    """Side of the largest block that is looked for, in images of few different values."""
+    low_sigma: float = 50.0
+    """Pixels this far below the sky, or not a number, are no measurements of it."""
+    high: float = 1e15
+    """Values beyond this times the sky's scatter are none of light."""
+
+
+@dataclass(frozen=True)
+class ArtifactConfig:
+    """Cosmic rays, hot pixels and trails."""
+
+    cosmic_rays: str = "auto"
+    """`auto`: looked for where the survey's mask does not tell them; `always`; `never`."""
+    sharp_sigma: float = 6.0
+    """A pixel is a cosmic ray's where it exceeds what the PSF allows beside its neighbours by
+    this many sigma, and"""
+    sharp_margin: float = 0.5
+    """... by this part of that: PSFs are not known better. In real DECaLS, HSC and HST pixels no
+    star reaches it."""
+    growth_px: int = 1
+    """A cosmic ray's pixels are grown by this, where they stand above the sky's noise."""
+    trails: str = "auto"
+    """`auto`: looked for; `never`."""
+    trail_sigma: float = 3.0
+    """A trail stands this many sigma above the sky smoothed over `trail_bin_px`."""
+    trail_bin_px: int = 4
+    """Pixels that are averaged for it, along both axes."""
+    trail_length: float = 0.4
+    """Least length, in sides of the coadd (or 600 px where that is less)."""
+    trail_thin: float = 12.0
+    """Least length over width."""
+    trail_even: float = 0.4
+    """Brightness along it (10 over 90 %) is at least this: a disc seen edge-on, or a spike,
+    fades."""
+    trail_edge_sigma: float = 0.3
+    """It is masked to where its mean profile falls below this many sigma of a pixel."""
+
+
+@dataclass(frozen=True)
+class StarConfig:
+    """Stars that the PSF is measured on."""
+
+    min_stars: int = 3
+    """Fewer tell no PSF."""
+    max_stars: int = 50
+    """As many of the brightest are fitted."""
+    scatter: float = 0.15
+    """Widths of stars agree within this part of their median. Knots and compact galaxies do
+    not."""
+    ring: float = 0.04
+    """A star's surroundings are fainter than this part of its peak: a knot's are not."""
+    sharpest: float = 0.5
+    """A pixel with more than this part of the light of the 3x3 around it is a cosmic ray or
+    hot."""
+    misfit: float = 0.1
+    """Root mean square of what a Moffat leaves, in parts of the peak, up to which it fits."""
+    mismatch: float = 0.2
+    """A given PSF whose width differs by this part from the stars' is doubtful."""
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """From survey files to pixels that detection can work on."""
+
+    sky: SkyConfig = field(default_factory=SkyConfig)
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
+    no_data: NoDataConfig = field(default_factory=NoDataConfig)
+    artifacts: ArtifactConfig = field(default_factory=ArtifactConfig)
+    stars: StarConfig = field(default_factory=StarConfig)
+    strict: bool = False
+    """Whether a doubt about a coadd refuses it."""

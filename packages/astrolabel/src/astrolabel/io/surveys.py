@@ -1,0 +1,215 @@
+"""What files of known surveys mean: one row each, recognised by header and file name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from astrolabel.core.errors import InputError
+from astrolabel.core.names import nearest
+from astrolabel.io import zeropoints
+from astrolabel.io.cards import Cards
+from astrolabel.io.zeropoints import Rule
+
+Bits = Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """One row of the registry.
+
+    Attributes
+    ----------
+    key : what ``--survey`` takes.
+    title : the survey or product in plain words.
+    is_it : whether cards and file name are of this survey.
+    hdus : where image, noise and mask are, for people.
+    noise : kind of noise plane by a word of a file's name, where it is not what it says.
+    noise_told : the meaning of its noise plane, for people.
+    unit : of the pixels, for people.
+    zeropoint : from the cards and the solid angle of a pixel.
+    bits : value of the bits of an integer mask by plane name, for masks without MP_ cards.
+    codes : plane name by value, for masks that hold one code a pixel.
+    asinh : whether pixels are an inverse hyperbolic sine of the flux (BOFFSET, BSOFTEN).
+    seeing : cards of the PSF's FWHM and their unit, ``px`` or ``arcsec``.
+    """
+
+    key: str
+    title: str
+    is_it: Callable[[Cards, str], bool]
+    hdus: str
+    noise_told: str
+    unit: str
+    zeropoint: Rule = zeropoints.of_cards
+    noise: Mapping[str, str] = field(default_factory=dict)
+    bits: Bits = field(default_factory=dict)
+    codes: Mapping[int, str] = field(default_factory=dict)
+    asinh: bool = False
+    seeing: Mapping[str, str] = field(default_factory=dict)
+
+
+def _card(key: str, *starts: str) -> Callable[[Cards, str], bool]:
+    """Whether a card's text starts with one of some words, whatever their case."""
+    return lambda cards, name: cards.text(key).upper().startswith(tuple(s.upper() for s in starts))
+
+
+def _name(pattern: str) -> Callable[[Cards, str], bool]:
+    compiled = re.compile(pattern, re.IGNORECASE)
+    return lambda cards, name: compiled.match(name) is not None
+
+
+def _any(*rules: Callable[[Cards, str], bool]) -> Callable[[Cards, str], bool]:
+    return lambda cards, name: any(rule(cards, name) for rule in rules)
+
+
+def _both(*rules: Callable[[Cards, str], bool]) -> Callable[[Cards, str], bool]:
+    return lambda cards, name: all(rule(cards, name) for rule in rules)
+
+
+def _has(*keys: str) -> Callable[[Cards, str], bool]:
+    return lambda cards, name: cards.has(*keys)
+
+
+DES_BITS = {
+    "BAD": 1 | 8 | 1024 | 32768,
+    "SAT": 2 | 128,
+    "INTRP": 4,
+    "COSMIC_RAY": 16,
+    "BRIGHT_OBJECT": 32,
+    "TRAIL": 64 | 2048,
+}
+"""Morganson et al. (2018, PASP 130, 074501), table 7."""
+
+SURVEYS: tuple[Survey, ...] = (
+    Survey(
+        "hsc", "HSC SSP coadds and other LSST Science Pipelines files scaled to 27",
+        _any(_name(r"calexp-"), _name(r"deepCoadd_")),
+        "IMAGE, MASK, VARIANCE by EXTTYPE or MP_ cards", "variance", "counts",
+        zeropoints.constant(27.0, "survey coadds are scaled to 27"),
+    ),
+    Survey(
+        "lsst", "LSST deep_coadd (DP1 and later)", _name(r"deep_coadd_"),
+        "IMAGE, MASK, VARIANCE by EXTTYPE or MP_ cards", "variance", "nJy",
+        zeropoints.constant(31.4, "survey coadds are in nJy"),
+    ),
+    Survey(
+        "decam-cp", "DECam Community Pipeline",
+        _both(_card("INSTRUME", "DECam"), _has("PLVER")),
+        "one HDU a CCD; weight and mask in files of their own", "relative weight", "counts",
+        codes={1: "BAD", 2: "NO_DATA", 3: "SAT", 4: "SAT", 5: "COSMIC_RAY", 6: "NO_DATA",
+               7: "BAD", 8: "TRAIL"},
+        seeing={"FWHM": "px"},
+    ),
+    Survey(
+        "des", "DES coadd tiles", _any(_has("TILENAME", "TILEID"), _name(r"DES\d{4}[+-]\d{4}_")),
+        "SCI, MSK, WGT", "inverse variance", "counts",
+        zeropoints.constant(30.0, "DES coadds are scaled to 30"),
+        bits=DES_BITS,
+    ),
+    Survey(
+        "decals", "DECaLS and other Legacy Surveys bricks",
+        _any(_has("LEGPIPEV"), _has("BRICK", "SURVEY"), _name(r"legacysurvey-"),
+             _card("SURVEY", "DECALS", "LEGACYSURVEY", "BASS", "MZLS")),
+        "image, invvar and maskbits in files of their own", "inverse variance", "nanomaggies",
+        zeropoints.constant(22.5, "Legacy Surveys are in nanomaggies"),
+        bits={"BRIGHT_OBJECT": 2 | 2048, "SAT": 4 | 8 | 16 | 16384, "BAD": 1024},
+    ),
+    Survey(
+        "panstarrs", "Pan-STARRS stacks", _any(_has("BSOFTEN", "BOFFSET"), _name(r"rings\.v3\.")),
+        "image; .wt (variance) and .mask in files of their own", "variance, scaled as the image",
+        "asinh of the flux", zeropoints.panstarrs, noise={"WT": "variance"},
+        bits={"BAD": 0x1 | 0x2 | 0x4 | 0x10 | 0x2000, "NO_DATA": 0x8 | 0x40, "SAT": 0x20,
+              "COSMIC_RAY": 0x100, "TRAIL": 0x800, "BRIGHT_OBJECT": 0x200 | 0x400 | 0x1000},
+        asinh=True,
+    ),
+    Survey(
+        "sdss", "SDSS frames", _any(_has("NMGY"), _both(_card("TELESCOP", "2.5m"), _has("CAMCOL"))),
+        "image; no noise plane", "none", "nanomaggies",
+        zeropoints.constant(22.5, "SDSS frames are in nanomaggies"),
+    ),
+    Survey(
+        "kids", "KiDS coadds", _any(_name(r"KiDS_DR"), _card("OBJECT", "KIDS_"),
+                                     _card("PROJECT", "KiDS")),
+        "image; weight and mask in files of their own", "relative weight",
+        "flux of zero point 0", zeropoints.constant(0.0, "KiDS coadds have zero point 0"),
+    ),
+    Survey(
+        "hst", "HST drizzled images", _card("TELESCOP", "HST"),
+        "SCI, WHT, CTX", "relative weight (exposure time or inverse variance)",
+        "electrons/s or counts", zeropoints.hst,
+    ),
+    Survey(
+        "jwst", "JWST i2d mosaics", _card("TELESCOP", "JWST"),
+        "SCI, ERR, WHT, CON", "ERR, the total error; WHT is a drizzle weight", "MJy/sr",
+        bits={"BAD": 1, "SAT": 2},
+    ),
+    Survey(
+        "euclid", "Euclid MER mosaics", _any(_name(r"EUC_MER_"), _card("TELESCOP", "Euclid")),
+        "image; RMS and FLAG in files of their own", "rms", "counts",
+    ),
+    Survey(
+        "roman", "Roman mosaics as FITS", _any(_card("TELESCOP", "ROMAN"), _name(r"Roman_")),
+        "SCI, ERR, DQ", "ERR, the total error", "MJy/sr",
+    ),
+    Survey(
+        "ztf", "ZTF science and reference images",
+        _any(_card("INSTRUME", "ZTF"), _card("ORIGIN", "Zwicky"), _name(r"ztf_")),
+        "image; mask in a file of its own", "none (uncertainty images are rms)", "counts",
+        bits={"TRAIL": 1, "BAD": 16 | 32 | 512, "SAT": 256, "NO_DATA": 1024,
+              "COSMIC_RAY": 128, "BRIGHT_OBJECT": 4096},
+        seeing={"SEEING": "px"},
+    ),
+    Survey(
+        "ukidss", "UKIDSS and other WFCAM images", _card("INSTRUME", "WFCAM"),
+        "one HDU a detector; confidence map in a file of its own", "relative weight",
+        "counts", zeropoints.vega_per_second("WFCAM", "EXP_TIME", zeropoints.VEGA_TO_AB["WFCAM"]),
+        seeing={"SEEING": "px"},
+    ),
+    Survey(
+        "vista", "VISTA tiles and pawprints", _card("INSTRUME", "VIRCAM"),
+        "one HDU a detector; confidence map in a file of its own", "relative weight",
+        "counts", zeropoints.vega_per_second("VIRCAM", "EXPTIME", zeropoints.VEGA_TO_AB["VIRCAM"]),
+        seeing={"SEEING": "px"},
+    ),
+    Survey(
+        "cfht", "CFHT MegaPipe stacks", _any(_card("INSTRUME", "MegaPrime"),
+                                            _card("ORIGIN", "CFHT"), _name(r"MegaPipe")),
+        "image; weight in a file of its own", "relative weight", "counts",
+    ),
+    Survey(
+        "spitzer", "Spitzer mosaics", _card("TELESCOP", "Spitzer"),
+        "image; unc (rms) and cov in files of their own", "rms", "MJy/sr",
+    ),
+    Survey(
+        "wise", "WISE and unWISE coadds", _card("TELESCOP", "WISE"),
+        "image; invvar, std or unc in files of their own", "as the file's name says",
+        "counts (Vega)", zeropoints.wise,
+    ),
+    Survey(
+        "galex", "GALEX intensity maps", _card("TELESCOP", "GALEX"),
+        "image; no noise plane", "none", "counts/s", zeropoints.galex,
+    ),
+)  # fmt: skip
+BY_KEY: Mapping[str, Survey] = {survey.key: survey for survey in SURVEYS}
+
+
+def recognise(cards: Cards, name: str) -> Survey | None:
+    """The survey that an image's cards and its file's name are of."""
+    return next((survey for survey in SURVEYS if survey.is_it(cards, name)), None)
+
+
+def named(key: str) -> Survey:
+    """The row of the registry with this key.
+
+    Raises
+    ------
+    InputError
+        For a key that is not in the registry.
+    """
+    if key not in BY_KEY:
+        raise InputError(
+            f"unknown survey {key!r}",
+            remedy=nearest(key, BY_KEY) or f"known are {', '.join(BY_KEY)}",
+        )
+    return BY_KEY[key]

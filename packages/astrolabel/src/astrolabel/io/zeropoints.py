@@ -1,0 +1,184 @@
+"""The AB magnitude of one count of an image, from its header."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from astropy import units
+
+from astrolabel.io.cards import SENTINEL, Cards
+
+HEADER_ZEROPOINTS = ("MAGZERO", "MAGZPT", "MAGZP", "ZEROPNT", "ZEROPOINT", "PHOTZP", "ZP")
+AB_OF_JANSKY = 8.9
+"""AB magnitude of a jansky, as surveys round it (31.4 for a nanojansky)."""
+MAGGIES = {"nanomaggy": 22.5, "nanomaggies": 22.5, "nmgy": 22.5, "maggy": 0.0, "maggies": 0.0}
+ANY_CASE = {"JY": "Jy", "NJY": "nJy", "UJY": "uJy", "MJY/SR": "MJy/sr", "JY/PIXEL": "Jy"}
+"""Units that keep their meaning in capitals. MJY alone may be mega or milli."""
+VEGA_TO_AB = {
+    "WFCAM": {"Z": 0.528, "Y": 0.634, "J": 0.938, "H": 1.379, "K": 1.900},
+    "VIRCAM": {"Z": 0.502, "Y": 0.600, "J": 0.916, "H": 1.366, "KS": 1.827},
+    "WISE": {"1": 2.699, "2": 3.339, "3": 5.174, "4": 6.620},
+}
+"""AB less Vega magnitudes: Hewett et al. (2006, MNRAS 367, 454), Gonzalez-Fernandez et al. (2018,
+MNRAS 474, 5459), Jarrett et al. (2011, ApJ 735, 112)."""
+
+
+@dataclass(frozen=True)
+class ZeroPoint:
+    """The AB magnitude of one count.
+
+    Attributes
+    ----------
+    value : None where it is not known.
+    told : what it is from, or why it is not known.
+    doubtful : whether a card or unit that was there could not be used.
+    """
+
+    value: float | None
+    told: str
+    doubtful: bool = False
+
+
+Rule = Callable[[Cards, "float | None"], ZeroPoint]
+"""From the cards and the solid angle of a pixel."""
+
+
+def of_cards(cards: Cards, pixel_sr: float | None) -> ZeroPoint:
+    """From FLUXMAG0, a magnitude card or the unit.
+
+    Parameters
+    ----------
+    pixel_sr : solid angle of a pixel, for units of surface brightness.
+    """
+    flux_of_zero = cards.number("FLUXMAG0")
+    if flux_of_zero is not None and flux_of_zero > 0:
+        return ZeroPoint(float(2.5 * np.log10(flux_of_zero)), "card FLUXMAG0")
+    refused = ""
+    for key in HEADER_ZEROPOINTS:
+        value = cards.number(key)
+        if value is not None and abs(value) < SENTINEL:
+            return ZeroPoint(value, f"card {key}, taken for the AB magnitude of one count")
+        if value is not None:
+            refused = f"card {key} = {value:g} stands for none"
+    of_unit = from_unit(cards, pixel_sr)
+    if of_unit.value is None and refused:
+        return ZeroPoint(None, refused, True)
+    return of_unit
+
+
+def from_unit(cards: Cards, pixel_sr: float | None) -> ZeroPoint:
+    """From BUNIT: a flux density, a surface brightness, or a flux per wavelength (with the
+    pivot wavelength of PHOTPLAM)."""
+    text = cards.text("BUNIT")
+    if not text:
+        return ZeroPoint(None, "no card tells it")
+    if text.lower() in MAGGIES:
+        return ZeroPoint(MAGGIES[text.lower()], f"unit {text}")
+    unit = _unit(text)
+    if unit is None:
+        return ZeroPoint(None, f"unit {text!r} is none of flux", text.lower() in ("mjy", "mjy/sr"))
+    if unit.is_equivalent(units.Jy / units.sr):
+        area = cards.number("PIXAR_SR") or pixel_sr
+        if not area:
+            return ZeroPoint(None, f"unit {text} without the area of a pixel", True)
+        return ZeroPoint(_of_jansky((unit * units.sr).to(units.Jy) * area), f"unit {text}")
+    if unit.is_equivalent(units.Jy):
+        return ZeroPoint(_of_jansky(unit.to(units.Jy)), f"unit {text}")
+    if unit.is_equivalent(units.Unit("erg / (s cm2 AA)")):
+        pivot = cards.number("PHOTPLAM")
+        if pivot is None:
+            return ZeroPoint(None, f"unit {text} without a pivot wavelength (PHOTPLAM)")
+        flux = (1 * unit).to(units.Jy, units.spectral_density(pivot * units.AA))
+        return ZeroPoint(_of_jansky(float(flux.value)), f"unit {text} at {pivot:g} Angstrom")
+    return ZeroPoint(None, f"unit {text!r} is none of flux")
+
+
+def _unit(text: str) -> units.UnitBase | None:
+    if text == text.upper():
+        text = ANY_CASE.get(text.replace(" ", ""), text)
+        if text == "MJY":
+            return None
+    text = text.replace("**", "^") if "**" in text else text
+    for trial in (text, text.replace("/pixel", "").replace("/pix", "").replace("/beam", "")):
+        try:
+            return units.Unit(trial)
+        except (ValueError, TypeError):
+            continue
+    return None
+
+
+def _of_jansky(one: float) -> float:
+    return float(-2.5 * np.log10(one)) + AB_OF_JANSKY
+
+
+def hst(cards: Cards, pixel_sr: float | None) -> ZeroPoint:
+    """From the inverse sensitivity, per electron and second."""
+    flam, plam = cards.number("PHOTFLAM"), cards.number("PHOTPLAM")
+    if not flam or not plam or flam <= 0 or plam <= 0:
+        return of_cards(cards, pixel_sr)
+    value = -2.5 * np.log10(flam) - 5 * np.log10(plam) - 2.408
+    told = "cards PHOTFLAM and PHOTPLAM"
+    unit = cards.text("BUNIT").upper().replace(" ", "")
+    if unit and "/S" not in unit:
+        time = cards.number("EXPTIME")
+        if not time or time <= 0:
+            return ZeroPoint(None, f"unit {unit} without an exposure time", True)
+        value, told = value + 2.5 * np.log10(time), f"{told}, in {time:g} s"
+    return ZeroPoint(float(value), told)
+
+
+def panstarrs(cards: Cards, pixel_sr: float | None) -> ZeroPoint:
+    """Stacks are scaled to 25 for one count per second."""
+    time = cards.number("EXPTIME")
+    if not time or time <= 0:
+        return ZeroPoint(None, "no EXPTIME", True)
+    return ZeroPoint(float(25 + 2.5 * np.log10(time)), f"25 for one count a second, in {time:g} s")
+
+
+def vega_per_second(instrument: str, time_key: str, filters: Mapping[str, float]) -> Rule:
+    """A rule for MAGZPT in Vega magnitudes of one count per second."""
+
+    def rule(cards: Cards, pixel_sr: float | None) -> ZeroPoint:
+        value, time = cards.number("MAGZPT"), cards.number(time_key)
+        time = time or cards.number("EXPTIME")
+        name = (cards.text("FILTER") or cards.text("ESO INS FILT1 NAME")).strip().upper()
+        offset = filters.get(name)
+        if value is None or abs(value) >= SENTINEL or offset is None or not time or time <= 0:
+            return ZeroPoint(
+                None,
+                f"Vega MAGZPT of {instrument}, whose filter {name!r} or time is unknown",
+                True,
+            )
+        told = f"card MAGZPT (Vega, per second), in {time:g} s, AB - Vega {offset:g}"
+        return ZeroPoint(float(value + 2.5 * np.log10(time) + offset), told)
+
+    return rule
+
+
+def constant(value: float, told: str) -> Rule:
+    """A rule for surveys whose images all have one zero point, unless a card tells another."""
+
+    def rule(cards: Cards, pixel_sr: float | None) -> ZeroPoint:
+        found = of_cards(cards, pixel_sr)
+        return found if found.value is not None else ZeroPoint(value, told)
+
+    return rule
+
+
+def wise(cards: Cards, pixel_sr: float | None) -> ZeroPoint:
+    """unWISE and AllWISE atlases: Vega, 22.5 and MAGZP."""
+    offset = VEGA_TO_AB["WISE"].get(cards.text("BAND").strip().upper().lstrip("W"))
+    value = cards.number("MAGZP")
+    if offset is None or value is None or abs(value) >= SENTINEL:
+        return ZeroPoint(None, "Vega magnitudes without MAGZP and BAND", True)
+    return ZeroPoint(value + offset, f"card MAGZP (Vega), AB - Vega {offset:g}")
+
+
+def galex(cards: Cards, pixel_sr: float | None) -> ZeroPoint:
+    """Intensity maps in counts per second: 18.82 (FUV) and 20.08 (NUV)."""
+    band = {1.0: 20.08, 2.0: 18.82}.get(cards.number("BAND") or 0.0)
+    if band is None:
+        return of_cards(cards, pixel_sr)
+    return ZeroPoint(band, "GALEX, of one count a second")

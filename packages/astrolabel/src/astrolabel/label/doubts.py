@@ -1,0 +1,60 @@
+"""What a run assumed and doubts, gathered from its tiles for the summary and the file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from astrolabel.core.notes import DOUBT, Note, doubt, from_json
+
+CHI2 = (0.7, 2.0)
+"""Chi2 per pixel of a tile's fits outside of this is far from 1: noise too large or too small,
+or a wrong PSF. Simulated scenes have 0.95 to 1.1, real UltraDeep ones up to 1.5."""
+ONE_SIZE = 0.7
+"""Part of a tile's labels within a fifth of one area, from which it is doubtful: noise and
+artifacts have one size, sources have many."""
+MIN_LABELS = 20
+"""Fewer labels tell nothing of their sizes."""
+
+
+def of_labels(shard: Mapping[str, Any]) -> list[Note]:
+    """Doubts about a tile that was labelled."""
+    image = shard["image"]
+    if image is None:
+        return []
+    found = []
+    areas = np.array([a["area"] for a in shard["annotations"] if not a["iscrowd"]], float)
+    if areas.size == 0:
+        found.append(doubt("labels", "none"))
+    chi2 = image["astro"].get("chi2_per_pixel")
+    if chi2 is not None and np.isfinite(chi2) and not CHI2[0] <= chi2 <= CHI2[1]:
+        found.append(doubt("labels", "chi2 of the fits is far from 1: wrong noise or PSF"))
+    if areas.size >= MIN_LABELS:
+        sizes = np.sort(np.log(areas))
+        within = np.searchsorted(sizes, sizes + np.log(1.44), side="right") - np.arange(areas.size)
+        if within.max() > ONE_SIZE * areas.size and np.median(areas) > 1:
+            found.append(doubt("labels", "most are of one size: noise or artifacts?"))
+    return found
+
+
+def gathered(tiles: Sequence[Mapping[str, Any]]) -> list[tuple[Note, int]]:
+    """Each different note of the tiles with the number of tiles that have it, doubts first."""
+    counts: Counter[Note] = Counter()
+    for tile in tiles:
+        counts.update(set(from_json(tile.get("notes"))))
+    return sorted(counts.items(), key=lambda item: (item[0].severity != DOUBT, str(item[0])))
+
+
+def lines(notes: Iterable[tuple[Note, int]], tiles: int, most: int = 30) -> list[str]:
+    """The notes in plain words, one a line, doubts marked."""
+    out = []
+    for note, number in notes:
+        where = "" if number == tiles else f" ({number} of {tiles} tiles)"
+        mark = "doubt: " if note.severity == DOUBT else "assumed: "
+        out.append(f"  {mark}{note}{where}")
+    if len(out) > most:
+        out = [*out[:most], f"  and {len(out) - most} more in info.notes of coco.json"]
+    return out

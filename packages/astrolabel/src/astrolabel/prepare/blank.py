@@ -1,0 +1,120 @@
+"""Pixels that are no measurements though their values are numbers: fill values."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from astrolabel.core.config.prepare import NoDataConfig
+from astrolabel.prepare.mesh import clipped
+
+SAMPLE_PX = 200_000
+"""So many pixels tell sky and scatter of an image roughly."""
+BRIGHT_SIGMA = 50.0
+"""One value over many pixels is a saturated star's, not a fill, where it is this bright."""
+CANDIDATES = 8
+"""So many of the commonest values are looked at."""
+
+
+def rough_sky(values: NDArray[np.floating]) -> tuple[float, float]:
+    """(level, sigma) of a sample of an image; of most of its different values where one fill
+    value is in the majority."""
+    sample = values[:: max(values.size // SAMPLE_PX, 1)].astype(np.float64)
+    kinds, counts = np.unique(sample, return_counts=True)
+    if len(kinds) > 100 and counts.max() > 0.02 * sample.size:
+        sample = sample[sample != kinds[counts.argmax()]]
+    return clipped(sample)
+
+
+def no_data(
+    image: NDArray[np.float32], valid: NDArray[np.bool_], config: NoDataConfig
+) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
+    """(H, W) bool, valid pixels that are no measurements, and a clause for each kind of them.
+
+    Kinds are blocks, rows and columns of one value, and values that no sky has.
+    """
+    out = np.zeros(image.shape, bool)
+    told: list[str] = []
+    if not valid.any():
+        return out, ()
+    level, sigma = rough_sky(image[valid])
+    if sigma > 0:
+        wild = valid & ((image < level - config.low_sigma * sigma) | (image > config.high * sigma))
+        for value, count in _commonest(image[wild]):
+            told.append(f"{count} pixels of {value:g}, which no sky has: no data")
+        out |= wild
+    flat = _repeated(image, valid & ~out, config)
+    for value, where in flat:
+        if sigma > 0 and value > level + BRIGHT_SIGMA * sigma:
+            continue
+        share = 100 * where.mean()
+        told.append(f"blocks of the value {value:g} over {share:.2g} % of the image: no data")
+        out |= where
+    return out, tuple(told)
+
+
+def _commonest(values: NDArray[np.float32]) -> list[tuple[float, int]]:
+    """The value that makes most of some wild pixels, and their number."""
+    if values.size == 0:
+        return []
+    kinds, counts = np.unique(values, return_counts=True)
+    return [(float(kinds[counts.argmax()]), int(values.size))]
+
+
+def _repeated(
+    image: NDArray[np.float32], valid: NDArray[np.bool_], config: NoDataConfig
+) -> list[tuple[float, NDArray[np.bool_]]]:
+    """Values, and where blocks, rows or columns of them are."""
+    same = valid[:, 1:] & valid[:, :-1] & (image[:, 1:] == image[:, :-1])
+    kinds, counts = np.unique(image[:, 1:][same], return_counts=True)
+    order = np.argsort(counts)[::-1][:CANDIDATES]
+    # Pixels that were doubled in size repeat every value: a fill is much commoner.
+    common = counts > (5 * np.median(counts) if len(kinds) > CANDIDATES else 0)
+    chosen = kinds[order[common[order]]]
+    found = []
+    for value in chosen:
+        is_it = valid & (image == value)
+        share = _share_of(is_it, image, valid, value)
+        size = math.log(config.repeated_chance / image.size) / math.log(share)
+        side, length = max(math.ceil(math.sqrt(size)), 3), max(math.ceil(size), 9)
+        longest = max(image.shape) if share < 0.01 else config.max_block_px
+        where = np.zeros(image.shape, bool)
+        for window in ((side, side), (1, length), (length, 1)):
+            if max(window) <= longest:
+                where |= _opened(is_it, window)
+        if where.any():
+            if (is_it & ~where).sum() < 0.01 * valid.sum():  # rare elsewhere: whole patches
+                where = ndimage.binary_propagation(where, np.ones((3, 3)), mask=is_it)
+            found.append((float(value), where))
+    return found
+
+
+def _share_of(
+    is_it: NDArray[np.bool_],
+    image: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    value: float,
+) -> float:
+    """How common a value is where it makes no block: by its neighbours in value, of which a
+    sky of few different values has as many."""
+    kinds, counts = np.unique(image[valid][:: max(valid.sum() // SAMPLE_PX, 1)], return_counts=True)
+    rest = counts[kinds != value]
+    total = max(int(counts.sum()), 1)
+    if rest.size == 0:
+        return 1 - 1e-9
+    typical = float(rest.max()) / total
+    own = float(is_it.sum()) / max(int(valid.sum()), 1)
+    # A continuous sky repeats nothing; that of counts repeats its commonest values.
+    continuous = rest.size > 0.2 * total
+    share = typical if continuous else max(own, typical)
+    return float(np.clip(share, 1e-6, 1 - 1e-9))
+
+
+def _opened(where: NDArray[np.bool_], window: tuple[int, int]) -> NDArray[np.bool_]:
+    """The part of `where` that windows (of odd sides) inside of it cover."""
+    size = tuple(n | 1 for n in window)
+    inside = ndimage.minimum_filter(where.astype(np.uint8), size, mode="constant")
+    return np.asarray(ndimage.maximum_filter(inside, size, mode="constant").astype(bool))

@@ -1,0 +1,105 @@
+"""Cosmic rays and hot pixels: light that is sharper than any scene seen through the PSF."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from astrolabel.core.config.prepare import ArtifactConfig
+
+PAIRS = (((0, -1), (0, 1)), ((-1, 0), (1, 0)), ((-1, -1), (1, 1)), ((-1, 1), (1, -1)))
+"""Opposite neighbours of a pixel along the four directions, (dy, dx)."""
+ITERATIONS = 4
+"""A cosmic ray of several pixels is found from its edge inwards."""
+OFFSETS = (-0.5, -0.25, 0.0, 0.25, 0.5)
+"""Places of a point source within its pixel."""
+
+
+def cosmic_rays(
+    image: NDArray[np.float32],
+    sigma: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    stamp: NDArray[np.float32],
+    config: ArtifactConfig,
+) -> NDArray[np.bool_]:
+    """(H, W) bool: pixels that a cosmic ray hit, and hot ones.
+
+    A pixel of any scene, which is a sum of point sources, is no brighter than so many times
+    the mean of the two pixels beside it: as many as the PSF makes it where it is sharpest.
+    What is, in one of four directions, by more than the noise, is no light through the
+    telescope.
+
+    Parameters
+    ----------
+    image, sigma : (H, W) counts, sky subtracted, and noise of a pixel.
+    stamp : (P, P) PSF.
+    """
+    limits = [limit * (1 + config.sharp_margin) for limit in sharpest(stamp)]
+    work = np.where(valid, image, 0).astype(np.float32)
+    noise = np.where(valid, sigma, np.inf).astype(np.float32)
+    hit = np.zeros(image.shape, bool)
+    for _ in range(ITERATIONS):
+        found = np.zeros(image.shape, bool)
+        for pair, limit in zip(PAIRS, limits, strict=True):
+            if not np.isfinite(limit):
+                continue
+            one, other = (_moved(work, *offset) for offset in pair)
+            beside = limit * (np.maximum(one, 0) + np.maximum(other, 0)) / 2
+            scatter = noise * np.float32(np.sqrt(1 + limit**2 / 2))
+            found |= work - beside > config.sharp_sigma * scatter
+        found &= ~hit & valid
+        if not found.any():
+            break
+        hit |= found
+        # What is left of a longer one is told by its now empty neighbours.
+        work[found] = 0
+    if not hit.any():
+        return hit
+    near = ndimage.binary_dilation(hit, np.ones((3, 3)), iterations=config.growth_px)
+    return np.asarray(hit | (near & valid & _above(image, sigma, hit, stamp)))
+
+
+def _above(
+    image: NDArray[np.float32],
+    sigma: NDArray[np.float32],
+    hit: NDArray[np.bool_],
+    stamp: NDArray[np.float32],
+) -> NDArray[np.bool_]:
+    """Pixels that stand out of what is around the hit ones."""
+    width = max(5, 2 * (stamp.shape[0] // 8) + 1)
+    clean = np.where(hit, np.nan, image)
+    rows, columns = np.nonzero(ndimage.binary_dilation(hit, np.ones((3, 3))))
+    out = np.zeros(image.shape, bool)
+    half = width // 2
+    for y, x in zip(rows, columns, strict=True):
+        around = clean[max(y - half, 0) : y + half + 1, max(x - half, 0) : x + half + 1]
+        known = around[np.isfinite(around)]
+        out[y, x] = known.size > 0 and image[y, x] - np.median(known) > 3 * sigma[y, x]
+    return out
+
+
+def sharpest(stamp: NDArray[np.float32]) -> list[float]:
+    """For each of `PAIRS`, the most that a point source's pixel is over the mean of the two
+    beside it; infinite for a PSF narrower than a pixel."""
+    core = stamp.astype(np.float64)
+    middle = core.shape[0] // 2
+    half = min(middle, 6)
+    core = np.pad(core[middle - half : middle + half + 1, middle - half : middle + half + 1], 2)
+    limits = np.zeros(len(PAIRS))
+    for dy in OFFSETS:
+        for dx in OFFSETS:
+            star = ndimage.shift(core, (dy, dx), order=3)
+            lit = star > 0.1 * star.max()
+            for k, pair in enumerate(PAIRS):
+                one, other = (_moved(star, *offset) for offset in pair)
+                beside = np.maximum((one + other) / 2, 1e-9)
+                limits[k] = max(limits[k], float((star / beside)[lit].max()))
+    return [float(limit) if limit < 20 else float("inf") for limit in limits]
+
+
+def _moved(image: NDArray[np.floating], dy: int, dx: int) -> NDArray[np.floating]:
+    """The neighbour at (dy, dx) of each pixel; the border's own beyond it."""
+    wide = np.pad(image, 1, mode="edge")
+    rows, columns = image.shape
+    return wide[1 + dy : 1 + dy + rows, 1 + dx : 1 + dx + columns]

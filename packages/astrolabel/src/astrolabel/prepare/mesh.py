@@ -1,0 +1,162 @@
+"""Level and scatter of an image on a coarse mesh, measured on the pixels free of sources."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from astrolabel.core.box import Box
+
+MAD_TO_SIGMA = 1.4826
+
+
+@dataclass(frozen=True, eq=False)
+class Mesh:
+    """A smooth field over a coadd.
+
+    Attributes
+    ----------
+    values : (ny, nx) float32 at the middles of equal cells.
+    shape : (H, W) of the coadd in pixels.
+    """
+
+    values: NDArray[np.float32]
+    shape: tuple[int, int]
+
+    def at(self, box: Box) -> NDArray[np.float32]:
+        """(h, w) float32 in the pixels of `box`: linear between the cells' middles, and on
+        beyond the outermost."""
+        rows = _interpolation(self.values.shape[0], self.shape[0], box.y0, box.y1)
+        columns = _interpolation(self.values.shape[1], self.shape[1], box.x0, box.x1)
+        return np.asarray(rows @ self.values @ columns.T, np.float32)
+
+    def times(self, factor: float) -> Mesh:
+        return Mesh(self.values * np.float32(factor), self.shape)
+
+    @property
+    def whole(self) -> NDArray[np.float32]:
+        return self.at(Box.of_shape(self.shape))
+
+
+def _interpolation(cells: int, length: int, start: int, stop: int) -> NDArray[np.float32]:
+    """(stop - start, cells) weights of the cells in each pixel."""
+    place = (np.arange(start, stop) + 0.5) * cells / length - 0.5
+    out = np.zeros((stop - start, cells), np.float32)
+    if cells == 1:
+        out[:] = 1
+        return out
+    below = np.clip(np.floor(place), 0, cells - 2).astype(int)
+    part = place - below
+    rows = np.arange(stop - start)
+    out[rows, below], out[rows, below + 1] = 1 - part, part
+    return out
+
+
+def cells_of(shape: tuple[int, int], box: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Edges of the cells along both axes; about `box` pixels apart, at least one cell."""
+    rows, columns = (
+        np.rint(np.linspace(0, n, max(round(n / box), 1) + 1)).astype(np.int64) for n in shape
+    )
+    return rows, columns
+
+
+def measure(
+    data: NDArray[np.float32], free: NDArray[np.bool_], box: int, min_free: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(level, scatter), each (ny, nx), of the free pixels of each cell; NaN in cells with fewer
+    than `min_free` of them."""
+    rows, columns = cells_of(free.shape, box)
+    level = np.full((len(rows) - 1, len(columns) - 1), np.nan)
+    scatter = level.copy()
+    for i, (top, bottom) in enumerate(itertools.pairwise(rows)):
+        for j, (left, right) in enumerate(itertools.pairwise(columns)):
+            chosen = free[top:bottom, left:right]
+            count = np.count_nonzero(chosen)
+            if count >= max(min_free * chosen.size, 30):
+                level[i, j], scatter[i, j] = clipped(data[top:bottom, left:right][chosen])
+    return level, scatter
+
+
+def clipped(values: NDArray[np.floating]) -> tuple[float, float]:
+    """(level, sigma) of values with outliers; NaN of none.
+
+    The scatter is that of the median deviation; of values so few in kind (counts) that this
+    takes steps, it is the root mean square of all but the brightest thousandth.
+    """
+    if values.size == 0:
+        return float("nan"), float("nan")
+    if len(np.unique(values[:FEW_OF])) < FEW_KINDS:
+        inside = values[values <= np.percentile(values, 99.9)].astype(np.float64)
+        if inside.size == 0:  # not a number among them
+            return float("nan"), float("nan")
+        return float(inside.mean()), float(inside.std())
+    middle = float(np.median(values))
+    sigma = MAD_TO_SIGMA * float(np.median(np.abs(values - middle)))
+    inside = values[np.abs(values - middle) <= 3 * sigma].astype(np.float64)
+    mean = float(inside.mean())
+    # As SExtractor: the mean, but where sources make the distribution lopsided.
+    return (mean if abs(mean - middle) < 0.3 * sigma else middle), sigma
+
+
+FEW_OF, FEW_KINDS = 2000, 15
+"""Fewer than so many different values among so many are counts of few photons."""
+
+
+def filled(cells: NDArray[np.float64], outlier: float) -> NDArray[np.float32]:
+    """Cells without outliers or gaps: each gap takes the mean of what is near.
+
+    Parameters
+    ----------
+    outlier : in the units of the cells; what is farther from the median of the 3x3 around it
+        takes that median.
+    """
+    known = np.isfinite(cells)
+    if not known.any():
+        return np.zeros(cells.shape, np.float32)
+    around = ndimage.generic_filter(cells, _median, 3, mode="constant", cval=np.nan)
+    wrong = known & (np.abs(cells - around) > outlier)
+    out = np.where(wrong, around, cells)
+    reach = 1.0
+    while not np.isfinite(out).all():
+        share = ndimage.gaussian_filter(np.isfinite(out).astype(float), reach, mode="nearest")
+        total = ndimage.gaussian_filter(np.where(np.isfinite(out), out, 0), reach, mode="nearest")
+        near = np.isnan(out) & (share > 0.02)
+        out = np.where(near, total / np.maximum(share, 1e-9), out)
+        reach *= 1.5
+    return out.astype(np.float32)
+
+
+def _median(values: NDArray[np.float64]) -> float:
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if known.size else float("nan")
+
+
+def plane(cells: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(ny, nx) the plane through the darker cells: what stands above it is a large source.
+
+    A constant where fewer than six cells are known.
+    """
+    known = np.isfinite(cells)
+    if not known.any():
+        return np.zeros(cells.shape)
+    if known.sum() < 6 or min(cells.shape) < 2:
+        return np.full(cells.shape, float(np.median(cells[known])))
+    y, x = np.indices(cells.shape)
+    terms = np.stack([np.ones(cells.shape), y, x], axis=-1).astype(float)
+    weight = known.astype(float)
+    values = np.where(known, cells, 0)
+    for _ in range(30):
+        root = np.sqrt(weight)[..., None]
+        fitted, *_ = np.linalg.lstsq(
+            (terms * root).reshape(-1, 3), (values * root[..., 0]).ravel(), rcond=None
+        )
+        weight = np.where(values > terms @ fitted, DARK_EXPECTILE, 1 - DARK_EXPECTILE) * known
+    return np.asarray(terms @ fitted)
+
+
+DARK_EXPECTILE = 0.02
+"""What stands above the plane of the darker cells counts this little."""

@@ -1,0 +1,214 @@
+"""The source-free sky of a coadd: which pixels it is, its level and its scatter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage, stats
+
+from astrolabel.core.config.prepare import SkyConfig
+from astrolabel.prepare import mesh
+from astrolabel.prepare.mesh import Mesh
+
+CROSS = ndimage.generate_binary_structure(2, 1)
+ROUNDS = 3
+"""Times that sources are told from the sky, each with the level that the last one gave."""
+CROWDED = 0.25
+"""In fields with less sky than this the outskirts of sources are part of it: in simulated
+UltraDeep scenes all pixels are some source's."""
+MIN_SKY = 0.05
+"""With less of an image free of sources, the level of the round before is kept."""
+
+
+@dataclass(frozen=True, eq=False)
+class BandSky:
+    """The sky of one band.
+
+    Attributes
+    ----------
+    level, rms : counts; the scatter is that of single pixels.
+    free : (H, W) bool, pixels of empty sky.
+    cells : (ny, nx) level in cells with sky of their own, NaN in the others.
+    tail : by which `rms` is larger than the root mean square, for counts of few photons.
+    """
+
+    level: Mesh
+    rms: Mesh
+    free: NDArray[np.bool_]
+    cells: NDArray[np.float64]
+    tail: float = 1.0
+
+    @property
+    def typical(self) -> tuple[float, float]:
+        """Level and rms of the middle cell."""
+        return float(np.median(self.level.values)), float(np.median(self.rms.values))
+
+
+def measure(
+    images: Sequence[NDArray[np.float32]],
+    valids: Sequence[NDArray[np.bool_]],
+    config: SkyConfig,
+    false_rate: float,
+) -> tuple[BandSky, ...]:
+    """The sky of each band, measured where no band shows a source.
+
+    Parameters
+    ----------
+    images, valids : (H, W) of each band; anything where not valid.
+    false_rate : see `tail_of_counts`.
+    """
+    shape = images[0].shape
+    pairs = list(zip(images, valids, strict=True))
+    skies = [_first(image, valid, config) for image, valid in pairs]
+    tails = [tail_of_counts(image[valid], false_rate) for image, valid in pairs]
+    for _ in range(ROUNDS):
+        for strict in (config, *_less_strict(config)):
+            sources = np.zeros(shape, bool)
+            for image, valid, (level, rms), tail in zip(images, valids, skies, tails, strict=True):
+                sources |= sources_in(image - level.whole, rms.times(tail), valid, strict)
+            if any((valid & ~sources).sum() > CROWDED * valid.sum() for valid in valids):
+                break
+        if all((valid & ~sources).sum() < MIN_SKY * valid.sum() for valid in valids):
+            break
+        skies = [
+            _cells(image, valid & ~sources, old, config)
+            for image, valid, old in zip(images, valids, skies, strict=True)
+        ]
+    out = []
+    for image, valid, (level, rms), tail in zip(images, valids, skies, tails, strict=True):
+        free = valid & ~sources
+        cells, _ = mesh.measure(image, free, config.box_px, config.min_free)
+        out.append(BandSky(level, rms.times(tail), free, cells, tail))
+    return tuple(out)
+
+
+def _less_strict(config: SkyConfig) -> tuple[SkyConfig, ...]:
+    """For crowded fields: the finest smoothing alone, then with little growth."""
+    fine = replace(config, source_smoothing_px=config.source_smoothing_px[:1])
+    return fine, replace(fine, source_growth_px=config.source_growth_px // 2)
+
+
+def _first(
+    image: NDArray[np.float32], valid: NDArray[np.bool_], config: SkyConfig
+) -> tuple[Mesh, Mesh]:
+    """Level and rms before any source is known: a plane through the darker cells."""
+    level, scatter = mesh.measure(image, valid, config.box_px, config.min_free)
+    if not np.isfinite(level).any() and valid.any():
+        level[:], scatter[:] = mesh.clipped(image[valid])
+    dark = float(np.nanpercentile(scatter, 25)) if np.isfinite(scatter).any() else 0.0
+    shape = (int(image.shape[0]), int(image.shape[1]))
+    return (
+        Mesh(mesh.plane(level).astype(np.float32), shape),
+        Mesh(np.full(level.shape, dark, np.float32), shape),
+    )
+
+
+def _cells(
+    image: NDArray[np.float32],
+    free: NDArray[np.bool_],
+    before: tuple[Mesh, Mesh],
+    config: SkyConfig,
+) -> tuple[Mesh, Mesh]:
+    """Level and rms on a mesh; those of before where there is no sky."""
+    level, scatter = mesh.measure(image, free, config.box_px, config.min_free)
+    if not np.isfinite(level).any():
+        return before
+    shape = before[0].shape
+    typical = float(np.nanmedian(scatter))
+    outlier = config.outlier_sigma * typical if typical > 0 else np.inf
+    if free.sum() < config.min_sky * free.size:
+        smooth = mesh.plane(level).astype(np.float32)
+    else:
+        smooth = mesh.filled(level, outlier)
+    rms = mesh.filled(scatter, 0.5 * typical if typical > 0 else np.inf)
+    return Mesh(smooth, shape), Mesh(np.maximum(rms, np.float32(0)), shape)
+
+
+def sources_in(
+    image: NDArray[np.float32], rms: Mesh, valid: NDArray[np.bool_], config: SkyConfig
+) -> NDArray[np.bool_]:
+    """(H, W) bool: sources and what is near them.
+
+    The noise of the smoothed image is measured on itself, since no one knows how it is
+    correlated.
+
+    Parameters
+    ----------
+    image : counts, without its sky.
+    """
+    sigma = np.maximum(rms.whole, np.finfo(np.float32).tiny)
+    relative = np.where(valid, image / sigma, 0).astype(np.float32)
+    relative = np.clip(relative, -50, 1000)
+    known = valid.astype(np.float32)
+    out = np.zeros(image.shape, bool)
+    for width in config.source_smoothing_px:
+        share = ndimage.gaussian_filter(known, width, mode="nearest")
+        smooth = ndimage.gaussian_filter(relative, width, mode="nearest")
+        smooth /= np.maximum(share, 0.05)
+        inside = valid & (share > 0.5)
+        # White noise is the least there is: counts of few photons are mostly zero.
+        noise = max(noise_below(smooth[inside]), 0.5 / np.sqrt(np.pi) / width)
+        high = smooth > config.source_sigma * noise
+        high = ndimage.binary_opening(high & inside, CROSS)
+        out |= _grown(high, config)
+    return out
+
+
+def noise_below(values: NDArray[np.float32]) -> float:
+    """Sigma of a noise about zero that has sources on its upper side: of its lower side."""
+    low = -values[values < 0]
+    if low.size <= 0.01 * values.size:  # all is source, or the level is too low
+        return float(values.std()) if values.size else np.inf
+    return mesh.MAD_TO_SIGMA * float(np.median(low))
+
+
+def _grown(sources: NDArray[np.bool_], config: SkyConfig) -> NDArray[np.bool_]:
+    """Sources with their surroundings; those of large ones are wider."""
+    if not sources.any():
+        return sources
+    side = 2 * config.source_growth_px + 1
+    out = ndimage.maximum_filter(sources.astype(np.uint8), side).astype(bool)
+    parts, count = ndimage.label(sources, np.ones((3, 3)))
+    areas = np.bincount(parts.ravel(), minlength=count + 1)
+    reach = config.large_growth * np.sqrt(areas / np.pi)
+    reach[0] = 0
+    reach[areas <= 0.1 * config.box_px**2] = 0
+    # On a coarse image and in a few steps of width, for a galaxy's outskirts have no edge.
+    steps = np.round(np.log2(np.maximum(reach, 1)))
+    for step in np.unique(steps[steps > 0]):
+        coarse = (steps >= step)[parts[::COARSE, ::COARSE]]
+        near = ndimage.distance_transform_edt(~coarse) * COARSE <= 2.0**step
+        wide = np.repeat(np.repeat(near, COARSE, axis=0), COARSE, axis=1)
+        out |= wide[: out.shape[0], : out.shape[1]]
+    return np.asarray(out)
+
+
+COARSE = 4
+"""Pixels of the image on which large sources are grown."""
+
+
+def tail_of_counts(values: NDArray[np.float32], false_rate: float) -> float:
+    """By how much five sigma of counts of few photons exceed five times their scatter.
+
+    Photons come in steps, and the tail of their distribution is longer than a Gaussian's of
+    the same width: a sky of 0.1 counts has pixels of two in every small image. 1 for values
+    that are not counts.
+
+    Parameters
+    ----------
+    values : of the pixels of an image.
+    false_rate : chance beyond five sigma of a Gaussian.
+    """
+    if values.size == 0:
+        return 1.0
+    kinds = np.unique(values[:: max(values.size // mesh.FEW_OF, 1)])
+    if not 1 < len(kinds) < mesh.FEW_KINDS:
+        return 1.0
+    step = float(np.diff(kinds).min())
+    _, sigma = mesh.clipped(values)
+    photons = max((sigma / step) ** 2, 1e-6)
+    threshold = float(stats.poisson.isf(false_rate, photons)) + 0.5
+    return max((threshold - photons) / 5 / np.sqrt(photons), 1.0)

@@ -1,0 +1,144 @@
+"""The PSF of each band of a coadd: read, else fitted to its stars, else that of the header."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from astrolabel.core import psf
+from astrolabel.core.config.prepare import StarConfig
+from astrolabel.core.notes import Note, doubt
+from astrolabel.io import layers as fits_layers
+from astrolabel.io.files import CoaddFiles
+from astrolabel.io.stamps import read_psf, read_psf_grid, read_stamps
+from astrolabel.prepare.psf import StarFits, from_stars
+
+SEARCH_PX = 2048
+"""Given PSFs are compared with the stars of so much of a coadd's middle."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stamps:
+    """As in `Characteristics`: stamps, grids, whether they are more than a guess, and notes."""
+
+    psfs: NDArray[np.float32]
+    grids: tuple[psf.StampGrid | None, ...]
+    measured: tuple[bool, ...]
+    notes: list[Note]
+
+
+def find_stamps(
+    files: CoaddFiles,
+    relative: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    config: StarConfig,
+) -> Stamps:
+    """PSFs of a coadd.
+
+    Parameters
+    ----------
+    relative : (C, H, W) images less their sky, over its noise.
+    valid : (C, H, W).
+    """
+    rows, columns = files.shape
+    given, grids, notes = _given(files)
+    part: tuple[slice, ...] = (slice(None), slice(None), slice(None))
+    if len(given) == len(files.bands):
+        top, left = (max(n - SEARCH_PX, 0) // 2 for n in (rows, columns))
+        part = (slice(None), slice(top, top + SEARCH_PX), slice(left, left + SEARCH_PX))
+    fitted = from_stars(relative[part], valid[part], config)
+    widths = [f.fwhm_px for f in fitted if f.agree]
+    stamps, measured = dict(given), []
+    for band, found in zip(files.bands, fitted, strict=True):
+        if band in given:
+            notes += _compared(band, given[band], found, config)
+            measured.append(True)
+        elif found.agree:
+            stamps[band] = found.stamp()
+            notes.append(Note("psf", found.told(), band))
+            measured.append(True)
+        else:
+            width, note = _guess(files, band, found, widths)
+            stamps[band] = psf.moffat(width)
+            notes.append(note)
+            measured.append(False)
+    largest = max(s.shape[-1] for s in (*stamps.values(), *(g.stamps for g in grids.values())))
+    blank = np.zeros((largest, largest), np.float32)  # pads the others to its size
+    both = psf.common_size([*(stamps[b] for b in files.bands), blank])
+    at = [grids[b].padded(largest) if b in grids else None for b in files.bands]
+    return Stamps(both[:-1], tuple(at) if grids else (), tuple(measured), notes)
+
+
+def _given(
+    files: CoaddFiles,
+) -> tuple[dict[str, NDArray[np.float32]], dict[str, psf.StampGrid], list[Note]]:
+    """Stamps that files hold, by band."""
+    stamps: dict[str, NDArray[np.float32]] = {}
+    grids: dict[str, psf.StampGrid] = {}
+    notes: list[Note] = []
+    rows, columns = files.shape
+    for band, paths in files.psf.items():
+        further = " and others" if len(paths) > 1 else ""
+        read_from = f"read from {paths[0].name}{further}"
+        if len(paths) > 1:
+            grid = read_stamps(paths, fits_layers.read_wcs(files.layers[0]), files.shape)
+        elif (cube := read_psf_grid(paths[0], band)) is not None:
+            grid = cube
+        else:
+            stamps[band] = read_psf(paths[0], band, files.bands)
+            notes.append(Note("psf", read_from, band))
+            continue
+        grids[band], stamps[band] = grid, grid.at((rows - 1) / 2, (columns - 1) / 2)
+        notes.append(Note("psf", f"{len(grid.stamps)} by position, {read_from}", band))
+    return stamps, grids, notes
+
+
+def _compared(
+    band: str, stamp: NDArray[np.float32], found: StarFits, config: StarConfig
+) -> list[Note]:
+    """A doubt about a given PSF that is not that of the stars."""
+    if not found.agree:
+        return []
+    width = psf.fwhm_px(stamp)
+    if abs(width / found.fwhm_px - 1) <= config.mismatch:
+        return []
+    text = f"given with a FWHM of {width:.2f} px, {len(found.fits)} stars have {found.fwhm_px:.2f}"
+    return [doubt("psf", text, band)]
+
+
+def _guess(
+    files: CoaddFiles, band: str, found: StarFits, others: list[float]
+) -> tuple[float, Note]:
+    """(FWHM in pixels, where it is from) of a band with too few stars to measure it on."""
+    layer = files.layers[files.bands.index(band)]
+    few = f"{len(found.fits)} star(s)"
+    seeing, wcs = fits_layers.read_seeing(layer), fits_layers.read_wcs(layer)
+    scale = None
+    if wcs is not None:
+        scale = float(np.sqrt(wcs.proj_plane_pixel_area().to_value("arcsec2")))
+    told: list[tuple[float, str]] = []
+    if seeing is not None:
+        if seeing.unit in ("px", ""):
+            told.append((seeing.value, f"card {seeing.card} = {seeing.value:.3g} in pixels"))
+        if seeing.unit in ("arcsec", "") and scale:
+            text = f"card {seeing.card} = {seeing.value:.3g} arcsec"
+            told.append((seeing.value / scale, text))
+    told = [(width, text) for width, text in told if 0.8 < width < 40]
+    if len(told) > 1:  # the unit is not told: that which the few stars are nearer to
+        nearest = found.fwhm_px if len(found.fits) else psf.DEFAULT_FWHM_PX
+        told.sort(key=lambda t: abs(np.log(t[0] / nearest)))
+    if told:
+        width, text = told[0]
+        return width, Note("psf", f"Moffat of FWHM {width:.2f} px: {text}", band)
+    if others:
+        width = float(np.mean(others))
+        text = f"Moffat of FWHM {width:.2f} px, too few stars: the mean of the other bands"
+        return width, Note("psf", text, band)
+    if len(found.fits) and np.isfinite(found.fwhm_px):
+        width = found.fwhm_px
+        return width, doubt("psf", f"Moffat of FWHM {width:.2f} px, fitted to {few} only", band)
+    width = psf.DEFAULT_FWHM_PX
+    text = f"Moffat of FWHM {width:.2f} px, no stars and no seeing in the header: a guess"
+    return width, doubt("psf", text, band)

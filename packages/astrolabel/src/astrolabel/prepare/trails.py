@@ -1,0 +1,146 @@
+"""Trails of satellites and aircraft: straight, thin and evenly bright from end to end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from astrolabel.core.box import Box
+from astrolabel.core.config.prepare import ArtifactConfig
+from astrolabel.prepare.mesh import MAD_TO_SIGMA
+
+SHORTEST_PX = 600.0
+"""A trail as long as this is one in a coadd of any size."""
+PIECES = 20
+"""A trail's evenness is told from so many pieces of it."""
+
+
+@dataclass(frozen=True)
+class Trail:
+    """A straight band across a coadd.
+
+    Attributes
+    ----------
+    y, x : a point of its middle line, pixels of the coadd.
+    angle : of its direction from +x, radians.
+    half_width : pixels from the middle line to the edge.
+    length : pixels.
+    """
+
+    y: float
+    x: float
+    angle: float
+    half_width: float
+    length: float
+
+    def mask(self, box: Box) -> NDArray[np.bool_]:
+        """(h, w) bool in the pixels of `box`; the line goes on to the coadd's border."""
+        y = np.arange(box.y0, box.y1)[:, None] - self.y
+        x = np.arange(box.x0, box.x1)[None] - self.x
+        return np.abs(y * np.cos(self.angle) - x * np.sin(self.angle)) <= self.half_width
+
+
+def find_trails(
+    relative: NDArray[np.float32], valid: NDArray[np.bool_], config: ArtifactConfig
+) -> tuple[Trail, ...]:
+    """The trails of one image.
+
+    Parameters
+    ----------
+    relative : (H, W) image less its sky, over its noise.
+    valid : (H, W) bool.
+    """
+    n = config.trail_bin_px
+    binned, known = _binned(np.clip(relative, -20, 20), valid, n)
+    if min(binned.shape) < 8:
+        return ()
+    low = binned[known & (binned < 0)]
+    sigma = MAD_TO_SIGMA * float(np.median(-low)) if low.size > 100 else np.inf
+    bright = known & (binned > config.trail_sigma * sigma)
+    parts, _ = ndimage.label(bright, np.ones((3, 3)))
+    least = min(config.trail_length * min(relative.shape), SHORTEST_PX) / n
+    found = []
+    for number, where in enumerate(ndimage.find_objects(parts), start=1):
+        down, right = (s.stop - s.start for s in where)
+        if np.hypot(down, right) < least:
+            continue
+        rows, columns = np.nonzero(parts[where] == number)
+        line = _line(rows + where[0].start, columns + where[1].start, binned, least, config)
+        if line is not None:
+            y, x, angle, length = line
+            middle = ((y + 0.5) * n - 0.5, (x + 0.5) * n - 0.5)
+            half = _half_width(relative, valid, *middle, angle, config)
+            found.append(Trail(*middle, angle, half, length * n))
+    return tuple(found)
+
+
+def _binned(
+    data: NDArray[np.float32], valid: NDArray[np.bool_], n: int
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Means of n x n pixels, and where half of them are valid."""
+    rows, columns = (size // n for size in data.shape)
+    cut = (slice(0, rows * n), slice(0, columns * n))
+    shape = (rows, n, columns, n)
+    known = valid[cut].reshape(shape).sum(axis=(1, 3))
+    total = np.where(valid, data, 0)[cut].reshape(shape).sum(axis=(1, 3))
+    return (total / np.maximum(known, 1)).astype(np.float32), known * 2 >= n * n
+
+
+def _line(
+    rows: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    binned: NDArray[np.float32],
+    least: float,
+    config: ArtifactConfig,
+) -> tuple[float, float, float, float] | None:
+    """(y, x, angle, length) of the line that most pixels of a region lie on, in bins; None
+    where it is too short, too thick, or not evenly bright."""
+    keep = np.ones(len(rows), bool)
+    for _ in range(8):  # what hangs on the line, stars and all, is left out by and by
+        y, x = float(rows[keep].mean()), float(columns[keep].mean())
+        moments = np.cov(np.stack([columns[keep], rows[keep]]))
+        values, vectors = np.linalg.eigh(moments)
+        angle = float(np.arctan2(vectors[1, 1], vectors[0, 1]))
+        across = (rows - y) * np.cos(angle) - (columns - x) * np.sin(angle)
+        nearer = np.abs(across) <= max(2.0, 2 * MAD_TO_SIGMA * float(np.median(np.abs(across))))
+        if nearer.sum() < 10 or (nearer == keep).all():
+            break
+        keep = nearer
+    along = (columns - x) * np.cos(angle) + (rows - y) * np.sin(angle)
+    length = float(np.ptp(along[keep]))
+    width = max(np.sqrt(12 * max(float(values[0]), 0)), 1.0)
+    if length < least or length / width < config.trail_thin or keep.mean() < 0.5:
+        return None
+    # Brightness of pieces from end to end; a star on one of them makes it brighter only.
+    piece = np.minimum(
+        ((along[keep] - along[keep].min()) / length * PIECES).astype(int), PIECES - 1
+    )
+    light = binned[rows[keep], columns[keep]]
+    means = np.array(
+        [np.median(light[piece == k]) if (piece == k).any() else 0.0 for k in range(PIECES)]
+    )
+    inner = means[1:-1]
+    if np.percentile(inner, 10) < config.trail_even * np.percentile(inner, 90):
+        return None
+    return y, x, angle, length
+
+
+def _half_width(
+    relative: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    y: float,
+    x: float,
+    angle: float,
+    config: ArtifactConfig,
+) -> float:
+    """Pixels from the middle line at which the mean profile ends in the noise."""
+    rows, columns = np.arange(relative.shape[0])[:, None], np.arange(relative.shape[1])[None]
+    across = np.abs((rows - y) * np.cos(angle) - (columns - x) * np.sin(angle))
+    for distance in range(1, 100):
+        ring = valid & (across >= distance - 0.5) & (across < distance + 0.5)
+        if ring.any() and np.median(relative[ring]) < config.trail_edge_sigma:
+            return float(distance)
+    return 100.0

@@ -1,1 +1,0 @@
-"""Walk through the labels in a browser, correct them, and apply the corrections."""
