@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from astrolabel.core.config import smooth
 from astrolabel.core.errors import InputError
 from astrolabel.simulate import SimulateConfig, draw_bodies, draw_scene
 from astrolabel.simulate.population import Body, photometry
+from astrolabel.simulate.profiles import Grid
 from astrolabel.simulate.real import Appearance, make_picture, paint, read_catalog
-
-pytest.importorskip("galsim", reason="GalSim draws the scenes: pip install astrolabel[simulate]")
 
 
 def disc(shape, y, x, scale, ratio=0.6, flux=1000.0):
@@ -106,7 +106,7 @@ def test_image_without_a_galaxy_is_refused():
 def test_painted_picture_has_the_radius_and_angle_asked_for(angle, radius_arcsec):
     picture = make_picture("one", observed(disc((81, 81), 40, 40, 5.0, 0.5)))
     look = Appearance(picture, radius_arcsec, angle)
-    (light,) = paint(look, 1, (60.0, 60.0), (121, 121), 0.168)[:, ::2, ::2]
+    (light,) = paint(look, 1, Grid((121, 121), (60.0, 60.0)), 0.168)[:, ::2, ::2]
     assert light.sum() == pytest.approx(1, rel=0.02)
     rows, columns = np.indices(light.shape)
     distance = np.hypot(rows - 60, columns - 60)
@@ -163,7 +163,7 @@ def test_folder_without_a_catalog_is_refused(tmp_path):
 
 def test_seeing_depth_and_pixels_are_those_asked_for():
     config = SimulateConfig(size=300, seeing_arcsec=1.2, depth_mag=25.0, pixel_scale_arcsec=0.3)
-    scene = draw_bodies(config, [])
+    scene = draw_bodies(smooth(config), [])
     stamp = scene.psfs[-1].astype(float)
     above = np.count_nonzero(stamp > stamp.max() / 2)
     assert 2 * np.sqrt(above / np.pi) * 0.3 == pytest.approx(1.2, rel=0.15)

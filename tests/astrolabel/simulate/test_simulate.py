@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from PIL import Image
 
 from astrolabel.cli.main import main
 from astrolabel.core.box import Box
-from astrolabel.core.config import surveys
+from astrolabel.core.config import smooth, surveys
 from astrolabel.core.errors import InputError, OutputError
 from astrolabel.io import coco
 from astrolabel.io.find import Inputs, find_coadds
@@ -26,8 +25,6 @@ from astrolabel.simulate import SimulateConfig, draw_bodies, draw_scene, simulat
 from astrolabel.simulate import catalogs as simulated_catalogs
 from astrolabel.simulate.planes import BITS
 from astrolabel.simulate.population import Body, Component, Sky, draw_system
-
-pytest.importorskip("galsim", reason="GalSim draws the scenes: pip install astrolabel[simulate]")
 
 SPEC = surveys.HSC_DEEP
 
@@ -148,7 +145,7 @@ def test_decam_is_plain_images_of_three_bands(decam):
 def test_sky_noise_has_the_survey_depth(survey):
     # Optimal photometry with the PSF on empty sky must scatter by a fifth of the flux at
     # the 5-sigma depth: this ties noise, PSF and depth together.
-    scene = draw_bodies(SimulateConfig(survey=survey, size=512), [])
+    scene = draw_bodies(smooth(SimulateConfig(survey=survey, size=512)), [])
     for n, band in enumerate(scene.spec.bands):
         psf = scene.psfs[n].astype(float)
         fourier = np.fft.rfft2(scene.image[n]) * np.conj(np.fft.rfft2(psf, scene.shape))
@@ -165,7 +162,7 @@ def test_noise_agrees_with_the_variance_plane(made):
     for n in range(3):
         dark = scene.model[n] < 0.1 * scene.sky_sigma[n]
         bright = (scene.model[n] > 20 * scene.sky_sigma[n]) & unsaturated[n]
-        assert np.std(pull[n][dark]) == pytest.approx(1, abs=0.01)
+        assert np.std(pull[n][dark]) == pytest.approx(1, abs=0.015)
         assert bright.sum() > 200
         assert np.std(pull[n][bright]) == pytest.approx(1, abs=0.15)
 
@@ -220,9 +217,10 @@ def test_saturated_star_is_clipped_and_marked():
         assert interpolated.sum() > core.sum()
         assert (scene.mask[n] & (1 << BITS["BRIGHT_OBJECT"]))[100, 100]
     assert scene.sources[0].saturated
-    # Its light is all there, spikes included: along one there is more than beside it.
+    # Its light is all there, spikes included: along one there is more than beside it. The
+    # wings beyond the image have (1 + 100^2 / 12.5^2)^-0.7 of their 3 %.
     assert scene.sources[0].stamp[2].sum() == pytest.approx(SPEC.counts(16.6), rel=0.02)
-    assert scene.model[2, 121, 121] > 2 * scene.model[2, 100, 130]
+    assert scene.model[2, 121, 121] > 1.4 * scene.model[2, 100, 130]
 
 
 def test_missing_corner_has_no_data_and_no_labels(tmp_path):
@@ -285,7 +283,7 @@ def test_truth_masks_are_the_noiseless_light_above_threshold(made):
         listed.add(source.object_id)
     for source in made.scene.sources:
         if source.object_id not in listed:
-            assert source.stamp.sum(0).max() <= made.scene.threshold
+            assert (source.stamp.sum(0) > made.scene.threshold).sum() < 5
 
 
 def test_stamps_reach_beyond_every_mask(made):
@@ -510,15 +508,17 @@ def test_progress_is_told_up_to_the_number_wanted(tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"survey": "sdss"}, "hsc-deep or decam"),
+        ({"survey": "sdss"}, "survey"),
         ({"size": 63}, "64"),
         ({"density_per_arcmin2": 0.0}, "density"),
         ({"density_per_arcmin2": float("nan")}, "density"),
-        ({"pair_fraction": 1.1}, "from 0 to 1"),
+        ({"pair_fraction": 1.1}, "pair_fraction.*<= 1"),
         ({"seed": -1}, "seed"),
-        ({"no_data_fraction": 0.5}, "no-data"),
-        ({"bright": -1}, "0 to 50"),
+        ({"no_data_fraction": 0.5}, "no_data_fraction.*< 0.5"),
+        ({"bright": -1}, "bright.*>= 0"),
         ({"bright": 3, "size": 200}, "0 to 2"),
+        ({"bands": ("u",)}, "g, r, i"),
+        ({"seeing_arcsec": 0.0}, "seeing_arcsec"),
     ],
 )
 def test_impossible_configuration_is_refused_with_the_remedy(wrong, says):
@@ -532,13 +532,6 @@ def test_folder_that_cannot_be_written_is_refused_before_drawing(tmp_path, monke
     monkeypatch.setattr("astrolabel.simulate.draw_scene", lambda *_: pytest.fail("drew first"))
     with pytest.raises(OutputError, match="file"):
         simulate(Path(taken), SimulateConfig(size=64))
-
-
-def test_without_galsim_the_remedy_is_named(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "galsim", None)
-    with pytest.raises(InputError, match=r"pip install \"astrolabel\[simulate\]\""):
-        simulate(tmp_path, SimulateConfig(size=64))
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_drawing_warns_of_nothing():

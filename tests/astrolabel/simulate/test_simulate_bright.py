@@ -11,11 +11,9 @@ from astrolabel.cli.main import main
 from astrolabel.core.config import surveys
 from astrolabel.io import coco
 from astrolabel.simulate import SimulateConfig, draw_bodies, draw_scene, simulate
-from astrolabel.simulate.bright import draw_bright
-from astrolabel.simulate.glare import OVERFULL, bleed
 from astrolabel.simulate.planes import BITS
-
-pytest.importorskip("galsim", reason="GalSim draws the scenes: pip install astrolabel[simulate]")
+from astrolabel.simulate.population import draw_bright
+from astrolabel.simulate.star_artifacts import OVERFULL, bleed
 
 CONFIG = SimulateConfig(size=240, seed=4, bright=2, density_per_arcmin2=40)
 
@@ -27,7 +25,9 @@ def scene():
 
 def bodies(spec, galaxies=True, seed=0):
     """Bright bodies of one kind, as drawn for a large image."""
-    drawn = draw_bright(np.random.default_rng(seed), spec, 4000, 6)
+    drawn = draw_bright(
+        np.random.default_rng(seed), SimulateConfig(survey=spec.name, size=4000, bright=6)
+    )
     return [b for b in drawn if b.is_star != galaxies]
 
 
@@ -40,12 +40,12 @@ def alone(body, spec, side=500):
 
 def test_bright_objects_come_on_top_of_the_same_scene(scene):
     plain = draw_scene(replace(CONFIG, bright=0))
-    added = [s for s in scene.sources if s.body.is_bright]
+    added = [s for s in scene.sources if s.body.bright]
     assert len(added) == 4
     assert sum(s.body.is_star for s in added) == 2
-    assert not any(s.body.is_bright for s in plain.sources)
+    assert not any(s.body.bright for s in plain.sources)
     assert [s.object_id for s in plain.sources] == [
-        s.object_id for s in scene.sources if not s.body.is_bright
+        s.object_id for s in scene.sources if not s.body.bright
     ]
     light = np.zeros_like(scene.model)
     for source in added:
@@ -89,7 +89,7 @@ def test_stars_have_spikes_between_which_it_is_darker():
     spec = surveys.HSC_DEEP
     body = bodies(spec, galaxies=False)[0]
     scene = alone(body, spec)
-    angle = body.glare.spike_angle_rad
+    angle = body.artifacts.spike_angle_rad
 
     def light(turn):
         y, x = 250 + 60 * np.sin(angle + turn), 250 + 60 * np.cos(angle + turn)

@@ -1,7 +1,6 @@
 """Simulated coadds in survey layout, with catalogs and the truth.
 
 `draw_scene` makes a scene in memory, `write_scene` its files; `simulate` does both.
-GalSim draws the sources; it comes with the extra ``astrolabel[simulate]``.
 """
 
 from __future__ import annotations
@@ -76,7 +75,7 @@ def simulate(
     Raises
     ------
     InputError
-        When GalSim is not installed.
+        When the catalog of galaxies cannot be read.
     OutputError
         When `out` cannot be written, before anything is drawn.
     """

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import fftconvolve
-from scipy.special import gamma
+from scipy.fft import irfft2, next_fast_len, rfft2
 
 from astrolabel.core.box import Box
-from astrolabel.core.config.surveys import SurveySpec
+from astrolabel.core.config.simulate import SimulateConfig
 from astrolabel.simulate import disc, real
-from astrolabel.simulate.disc import OVERSAMPLING
-from astrolabel.simulate.glare import SPIKE_FLUX, add_glare, aureole_reach, spikes
-from astrolabel.simulate.population import Body, Component, sersic_b
+from astrolabel.simulate.population import Body
+from astrolabel.simulate.profiles import Grid, Moffat, sersic, sersic_reach
+from astrolabel.simulate.star_artifacts import SPIKE_FLUX, add_artifacts, spikes
 
 MASK_SIGMA = 5.0
 """A truth mask is where the noiseless band sum exceeds this many sky sigma of the sum."""
@@ -23,6 +22,8 @@ STAMP_EDGE_SIGMA = 0.1
 their edges drowns in the noise."""
 MAX_STAMP_RADIUS_PX = 400
 """67 arcsec at HSC's scale: only a star far beyond saturation would reach farther."""
+FINE_RADIUS = 2.5
+"""The smallest half-light radius of a profile, in fine pixels: below it more of them are taken."""
 
 
 class Artist:
@@ -35,162 +36,126 @@ class Artist:
     threshold : counts of the band sum above which a pixel is in a source's mask.
     """
 
-    def __init__(self, spec: SurveySpec) -> None:
-        self.spec = spec
-        self._galsim = real.require_galsim()
-        self._psfs = [
-            self._galsim.Moffat(beta=spec.moffat_beta, fwhm=b.fwhm_arcsec).shear(
-                g1=b.shear[0], g2=b.shear[1]
-            )
-            for b in spec.bands
-        ]
-        stamps = self.psf_stamps().astype(np.float64)
-        # The flux error of a fit with the PSF P is sigma / sqrt(sum P^2).
+    def __init__(self, config: SimulateConfig) -> None:
+        self.config, self.spec = config, config.spec
+        spec = self.spec
+        scale = spec.pixel_scale_arcsec
+        wings = config.psf.wing_fraction
+        self._wing = Moffat(
+            2 * np.sqrt(2 ** (1 / config.psf.wing_beta) - 1) * config.psf.wing_arcsec / scale,
+            config.psf.wing_beta,
+        )
+        self._cores = [Moffat(b.fwhm_arcsec / scale, spec.moffat_beta, b.shear) for b in spec.bands]
+        self._core_share, self._wing_share = 1 - wings, wings
+        stamps = self.psf_stamps()
+        # The flux error of a fit with the PSF P is sigma / sqrt(sum P^2), were pixels
+        # independent, as depths and variance planes have it.
         flux_at_depth = np.array([spec.counts(b.depth_mag) for b in spec.bands])
         self.sky_sigma = flux_at_depth / 5 * np.sqrt((stamps**2).sum((1, 2)))
         self.threshold = MASK_SIGMA * float(np.sqrt((self.sky_sigma**2).sum()))
         self._peaks = stamps.max((1, 2))
+        self._fourier = lru_cache(64)(self._transformed)
 
-    def psf_stamps(self) -> NDArray[np.float32]:
-        """(C, P, P), each summing to one."""
+    def psf_stamps(self, fwhm_ratio: float = 1.0) -> NDArray[np.float64]:
+        """(C, P, P), each summing to one, with the core that many times as wide."""
         size = self.spec.psf_stamp_px
-        stamps = np.stack([self._render(psf, (size, size), (0.0, 0.0)) for psf in self._psfs])
-        stamps /= stamps.sum((1, 2), keepdims=True)
-        return stamps.astype(np.float32)
+        grid = Grid((size, size), (size // 2, size // 2), 1)
+        stamps = []
+        for core in self._cores:
+            wider = Moffat(core.fwhm_px * fwhm_ratio, core.beta, core.shear)
+            light = self._core_share * wider.on(grid) + self._wing_share * self._wing.on(grid)
+            stamps.append(light / light.sum())
+        return np.stack(stamps)
 
     def radius(self, body: Body) -> int:
         """Half a stamp's side in pixels: where every band is below the edge's brightness."""
         scale = self.spec.pixel_scale_arcsec
+        edges = STAMP_EDGE_SIGMA * self.sky_sigma
         reach = 0.0
-        for n, band in enumerate(self.spec.bands):
-            edge = STAMP_EDGE_SIGMA * self.sky_sigma[n]
-            fwhm = band.fwhm_arcsec / scale
-            reach = max(reach, 1.5 * fwhm)
-            reach = max(reach, _moffat_reach(body.flux[n], fwhm, self.spec.moffat_beta, edge))
-            for c in body.components:
-                reach_round = _sersic_reach(c.flux[n], c.index, c.radius_arcsec / scale, edge)
-                major = reach_round / np.sqrt(c.axis_ratio)
+        for flux, edge, core in zip(body.flux, edges, self._cores, strict=True):
+            reach = max(reach, 1.5 * core.fwhm_px, core.reach(flux, edge))
+            reach = max(reach, self._wing.reach(flux * self._wing_share, edge))
+        fwhm = max(core.fwhm_px for core in self._cores)
+        for c in body.components:
+            for flux, edge in zip(c.flux, edges, strict=True):
+                round_ = sersic_reach(flux, c.index, c.radius_arcsec / scale, edge)
                 # The PSF spreads the profile: by the width of its core, in quadrature.
-                reach = max(reach, float(np.hypot(major, fwhm)))
+                reach = max(reach, float(np.hypot(round_ / np.sqrt(c.axis_ratio), fwhm)))
         if body.real is not None:
-            picture = body.real.picture
-            stretch = body.real.radius_arcsec / scale / picture.half_light_px
-            reach = max(reach, stretch * picture.reach_px + 1.5 * fwhm)
-        if body.glare is not None:
-            edges = STAMP_EDGE_SIGMA * self.sky_sigma
-            reach = max(reach, aureole_reach(body.glare, body.flux, edges))
-        elif self._has_spikes(body):
+            stretch = body.real.radius_arcsec / scale / body.real.picture.half_light_px
+            reach = max(reach, stretch * body.real.picture.reach_px + 1.5 * fwhm)
+        if body.artifacts is None and self._has_spikes(body):
             reach *= 1.6  # the spikes reach beyond the disc of the wings
         return min(int(np.ceil(reach)), MAX_STAMP_RADIUS_PX)
 
     def draw(self, body: Body, box: Box) -> NDArray[np.float32]:
         """(C, h, w) counts of a body in a box about its centre."""
-        middle = (box.y0 + (box.height - 1) / 2, box.x0 + (box.width - 1) / 2)
-        offset = (body.y - middle[0], body.x - middle[1])
-        out = np.empty((len(self._psfs), *box.shape), np.float32)
-        # A structured galaxy's last component is the disc, which is painted.
-        smooth = body.components if body.structure is None else body.components[:-1]
-        shape = self._shapes(smooth)
-        if body.real is not None:
-            return self._seen(self._paint_real(body.real, body, box), body.flux, box.shape)
-        for n, psf in enumerate(self._psfs):
-            if body.is_star:
-                out[n] = self._render(psf, box.shape, offset) * body.flux[n]
-                continue
-            profile = self._galsim.Sum(
-                [s.withFlux(c.flux[n]) for s, c in zip(shape, smooth, strict=True)]
-            )
-            out[n] = self._render(self._galsim.Convolve(profile, psf), box.shape, offset)
-        if body.structure is not None:
-            out += self._seen(self._paint_disc(body, box), body.components[-1].flux, box.shape)
-        if body.glare is not None:
+        centre = (body.y - box.y0, body.x - box.x0)
+        if body.is_star:
+            grid = Grid(box.shape, centre, 1)
+            out = np.stack([core.on(grid) for core in self._cores])
+        else:
+            out = self._galaxy(body, box.shape, centre)
+        # The wings are far wider than galaxies: those of their light are a point's.
+        wing = self._wing.on(Grid(box.shape, centre, 1))
+        if self._wing_share:
+            out = self._core_share * out + self._wing_share * wing
+        stamp = (out * body.flux[:, None, None]).astype(np.float32)
+        if body.artifacts is not None:
             limits = np.array([b.saturation_counts for b in self.spec.bands])
-            out = add_glare(out, box, body.y, body.x, body.flux, limits, body.glare)
+            stamp = add_artifacts(stamp, box, body.y, body.x, body.flux, limits, body.artifacts)
         elif self._has_spikes(body):
-            shape_of_spikes = spikes(box, body.y, body.x)
-            out *= 1 - SPIKE_FLUX
-            out += SPIKE_FLUX * body.flux[:, None, None].astype(np.float32) * shape_of_spikes
+            stamp *= 1 - SPIKE_FLUX
+            shape = spikes(box, body.y, body.x)
+            stamp += SPIKE_FLUX * body.flux[:, None, None].astype(np.float32) * shape
         # What the FFT leaves below zero at the edges is no light.
-        np.maximum(out, 0, out=out)
-        return out
+        np.maximum(stamp, 0, out=stamp)
+        return stamp
 
-    def _paint_real(self, appearance: real.Appearance, body: Body, box: Box) -> NDArray[np.float64]:
-        centre = (body.y - box.y0, body.x - box.x0)
-        scale = self.spec.pixel_scale_arcsec
-        return real.paint(appearance, len(self._psfs), centre, box.shape, scale)
-
-    def _paint_disc(self, body: Body, box: Box) -> NDArray[np.float64]:
-        """(C, h, w) counts of a structured disc under each band's PSF."""
-        assert body.structure is not None
-        scale, c = self.spec.pixel_scale_arcsec, body.components[-1]
-        centre = (body.y - box.y0, body.x - box.x0)
-        radius = c.radius_arcsec / scale
-        return disc.paint(
-            body.structure, radius, c.axis_ratio, c.angle_rad, centre, box.shape, scale
-        )
-
-    def _seen(
-        self, light: NDArray[np.float64], flux: NDArray[np.float64], shape: tuple[int, int]
-    ) -> NDArray[np.float32]:
-        """(C, h, w) counts of light painted on half pixels, under each band's PSF."""
-        scale = self.spec.pixel_scale_arcsec / OVERSAMPLING
-        size = OVERSAMPLING * min(self.spec.psf_stamp_px, max(shape)) + 1  # odd: it has a middle
-        out = np.empty((len(self._psfs), *shape), np.float32)
-        for n, psf in enumerate(self._psfs):
-            fine = self._render(psf, (size, size), (0.0, 0.0), scale)
-            seen = fftconvolve(light[n], fine / fine.sum(), mode="same")
-            out[n] = flux[n] * seen[::OVERSAMPLING, ::OVERSAMPLING]
-        np.maximum(out, 0, out=out)
-        return out
-
-    def _shapes(self, components: tuple[Component, ...]) -> list[Any]:
-        shapes = []
-        for c in components:
-            if c.index == 1.0:
-                shape = self._galsim.Exponential(half_light_radius=c.radius_arcsec)
-            else:
-                shape = self._galsim.Sersic(n=c.index, half_light_radius=c.radius_arcsec)
-            angle = c.angle_rad * self._galsim.radians
-            shapes.append(shape.shear(q=c.axis_ratio, beta=angle))
-        return shapes
-
-    def _render(
-        self,
-        profile: Any,
-        shape: tuple[int, int],
-        offset: tuple[float, float],
-        scale_arcsec: float | None = None,
+    def _galaxy(
+        self, body: Body, shape: tuple[int, int], centre: tuple[float, float]
     ) -> NDArray[np.float64]:
-        """Counts at pixel centres: the PSF is the effective one, pixel included."""
-        image = profile.drawImage(
-            nx=shape[1],
-            ny=shape[0],
-            scale=scale_arcsec or self.spec.pixel_scale_arcsec,
-            offset=(offset[1], offset[0]),
-            method="no_pixel",
-            dtype=np.float64,
+        """(C, h, w) of a galaxy under the core of each band's PSF; a band's flux is one."""
+        scale = self.spec.pixel_scale_arcsec
+        radii = [c.radius_arcsec / scale for c in body.components]
+        fine = 2
+        while fine < 8 and radii and fine * min(radii) < FINE_RADIUS:
+            fine *= 2
+        grid = Grid(shape, centre, fine)
+        n_bands = len(self._cores)
+        if body.real is not None:
+            return self._seen(real.paint(body.real, n_bands, grid, scale), grid)
+        light = np.zeros((n_bands, *grid.fine_shape))
+        for c, radius in zip(body.components, radii, strict=True):
+            share = (c.flux / body.flux)[:, None, None]
+            if c is body.components[-1] and body.structure is not None:
+                light += share * disc.paint(body.structure, radius, c.axis_ratio, c.angle_rad, grid)
+            else:
+                light += share * sersic(grid, c.index, radius, c.axis_ratio, c.angle_rad)
+        return self._seen(light, grid)
+
+    def _seen(self, light: NDArray[np.float64], grid: Grid) -> NDArray[np.float64]:
+        """(C, h, w) of light on fine pixels, under the core of each band's PSF."""
+        reach = max(grid.shape) // 2 * grid.oversampling
+        size = (
+            next_fast_len(grid.fine_shape[0] + 2 * reach, True),
+            next_fast_len(grid.fine_shape[1] + 2 * reach, True),
         )
-        values: NDArray[np.float64] = image.array
-        return values
+        product = rfft2(light, size) * self._fourier(reach, size, grid.oversampling)
+        seen = irfft2(product, size)
+        h, w = grid.fine_shape
+        step = grid.oversampling
+        return np.asarray(seen[:, reach : reach + h : step, reach : reach + w : step])
+
+    def _transformed(self, reach: int, size: tuple[int, int], fine: int) -> NDArray[np.complex128]:
+        """Fourier transforms of the cores on fine pixels, to `reach` of them."""
+        side = 2 * (reach // fine) + 1
+        grid = Grid((side, side), (side // 2, side // 2), fine)
+        kernels = np.stack([core.on(grid) for core in self._cores]) / fine**2
+        return np.asarray(rfft2(kernels, size))
 
     def _has_spikes(self, body: Body) -> bool:
         if not body.is_star:
             return False
         limits = np.array([b.saturation_counts for b in self.spec.bands])
         return bool((body.flux * self._peaks > limits).any())
-
-
-def _moffat_reach(flux: float, fwhm: float, beta: float, edge: float) -> float:
-    """Radius in pixels at which a Moffat falls to `edge` counts a pixel."""
-    alpha = fwhm / (2 * np.sqrt(2 ** (1 / beta) - 1))
-    ratio = flux * (beta - 1) / (np.pi * alpha**2) / edge
-    return float(alpha * np.sqrt(max(ratio ** (1 / beta) - 1, 0.0)))
-
-
-def _sersic_reach(flux: float, index: float, radius: float, edge: float) -> float:
-    """Radius in pixels at which a Sersic profile falls to `edge` counts a pixel."""
-    if flux <= 0:
-        return 0.0
-    b = sersic_b(index)
-    centre = flux * b ** (2 * index) / (2 * np.pi * index * gamma(2 * index) * radius**2)
-    return float(radius * (max(np.log(centre / edge), 0.0) / b) ** index)

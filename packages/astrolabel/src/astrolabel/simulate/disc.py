@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.special import gammaincinv
 
-OVERSAMPLING = 2
-"""Discs are painted on half pixels: a knot of half a pixel is sampled there."""
+from astrolabel.core.config.simulate import MorphologyConfig
+from astrolabel.simulate.profiles import Grid
+
 EXPONENTIAL_HALF_LIGHT = float(gammaincinv(2, 0.5))
 """Half-light radius of an exponential disc in scale lengths, 1.678."""
 KNOT_SLOPE = 0.8
@@ -18,9 +20,9 @@ KNOT_SLOPE = 0.8
 spirals have differential slopes of 1.7 to 2 (Kennicutt, Edgar & Hodge 1989)."""
 BRIGHTEST_KNOT = 60.0
 """... and end at this many times the faintest that is drawn."""
-KNOT_ARCSEC = (0.10, 0.30)
-"""Gaussian sigma of the faintest and brightest knots: 150 to 450 pc across the sigma at a
-redshift of 0.08, where such galaxies have a radius of some arcseconds."""
+KNOT_SCALES = (0.04, 0.12)
+"""Gaussian sigma of the faintest and brightest knots in scale lengths of the disc: 150 to 450 pc
+in one of 3.7 kpc."""
 RIM_SCALES = 4.5
 """Star formation ends at so many scale lengths."""
 Array = NDArray[np.float64]
@@ -58,36 +60,45 @@ class Structure:
     seed: int
 
 
+def draw_structure(rng: Generator, n_bands: int, config: MorphologyConfig) -> Structure:
+    """Grand design, flocculent or irregular, a third each but for the irregular ones."""
+    kind = rng.random()
+    irregular = kind > 1 - config.irregular_fraction
+    grand = kind < 0.4
+    lopsided = rng.uniform(config.lopsided_min, config.lopsided_max)
+    return Structure(
+        arms=0 if irregular else int(rng.choice((2, 2, 3, 4))),
+        pitch_rad=float(rng.uniform(0.2, 0.5)),
+        phase_rad=float(rng.uniform(0, 2 * np.pi)),
+        contrast=float(rng.uniform(2.0, 3.5) if grand else rng.uniform(0.8, 2.0)),
+        patchiness=float(rng.uniform(0.2, 0.4) if grand else rng.uniform(0.4, 0.7)),
+        lopsided=float(2.5 * lopsided if irregular else lopsided),
+        knots=int(rng.integers(30, 150)),
+        knot_share=float(rng.uniform(0.15, 0.4)),
+        young=np.linspace(0.75, 0.4, n_bands) * rng.uniform(0.7, 1.1),
+        # A galactic law between g and z: depth falls as about wavelength to the -1.3.
+        dust=rng.uniform(0.2, 1.2) * np.linspace(1.0, 0.55, n_bands),
+        seed=int(rng.integers(2**31)),
+    )
+
+
 def paint(
-    structure: Structure,
-    half_light_px: float,
-    axis_ratio: float,
-    angle_rad: float,
-    centre: tuple[float, float],
-    shape: tuple[int, int],
-    pixel_scale_arcsec: float,
-) -> NDArray[np.float64]:
-    """A disc before the PSF, summing to one pixel's worth of light in every band.
+    structure: Structure, half_light_px: float, axis_ratio: float, angle_rad: float, grid: Grid
+) -> Array:
+    """A disc of unit flux before the PSF.
 
     Parameters
     ----------
     half_light_px : circularised; axis_ratio, angle_rad : as of a `Component`.
-    centre : (y, x) in the pixels of the stamp.
-    shape : of the stamp, (h, w).
 
     Returns
     -------
-    (C, 2h - 1, 2w - 1) float64, surface brightness at half pixels: ``[:, ::2, ::2]`` are
-    the pixels' centres; the mean over a pixel's area times the area sums to one.
+    (C, H, W) float64, surface brightness per pixel at the fine pixels.
     """
     rng = np.random.default_rng(structure.seed)
-    step = 1 / OVERSAMPLING
-    rows, columns = np.ogrid[0 : shape[0] - 1 + step : step, 0 : shape[1] - 1 + step : step]
-    dy, dx = rows - centre[0], columns - centre[1]
-    along = dx * np.cos(angle_rad) + dy * np.sin(angle_rad)
-    across = -dx * np.sin(angle_rad) + dy * np.cos(angle_rad)
+    along, across = grid.axes(angle_rad)
     scale = half_light_px / EXPONENTIAL_HALF_LIGHT
-    # In the disc's plane, in scale lengths; the area is kept, as GalSim's shear has it.
+    # In the disc's plane, in scale lengths; the area is kept.
     u, v = along * np.sqrt(axis_ratio) / scale, across / np.sqrt(axis_ratio) / scale
     r, theta = np.hypot(u, v), np.arctan2(v, u)
     psi = _arm_phase(structure, rng, r, theta)
@@ -96,9 +107,9 @@ def paint(
     tilt = 1 + structure.lopsided * np.cos(theta - structure.phase_rad) * np.minimum(r / 2, 1.5)
     tilt = np.maximum(tilt, 0.05)
     old = np.exp(-r) * tilt * (1 + 0.4 * outside * (arm - 0.5))
-    young = np.exp(-r / 1.3) * tilt * outside * arm * _patches(structure, rng, r.shape, scale)
-    young *= 1 / (1 + np.exp((r - RIM_SCALES) / 0.2))
-    knots = _knots(structure, rng, young, pixel_scale_arcsec)
+    young = np.exp(-r / 1.3) * tilt * (0.3 + 0.7 * outside * arm)
+    young *= _patches(structure, rng, grid, scale) / (1 + np.exp((r - RIM_SCALES) / 0.2))
+    knots = _knots(structure, rng, young, scale * grid.oversampling)
     lane = outside * np.exp(4 * (np.cos(psi + 0.9) - 1)) if structure.arms else 0 * r
     if axis_ratio < 0.35:  # seen edge-on, the dust lies before the middle plane
         thin = 0.25 * scale * axis_ratio
@@ -109,7 +120,7 @@ def paint(
     for n, part in enumerate(structure.young):
         dusty = ((1 - part) * _unit(old) + part * smooth) * np.exp(-structure.dust[n] * lane)
         out[n] = _unit(dusty + part * share * knots)
-    return out * OVERSAMPLING**2
+    return out * grid.oversampling**2
 
 
 def _unit(light: Array) -> Array:
@@ -117,7 +128,7 @@ def _unit(light: Array) -> Array:
     return light / total if total > 0 else light
 
 
-def _arm_phase(structure: Structure, rng: np.random.Generator, r: Array, theta: Array) -> Array:
+def _arm_phase(structure: Structure, rng: Generator, r: Array, theta: Array) -> Array:
     """Logarithmic spirals that wander: 0 on the arms' ridges."""
     log_r = np.log(np.maximum(r, 0.05))
     psi = structure.arms * (theta - structure.phase_rad - log_r / np.tan(structure.pitch_rad))
@@ -127,17 +138,20 @@ def _arm_phase(structure: Structure, rng: np.random.Generator, r: Array, theta: 
     return np.asarray(psi)
 
 
-def _patches(
-    structure: Structure, rng: np.random.Generator, shape: tuple[int, ...], scale: float
-) -> Array:
+def _patches(structure: Structure, rng: Generator, grid: Grid, scale_px: float) -> Array:
     """Log-normal patches of a third of a scale length."""
-    noise = rng.standard_normal(shape)
-    field = ndimage.gaussian_filter(noise, max(0.15 * scale * OVERSAMPLING, 1.0))
+    noise = rng.standard_normal(grid.fine_shape)
+    field = ndimage.gaussian_filter(noise, max(0.15 * scale_px * grid.oversampling, 1.0))
     return np.asarray(np.exp(structure.patchiness * field / field.std()))
 
 
-def _knots(structure: Structure, rng: np.random.Generator, young: Array, scale: float) -> Array:
-    """Knots where the young light is, of a power law of fluxes; summing to one."""
+def _knots(structure: Structure, rng: Generator, young: Array, scale: float) -> Array:
+    """Knots where the young light is, of a power law of fluxes; summing to one.
+
+    Parameters
+    ----------
+    scale : scale length of the disc in fine pixels.
+    """
     out = np.zeros_like(young)
     if structure.knots == 0:
         return out
@@ -146,9 +160,12 @@ def _knots(structure: Structure, rng: np.random.Generator, young: Array, scale: 
     # A power law cut at both ends, by its inverse distribution.
     low = BRIGHTEST_KNOT**-KNOT_SLOPE
     flux = (low + (1 - low) * rng.random(structure.knots)) ** (-1 / KNOT_SLOPE)
-    size = KNOT_ARCSEC[0] + np.ptp(KNOT_ARCSEC) * np.log(flux) / np.log(BRIGHTEST_KNOT)
-    for place, light, sigma_arcsec in zip(places, flux, size, strict=True):
-        sigma = max(sigma_arcsec / scale * OVERSAMPLING, 0.8)
+    size = KNOT_SCALES[0] + np.ptp(KNOT_SCALES) * np.log(flux) / np.log(BRIGHTEST_KNOT)
+    if size.max() * scale < 0.8:  # smaller than a fine pixel, all of them
+        np.add.at(out.ravel(), places, flux)
+        return _unit(out)
+    for place, light, relative in zip(places, flux, size, strict=True):
+        sigma = max(relative * scale, 0.8)
         y, x = np.unravel_index(place, young.shape)
         reach = int(np.ceil(4 * sigma))
         top, left = max(int(y) - reach, 0), max(int(x) - reach, 0)

@@ -14,14 +14,14 @@ from astrolabel.core.box import Box
 from astrolabel.core.coadd import Coadd
 from astrolabel.core.config.simulate import SimulateConfig
 from astrolabel.core.config.surveys import SurveySpec
-from astrolabel.simulate import planes
+from astrolabel.simulate import defects, planes
 from astrolabel.simulate.artist import MASK_SIGMA, Artist
-from astrolabel.simulate.bright import draw_bright
-from astrolabel.simulate.population import Body, Sky, draw_system
+from astrolabel.simulate.noise import draw_noise
+from astrolabel.simulate.population import Body, Sky, draw_bright, draw_cluster, draw_system
 
 EIGHT_CONNECTED = np.ones((3, 3), bool)
 """Masks that touch at a corner are one group, as sep has it."""
-SKY_STREAM, NOISE_STREAM, BRIGHT_STREAM, CORE_STREAM = 1, 2, 5, 6
+SKY_STREAM, NOISE_STREAM, BRIGHT_STREAM, CORE_STREAM, DEFECT_STREAM = 1, 2, 5, 6, 7
 """Streams of random numbers of their own: the noise does not change when the drawing
 takes a number more. The catalogs have 3 and 4."""
 RAGGED_CORE = 0.25
@@ -123,13 +123,12 @@ def draw_scene(
     Raises
     ------
     InputError
-        When GalSim is not installed, or the catalog of galaxies cannot be read.
+        When the catalog of galaxies cannot be read.
     """
-    spec, side = config.spec, config.side
-    artist = Artist(spec)
+    artist, side = Artist(config), config.side
     sky, rng = Sky.of(config), np.random.default_rng([config.seed, SKY_STREAM])
     frame = Box(0, 0, side, side)
-    no_data = planes.missing_corner(side, config.no_data_fraction)
+    no_data = _no_data(config)
     sources: list[Source] = []
     found = 0
     while found < config.n_masked:
@@ -142,7 +141,10 @@ def draw_scene(
         if progress is not None:
             progress(min(found, config.n_masked), config.n_masked)
     bright = np.random.default_rng([config.seed, BRIGHT_STREAM])
-    for body in (*draw_bright(bright, spec, side, config.bright), *extra):
+    added = draw_bright(bright, config)
+    for _ in range(config.defects.star_clusters):
+        added += draw_cluster(bright, config)
+    for body in (*added, *extra):
         source = _source(artist, body, frame, no_data, len(sources))
         if source is not None:
             sources.append(source)
@@ -171,16 +173,10 @@ def as_coadd(scene: Scene) -> Coadd:
 
 
 def draw_bodies(config: SimulateConfig, bodies: Iterable[Body]) -> Scene:
-    """A scene of the sources given instead of drawn ones; the density plays no part.
-
-    Raises
-    ------
-    InputError
-        When GalSim is not installed.
-    """
-    artist = Artist(config.spec)
+    """A scene of the sources given instead of drawn ones; the density plays no part."""
+    artist = Artist(config)
     frame = Box(0, 0, config.side, config.side)
-    no_data = planes.missing_corner(config.side, config.no_data_fraction)
+    no_data = _no_data(config)
     sources: list[Source] = []
     for body in bodies:
         source = _source(artist, body, frame, no_data, len(sources))
@@ -201,6 +197,14 @@ def _assemble(
     return _observe(config, artist, model, sources, no_data)
 
 
+def _no_data(config: SimulateConfig) -> NDArray[np.bool_]:
+    return _corner(config) | defects.border(config.defects, config.side)
+
+
+def _corner(config: SimulateConfig) -> NDArray[np.bool_]:
+    return planes.missing_corner(config.side, config.no_data_fraction)
+
+
 def _source(
     artist: Artist, body: Body, frame: Box, no_data: NDArray[np.bool_], number: int
 ) -> Source | None:
@@ -211,6 +215,8 @@ def _source(
         return None
     stamp = artist.draw(body, whole)[(slice(None), *box.slices_in(whole))].copy()
     mask = (stamp.sum(0) > artist.threshold) & ~no_data[box.slices]
+    if mask.sum() < artist.config.min_area:
+        mask[:] = False
     return Source(planes.FIRST_OBJECT_ID + number, body, box, stamp, mask)
 
 
@@ -247,28 +253,33 @@ def _observe(
     sources: list[Source],
     no_data: NDArray[np.bool_],
 ) -> Scene:
-    """Noise, saturation and missing data on the noiseless model."""
+    """Noise, background, defects, saturation and missing data on the noiseless model."""
     spec = config.spec
     noise = np.random.default_rng([config.seed, NOISE_STREAM])
     gain = np.array([b.electrons_per_count for b in spec.bands])[:, None, None]
     variance = (artist.sky_sigma[:, None, None] ** 2 + model / gain).astype(np.float32)
-    # Enough photons everywhere (the sky's) for Poisson noise to be Gaussian. The sky is
-    # subtracted: its mean is zero. Pixels are independent, unlike a warped coadd's.
-    image = model + np.sqrt(variance) * noise.standard_normal(model.shape, np.float32)
+    # Enough photons everywhere (the sky's) for Poisson noise to be Gaussian.
+    image = model + np.sqrt(variance) * draw_noise(config.noise, noise, model.shape)
+    other = np.random.default_rng([config.seed, DEFECT_STREAM])
+    image += defects.added_light(config, other, artist.sky_sigma)
     limit = np.array([b.saturation_counts for b in spec.bands], np.float32)[:, None, None]
     saturated = model > limit
     image = np.where(saturated, np.minimum(image, limit), image)
-    if any(source.body.glare is not None for source in sources):
+    if any(source.body.artifacts is not None for source in sources):
         core = np.random.default_rng([config.seed, CORE_STREAM])
         ragged = np.exp(RAGGED_CORE * core.standard_normal(model.shape, np.float32))
         image = np.where(saturated, image * ragged, image)
-    mask = planes.make_mask(model, artist.sky_sigma, saturated, no_data)
+    marked = no_data if config.defects.border_fill == "nan" else _corner(config)
+    mask = planes.make_mask(model, artist.sky_sigma, saturated, marked)
     for source in sources:
         if source.body.is_star and source.body.i_mag < planes.BRIGHT_STAR_DEPTH + spec.bright_mag:
             planes.mark_bright_star(mask, source.body, spec)
-    image[:, no_data] = np.nan
-    variance[:, no_data] = np.inf
-    marked = [
+    variance *= np.float32(config.noise.variance_factor)
+    fill = {"nan": np.nan, "zero": 0.0, "sentinel": defects.SENTINEL}[config.defects.border_fill]
+    image[:, no_data] = fill
+    image[:, marked] = np.nan
+    variance[:, marked] = np.inf
+    found = [
         replace(s, saturated=bool((s.stamp.max((1, 2)) > limit[:, 0, 0]).any())) for s in sources
     ]
     return Scene(
@@ -278,9 +289,9 @@ def _observe(
         variance=variance,
         model=model,
         mask=mask,
-        psfs=artist.psf_stamps(),
+        psfs=artist.psf_stamps(config.psf.claimed_fwhm_ratio).astype(np.float32),
         sky_sigma=artist.sky_sigma,
-        sources=tuple(marked),
+        sources=tuple(found),
         wcs=make_wcs(spec, config.side),
     )
 

@@ -7,7 +7,7 @@ galaxy evolution.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,26 +15,37 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.special import gammainc, gammaincinv
+from scipy.special import gammainc
 
 from astrolabel.core.config.simulate import SimulateConfig
 from astrolabel.core.config.surveys import SurveySpec
-from astrolabel.simulate.disc import Structure
-from astrolabel.simulate.glare import Glare
+from astrolabel.simulate.disc import Structure, draw_structure
+from astrolabel.simulate.profiles import sersic_b
 from astrolabel.simulate.real import Appearance, Gallery, read_catalog
+from astrolabel.simulate.star_artifacts import StarArtifacts
 
 GALAXY_COUNT_SLOPE = 0.30
 """d log N / d mag of galaxies; 0.4 at i = 20, 0.3 from 22 to 25 and less beyond, in every
 deep field."""
 STAR_COUNT_SLOPE = 0.20
 """The same of stars at high galactic latitude, which thin out beyond the disc."""
+CLUSTER_COUNT_SLOPE = 0.25
+"""The same of the stars of a globular cluster, from the giant branch down."""
 MARGIN_ARCSEC = 4.0
 """Sources are drawn this far beyond the image's edge, so that some are cut by it."""
 BULGE_MAG = 23.0
 """Galaxies brighter than this in i are drawn as disc and bulge; fainter ones are hardly
 resolved from the ground, and one Sersic profile does."""
 SPHEROID_INDICES = (2.0, 2.5, 3.0, 4.0)
-"""Few values, because GalSim tabulates every Sersic index anew."""
+BULGE_INDEX = 2.0
+"""Sersic n of bright spirals' bulges; bars have 0.5, a Gaussian."""
+BRIGHT_GALAXIES = (-1.0, 1.5)
+"""i magnitudes beyond the survey's brightest that added bright galaxies have,"""
+BRIGHT_STARS = (-3.0, 0.0)
+"""... and added stars: all are saturated."""
+SURFACE_BRIGHTNESS = (22.0, 0.5)
+"""Mean and scatter of the i magnitude per square arcsecond inside half the light:
+Freeman's discs (central 21.65 in B) have about this."""
 
 
 FloatOrArray = TypeVar("FloatOrArray", float, NDArray[np.float64])
@@ -68,8 +79,9 @@ class Body:
     mags : (C,) float64 total AB magnitudes; i_mag : in i, whatever the bands.
     components : a galaxy's profiles; none for a star.
     flux : (C,) float64 total counts.
-    structure : of a bright galaxy's disc, its last component; None where it is smooth.
-    glare : of a bright star.
+    structure : of the disc, its last component; None where it is smooth.
+    artifacts : of a bright star.
+    bright : added on top of the field.
     real : the picture of a real galaxy, instead of components.
     """
 
@@ -80,13 +92,9 @@ class Body:
     flux: NDArray[np.float64]
     components: tuple[Component, ...] = ()
     structure: Structure | None = None
-    glare: Glare | None = None
+    artifacts: StarArtifacts | None = None
     real: Appearance | None = None
-
-    @property
-    def is_bright(self) -> bool:
-        """Whether it has a look of its own: structure or glare."""
-        return self.structure is not None or self.glare is not None
+    bright: bool = False
 
     @property
     def is_star(self) -> bool:
@@ -114,11 +122,6 @@ class Body:
         if len(radii) == 1 or max(radii) == min(radii):
             return radii[0]
         return float(brentq(excess, min(radii), max(radii)))
-
-
-def sersic_b(index: float) -> float:
-    """The constant that makes the Sersic radius the half-light radius."""
-    return float(gammaincinv(2 * index, 0.5))
 
 
 def typical_radius_arcsec(mag: FloatOrArray) -> FloatOrArray:
@@ -215,9 +218,7 @@ def draw_magnitude(rng: Generator, bright: float, faint: float, slope: float) ->
     return float(np.log10(rng.uniform(low, high)) / slope)
 
 
-def draw_star(
-    rng: Generator, spec: SurveySpec, y: float, x: float, mag: float, glare: Glare | None = None
-) -> Body:
+def draw_star(rng: Generator, spec: SurveySpec, y: float, x: float, mag: float) -> Body:
     """A star on the stellar locus."""
     # Bright stars at high latitude are turn-off stars of the disc and halo; the fainter,
     # the more of them are M dwarfs, which run up in r-i at constant g-r.
@@ -230,7 +231,7 @@ def draw_star(
         r_i = 0.02 + 0.36 * g_r
     g_r, r_i = rng.normal((g_r, r_i), 0.03)
     mags, flux = photometry(spec, mag, g_r, r_i, 0.05 + 0.55 * r_i)
-    return Body(y, x, mag, mags, flux, glare=glare)
+    return Body(y, x, mag, mags, flux)
 
 
 def _galaxy(rng: Generator, sky: Sky, y: float, x: float, mag: float, red: bool | None) -> Body:
@@ -255,15 +256,20 @@ def _galaxy(rng: Generator, sky: Sky, y: float, x: float, mag: float, red: bool 
     round_ratio = float(rng.uniform(0.55, 1.0))
     bulge_index = float(rng.choice(SPHEROID_INDICES))
     bulge_share = float(rng.beta(4, 2) if red else rng.beta(1.2, 5))
-    if mag > BULGE_MAG:
+    morphology = sky.config.morphology
+    structure = None
+    if not red and rng.random() < morphology.structured_fraction:
+        structure = draw_structure(rng, len(flux), morphology)
+    if mag > BULGE_MAG or (structure is not None and not structure.arms):
         index, ratio = (bulge_index, round_ratio) if red else (1.0, disc_ratio)
-        return Body(y, x, mag, mags, flux, (Component(index, radius, ratio, angle, flux),))
+        only = (Component(index, radius, ratio, angle, flux),)
+        return Body(y, x, mag, mags, flux, only, structure)
     # Bulges are redder than their discs: their share grows by a third over the bands. Both
     # are always there, so that the half-light radius lies between theirs.
     shares = np.clip(bulge_share * np.linspace(0.75, 1.05, len(flux)), 0.02, 0.95)
     bulge = Component(bulge_index, 0.45 * radius, round_ratio, angle, flux * shares)
     disc = Component(1.0, 1.25 * radius, disc_ratio, angle, flux * (1 - shares))
-    return Body(y, x, mag, mags, flux, (bulge, disc))
+    return Body(y, x, mag, mags, flux, (bulge, disc), structure)
 
 
 def _galaxy_colours(rng: Generator, mag: float, red: bool) -> NDArray[np.float64]:
@@ -286,3 +292,77 @@ def photometry(
     by_band = {"g": mag + r_i + g_r, "r": mag + r_i, "i": mag, "z": mag - i_z}
     mags = np.array([by_band[name] for name in spec.band_names])
     return mags, np.array([spec.counts(m) for m in mags])
+
+
+def draw_bright(rng: Generator, config: SimulateConfig) -> list[Body]:
+    """``config.bright`` structured galaxies and as many bright stars, well apart from each other.
+
+    They stand in cells of a square grid, off its middle by up to a quarter of a cell.
+    """
+    count, side = config.bright, config.side
+    cells = int(np.ceil(np.sqrt(2 * count)))
+    places = rng.permutation(cells**2)[: 2 * count]
+    bodies = []
+    for number, place in enumerate(places):
+        y, x = (np.array(divmod(int(place), cells)) + rng.uniform(0.25, 0.75, 2)) * side / cells
+        draw = _bright_galaxy if number % 2 == 0 else _bright_star
+        bodies.append(draw(rng, config, float(y - 0.5), float(x - 0.5)))
+    return bodies
+
+
+def _bright_galaxy(rng: Generator, config: SimulateConfig, y: float, x: float) -> Body:
+    """A large disc with arms, knots and dust, a bulge, and in every second one a bar."""
+    spec = config.spec
+    low, high = (spec.bright_mag + step for step in BRIGHT_GALAXIES)
+    mag = draw_magnitude(rng, low, high, GALAXY_COUNT_SLOPE)
+    mags, flux = photometry(
+        spec, mag, rng.normal(0.55, 0.1), rng.normal(0.28, 0.05), rng.normal(0.2, 0.05)
+    )
+    # The light inside half the light: mean brightness = mag + 2.5 log10(2 pi r^2).
+    mean = rng.normal(*SURFACE_BRIGHTNESS)
+    radius = float(10 ** ((mean - mag - 2.5 * np.log10(2 * np.pi)) / 5))
+    ratio = float(np.sqrt(0.03 + 0.97 * rng.random() ** 2))
+    angle = rng.uniform(0, np.pi)
+    # Bulges and bars are old: their share grows towards the red.
+    redder = np.linspace(0.7, 1.1, len(flux))
+    bulge = rng.uniform(0.03, 0.2) * redder
+    bar = (rng.uniform(0.05, 0.15) if rng.random() < 0.5 else 0.02) * redder
+    bar_angle = angle + rng.uniform(-0.8, 0.8)
+    components = (
+        Component(BULGE_INDEX, 0.2 * radius, max(ratio, 0.6), angle, flux * bulge),
+        Component(0.5, 0.3 * radius, max(0.35 * ratio, 0.15), bar_angle, flux * bar),
+        Component(1.0, radius, ratio, angle, flux * (1 - bulge - bar)),
+    )
+    structure = draw_structure(rng, len(flux), config.morphology)
+    return Body(y, x, mag, mags, flux, components, structure, bright=True)
+
+
+def _bright_star(rng: Generator, config: SimulateConfig, y: float, x: float) -> Body:
+    spec = config.spec
+    low, high = (spec.bright_mag + step for step in BRIGHT_STARS)
+    mag = draw_magnitude(rng, low, high, STAR_COUNT_SLOPE)
+    artifacts = StarArtifacts(
+        # The spider turns little between the exposures of one field.
+        spike_angle_rad=float(rng.normal(np.pi / 4, 0.05)),
+        beads=float(rng.uniform(0.1, 0.3)),
+        bead_period_px=float(rng.uniform(8, 16)),
+        bead_phase=float(rng.uniform(0, 2 * np.pi)),
+        bleed_axis=spec.bleed_axis,
+        trail_px=float(rng.uniform(10, 25)),
+    )
+    return replace(draw_star(rng, spec, y, x, mag), artifacts=artifacts, bright=True)
+
+
+def draw_cluster(rng: Generator, config: SimulateConfig) -> list[Body]:
+    """A globular cluster: stars of a Plummer profile, with the counts of its giant branch."""
+    spec, defects = config.spec, config.defects
+    y, x = rng.uniform(0.2, 0.8, 2) * config.side
+    # Half of a Plummer sphere's light in projection is within its scale radius.
+    share = rng.random(defects.cluster_stars)
+    radius = defects.cluster_arcsec / spec.pixel_scale_arcsec * np.sqrt(share / (1 - share))
+    angle = rng.uniform(0, 2 * np.pi, len(radius))
+    bodies = []
+    for r, a in zip(np.minimum(radius, config.side), angle, strict=True):
+        mag = draw_magnitude(rng, spec.bright_mag + 2, spec.faint_mag - 3, CLUSTER_COUNT_SLOPE)
+        bodies.append(draw_star(rng, spec, float(y + r * np.sin(a)), float(x + r * np.cos(a)), mag))
+    return bodies

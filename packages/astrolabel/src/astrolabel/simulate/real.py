@@ -7,10 +7,11 @@ exact at any seeing, and galaxies are a little smoother than they are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from weakref import finalize
 
 import numpy as np
 import sep
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from astrolabel.core.errors import InputError
+from astrolabel.simulate.profiles import Grid
 
 KERNEL = np.array([1, 4, 6, 4, 1]) / 16
 """B3 spline of the starlet transform."""
@@ -35,8 +37,6 @@ BRIDGE = 0.6
 """What hangs on a galaxy and is narrower than this part of it is a neighbour."""
 RIM_PX = 1.5
 """Width over which a picture ends."""
-OVERSAMPLING = 2
-"""Light is painted on half pixels."""
 CANDIDATES = 12
 """So many catalog galaxies are drawn at random; of these the one most like in magnitude is used."""
 
@@ -215,8 +215,8 @@ def _compact(own: NDArray[np.bool_]) -> NDArray[np.bool_]:
     radius = int(BRIDGE * ndimage.distance_transform_edt(own).max())
     if radius < 2:
         return own
-    rows, columns = np.ogrid[-radius : radius + 1, -radius : radius + 1]
-    opened = ndimage.binary_opening(own, rows**2 + columns**2 <= radius**2)
+    core = ndimage.distance_transform_edt(own) > radius
+    opened = ndimage.distance_transform_edt(~core) <= radius
     labels, count = ndimage.label(opened)
     if count == 0:
         return own
@@ -242,43 +242,32 @@ def _turned(plane: Array, middle: tuple[float, float]) -> Array:
     )
 
 
-def paint(
-    appearance: Appearance,
-    n_bands: int,
-    centre: tuple[float, float],
-    shape: tuple[int, int],
-    pixel_scale_arcsec: float,
-) -> Array:
-    """A picture on a stamp before the PSF.
-
-    Parameters
-    ----------
-    centre : (y, x) of the galaxy in the stamp's pixels.
-    shape : of the stamp, (h, w).
+def paint(appearance: Appearance, n_bands: int, grid: Grid, pixel_scale_arcsec: float) -> Array:
+    """A picture of unit flux on a stamp before the PSF.
 
     Returns
     -------
-    (C, 2h - 1, 2w - 1) float64, surface brightness at half pixels, as `disc.paint` has it.
+    (C, H, W) float64, surface brightness per pixel at the fine pixels.
     """
-    picture = appearance.picture
-    stretch = OVERSAMPLING * appearance.radius_arcsec / pixel_scale_arcsec / picture.half_light_px
+    picture, fine = appearance.picture, grid.oversampling
+    stretch = fine * appearance.radius_arcsec / pixel_scale_arcsec / picture.half_light_px
     cos, sin = np.cos(appearance.angle_rad), np.sin(appearance.angle_rad)
     # From the stamp's (y, x) back to the picture's.
     back = np.array([[cos, -sin], [sin, cos]]) / stretch
     if appearance.mirrored:
         back[1] = -back[1]
-    fine = tuple(OVERSAMPLING * (n - 1) + 1 for n in shape)
-    offset = np.array(picture.centre) - back @ (OVERSAMPLING * np.array(centre))
-    out = np.empty((n_bands, *fine))
+    offset = np.array(picture.centre) - back @ (fine * np.array(grid.centre))
+    order = 1 if stretch < 1 else 3
+    out = np.empty((n_bands, *grid.fine_shape))
     for n, plane in enumerate(_in_bands(appearance, n_bands)):
         if stretch < 1:  # the mean over a fine pixel, not one of the pixels in it
             plane = ndimage.gaussian_filter(plane, 0.4 / stretch)
         out[n] = ndimage.affine_transform(
-            plane, back, offset, fine, order=1 if stretch < 1 else 3, mode="constant"
+            plane, back, offset, grid.fine_shape, order=order, mode="constant"
         )
     np.maximum(out, 0, out=out)
     total = out.sum((1, 2), keepdims=True)
-    return np.asarray(out * OVERSAMPLING**2 / np.where(total > 0, total, 1))
+    return np.asarray(out * fine**2 / np.where(total > 0, total, 1))
 
 
 def _in_bands(appearance: Appearance, n_bands: int) -> Array:
@@ -298,48 +287,71 @@ def _in_bands(appearance: Appearance, n_bands: int) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Gallery:
-    """Galaxies to draw from: pictures in memory, or a catalog's, read when they are drawn.
+    """The galaxies of a catalog, read when they are drawn.
 
     Attributes
     ----------
-    mags : (N,) their magnitudes in the catalog; NaN where unknown.
+    folder : of the catalog's files.
+    rows : of the catalog, those that may be drawn.
+    row_numbers : (N,) their numbers in the catalog.
     """
 
-    mags: Array
-    pictures: Sequence[Picture] = ()
-    catalog: Any = None
-    rows: NDArray[np.int64] | None = None
+    folder: Path
+    rows: fits.FITS_rec
+    row_numbers: NDArray[np.int64]
     _read: dict[int, Picture | None] = field(default_factory=dict)
+    _open: dict[Path, fits.HDUList] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.mags)
+        return len(self.rows)
 
     def picture(self, number: int) -> Picture | None:
-        """None for a stamp in which no galaxy can be seen."""
-        if self.catalog is None or self.rows is None:
-            return self.pictures[number]
+        """None for a stamp in which no galaxy can be seen.
+
+        Raises
+        ------
+        InputError
+            When the stamp cannot be read.
+        """
         if number not in self._read:
-            row = int(self.rows[number])
+            row = self.rows[number]
+            file = self.folder / str(row["GAL_FILENAME"]).strip()
             try:
-                image = self.catalog.getGalImage(row).array
+                image = self._stamps(file)[int(row["GAL_HDU"])].data.copy()
+            except (OSError, IndexError, AttributeError) as error:
+                raise InputError(f"no stamp in HDU {row['GAL_HDU']}", file=file) from error
+            name = f"{self.folder.name}[{self.row_numbers[number]}]"
+            try:
                 # The catalog's makers have masked the neighbours.
-                name = f"{Path(self.catalog.file_name).name}[{row}]"
                 self._read[number] = make_picture(name, image, deblend_contrast=1.0)
             except InputError:
                 self._read[number] = None
         return self._read[number]
 
+    def _stamps(self, file: Path) -> fits.HDUList:
+        """An open file of stamps: its many headers are read once."""
+        if file not in self._open:
+            self._open[file] = fits.open(file)
+            finalize(self, self._open[file].close)
+        return self._open[file]
+
     def draw(self, rng: Generator, mag: float, early: bool) -> Picture:
         """One of like magnitude; of an early type, the most concentrated of three."""
         numbers = rng.integers(len(self), size=CANDIDATES)
-        apart = np.abs(np.nan_to_num(self.mags[numbers], nan=mag) - mag)
-        liked = [self.picture(int(n)) for n in numbers[np.argsort(apart, kind="stable")]]
-        seen = [p for p in liked if p is not None]
+        apart = np.abs(np.asarray(self.rows["MAG"], np.float64)[numbers] - mag)
+        seen: list[Picture] = []
+        for number in numbers[np.argsort(apart, kind="stable")]:
+            picture = self.picture(int(number))
+            if picture is not None:
+                seen.append(picture)
+            if len(seen) == (3 if early else 1):
+                break
         if not seen:
-            raise InputError("no galaxy can be seen in the catalog's stamps")
-        return max(seen[:3], key=lambda p: p.concentration) if early else seen[0]
+            raise InputError("no galaxy can be seen in the catalog's stamps", file=self.folder)
+        return max(seen, key=lambda p: p.concentration)
 
 
+@lru_cache(4)
 def read_catalog(folder: Path, subset: str = "all") -> Gallery:
     """The galaxies of a GalSim RealGalaxyCatalog.
 
@@ -352,46 +364,33 @@ def read_catalog(folder: Path, subset: str = "all") -> Gallery:
     Raises
     ------
     InputError
-        Without GalSim, for a folder without a catalog, and for one that GalSim cannot read.
+        For a folder without a catalog, or with several.
     """
-    galsim = require_galsim()
-    found = [f for f in sorted(folder.glob("*.fits")) if _is_catalog(f)]
+    found = []
+    for file in sorted(folder.glob("*.fits")):
+        rows = _catalog_rows(file)
+        if rows is not None:
+            found.append(rows)
     if len(found) != 1:
         raise InputError(
             f"{len(found)} GalSim galaxy catalogs" if found else "no GalSim galaxy catalog",
             file=folder,
             remedy="give a folder with one real_galaxy_catalog_*.fits and the stamps it names",
         )
+    numbers = np.arange(len(found[0]))
+    numbers = {"all": numbers, "train": numbers[::2], "test": numbers[1::2]}[subset]
+    return Gallery(folder, found[0][numbers], numbers)
+
+
+def _catalog_rows(path: Path) -> fits.FITS_rec | None:
+    """The table of a galaxy catalog; None for another file."""
     try:
-        catalog = galsim.RealGalaxyCatalog(found[0].name, dir=str(folder))
-    except (OSError, KeyError, galsim.GalSimError) as error:
-        raise InputError(f"GalSim cannot read this catalog ({error})", file=found[0]) from error
-    rows = np.arange(len(catalog))
-    rows = {"all": rows, "train": rows[::2], "test": rows[1::2]}[subset]
-    return Gallery(np.asarray(catalog.mag, np.float64)[rows], catalog=catalog, rows=rows)
-
-
-def _is_catalog(path: Path) -> bool:
-    try:
-        with fits.open(path) as hdus:
-            return len(hdus) > 1 and "GAL_FILENAME" in getattr(hdus[1].columns, "names", ())
-    except (OSError, AttributeError):
-        return False
-
-
-def require_galsim() -> Any:
-    """The module.
-
-    Raises
-    ------
-    InputError
-        When GalSim is not installed.
-    """
-    try:
-        import galsim
-    except ImportError as error:
-        raise InputError(
-            "GalSim, which draws the scenes, is not installed",
-            remedy='pip install "astrolabel[simulate]"',
-        ) from error
-    return galsim
+        with fits.open(path, memmap=False) as hdus:
+            table = hdus[1] if len(hdus) > 1 else None
+            if not isinstance(table, fits.BinTableHDU):
+                return None
+            if {"GAL_FILENAME", "GAL_HDU", "MAG"} <= set(table.columns.names):
+                return table.data
+    except OSError:
+        pass
+    return None

@@ -83,7 +83,8 @@ def picture(scene: Scene) -> NDArray[np.uint8]:
 
     Row 0 is the array's first row, so that the annotations' masks lie on the picture.
     """
-    blue, green, red = (np.nan_to_num(plane, nan=0.0) for plane in scene.image)
+    light = np.nan_to_num(scene.image, nan=0.0)
+    blue, green, red = light[0], light[len(light) // 2], light[-1]
     with np.errstate(invalid="ignore"):  # 0/0 where all bands are zero, which it mends
         rgb = make_lupton_rgb(red, green, blue, stretch=scene.spec.lupton_stretch, Q=LUPTON_Q)
     return np.asarray(rgb, np.uint8)
@@ -170,7 +171,7 @@ def _attributes(scene: Scene, source: Source, ra: float, dec: float) -> dict[str
         "half_light_radius_arcsec": body.half_light_arcsec,
         "object_id": str(source.object_id),
         "class_source": "truth",
-        **({"bright": body.is_bright} if scene.config.bright else {}),
+        **({"bright": body.bright} if scene.config.bright else {}),
         "flags": [
             name
             for name, is_set in (

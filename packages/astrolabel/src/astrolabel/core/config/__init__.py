@@ -6,6 +6,7 @@ from astrolabel.core.config.detect import DetectConfig, GlareConfig, HiddenConfi
 from astrolabel.core.config.label import LabelConfig, preset
 from astrolabel.core.config.mask import MaskConfig
 from astrolabel.core.config.prepare import PrepareConfig
+from astrolabel.core.config.simulate import SimulateConfig, smooth
 from astrolabel.core.config.tile import TileConfig
 from astrolabel.core.config.truth import TruthConfig
 
@@ -18,8 +19,10 @@ __all__ = [
     "LabelConfig",
     "MaskConfig",
     "PrepareConfig",
+    "SimulateConfig",
     "StructureConfig",
     "TileConfig",
     "TruthConfig",
     "preset",
+    "smooth",
 ]

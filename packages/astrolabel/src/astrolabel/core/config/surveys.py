@@ -12,7 +12,7 @@ class BandSpec:
     Attributes
     ----------
     name : ``g``; `filter` : what the survey's files call it, ``HSC-G``.
-    depth_mag : AB magnitude of a point source that is measured at 5 sigma.
+    depth_mag : AB magnitude of a point source that is measured at 5 sigma in white noise.
     fwhm_arcsec : of the effective PSF: atmosphere, optics and pixel together.
     shear : (g1, g2), what guiding and optics leave of an ellipticity.
     electrons_per_count : of the coadd; source light adds flux over this to the variance.

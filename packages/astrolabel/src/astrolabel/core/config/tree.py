@@ -120,6 +120,21 @@ def from_dict(
     return made
 
 
+def check(tree: Any) -> None:
+    """Refuse values that are of a wrong type or out of their bounds, of a tree made in Python.
+
+    Raises
+    ------
+    InputError
+        Names the setting.
+    """
+    for one in settings_of(tree):
+        try:
+            msgspec.convert(one.default, one.type)
+        except msgspec.ValidationError as error:
+            raise InputError(f"{one.name} {one.default!r}: {_in_words(str(error))}") from error
+
+
 def changed(tree: T, values: Mapping[str, Any], file: Path | None = None) -> T:
     """A tree with other values, by dotted name: ``{"mask.threshold_sigma": 3}``."""
     nested: dict[str, Any] = {}

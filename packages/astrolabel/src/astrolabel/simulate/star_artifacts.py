@@ -1,4 +1,4 @@
-"""What optics and detectors add to a bright star: spikes, an aureole, bleed trails."""
+"""Bright-star artifacts: diffraction spikes and bleed trails. The halo is the PSF's wings."""
 
 from __future__ import annotations
 
@@ -16,17 +16,9 @@ SPIKE_WIDTH_PX = 1.2
 """Gaussian width across a spike, a third of the seeing."""
 SPIKE_ANGLE_RAD = 0.78
 """Angle of the first of the four spikes from +x."""
-GLARE_SPIKE_FLUX = 0.015
+BRIGHT_SPIKE_FLUX = 0.015
 """The same with the light that the vanes' edges scatter, which a star far beyond saturation
 shows: its spikes reach a hundred pixels."""
-AUREOLE_FLUX = 0.05
-"""Part of the light in the aureole beyond the seeing,"""
-AUREOLE_ARCSEC = 2.1
-"""... its core radius,"""
-AUREOLE_SLOPE = 3.4
-"""... and the power of the radius by which it falls beyond that: together they give the
-profile of the saturated star of a real DR7 cutout from 30 to 60 pixels (in r, 0.0075 falling
-to 0.0009 where it has 0.92 at 9 pixels)."""
 OVERFULL = 1.001
 """A bled pixel holds this much of the saturation level: the observation clips and marks it."""
 TRAIL_LEVEL = 0.003
@@ -37,13 +29,12 @@ TRAIL_WIDTH_PX = 1.5
 
 
 @dataclass(frozen=True)
-class Glare:
-    """A bright star's own.
+class StarArtifacts:
+    """What a bright star shows.
 
     Attributes
     ----------
     spike_angle_rad : of the first of the four spikes, from +x.
-    aureole_px : core radius of the aureole.
     beads, bead_period_px, bead_phase : relative amplitude, period and phase of the
         brightness along a spike.
     bleed_axis : 0 along columns of the image, 1 along rows.
@@ -51,7 +42,6 @@ class Glare:
     """
 
     spike_angle_rad: float
-    aureole_px: float
     beads: float
     bead_period_px: float
     bead_phase: float
@@ -60,7 +50,11 @@ class Glare:
 
 
 def spikes(
-    box: Box, y: float, x: float, angle_rad: float = SPIKE_ANGLE_RAD, glare: Glare | None = None
+    box: Box,
+    y: float,
+    x: float,
+    angle_rad: float = SPIKE_ANGLE_RAD,
+    artifacts: StarArtifacts | None = None,
 ) -> NDArray[np.float32]:
     """Four diffraction spikes that fall as 1/r^2, summing to one."""
     rows, columns = np.mgrid[box.y0 : box.y1, box.x0 : box.x1]
@@ -70,31 +64,23 @@ def spikes(
         across = -(columns - x) * np.sin(angle) + (rows - y) * np.cos(angle)
         # Flat inside 4 px, where the saturated core hides them anyway.
         line = np.exp(-0.5 * (across / SPIKE_WIDTH_PX) ** 2) / np.maximum(np.abs(along), 4) ** 2
-        if glare is not None:
-            wave = 2 * np.pi * along / glare.bead_period_px + glare.bead_phase
-            line = line * (1 + glare.beads * np.sin(wave))
+        if artifacts is not None:
+            wave = 2 * np.pi * along / artifacts.bead_period_px + artifacts.bead_phase
+            line = line * (1 + artifacts.beads * np.sin(wave))
         out += line
     return (out / out.sum()).astype(np.float32)
 
 
-def aureole_reach(glare: Glare, flux: NDArray[np.float64], edge: NDArray[np.float64]) -> float:
-    """Radius in pixels at which the aureole of (C,) counts falls to `edge` counts a pixel."""
-    # The profile's integral over the plane is 2 pi a^2 / (slope - 2).
-    area = 2 * np.pi * glare.aureole_px**2 / (AUREOLE_SLOPE - 2)
-    ratio = float((AUREOLE_FLUX * flux / area / edge).max())
-    return float(glare.aureole_px * np.sqrt(max(ratio ** (2 / AUREOLE_SLOPE) - 1, 0.0)))
-
-
-def add_glare(
+def add_artifacts(
     stamp: NDArray[np.float32],
     box: Box,
     y: float,
     x: float,
     flux: NDArray[np.float64],
     limits: NDArray[np.float64],
-    glare: Glare,
+    artifacts: StarArtifacts,
 ) -> NDArray[np.float32]:
-    """A star's stamp with aureole, spikes and bleeding.
+    """A star's stamp with spikes and bleed trails.
 
     Parameters
     ----------
@@ -103,24 +89,23 @@ def add_glare(
 
     Returns
     -------
-    (C, h, w) float32. The light is kept: spikes and aureole take theirs from the core, and
-    what a full pixel cannot hold spills along its column (or row) into the next that can.
-    Only the remains of the trail, one part in a hundred at most, come on top.
+    (C, h, w) float32. The light is kept: spikes take theirs from the star, and what a full
+    pixel cannot hold spills along its column (or row) into the next that can. Only the
+    remains of the trail, one part in a hundred at most, come on top.
     """
     rows, columns = np.ogrid[box.y0 : box.y1, box.x0 : box.x1]
-    distance = np.hypot(rows - y, columns - x)
-    aureole = (1 + (distance / glare.aureole_px) ** 2) ** (-AUREOLE_SLOPE / 2)
-    extra = GLARE_SPIKE_FLUX * spikes(box, y, x, glare.spike_angle_rad, glare)
-    extra = extra + AUREOLE_FLUX * aureole / aureole.sum()
-    light = (1 - GLARE_SPIKE_FLUX - AUREOLE_FLUX) * stamp + flux[:, None, None] * extra
-    across, along = (columns - x, rows - y) if glare.bleed_axis == 0 else (rows - y, columns - x)
-    trail = np.exp(-0.5 * (across / TRAIL_WIDTH_PX) ** 2 - np.abs(along) / glare.trail_px)
+    extra = BRIGHT_SPIKE_FLUX * spikes(box, y, x, artifacts.spike_angle_rad, artifacts)
+    light = (1 - BRIGHT_SPIKE_FLUX) * stamp + flux[:, None, None] * extra
+    across, along = (
+        (columns - x, rows - y) if artifacts.bleed_axis == 0 else (rows - y, columns - x)
+    )
+    trail = np.exp(-0.5 * (across / TRAIL_WIDTH_PX) ** 2 - np.abs(along) / artifacts.trail_px)
     out = np.empty_like(stamp)
     for n, limit in enumerate(limits):
         full = light[n] > limit
-        lines = np.moveaxis(light[n], glare.bleed_axis, -1)
+        lines = np.moveaxis(light[n], artifacts.bleed_axis, -1)
         bled = np.stack([bleed(line, float(limit)) for line in lines])
-        out[n] = np.moveaxis(bled, -1, glare.bleed_axis)
+        out[n] = np.moveaxis(bled, -1, artifacts.bleed_axis)
         if full.any():
             out[n] += (TRAIL_LEVEL * limit * trail).astype(np.float32)
     return out
