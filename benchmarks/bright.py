@@ -48,8 +48,8 @@ def scene(folder: Path, config: SimulateConfig, names: list[str]) -> dict[str, d
     injected = np.array([[s.body.y, s.body.x] for s in simulated.scene.sources])
     bodies = [s.body for s in simulated.scene.labelled]
     kinds = {
-        "galaxies": np.flatnonzero([b.structure is not None for b in bodies]),
-        "stars": np.flatnonzero([b.glare is not None for b in bodies]),
+        "galaxies": np.flatnonzero([b.bright and not b.is_star for b in bodies]),
+        "stars": np.flatnonzero([b.artifacts is not None for b in bodies]),
     }
     (files,) = find_coadds(_inputs(simulated))
     out = {}

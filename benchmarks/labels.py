@@ -1,7 +1,7 @@
 """Labels against truth on simulated scenes: this package's, the paper's recipe, plain sep.
 
     python benchmarks/labels.py [--seeds 1 2 3] [--size 1050] [--density 100 200]
-                                [--pairs 0.5]
+                                [--pairs 0.5] [--sky smooth]
 
 Completeness and purity count matches within 3 pixels, one to one; IoU is the median over
 matched masks that no edge cuts. "sep" is plain sep segmentation of the same detection
@@ -16,14 +16,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from astrolabel.core import masks
 from astrolabel.core.box import Box
-from astrolabel.core.config import LabelConfig, preset
+from astrolabel.core.config import LabelConfig, preset, smooth
 from astrolabel.detect.detect import detection_image, sep_sources
 from astrolabel.io import coco
 from astrolabel.io.find import Inputs, find_coadds
@@ -34,6 +34,12 @@ from astrolabel.simulate import SimulateConfig, simulate
 
 Recipes = Mapping[str, LabelConfig | None]
 """By the name of their row; None is plain sep."""
+
+SKIES: Mapping[str, Callable[[SimulateConfig], SimulateConfig]] = {
+    "smooth": smooth,
+    "realistic": lambda config: config,
+}
+"""`smooth` has Sersic galaxies, white noise, no wings and a flat sky."""
 
 COLUMNS = ("completeness", "completeness_blended", "purity", "iou_isolated", "iou_blended")
 
@@ -96,14 +102,17 @@ def main() -> None:
     parser.add_argument("--density", type=float, nargs="+", default=[100.0, 200.0])
     parser.add_argument("--pairs", type=float, default=SimulateConfig.pair_fraction)
     parser.add_argument("--recipes", nargs="+", default=["default", "paper", "sep"])
+    parser.add_argument("--sky", choices=("smooth", "realistic"), default="realistic")
     options = parser.parse_args()
     for density in options.density:
         setting = [
-            SimulateConfig(
-                seed=seed,
-                size=options.size,
-                density_per_arcmin2=density,
-                pair_fraction=options.pairs,
+            SKIES[options.sky](
+                SimulateConfig(
+                    seed=seed,
+                    size=options.size,
+                    density_per_arcmin2=density,
+                    pair_fraction=options.pairs,
+                )
             )
             for seed in options.seeds
         ]

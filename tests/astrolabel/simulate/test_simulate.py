@@ -190,7 +190,10 @@ def test_apertures_hold_the_magnitudes_of_the_truth(made):
         own = np.zeros(scene.model.shape)
         own[(slice(None), *source.box.slices)] = source.stamp
         measured = (scene.image - (scene.model - own))[:, aperture].sum(1)
-        np.testing.assert_allclose(measured, body.flux, rtol=0.04)
+        # Correlated noise, the sky's residual, and 3 % of the light in wings partly beyond.
+        n = aperture.sum()
+        noise = scene.sky_sigma * np.hypot(1.25 * np.sqrt(n), 0.03 * n)
+        assert (np.abs(measured - body.flux) < 0.03 * body.flux + 3 * noise).all()
         checked += 1
     assert checked >= 3
 
@@ -251,7 +254,10 @@ def test_star_mask_has_the_analytic_radius():
         beta = SPEC.moffat_beta
         alpha2 = band.fwhm_arcsec**2 / 4 / (2 ** (1 / beta) - 1)
         peak = SPEC.counts(21.0) * (beta - 1) / np.pi / alpha2 * SPEC.pixel_scale_arcsec**2
-        light = light + peak * (1 + r2 / alpha2) ** -beta
+        core = peak * (1 + r2 / alpha2) ** -beta
+        # And the wings: of core radius 2.1 arcsec, falling as the radius to the -3.4.
+        wings = SPEC.counts(21.0) * 0.7 / np.pi / 2.1**2 * SPEC.pixel_scale_arcsec**2
+        light = light + 0.97 * core + 0.03 * wings * (1 + r2 / 2.1**2) ** -1.7
     expected = light > scene.threshold
     drawn = full(scene.labelled[0], scene.shape)
     # The shear of the PSF (about 1 %) moves the rim by a fifth of a pixel.
@@ -350,11 +356,13 @@ def test_density_blending_and_stars_are_those_of_a_deep_field(made):
 
 
 def test_near_neighbours_for_all_galaxies_blend_half_of_the_sources(tmp_path, capsys):
-    config = SimulateConfig(size=300, seed=5, pair_fraction=1.0)
-    paired = [s.n_blended > 1 for s in draw_scene(config).labelled]
-    plain = [s.n_blended > 1 for s in draw_scene(replace(config, pair_fraction=0.5)).labelled]
-    assert 0.42 <= np.mean(paired) <= 0.58
-    assert np.mean(paired) > np.mean(plain) + 0.05
+    def blended(pairs):
+        configs = [SimulateConfig(size=300, seed=s, pair_fraction=pairs) for s in (5, 6, 7)]
+        return np.mean([s.n_blended > 1 for c in configs for s in draw_scene(c).labelled])
+
+    paired = blended(1.0)
+    assert paired == pytest.approx(0.52, abs=0.1)
+    assert paired > blended(0.5) + 0.05
     assert main(["simulate", str(tmp_path), "--size", "64", "--seed", "5", "--pairs", "1"]) == 0
     assert (
         json.loads((tmp_path / "truth.json").read_text())["info"]["config"]["pair_fraction"] == 1.0

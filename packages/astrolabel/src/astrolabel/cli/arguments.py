@@ -10,6 +10,7 @@ from typing import Any
 from astrolabel.catalog.columns import SCHEMES
 from astrolabel.cli import datasets, labelling, reading
 from astrolabel.cli.settings import Parser, add_settings
+from astrolabel.core.config import SimulateConfig
 
 
 def add_report(one: Parser) -> None:
@@ -36,36 +37,39 @@ def _add_images(one: Parser) -> None:
 
 def add_simulate(one: Parser) -> None:
     one.add_argument("out", type=Path, metavar="OUT", help="folder for the files")
-    one.add_argument(
-        "--survey",
-        choices=("hsc-deep", "decam"),
-        default="hsc-deep",
-        help='hsc-deep: g,r,i at 0.168"/px, MaskedImage files; decam: g,r,z at 0.262"/px',
-    )
-    one.add_argument("--size", type=int, help="side in pixels (default 1050; decam 512)")
-    one.add_argument("--seed", type=int, default=0, help="another seed, another sky")
-    one.add_argument(
-        "--density",
-        type=float,
-        metavar="PER_ARCMIN2",
-        help="sources with a 5 sigma mask per square arcminute (default: the survey's)",
-    )
-    one.add_argument(
-        "--pairs",
-        type=float,
-        metavar="FRACTION",
-        help="galaxies with a neighbour within three seeing discs (default 0.5: a third of a "
-        "deep field's sources are blended; 1: nearly half)",
-    )
-    one.add_argument(
-        "--bright",
-        type=int,
-        default=0,
-        metavar="N",
-        help="add N large structured galaxies (arms, knots, dust) and N saturated stars "
-        "(spikes, bleed trails)",
-    )
+    add_settings(one, SIMULATION, tree=SimulateConfig(seed=0))
     one.set_defaults(run=labelling.simulate)
+
+
+SIMULATION = {
+    "survey": (
+        "--survey",
+        'hsc-deep: g,r,i at 0.168"/px, MaskedImage files; decam: g,r,z at 0.262"/px',
+    ),
+    "size": ("--size", "side in pixels (default 1050; decam 512)"),
+    "seed": ("--seed", "another seed, another sky"),
+    "density_per_arcmin2": (
+        "--density",
+        "sources with a truth mask per square arcminute (default: the survey's)",
+    ),
+    "pair_fraction": (
+        "--pairs",
+        "galaxies with a neighbour within three seeing discs (default 0.5: a third of a deep "
+        "field's sources are blended; 1: nearly half)",
+    ),
+    "bright": (
+        "--bright",
+        "add so many large structured galaxies and as many saturated stars",
+    ),
+    "galaxies": (
+        "--galaxies",
+        "folder of a GalSim RealGalaxyCatalog, such as the COSMOS sample: galaxies look like these",
+    ),
+    "galaxy_subset": ("--galaxy-subset", "rows of that catalog: train even, test odd"),
+    "seeing_arcsec": ("--seeing", "FWHM of the PSF in the reddest band, arcsec"),
+    "depth_mag": ("--depth", "5 sigma point-source depth in the reddest band, AB"),
+    "pixel_scale_arcsec": ("--pixel-scale", "side of a pixel, arcsec"),
+}
 
 
 def add_make_coco(one: Parser) -> None:

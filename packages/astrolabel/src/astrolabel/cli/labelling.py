@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from astrolabel.cli.named import bits, numbers, pairs, paths, with_columns
-from astrolabel.cli.settings import settings
+from astrolabel.cli.settings import settings, simulation
 from astrolabel.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,20 +18,9 @@ if TYPE_CHECKING:
 
 
 def simulate(options: argparse.Namespace) -> int:
-    from astrolabel.simulate import SimulateConfig, simulate
+    from astrolabel.simulate import simulate
 
-    given = {
-        "size": options.size,
-        "density_per_arcmin2": options.density,
-        "pair_fraction": options.pairs,
-    }
-    config = SimulateConfig(
-        survey=options.survey,
-        seed=options.seed,
-        bright=options.bright,
-        **{name: value for name, value in given.items() if value is not None},
-    )
-    scene = simulate(options.out, config)
+    scene = simulate(options.out, simulation(options))
     print(scene.summary())
     return 0
 

@@ -11,13 +11,15 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
-from astrolabel.core.config import LabelConfig, preset
+from astrolabel.core.config import LabelConfig, SimulateConfig, preset
 from astrolabel.core.config.tree import Setting, changed, from_dict, parse, settings_of, to_yaml
 from astrolabel.core.errors import InputError
 from astrolabel.core.names import nearest
 from astrolabel.core.yaml import read_yaml
+
+T = TypeVar("T")
 
 
 class Parser(argparse.ArgumentParser):
@@ -67,18 +69,21 @@ def add_settings(
     parser: argparse.ArgumentParser,
     common: Mapping[str, tuple[str, str]],
     only: tuple[str, ...] = (),
+    tree: Any = None,
 ) -> None:
-    """Add ``--config``, the lists, and one option for each setting of `LabelConfig`.
+    """Add ``--config``, the lists, and one option for each setting of a tree.
 
     Parameters
     ----------
     common : short options and help of the settings that ``--help`` shows, by setting's name.
     only : the branches of the tree to add; all where empty.
+    tree : default values; `LabelConfig`'s where absent.
     """
+    parser.set_defaults(tree=tree)
     group = parser.add_argument_group(
         "settings", "Each setting has an option of its own: --mask.threshold-sigma 3."
     )
-    if not only:
+    if not only and tree is None:
         group.add_argument(
             "--preset", choices=("default", "paper"), help="paper: the published recipe as printed"
         )
@@ -91,14 +96,18 @@ def add_settings(
         "--help-config", nargs="?", const="", metavar="WORD",
         help="explain all settings, or those with WORD in their name, and stop",
     )  # fmt: skip
-    for one in settings_of(LabelConfig()):
+    for one in settings_of(LabelConfig() if tree is None else tree):
         if one.name == "preset" or (only and one.name.partition(".")[0] not in only):
             continue
         how = _how(one)
-        parser.add_argument(one.option, f"--{one.name}", **how)
-        if one.name in common:
-            word, help_ = common[one.name]
-            group.add_argument(*word.split(), **{**how, "help": help_, "metavar": one.kind})
+        words = dict.fromkeys((one.option, f"--{one.name}"))
+        short, help_ = common.get(one.name, ("", ""))
+        for word in short.split():
+            words.pop(word, None)
+        if words:
+            parser.add_argument(*words, **how)
+        if short:
+            group.add_argument(*short.split(), **{**how, "help": help_, "metavar": one.kind})
 
 
 def _how(one: Setting) -> dict[str, Any]:
@@ -122,6 +131,24 @@ def settings(options: argparse.Namespace) -> LabelConfig:
     config = preset(name or "default") if manifest is None else _of_manifest(manifest, name)
     for path, values in files:
         config = from_dict(LabelConfig, {**values, "preset": config.preset}, config, path)
+    return _with_options(config, options)
+
+
+def simulation(options: argparse.Namespace) -> SimulateConfig:
+    """What to simulate: the defaults, ``--config`` files, single options.
+
+    Raises
+    ------
+    InputError
+        For an unknown name or a value of a wrong type.
+    """
+    config: SimulateConfig = options.tree
+    for path in options.config:
+        config = from_dict(SimulateConfig, read_yaml(path), config, path)
+    return _with_options(config, options)
+
+
+def _with_options(config: T, options: argparse.Namespace) -> T:
     known = {one.name: one for one in settings_of(config)}
     given = {
         name: parse(known[name], text) if isinstance(text, str) else text
@@ -141,13 +168,15 @@ def _of_manifest(path: Path, name: str | None) -> LabelConfig:
 def asked(options: argparse.Namespace) -> str | None:
     """What ``--print-config`` or ``--help-config`` prints; None where neither is given."""
     if getattr(options, "help_config", None) is not None:
-        return _explained(options.help_config)
-    return to_yaml(settings(options)) if getattr(options, "print_config", False) else None
+        return _explained(options.help_config, options.tree)
+    if not getattr(options, "print_config", False):
+        return None
+    return to_yaml(settings(options) if options.tree is None else simulation(options))
 
 
-def _explained(word: str) -> str:
+def _explained(word: str, tree: Any) -> str:
     """Options, kinds, defaults and help of the settings with a word in their name."""
-    every = [one for one in settings_of(LabelConfig()) if one.name != "preset"]
+    every = [one for one in settings_of(tree or LabelConfig()) if one.name != "preset"]
     shown = [one for one in every if word.replace("-", "_") in one.name]
     if not shown:
         remedy = nearest(word, [one.name for one in every]) or "leave out the word to see all"

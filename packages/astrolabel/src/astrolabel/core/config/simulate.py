@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from msgspec import Meta
 
 from astrolabel.core.config.surveys import SURVEYS, BandSpec, SurveySpec
@@ -216,7 +215,7 @@ class SimulateConfig:
             density = self.spec.density_per_arcmin2
         arcmin = self.side * self.spec.pixel_scale_arcsec / 60
         usable = arcmin**2 * (1 - self.no_data_fraction)
-        return max(1, int(np.rint(density * usable)))
+        return max(1, round(density * usable))
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
