@@ -6,11 +6,12 @@
 Simulates, trains, predicts, evaluates and prints, all below --out. Whatever is there already
 is used: the command goes on where it was interrupted. The paper has 1000 tiles of 512x512
 pixels in g, r, z with some 150 objects each to train with, 250 to choose the checkpoint by and
-50 to judge it, made with PhoSim; these are GalSim's, with as many objects, and for another
---tiles the other two sets shrink alike. Labels are the simulation's truth, as the paper's are.
+50 to judge it, made with PhoSim. These are `astrolabel simulate`'s, with as many objects; for
+another --tiles the other two sets shrink alike. Labels are the simulation's truth, as the
+paper's are.
 
 The schedule, crops and limits are the paper's, and --steps shortens them. Needs
-astrolabel[simulate], whose command may be in another environment (--astrolabel).
+astrolabel, whose command may be in another environment (--astrolabel).
 """
 
 from __future__ import annotations

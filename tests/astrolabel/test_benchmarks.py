@@ -32,7 +32,6 @@ def test_each_row_of_the_ablation_is_another_recipe(ablation):
 def test_the_ablation_labels_one_scene_by_every_recipe_it_is_asked_for(
     ablation, monkeypatch, capsys
 ):
-    pytest.importorskip("galsim")
     command = ["ablation.py", "--seeds", "21", "--size", "96", "--steps", "default"]
     monkeypatch.setattr(sys, "argv", [*command, "no pairs", "sep's noise"])
     ablation.main()

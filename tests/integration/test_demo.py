@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("galsim", reason="the demo simulates: pip install astrolabel[simulate]")
 pytest.importorskip("torch", reason="the demo trains: pip install astroseg")
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -3,7 +3,6 @@
 import pytest
 
 pytest.importorskip("pyarrow")
-pytest.importorskip("galsim", reason="needs pip install astrolabel[simulate]")
 
 from astrolabel.cli.main import main as astrolabel
 from astrolabel.io import coco

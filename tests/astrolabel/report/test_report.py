@@ -591,7 +591,6 @@ def test_a_page_may_not_take_the_place_of_the_labels(tmp_path):
 
 
 def test_a_simulated_sky_is_measured_as_the_benchmarks_measure_it(tmp_path):
-    pytest.importorskip("galsim", reason="needs pip install astrolabel[simulate]")
     from astrolabel.core.config import ClassifyConfig, LabelConfig, TileConfig
     from astrolabel.io.find import Inputs, find_coadds
     from astrolabel.label.pipeline import make_coco

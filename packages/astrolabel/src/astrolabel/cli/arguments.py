@@ -37,6 +37,14 @@ def _add_images(one: Parser) -> None:
 
 def add_simulate(one: Parser) -> None:
     one.add_argument("out", type=Path, metavar="OUT", help="folder for the files")
+    one.add_argument(
+        "--randomize",
+        type=int,
+        metavar="N",
+        help="a training sky instead: N scenes of random seeing, depth, pixels, bands and defects, "
+        "as one COCO file; --size, --seed and --galaxies hold for all (default 256 pixels)",
+    )
+    one.add_argument("--workers", type=int, default=1, help="processes for --randomize")
     add_settings(one, SIMULATION, tree=SimulateConfig(seed=0))
     one.set_defaults(run=labelling.simulate)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,9 +19,14 @@ if TYPE_CHECKING:
 
 
 def simulate(options: argparse.Namespace) -> int:
-    from astrolabel.simulate import simulate
+    from astrolabel.simulate import simulate, write_training_sky
 
-    scene = simulate(options.out, simulation(options))
+    config = simulation(options)
+    if options.randomize is not None:
+        config = replace(config, size=config.size or 256)
+        print(write_training_sky(options.out, config, options.randomize, workers=options.workers))
+        return 0
+    scene = simulate(options.out, config)
     print(scene.summary())
     return 0
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.special import gammaincinv
+from scipy.special import expit, gammaincinv
 
 from astrolabel.core.config.simulate import MorphologyConfig
 from astrolabel.simulate.profiles import Grid
@@ -108,7 +108,7 @@ def paint(
     tilt = np.maximum(tilt, 0.05)
     old = np.exp(-r) * tilt * (1 + 0.4 * outside * (arm - 0.5))
     young = np.exp(-r / 1.3) * tilt * (0.3 + 0.7 * outside * arm)
-    young *= _patches(structure, rng, grid, scale) / (1 + np.exp((r - RIM_SCALES) / 0.2))
+    young *= _patches(structure, rng, grid, scale) * expit((RIM_SCALES - r) / 0.2)
     knots = _knots(structure, rng, young, scale * grid.oversampling)
     lane = outside * np.exp(4 * (np.cos(psi + 0.9) - 1)) if structure.arms else 0 * r
     if axis_ratio < 0.35:  # seen edge-on, the dust lies before the middle plane

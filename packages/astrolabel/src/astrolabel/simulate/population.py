@@ -37,6 +37,8 @@ BULGE_MAG = 23.0
 """Galaxies brighter than this in i are drawn as disc and bulge; fainter ones are hardly
 resolved from the ground, and one Sersic profile does."""
 SPHEROID_INDICES = (2.0, 2.5, 3.0, 4.0)
+RESOLVED = 0.4
+"""Half-light radius in FWHM of the seeing, above which a galaxy shows substructure."""
 BULGE_INDEX = 2.0
 """Sersic n of bright spirals' bulges; bars have 0.5, a Gaussian."""
 BRIGHT_GALAXIES = (-1.0, 1.5)
@@ -258,7 +260,9 @@ def _galaxy(rng: Generator, sky: Sky, y: float, x: float, mag: float, red: bool 
     bulge_share = float(rng.beta(4, 2) if red else rng.beta(1.2, 5))
     morphology = sky.config.morphology
     structure = None
-    if not red and rng.random() < morphology.structured_fraction:
+    # Below this the seeing hides it all.
+    resolved = radius > RESOLVED * min(b.fwhm_arcsec for b in spec.bands)
+    if resolved and not red and rng.random() < morphology.structured_fraction:
         structure = draw_structure(rng, len(flux), morphology)
     if mag > BULGE_MAG or (structure is not None and not structure.arms):
         index, ratio = (bulge_index, round_ratio) if red else (1.0, disc_ratio)

@@ -49,17 +49,17 @@ def write_scene(scene: Scene, out: str | Path) -> dict[str, Path]:
     for n, band in enumerate(scene.spec.bands):
         paths[band.name] = out / image_name(scene, n)
         hdus = _masked_image(scene, n) if scene.spec.tract else _plain_image(scene, n)
-        write_bytes(paths[band.name], _fits_bytes(hdus))
+        write_bytes(paths[band.name], fits_bytes(hdus))
         paths[f"psf_{band.name}"] = out / f"psf-{image_name(scene, n)}"
         stamp = fits.PrimaryHDU(scene.psfs[n])
         stamp.header["FILTER"] = band.filter
         stamp.header["SEEING"] = (band.fwhm_arcsec, "FWHM of the PSF, arcsec")
-        write_bytes(paths[f"psf_{band.name}"], _fits_bytes(fits.HDUList([stamp])))
+        write_bytes(paths[f"psf_{band.name}"], fits_bytes(fits.HDUList([stamp])))
     for name, table in (("catalog_hsc", hsc_catalog(scene)), ("catalog_hst", hst_catalog(scene))):
         paths[name] = out / f"{name}.fits"
         write_bytes(paths[name], _table_bytes(table))
     paths["picture"] = out / picture_name(scene)
-    write_bytes(paths["picture"], _png_bytes(picture(scene)))
+    write_bytes(paths["picture"], png_bytes(picture(scene)))
     paths["truth"] = out / "truth.json"
     coco.write(paths["truth"], truth_document(scene))
     return paths
@@ -92,17 +92,22 @@ def picture(scene: Scene) -> NDArray[np.uint8]:
 
 def truth_document(scene: Scene) -> dict[str, Any]:
     """COCO document of the truth: the sources with a mask, in the order drawn."""
-    shard = {"image": _image_entry(scene), "annotations": _annotations(scene)}
     info = {
         "description": f"simulated {scene.spec.name} scene: truth",
         "version": astrolabel.__version__,
         "config": scene.config.to_dict(),
-        "mask": f"noiseless flux, summed over the bands, above {MASK_SIGMA:g} sky sigma of the sum",
+        "mask": f"noiseless flux, summed over the bands, above {MASK_SIGMA:g} sky sigma of the "
+        f"sum, in {scene.config.min_area} pixels or more",
         "threshold_counts": scene.threshold,
         "sky_sigma_counts": dict(zip(scene.spec.band_names, scene.sky_sigma, strict=True)),
         "without_mask": _without_mask(scene),
     }
-    return coco.merge(info, CATEGORIES, [shard])
+    return coco.merge(info, CATEGORIES, [truth_shard(scene)])
+
+
+def truth_shard(scene: Scene) -> dict[str, Any]:
+    """The scene's image and annotations, as `coco.merge` takes them."""
+    return {"image": _image_entry(scene), "annotations": _annotations(scene)}
 
 
 def _without_mask(scene: Scene) -> dict[str, list[float]]:
@@ -250,17 +255,17 @@ def _plain_image(scene: Scene, band: int) -> fits.HDUList:
     return fits.HDUList([hdu])
 
 
-def _fits_bytes(hdus: fits.HDUList) -> bytes:
+def fits_bytes(hdus: fits.HDUList) -> bytes:
     stream = io.BytesIO()
     hdus.writeto(stream)
     return stream.getvalue()
 
 
 def _table_bytes(table: Table) -> bytes:
-    return _fits_bytes(fits.HDUList([fits.PrimaryHDU(), fits.table_to_hdu(table)]))
+    return fits_bytes(fits.HDUList([fits.PrimaryHDU(), fits.table_to_hdu(table)]))
 
 
-def _png_bytes(rgb: NDArray[np.uint8]) -> bytes:
+def png_bytes(rgb: NDArray[np.uint8]) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(rgb).save(stream, format="PNG")
     return stream.getvalue()

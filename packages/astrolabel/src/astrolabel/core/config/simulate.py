@@ -17,8 +17,8 @@ MAX_SIZE = 10_000
 """Four HSC patches; stamps and planes of more would not fit an ordinary machine."""
 MIN_BRIGHT_CELL_PX = 100
 """Side of the square that a bright object has for itself: smaller ones would be one blend."""
-MAX_DENSITY = 1000.0
-"""Masks per square arcminute: at ten times the density of a deep field they cover the sky."""
+MAX_DENSITY = 50_000.0
+"""Masks per square arcminute: a tenth of the pixels of a space telescope of 0.1 arcsec seeing."""
 MIN_RANGE_MAG = 6.0
 """Magnitudes from the brightest to the faintest source of a survey of any depth."""
 
@@ -155,6 +155,9 @@ class SimulateConfig:
     depth_mag: Annotated[float, Meta(ge=15, le=32)] | None = None
     """5 sigma point-source depth in the reddest band, AB magnitudes; the other bands keep their
     difference. None takes the survey's."""
+    faint_mag: Annotated[float, Meta(ge=15, le=35)] | None = None
+    """Faintest i magnitude drawn; none takes the survey's, more than a magnitude below what has
+    a mask."""
     pixel_scale_arcsec: Annotated[float, Meta(ge=0.01, le=2)] | None = None
     """Side of a pixel, arcsec; none takes the survey's."""
     morphology: MorphologyConfig = field(default_factory=MorphologyConfig)
@@ -193,12 +196,13 @@ class SimulateConfig:
         red = spec.bands[-1]
         seeing = 1.0 if self.seeing_arcsec is None else self.seeing_arcsec / red.fwhm_arcsec
         deeper = 0.0 if self.depth_mag is None else self.depth_mag - red.depth_mag
+        faint = self.faint_mag or spec.faint_mag + deeper
         bands = [_observed(b, seeing, deeper) for b in spec.bands]
         return replace(
             spec,
             bands=tuple(b for b in bands if not self.bands or b.name in self.bands),
-            faint_mag=spec.faint_mag + deeper,
-            bright_mag=min(spec.bright_mag, spec.faint_mag + deeper - MIN_RANGE_MAG),
+            faint_mag=faint,
+            bright_mag=min(spec.bright_mag, faint - MIN_RANGE_MAG),
             pixel_scale_arcsec=self.pixel_scale_arcsec or spec.pixel_scale_arcsec,
         )
 
@@ -230,6 +234,40 @@ def _observed(band: BandSpec, seeing: float, deeper: float) -> BandSpec:
         # Half the noise is from four times the photons.
         electrons_per_count=band.electrons_per_count * 10 ** (0.8 * deeper),
     )
+
+
+@dataclass(frozen=True)
+class RandomizeConfig:
+    """Ranges that the settings of a training sky's scenes are drawn from."""
+
+    fwhm_px: tuple[float, float] = (1.6, 9.0)
+    """Seeing in pixels: from undersampled space telescopes to poor nights."""
+    pixel_scale_arcsec: tuple[float, float] = (0.1, 0.5)
+    """Side of a pixel, arcsec; how large galaxies are in pixels follows from it."""
+    depth_mag: tuple[float, float] = (22.0, 27.5)
+    """5 sigma depth in the reddest band, AB magnitudes: from single exposures to deep fields."""
+    faint_margin_mag: float = -0.3
+    """Faintest i magnitude drawn, beyond the depth: fainter sources have no mask, and cost time."""
+    coverage: tuple[float, float] = (0.03, 0.3)
+    """Sources in the image times the area of three seeing discs, over the image's area."""
+    sources: tuple[float, float] = (8.0, 120.0)
+    """Fewest and most sources with a mask in a scene."""
+    all_bands_fraction: Fraction = 0.7
+    """Scenes with all three bands of their survey; the others have one or two."""
+    defect_chance: Fraction = 0.08
+    """Chance of each kind of defect in a scene: trail, cosmic rays, nebulosity, border, corner
+    without data; half of it for a star cluster, twice for a bright star and spiral."""
+    variance_scatter: NonNegative = 0.2
+    """Scatter of the log of the variance that a file claims over the true one."""
+    psf_scatter: NonNegative = 0.08
+    """The same of the PSF's width."""
+    wing_fraction: Fraction = 0.06
+    """Most light in the PSF's wings."""
+    level_sigma: NonNegative = 0.3
+    """Scatter of the sky's level and of its gradient, in sky sigma of a pixel."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 def smooth(config: SimulateConfig) -> SimulateConfig:

@@ -1,0 +1,168 @@
+"""A training sky: many small scenes of any survey's look, with their truth as one COCO file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from joblib import Parallel, delayed
+from numpy.random import Generator
+from tqdm import tqdm
+
+import astrolabel
+from astrolabel.core.config.simulate import (
+    BackgroundConfig,
+    DefectsConfig,
+    NoiseConfig,
+    PsfConfig,
+    RandomizeConfig,
+    SimulateConfig,
+)
+from astrolabel.core.config.surveys import SURVEYS
+from astrolabel.core.files import write_bytes
+from astrolabel.io import coco
+from astrolabel.simulate.draw import Scene, draw_scene
+from astrolabel.simulate.write import CATEGORIES, fits_bytes, picture, png_bytes, truth_shard
+
+DRAW_STREAM = 8
+"""Stream of random numbers of the settings; a scene's own are 1 to 7."""
+
+
+def random_scene(base: SimulateConfig, ranges: RandomizeConfig, number: int) -> SimulateConfig:
+    """The settings of one scene: survey, bands, seeing, pixels, depth, noise and defects.
+
+    Parameters
+    ----------
+    base : size, seed and galaxies of all scenes.
+    number : of the scene; equal numbers give equal settings.
+    """
+    rng = np.random.default_rng([base.seed, DRAW_STREAM, number])
+    survey: Any = str(rng.choice(list(SURVEYS)))
+    names = [band.name for band in SURVEYS[survey].bands]
+    kept = 3 if rng.random() < ranges.all_bands_fraction else int(rng.integers(1, 3))
+    bands = sorted(rng.choice(3, kept, replace=False))
+    fwhm_px = _log_uniform(rng, ranges.fwhm_px)
+    scale = _log_uniform(rng, ranges.pixel_scale_arcsec)
+    depth = float(rng.uniform(*ranges.depth_mag))
+    area_arcmin2 = (base.side * scale / 60) ** 2
+    count = _log_uniform(rng, ranges.coverage) * (base.side / (3 * fwhm_px)) ** 2
+    return replace(
+        base,
+        survey=survey,
+        seed=int(rng.integers(2**31)),
+        bands=tuple(names[n] for n in bands),
+        seeing_arcsec=fwhm_px * scale,
+        pixel_scale_arcsec=scale,
+        depth_mag=depth,
+        faint_mag=depth + ranges.faint_margin_mag,
+        density_per_arcmin2=float(np.clip(count, *ranges.sources)) / area_arcmin2,
+        pair_fraction=float(rng.uniform(0.2, 1.0)),
+        no_data_fraction=float(rng.uniform(0.05, 0.3)) if _is(rng, ranges.defect_chance) else 0.0,
+        bright=int(_is(rng, 2 * ranges.defect_chance) and base.side >= 200),
+        noise=NoiseConfig(
+            kind="white" if rng.random() < 0.3 else "lanczos",
+            lanczos_order=int(rng.integers(2, 5)),
+            variance_factor=float(rng.lognormal(0, ranges.variance_scatter)),
+        ),
+        psf=PsfConfig(
+            wing_fraction=float(rng.uniform(0, ranges.wing_fraction)),
+            claimed_fwhm_ratio=float(rng.lognormal(0, ranges.psf_scatter)),
+        ),
+        background=BackgroundConfig(
+            level_sigma=float(rng.normal(0, ranges.level_sigma)),
+            gradient_sigma=float(rng.normal(0, ranges.level_sigma)),
+            residual_sigma=float(rng.uniform(0, 0.1)),
+            residual_px=float(rng.uniform(32, 256)),
+            nebulosity_sigma=float(rng.uniform(1, 5)) if _is(rng, ranges.defect_chance) else 0.0,
+        ),
+        defects=DefectsConfig(
+            trails=int(_is(rng, ranges.defect_chance)),
+            trail_sigma=float(rng.uniform(3, 20)),
+            cosmic_rays_per_mpx=float(rng.uniform(20, 200)) * _is(rng, ranges.defect_chance),
+            star_clusters=int(_is(rng, ranges.defect_chance / 2)),
+            border_px=int(rng.integers(5, 40)) * _is(rng, ranges.defect_chance),
+            border_fill="nan" if rng.random() < 0.5 else "zero",
+        ),
+    )
+
+
+def _log_uniform(rng: Generator, limits: tuple[float, float]) -> float:
+    return float(np.exp(rng.uniform(*np.log(limits))))
+
+
+def _is(rng: Generator, chance: float) -> bool:
+    return bool(rng.random() < chance)
+
+
+def write_training_sky(
+    out: Path,
+    base: SimulateConfig,
+    count: int,
+    ranges: RandomizeConfig | None = None,
+    workers: int = 1,
+    progress: bool = True,
+) -> Path:
+    """Draw scenes into ``out/coco.json``, ``out/images``, ``out/cubes`` and ``out/tiles``.
+
+    A scene that is there already, drawn by the same settings and version, is kept: rerun to
+    resume, or with a larger count for more.
+
+    Parameters
+    ----------
+    base : size, seed and galaxies of all scenes; the rest of it is drawn anew for each.
+    count : number of scenes.
+
+    Returns
+    -------
+    Path of the COCO file.
+    """
+    ranges = RandomizeConfig() if ranges is None else ranges
+    jobs = (delayed(_tile)(out, base, ranges, n) for n in range(count))
+    made: Iterable[dict[str, Any]] = Parallel(workers, return_as="generator")(jobs)
+    shards = list(tqdm(made, "drawing", count, unit="tile", disable=not progress))
+    info = {
+        "description": f"{count} simulated scenes: truth",
+        "version": astrolabel.__version__,
+        "config": base.to_dict(),
+        "randomize": ranges.to_dict(),
+    }
+    coco.write(out / "coco.json", coco.merge(info, CATEGORIES, shards))
+    return out / "coco.json"
+
+
+def _tile(out: Path, base: SimulateConfig, ranges: RandomizeConfig, number: int) -> dict[str, Any]:
+    config = random_scene(base, ranges, number)
+    text = json.dumps([config.to_dict(), astrolabel.__version__], sort_keys=True)
+    key = hashlib.sha256(text.encode()).hexdigest()[:16]
+    name = f"{number:06d}"
+    file = out / "tiles" / f"{name}.json"
+    if file.is_file():
+        kept: dict[str, Any] = json.loads(file.read_text())
+        if kept["key"] == key:
+            return kept
+    scene = draw_scene(config)
+    shard = {**_files(scene, out, name), "key": key}
+    write_bytes(file, json.dumps(shard).encode())
+    return shard
+
+
+def _files(scene: Scene, out: Path, name: str) -> dict[str, Any]:
+    """Picture and cube of a scene, and what the COCO file says of it."""
+    shard = truth_shard(scene)
+    image = shard["image"]
+    image["file_name"] = f"images/{name}.png"
+    image["astro"]["cube"] = f"cubes/{name}.fits"
+    del image["astro"]["files"]
+    image["astro"].update(tract="", patch=name, origin=[0, 0])
+    header = fits.Header(image["astro"]["wcs"])
+    header["BANDS"] = (",".join(scene.spec.band_names), "planes of the cube in order")
+    write_bytes(out / image["file_name"], png_bytes(picture(scene)))
+    cube = fits.PrimaryHDU(scene.image, header)
+    write_bytes(out / image["astro"]["cube"], fits_bytes(fits.HDUList([cube])))
+    return shard

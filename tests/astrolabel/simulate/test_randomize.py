@@ -1,0 +1,78 @@
+"""The training sky: scenes differ as asked, the COCO file is sound, a rerun keeps what is there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from astrolabel.cli.main import main
+from astrolabel.core.config.simulate import RandomizeConfig, SimulateConfig
+from astrolabel.io import coco
+from astrolabel.simulate import random_scene, write_training_sky
+
+BASE = SimulateConfig(size=64, seed=5)
+FEW = RandomizeConfig(sources=(2.0, 6.0))
+
+
+@pytest.fixture(scope="module")
+def sky(tmp_path_factory):
+    out = tmp_path_factory.mktemp("training")
+    return out, write_training_sky(out, BASE, 4, FEW, progress=False)
+
+
+def test_settings_are_drawn_within_their_ranges_and_repeat():
+    ranges = RandomizeConfig()
+    drawn = [random_scene(BASE, ranges, n) for n in range(200)]
+    assert drawn[3] == random_scene(BASE, ranges, 3)
+    seeing = np.array([c.seeing_arcsec / c.pixel_scale_arcsec for c in drawn])
+    assert ranges.fwhm_px[0] <= seeing.min() < 2
+    assert 7 < seeing.max() <= ranges.fwhm_px[1]
+    assert {c.survey for c in drawn} == {"hsc-deep", "decam"}
+    bands = [len(c.spec.bands) for c in drawn]
+    assert set(bands) == {1, 2, 3}
+    assert np.mean(np.array(bands) == 3) == pytest.approx(0.7, abs=0.1)
+    assert np.mean([c.defects.trails for c in drawn]) == pytest.approx(0.08, abs=0.06)
+    assert len({c.seed for c in drawn}) == 200
+    assert all(c.depth_mag + ranges.faint_margin_mag == c.spec.faint_mag for c in drawn)
+
+
+# pycocotools' own use of numpy.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_coco_file_is_sound_and_its_masks_lie_on_the_cubes(sky):
+    out, path = sky
+    document = coco.read(path)
+    assert coco.validate(document, out) == ()
+    assert len(document["images"]) == 4
+    on = []
+    for image in document["images"]:
+        with fits.open(out / image["astro"]["cube"]) as hdus:
+            pixels = hdus[0].data
+            assert pixels.shape == (len(image["astro"]["bands"]), 64, 64)
+        for item in document["annotations"]:
+            if item["image_id"] == image["id"]:
+                mask = coco.decode(item["segmentation"])
+                assert mask.sum() >= 5
+                light = np.nan_to_num(pixels.sum(0))
+                on.append(np.median(light[mask]) > np.median(light))
+    assert len(on) >= 8
+    assert np.mean(on) > 0.95
+
+
+def test_rerun_keeps_scenes_and_adds_more(sky):
+    out, path = sky
+    first = coco.read(path)
+    times = {f: f.stat().st_mtime_ns for f in (out / "cubes").iterdir()}
+    write_training_sky(out, BASE, 5, FEW, progress=False)
+    again = coco.read(path)
+    assert len(again["images"]) == 5
+    kept = {i["file_name"] for i in first["images"]}
+    assert {f: f.stat().st_mtime_ns for f in times} == times
+    assert kept < {i["file_name"] for i in again["images"]}
+
+
+def test_command_draws_a_training_sky(tmp_path, capsys):
+    words = ["--randomize", "1", "--size", "64", "--seed", "3"]
+    assert main(["simulate", str(tmp_path), *words]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "coco.json")
+    assert len(coco.read(tmp_path / "coco.json")["images"]) == 1
