@@ -356,13 +356,19 @@ def test_density_blending_and_stars_are_those_of_a_deep_field(made):
 
 
 def test_near_neighbours_for_all_galaxies_blend_half_of_the_sources(tmp_path, capsys):
-    def blended(pairs):
-        configs = [SimulateConfig(size=300, seed=s, pair_fraction=pairs) for s in (5, 6, 7)]
-        return np.mean([s.n_blended > 1 for c in configs for s in draw_scene(c).labelled])
+    def paired(fraction):
+        """Part of the galaxies too faint for satellites that are drawn with a neighbour."""
+        sky, rng = Sky(SimulateConfig(pair_fraction=fraction)), np.random.default_rng(1)
+        systems = [draw_system(rng, sky) for _ in range(2000)]
+        faint = [s for s in systems if not s[0].is_star and s[0].i_mag > SPEC.faint_mag - 2.5]
+        return np.mean([len(s) > 1 for s in faint])
 
-    paired = blended(1.0)
-    assert paired == pytest.approx(0.52, abs=0.1)
-    assert paired > blended(0.5) + 0.05
+    assert paired(0.0) == 0
+    assert paired(0.5) == pytest.approx(0.5, abs=0.05)
+    assert paired(1.0) == 1
+    configs = [SimulateConfig(size=300, seed=s, pair_fraction=1.0) for s in (5, 6, 7)]
+    blended = [s.n_blended > 1 for c in configs for s in draw_scene(c).labelled]
+    assert np.mean(blended) == pytest.approx(0.5, abs=0.1)
     assert main(["simulate", str(tmp_path), "--size", "64", "--seed", "5", "--pairs", "1"]) == 0
     assert (
         json.loads((tmp_path / "truth.json").read_text())["info"]["config"]["pair_fraction"] == 1.0
