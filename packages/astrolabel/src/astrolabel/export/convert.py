@@ -19,6 +19,7 @@ from astrolabel.io import coco
 from astrolabel.io.any_coco import viewable
 from astrolabel.io.detectron2_records import from_records, is_records
 from astrolabel.io.parquet import write_parquet
+from astrolabel.io.structure import check_structure
 
 
 def export(
@@ -132,4 +133,6 @@ def _read(file: Path, classes: Sequence[str], polygons: str) -> tuple[coco.Docum
         raise InputError(
             "--classes names the classes of Detectron2 records, which this is not", file=file
         )
-    return coco.as_document(value, file), False
+    document = coco.as_document(value, file)
+    check_structure(document, file)
+    return document, False

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from astrolabel.core.errors import InputError
-from astrolabel.core.files import atomic_path
+from astrolabel.core.files import atomic_path, below
 from astrolabel.io.coco import to_json
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -36,7 +36,7 @@ def write_cvat(path: str | Path, doc: Mapping[str, Any], folder: str | Path) -> 
     seen: dict[str, str] = {}
     for image in doc["images"]:
         name = Path(image["file_name"]).name
-        source = Path(folder) / image["file_name"]
+        source = below(folder, image["file_name"], file=folder)  # a zip holds no other files
         if name in seen:
             raise InputError(
                 f"{image['file_name']} and {seen[name]} have one name in a flat folder",

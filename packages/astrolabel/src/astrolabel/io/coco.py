@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,10 @@ from numpy.typing import NDArray
 
 from astrolabel.core.box import Box
 from astrolabel.core.errors import InputError
-from astrolabel.core.files import write_bytes
+from astrolabel.core.files import regular_size, write_bytes
 from astrolabel.io.parquet import read_parquet
 from astrolabel.io.rle import decode, encode, tight_box
+from astrolabel.io.structure import check_structure
 from astrolabel.io.validate import Problem, validate
 
 __all__ = [
@@ -139,6 +141,8 @@ def read_json(path: str | Path, object_hook: Callable[[dict[str, Any]], Any] | N
         When it cannot be read, is empty, cut off or not JSON.
     """
     path = Path(path)
+    if path.exists():  # a pipe would never end
+        regular_size(path)
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
@@ -154,7 +158,10 @@ def read_json(path: str | Path, object_hook: Callable[[dict[str, Any]], Any] | N
     if not text.strip():
         raise InputError("is empty", file=path, remedy="make it again")
     try:
-        return json.loads(text, object_hook=object_hook)
+        found = json.loads(text, object_hook=object_hook)
+        if re.search(r"\\u[dD][89abAB]", text) and object_hook is None:
+            json.dumps(found, ensure_ascii=False).encode()  # halves of characters, alone
+        return found
     except json.JSONDecodeError as error:
         what = (
             "is cut off"
@@ -166,16 +173,32 @@ def read_json(path: str | Path, object_hook: Callable[[dict[str, Any]], Any] | N
             file=path,
             remedy="make or copy it again",
         ) from error
+    except RecursionError as error:
+        raise InputError(
+            "is nested too deeply", file=path, remedy="give a COCO document"
+        ) from error
+    except ValueError as error:  # an integer of thousands of digits, half a character
+        raise InputError(
+            f"holds a value that cannot be read ({str(error).partition(';')[0]})",
+            file=path,
+            remedy="give a COCO document",
+        ) from error
 
 
-def read(path: str | Path, object_hook: Callable[[dict[str, Any]], Any] | None = None) -> Document:
-    """A COCO document, its three lists present; `validate` checks what is in them.
+def read(
+    path: str | Path,
+    object_hook: Callable[[dict[str, Any]], Any] | None = None,
+    *,
+    checked: bool = True,
+) -> Document:
+    """A COCO document, its three lists present and all values of the right types.
 
     A file that ends in ``.parquet`` is read as `astrolabel.io.parquet` wrote it.
 
     Parameters
     ----------
     object_hook : see `read_json`; a Parquet file does not go through it.
+    checked : whether types are checked; False for `validate`, which tells of all faults.
 
     Raises
     ------
@@ -184,7 +207,10 @@ def read(path: str | Path, object_hook: Callable[[dict[str, Any]], Any] | None =
     """
     if Path(path).suffix == ".parquet":
         return read_parquet(path)
-    return as_document(read_json(path, object_hook), path)
+    doc = as_document(read_json(path, object_hook), path)
+    if checked:
+        check_structure(doc, path, annotations=object_hook is None)
+    return doc
 
 
 def as_document(doc: Any, path: str | Path) -> Document:

@@ -67,6 +67,26 @@ def shape_of(rle: Mapping[str, Any]) -> Any:
     return shapely.union_all(shapely.box(*np.array(boxes).T), grid_size=0.5)
 
 
+def check_polygons(polygons: Any, shape: tuple[int, int]) -> None:
+    """Refuse polygons that pycocotools would lay out pixel by pixel, however far they go.
+
+    Raises
+    ------
+    ValueError
+        For what is no list of finite points, and for points far outside of the image.
+    """
+    for polygon in polygons:
+        sound = isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0
+        if not sound or not all(type(v) in (int, float) and abs(v) < 1e9 for v in polygon):
+            raise ValueError("a polygon is not a list of three or more finite points x, y")
+        points = np.asarray(polygon, float).reshape(-1, 2)
+        # Half an image beyond it: annotators draw over borders, but not farther.
+        if (points < -0.5 * np.array(shape[::-1])).any() or (
+            points > 1.5 * np.array(shape[::-1])
+        ).any():
+            raise ValueError(f"a polygon leaves its image of {shape[0]}x{shape[1]} pixels")
+
+
 def rle_of(segmentation: Any, shape: tuple[int, int]) -> Rle:
     """A COCO segmentation (RLE or polygons) as the RLE of an image of `shape`.
 
@@ -76,6 +96,7 @@ def rle_of(segmentation: Any, shape: tuple[int, int]) -> Rle:
         When it cannot be decoded or is of another image's size.
     """
     if isinstance(segmentation, list):
+        check_polygons(segmentation, shape)
         merged = coco_mask.merge(coco_mask.frPyObjects(segmentation, *shape))
         segmentation = {"size": list(shape), "counts": merged["counts"].decode("ascii")}
     if tuple(segmentation["size"]) != shape:

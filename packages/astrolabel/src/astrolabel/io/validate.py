@@ -74,7 +74,7 @@ def validate(doc: Mapping[str, Any], folder: Path | None = None) -> tuple[Proble
         for image in images
         if isinstance(image, dict) and _is_id(image.get("id"))
     }
-    known = {item.get("id") for item in categories if isinstance(item, dict)}
+    known = {item["id"] for item in categories if isinstance(item, dict) and _is_id(item.get("id"))}
     for n, item in enumerate(annotations):
         if isinstance(item, dict):
             where = _where("annotation", n, item)
@@ -150,10 +150,15 @@ def _image(image: Mapping[str, Any], folder: Path | None) -> Iterator[Found]:
     if folder is None:
         return
     try:
+        if not (folder / name).is_file():  # also a pipe, which would never end
+            raise FileNotFoundError
         with Image.open(folder / name) as picture:
             width, height = picture.size
     except FileNotFoundError:
-        yield f"file {name} is missing from {folder}", "keep the images beside the document"
+        yield (
+            f"file {ascii(name)[1:-1][:200]} is missing from {folder}",
+            "keep the images beside the document",
+        )
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
         yield f"file {name} is not an image that can be opened ({error})", "write it as PNG"
     else:

@@ -1,0 +1,345 @@
+"""Inject faults of every kind into files, folders and runs, and count what becomes of them.
+
+    python benchmarks/faults.py --tries 10000 --seed 1
+
+Each fault is drawn from the seed and played in a process of its own, with a limit of time and of
+memory. What comes of it is one of
+
+- survived: exit code 0 and the same labels as without the fault;
+- told: exit code 2 and one line that says what is wrong;
+- lost: exit code 0 and other labels, or a file written where none may be;
+- traceback, hang, crash: what no input may cause.
+
+Only the first two are right: the command's exit code is 1 where there is any other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import gzip
+import hashlib
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from astrolabel.cli.main import main as astrolabel
+from astrolabel.label.shards import FOLDERS, LOCK
+
+LIMIT_S = 60
+LIMIT_BYTES = 4 << 30
+BAD = ("lost", "traceback", "hang", "crash")
+ODD: tuple[Any, ...] = (
+    None, True, -1, 0, 2**70, 1e300, -1e300, float("nan"), float("inf"), "", "\0", "\ud800",
+    "гало", "x" * 5000, "../../home/x", "/etc/passwd", [], {}, [1], {"a": 1}, [[]],
+    [[1, 1, 1e300, 1, 9, 9]], [[float("nan")] * 6],
+)  # fmt: skip
+"""Values that no document should have where another is wanted."""
+ODD_CARDS = (
+    "-5", "0", "99999999999999999999999", "1E400", "NaN", "'text'", "T", "", "-32.5", "2147483648",
+)  # fmt: skip
+
+
+class Bench:
+    """A small simulated sky, its labels, and what they are.
+
+    Attributes
+    ----------
+    sky, out : folders of the survey's files and of the labels.
+    labels : sha256 of the annotations without a fault.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.sky, self.out = folder, folder / "sky", folder / "out"
+        astrolabel(["simulate", str(self.sky), "--size", "100", "--seed", "3"])
+        self._with_sums()
+        assert astrolabel(self.words(self.sky, self.out)) == 0
+        self.labels = labels_of(self.out)
+        self.files = sorted(self.sky.glob("calexp-*.fits"))
+
+    def _with_sums(self) -> None:
+        from astropy.io import fits
+
+        for path in self.sky.glob("*.fits"):
+            with fits.open(path) as hdus:
+                hdus.writeto(path, checksum=True, overwrite=True)
+
+    def words(self, sky: Path, out: Path) -> list[str]:
+        tiles = ["--tile-size", "60", "--margin", "12", "--bands", "g,r,i"]
+        return ["make-coco", str(sky), *tiles, "--quiet", "--out", str(out)]
+
+
+def labels_of(out: Path) -> str:
+    """sha256 of all annotations of a run; "" where there is no file."""
+    try:
+        found = json.loads((out / "coco.json").read_text())["annotations"]
+    except (OSError, ValueError, KeyError):
+        return ""
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
+
+
+def played(words: list[str], log: Path, kill_after_s: float = 0, full_after: int = 0) -> str:
+    """Run a command in a process of its own: ``ok``, ``told`` or what no input may cause."""
+    child = os.fork()
+    if child == 0:
+        _play(words, log, full_after)
+    end = time.monotonic() + (kill_after_s or LIMIT_S)
+    while time.monotonic() < end:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return _verdict(os.waitstatus_to_exitcode(status), log.read_text(errors="replace"))
+        time.sleep(0.002)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return "killed" if kill_after_s else "hang"
+
+
+def _play(words: list[str], log: Path, full_after: int) -> None:
+    """The child: never returns."""
+    with log.open("w") as stream:
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
+    sys.stdout = open(1, "w", closefd=False, errors="replace")  # noqa: SIM115
+    sys.stderr = open(2, "w", closefd=False, errors="replace")  # noqa: SIM115
+    resource.setrlimit(resource.RLIMIT_AS, (LIMIT_BYTES, LIMIT_BYTES))
+    if full_after:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (full_after, full_after))
+    try:
+        code = astrolabel(words)
+    except BaseException:  # the child's end, whatever it is
+        import traceback
+
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _verdict(code: int, text: str) -> str:
+    if "Traceback" in text:
+        return "traceback"
+    return {0: "ok", 2: "told"}.get(code, "crash")
+
+
+def flipped(data: bytes, draw: random.Random) -> bytes:
+    changed = bytearray(data)
+    changed[draw.randrange(10, len(changed))] ^= 1 << draw.randrange(8)
+    return bytes(changed)
+
+
+def cut(data: bytes, draw: random.Random) -> bytes:
+    return data[: draw.randrange(len(data))]
+
+
+def odd_header(data: bytes, draw: random.Random) -> bytes:
+    """The value of one card of a FITS header replaced."""
+    cards = [k for k in range(0, min(len(data), 28800), 80) if data[k + 8 : k + 10] == b"= "]
+    at = draw.choice(cards)
+    return data[: at + 10] + draw.choice(ODD_CARDS).rjust(20).encode() + data[at + 30 :]
+
+
+# Each kind: (bench, draw, scratch folder) -> outcome.
+
+
+def harmed_input(change: Callable[[bytes, random.Random], bytes], packed: bool = False) -> Any:
+    def fault(bench: Bench, draw: random.Random, scratch: Path) -> str:
+        sky, chosen = scratch / "sky", draw.choice(bench.files)
+        sky.mkdir()
+        for path in bench.sky.glob("*.fits"):
+            if path.name.startswith(("calexp", "psf")) and path.name != chosen.name:
+                (sky / path.name).hardlink_to(path)
+        data = chosen.read_bytes()
+        name = chosen.name + (".gz" if packed else "")
+        (sky / name).write_bytes(change(gzip.compress(data, mtime=0) if packed else data, draw))
+        outcome = played(bench.words(sky, scratch / "out"), scratch / "log")
+        if outcome == "ok":
+            return "survived" if labels_of(scratch / "out") == bench.labels else "lost"
+        return outcome
+
+    return fault
+
+
+def harmed_output(bench: Bench, draw: random.Random, scratch: Path) -> str:
+    """A file of a finished run flipped, cut or taken away before a rerun."""
+    out = scratch / "out"
+    shutil.copytree(bench.out, out)
+    chosen = draw.choice([p for f in FOLDERS for p in sorted((out / f).iterdir())])
+    harm = draw.choice((flipped, cut, None))
+    if harm is None:
+        chosen.unlink()
+    else:
+        chosen.write_bytes(harm(chosen.read_bytes(), draw))
+    return _same_after(bench, played(bench.words(bench.sky, out), scratch / "log"), out)
+
+
+def killed_run(bench: Bench, draw: random.Random, scratch: Path) -> str:
+    """A run killed at a random instant, and the same command again."""
+    out = scratch / "out"
+    first = played(bench.words(bench.sky, out), scratch / "log", kill_after_s=draw.uniform(0.05, 3))
+    if first not in ("killed", "ok"):
+        return first
+    return _same_after(bench, played(bench.words(bench.sky, out), scratch / "log"), out)
+
+
+def full_disk(bench: Bench, draw: random.Random, scratch: Path) -> str:
+    """No file may grow beyond some bytes; then the same command with room."""
+    out = scratch / "out"
+    first = played(
+        bench.words(bench.sky, out), scratch / "log", full_after=draw.randrange(1, 60000)
+    )
+    if first not in ("told", "ok"):
+        return first
+    return _same_after(bench, played(bench.words(bench.sky, out), scratch / "log"), out)
+
+
+def _same_after(bench: Bench, outcome: str, out: Path) -> str:
+    if outcome != "ok":
+        return outcome
+    return "survived" if contents(out) == contents(bench.out) else "lost"
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    """Bytes of a run's files by name."""
+    return {
+        p.relative_to(out).as_posix(): p.read_bytes()
+        for p in out.rglob("*")
+        if p.is_file() and p.name != LOCK
+    }
+
+
+def mutated(value: Any, draw: random.Random) -> Any:
+    """A copy of a document with one value replaced, taken out or doubled."""
+    found = copy.deepcopy(value)
+    place = found
+    while True:
+        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+        key = draw.choice(keys)
+        if isinstance(place[key], (dict, list)) and place[key] and draw.random() < 0.8:
+            place = place[key]
+            continue
+        if draw.random() < 0.15:
+            del place[key]
+        else:
+            place[key] = draw.choice(ODD)
+        return found
+
+
+def hostile_document(bench: Bench, draw: random.Random, scratch: Path) -> str:
+    """A COCO file with one odd value, or none that JSON should have, for every reader of it."""
+    path = scratch / "coco.json"
+    for name in ("images", "cubes", "residuals"):
+        (scratch / name).symlink_to(bench.out / name)
+    doc = json.loads((bench.out / "coco.json").read_text())
+    doc["annotations"] = doc["annotations"][:4]
+    text = json.dumps(mutated(doc, draw))
+    if draw.random() < 0.1:
+        text = draw.choice(
+            ("[" * 100_000, '{"a":' * 50_000, text[:-1] + ', "x": ' + "9" * 5000 + "}")
+        )
+    path.write_text(text, "utf-8", "surrogatepass")
+    words = draw.choice(
+        (
+            ["validate", str(path)],
+            ["preview", str(path), "--out", str(scratch / "preview")],
+            ["report", str(path), "--quiet", "--out", str(scratch / "r.html")],
+            ["export", str(path), "--to", draw.choice(("ds9", "cvat", "croissant", "deepdisc"))],
+            ["split", str(path), "--check"],
+            ["counts", str(path)],
+        )
+    )
+    outcome = played(words, scratch / "log")
+    return "survived" if outcome == "ok" else outcome
+
+
+def hostile_manifest(bench: Bench, draw: random.Random, scratch: Path) -> str:
+    """A manifest with one odd value; nothing may be written outside of its folder and root."""
+    root = scratch / "in" / "root"
+    root.mkdir(parents=True)
+    values = {
+        "schema": 2, "name": "x", "survey": "fits", "bands": ["g", "i"], "tile_size": 64,
+        "coadds": {"pattern": "{tract}/{patch}/{band}.fits", "patches": {"9": [1, "2-3"]}},
+        "catalogs": [{"file": "a.fits", "scheme": "hst", "url": "http://127.0.0.1:9/a"}],
+        "scheme": "hst", "cuts": {"max_no_data": 0.3},
+        "source": {"archive": "url", "server": "http://127.0.0.1:9/x",
+                   "coadds": "{tract}{patch}{band}"},
+        "splits": {"train": {"circle": [150.0, 2.0, 0.5]}, "test": {"moc": "6/100-103"}},
+    }  # fmt: skip
+    path = scratch / "in" / "m.yaml"
+    path.write_text(yaml.safe_dump(mutated(values, draw)), "utf-8", "surrogatepass")
+    outcome = played(
+        ["manifest", "check", str(path), "--root", str(root), "--quiet"], scratch / "log"
+    )
+    if {p.name for p in scratch.iterdir()} != {"in", "log"}:
+        return "lost"
+    return "survived" if outcome == "ok" else outcome
+
+
+KINDS: dict[str, tuple[float, Callable[[Bench, random.Random, Path], str]]] = {
+    "bit of a FITS file": (3, harmed_input(flipped)),
+    "bit of a FITS.gz file": (2, harmed_input(flipped, packed=True)),
+    "FITS file cut": (2, harmed_input(cut)),
+    "odd card of a FITS header": (3, harmed_input(odd_header)),
+    "file of a finished run": (3, harmed_output),
+    "run killed": (1, killed_run),
+    "disk full": (1, full_disk),
+    "hostile COCO file": (10, hostile_document),
+    "hostile manifest": (10, hostile_manifest),
+}
+"""Share of the faults, and what plays one."""
+
+
+def tally(
+    tries: int, seed: int, folder: Path, kinds: tuple[str, ...] = ()
+) -> dict[str, Counter[str]]:
+    """Outcomes by kind; the words of bad ones are printed as they come."""
+    bench, draw = Bench(folder), random.Random(seed)
+    names = list(kinds or KINDS)
+    found: dict[str, Counter[str]] = {name: Counter() for name in names}
+    for number in range(tries):
+        name = draw.choices(names, [KINDS[n][0] for n in names])[0]
+        scratch = folder / f"fault-{number}"
+        scratch.mkdir()
+        outcome = KINDS[name][1](bench, random.Random(f"{seed}-{number}"), scratch)
+        found[name][outcome] += 1
+        if outcome in BAD:
+            last = (scratch / "log").read_text(errors="replace").strip().splitlines()[-1:]
+            print(f"{outcome}: {name}, fault {number}: {last}", file=sys.stderr)
+        shutil.rmtree(scratch)
+    return found
+
+
+def table(found: dict[str, Counter[str]]) -> str:
+    columns = ("survived", "told", *BAD)
+    lines = [f"{'kind':28}{'tried':>8}" + "".join(f"{c:>11}" for c in columns)]
+    for name, counts in [*found.items(), ("all", sum(found.values(), Counter()))]:
+        lines.append(f"{name:28}{counts.total():8}" + "".join(f"{counts[c]:11}" for c in columns))
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tries", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--kind", choices=KINDS, nargs="+", default=[], help="only these")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        found = tally(options.tries, options.seed, Path(folder), tuple(options.kind))
+    print(table(found))
+    return int(any(counts[bad] for counts in found.values() for bad in BAD))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

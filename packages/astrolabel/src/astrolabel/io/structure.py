@@ -1,0 +1,114 @@
+"""The types that a COCO document must have before anything is done with it.
+
+`validate` finds every fault of a document. What reads one for its contents needs only to know
+that a list is a list and a number a number, and says the first that is not.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from astrolabel.core.errors import InputError
+
+Id = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+Side = Annotated[int, msgspec.Meta(ge=0, le=2**20)]
+"""A million pixels: more than any picture has, and what masks of it need can be counted."""
+Number = int | float
+Numbers = list[Number | None] | None
+
+
+class Astro(msgspec.Struct):
+    """What is ours of an image."""
+
+    bands: list[str] | None = None
+    zeropoint: Numbers = None
+    origin: list[int] | None = None
+    wcs: dict[str, Any] | None = None
+    cube: str | None = None
+    residual: str | None = None
+    tract: str | int | None = None
+    patch: str | int | None = None
+    sky_sigma: Numbers = None
+    psf_fwhm_arcsec: Numbers = None
+
+
+class Image(msgspec.Struct):
+    id: Id
+    file_name: str | None = None
+    height: Side | None = None
+    width: Side | None = None
+    astro: Astro | None = None
+
+
+class Category(msgspec.Struct):
+    id: Id
+    name: str
+
+
+class Annotation(msgspec.Struct):
+    id: Id
+    image_id: Id
+    category_id: Id
+    bbox: list[Number] | None = None
+    area: Number | None = None
+    iscrowd: int | bool | None = None
+    segmentation: dict[str, Any] | list[Any] | None = None
+    attributes: dict[str, Any] | None = None
+
+
+class Info(msgspec.Struct):
+    config: dict[str, Any] | None = None
+    tiles: list[dict[str, Any]] | None = None
+    inputs: list[dict[str, Any]] | None = None
+    sources: dict[str, Number] | None = None
+    catalog: dict[str, Any] | None = None
+    flags: dict[str, Any] | None = None
+    libraries: dict[str, Any] | None = None
+
+
+class Head(msgspec.Struct):
+    """A document without its annotations, which a reader may have replaced by columns."""
+
+    images: list[Image]
+    categories: list[Category]
+    info: Info | None = None
+    licenses: list[dict[str, Any]] | None = None
+
+
+def check_structure(doc: dict[str, Any], path: str | Path, *, annotations: bool = True) -> None:
+    """Refuse a document whose values are of other types than COCO's.
+
+    Parameters
+    ----------
+    annotations : whether they are in the document as objects.
+
+    Raises
+    ------
+    InputError
+        Naming the first value that is wrong.
+    """
+    try:
+        msgspec.convert(doc, Head)
+        if annotations:
+            msgspec.convert({"annotations": doc["annotations"]}, dict[str, list[Annotation]])
+    except UnicodeEncodeError as error:
+        raise InputError("holds half a character", file=path, remedy="write it as UTF-8") from error
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at ")
+        place = where.strip("`").removeprefix("$").lstrip(".") or "the document"
+        raise InputError(
+            f"{place.replace('[...]', '.annotations', 1)}: {what[0].lower()}{what[1:]}",
+            file=path,
+            remedy="`astrolabel validate` lists all that is wrong",
+        ) from error
+    known = {image["id"] for image in doc["images"]}
+    if annotations and not all(a["image_id"] in known for a in doc["annotations"]):
+        lost = next(a for a in doc["annotations"] if a["image_id"] not in known)
+        raise InputError(
+            f"annotation {lost['id']} is of image {lost['image_id']}, which is not there",
+            file=path,
+            remedy="`astrolabel validate` lists all that is wrong",
+        )

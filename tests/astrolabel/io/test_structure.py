@@ -1,0 +1,101 @@
+"""Documents of wrong types end in one line before anything is done with them."""
+
+import copy
+import json
+import os
+
+import pytest
+
+from astrolabel.core.errors import InputError
+from astrolabel.io import coco
+from astrolabel.io.polygons import mask_of
+from astrolabel.io.validate import validate
+
+LABEL = {
+    "id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 4, 4], "area": 16, "iscrowd": 0,
+    "segmentation": [[1, 1, 5, 1, 5, 5, 1, 5]], "attributes": {"mag_i": 20.0},
+}  # fmt: skip
+SOUND = {
+    "images": [{"id": 1, "file_name": "a.png", "height": 64, "width": 64}],
+    "categories": [{"id": 1, "name": "galaxy"}],
+    "annotations": [LABEL],
+}
+
+
+def read(folder, text):
+    path = folder / "c.json"
+    path.write_text(text)
+    return coco.read(path)
+
+
+def test_a_sound_document_is_read_as_it_is(tmp_path):
+    assert read(tmp_path, json.dumps(SOUND)) == SOUND
+
+
+def test_documents_of_other_programs_may_lack_what_they_lack(tmp_path):
+    doc = copy.deepcopy(SOUND)
+    for key in ("area", "iscrowd", "bbox", "attributes"):
+        del doc["annotations"][0][key]
+    doc["images"][0] |= {"license": 3, "coco_url": "http://a"}
+    assert read(tmp_path, json.dumps(doc)) == doc
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "value"),
+    [
+        ("annotations", "image_id", [1]),
+        ("annotations", "image_id", 7),
+        ("annotations", "id", 2**70),
+        ("annotations", "id", None),
+        ("annotations", "attributes", [1]),
+        ("annotations", "segmentation", "x"),
+        ("annotations", "bbox", {"a": 1}),
+        ("images", "astro", [1]),
+        ("images", "astro", {"wcs": 3}),
+        ("images", "height", -5),
+        ("images", "height", 2**40),
+        ("images", "file_name", 3),
+        ("categories", "name", None),
+    ],
+)
+def test_a_value_of_another_type_is_named(tmp_path, kind, key, value):
+    doc = copy.deepcopy(SOUND)
+    doc[kind][0][key] = value
+    with pytest.raises(InputError, match=key.replace("image_id", "image")) as caught:
+        read(tmp_path, json.dumps(doc))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        json.dumps(SOUND)[:-1] + ', "x": ' + "9" * 5000 + "}",
+        json.dumps(SOUND).replace("galaxy", "\\ud800"),
+        json.dumps({**SOUND, "annotations": [None]}),
+    ],
+    ids=["lists", "objects", "digits", "half a character", "null"],
+)
+def test_what_json_allows_and_no_document_holds_is_one_line(tmp_path, text):
+    with pytest.raises(InputError) as caught:
+        read(tmp_path, text)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e300, 1e6, "1"])
+def test_polygons_are_bounded_before_they_are_drawn(value):
+    with pytest.raises(ValueError, match="polygon"):
+        mask_of([[1, 1, value, 1, 9, 9]], (64, 64))
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.json")
+    with pytest.raises(InputError, match="pipe"):
+        coco.read(tmp_path / "a.json")
+
+
+def test_validate_survives_ids_that_cannot_be_counted():
+    doc = copy.deepcopy(SOUND)
+    doc["categories"][0]["id"] = doc["annotations"][0]["category_id"] = [1]
+    assert len(validate(doc)) >= 2
