@@ -45,17 +45,38 @@ def write_overlay(
 
     Parameters
     ----------
+    upwards : whether the first row is drawn at the bottom; see `ImageRecord.upwards`.
+    step, flux, pictures, score : see `drawn`.
+    """
+    image = drawn(flux, prediction, step=step, pictures=pictures, score=score)
+    if upwards:
+        image = image[::-1]
+    with atomic_path(path) as temporary:
+        Image.fromarray(np.ascontiguousarray(image)).save(temporary, format="PNG")
+
+
+def drawn(
+    flux: NDArray[np.float32],
+    prediction: Prediction,
+    *,
+    step: int = 1,
+    pictures: bool,
+    score: float = 0.5,
+) -> NDArray[np.uint8]:
+    """(h, w, 3) picture with one-pixel outlines, enlarged by a whole number.
+
+    Parameters
+    ----------
     score : detections below are not drawn: a list made for AP goes down to noise.
     flux : (C, H, W) float32 of every `step`-th pixel; of three bands or more the third is red
         and the first blue.
     pictures : whether the values are those of an ordinary picture: red first, 0 to 255.
-    upwards : whether the first row is drawn at the bottom; see `ImageRecord.upwards`.
     """
     base = _as_picture(flux) if pictures else _as_sky(flux)
     scale = max(1, min(4, LONGEST_SIDE // max(base.shape[:2])))
     image = base.repeat(scale, axis=0).repeat(scale, axis=1)
-    drawn = zip(prediction.masks, prediction.labels, prediction.scores, strict=True)
-    for mask, label, confidence in drawn:
+    objects = zip(prediction.masks, prediction.labels, prediction.scores, strict=True)
+    for mask, label, confidence in objects:
         if confidence < score:
             continue
         bitmap, (y, x) = _reduced(*decode_tight(mask), step)
@@ -64,10 +85,7 @@ def write_overlay(
         outline = _outline(bitmap.repeat(scale, axis=0).repeat(scale, axis=1))
         window = image[y * scale :, x * scale :][: outline.shape[0], : outline.shape[1]]
         window[outline] = COLOURS[int(label) % len(COLOURS)]
-    if upwards:
-        image = image[::-1]
-    with atomic_path(path) as temporary:
-        Image.fromarray(np.ascontiguousarray(image)).save(temporary, format="PNG")
+    return image
 
 
 def _reduced(bitmap: Bitmap, corner: tuple[int, int], step: int) -> tuple[Bitmap, tuple[int, int]]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from astropy.table import Table
+from numpy.typing import NDArray
 
 from astroseg.core.config import (
     BRANCHES,
@@ -74,7 +75,7 @@ class PredictResult:
 
 
 @dataclass(frozen=True, eq=False)
-class _Job:
+class Job:
     """What is the same for all images."""
 
     engine: Engine
@@ -136,9 +137,9 @@ def predict(
             file=checkpoint,
             remedy="give a checkpoint written by astroseg train",
         )
-    engine = engine or _engine(config, header.engine, header.spec)
+    engine = engine or choose_engine(config, header.engine, header.spec)
     records, ids = _inputs(inputs, config.data, header)
-    job = _job(checkpoint, header, header.spec, engine, config, ids)
+    job = make_job(checkpoint, header, header.spec, engine, config, ids)
     total = 0
     with Progress(sum(len(job.tiles(record)) for record in records), "tile", quiet) as progress:
         for number, record in enumerate(records):
@@ -151,7 +152,7 @@ def predict(
     return result
 
 
-def _engine(config: Config, trained_with: str, spec: ModelSpec) -> Engine:
+def choose_engine(config: Config, trained_with: str, spec: ModelSpec) -> Engine:
     """The engine asked for; else the one that trained the model, or any that works."""
     wanted = config.model.engine
     if config.model.file and not spec.config_program:
@@ -171,14 +172,14 @@ def _engine(config: Config, trained_with: str, spec: ModelSpec) -> Engine:
         return get_engine("auto")
 
 
-def _job(
+def make_job(
     checkpoint: Path,
     header: Header,
     spec: ModelSpec,
     engine: Engine,
     config: Config,
     ids: tuple[int, ...],
-) -> _Job:
+) -> Job:
     model = engine.build(spec)
     engine.load(model, checkpoint)
     model.to(choose_device(config.predict.device)).eval()
@@ -207,7 +208,7 @@ def _job(
         "category_ids": ids,
     }
     key = hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
-    return _Job(engine, model, spec, header, data, config, ids, key)
+    return Job(engine, model, spec, header, data, config, ids, key)
 
 
 def _inputs(
@@ -243,7 +244,7 @@ def _matching_ids(
 
 
 def _finished(
-    job: _Job, record: ImageRecord, out: Path, overlay: bool, progress: Progress
+    job: Job, record: ImageRecord, out: Path, overlay: bool, progress: Progress
 ) -> dict[str, Any]:
     """The part of one image: as it lies in the folder of parts, or made now."""
     path = out / PARTS_NAME / f"{record.id}.json"
@@ -285,31 +286,40 @@ def _finished(
     return part
 
 
-def _write_catalog(job: _Job, frame: Frame, prediction: Prediction, path: Path) -> None:
+def _write_catalog(job: Job, frame: Frame, prediction: Prediction, path: Path) -> None:
     """Write the sky catalog of an image."""
+    write_catalog(path, [frame_catalog(frame, prediction, job.spec.classes)])
+
+
+def frame_catalog(frame: Frame, prediction: Prediction, classes: Sequence[str]) -> Table:
+    """The sky catalog of an image."""
     record, order = frame.record, frame.look.order
     names = band_names(record, frame.pixels)
-    bands = list(job.data.bands) or [
+    bands = list(frame.data.bands) or [
         names[i] if names else str(place) for place, i in enumerate(order)
     ]
     zeros = [record.zeropoint[i] for i in order if i < len(record.zeropoint)]
-    classes = job.spec.classes
-    write_catalog(path, [image_catalog(record, prediction, frame.flux, bands, zeros, classes)])
+    return image_catalog(record, prediction, frame.flux, bands, zeros, classes)
 
 
-def _write_overlay(job: _Job, frame: Frame, prediction: Prediction, path: Path) -> None:
+def _write_overlay(job: Job, frame: Frame, prediction: Prediction, path: Path) -> None:
     step = reduction(frame.shape)
-    height, width = frame.shape
-    strips = [frame.flux(y, 0, y + 1, width)[:, :, ::step] for y in range(0, height, step)]
     write_overlay(
         path,
-        np.concatenate(strips, axis=1),
+        thinned(frame, step),
         prediction,
         step=step,
         pictures=job.data.contrast == "none",
         upwards=frame.record.upwards,
         score=job.config.predict.overlay_score,
     )
+
+
+def thinned(frame: Frame, step: int) -> NDArray[np.float32]:
+    """(C, h, w) of every `step`-th row and column."""
+    height, width = frame.shape
+    strips = [frame.flux(y, 0, y + 1, width)[:, :, ::step] for y in range(0, height, step)]
+    return np.concatenate(strips, axis=1)
 
 
 def _stamp(record: ImageRecord) -> str:
@@ -348,7 +358,7 @@ def results(
 
 
 def _merge(
-    job: _Job, records: Sequence[ImageRecord], checkpoint: Path, out: Path, suffix: str
+    job: Job, records: Sequence[ImageRecord], checkpoint: Path, out: Path, suffix: str
 ) -> PredictResult:
     """The final files from the parts, which are then removed."""
     parts = out / PARTS_NAME
