@@ -26,6 +26,13 @@ WHOLE_BYTES = 32 << 20
 """Files up to this size are read whole."""
 
 
+TRIES = 30
+"""Places that may lie between two entries, tried from a piece's end: lists of points as
+objects within an entry look alike."""
+
+_BETWEEN = re.compile(rb"\}\s*,\s*\{")
+
+
 @dataclass(frozen=True, eq=False)
 class Document:
     """A JSON value whose long list is read when it is asked for.
@@ -101,10 +108,10 @@ def _in_pieces(path: Path, key: str, piece: int) -> Document:
         while True:
             file.seek(bounds[-1])
             block = file.read(piece)
-            cut = block.rfind(b"},")
-            if cut < 0 or not _is_list(block[: cut + 1]):
+            cut = _last_cut(block)
+            if not cut:
                 break
-            bounds.append(bounds[-1] + cut + 2)
+            bounds.append(bounds[-1] + cut)
         # The last piece: the end of the list lies in this block or the next.
         length = _list_end(block + file.read(piece))
         stop = bounds[-1] + length
@@ -118,13 +125,24 @@ def _in_pieces(path: Path, key: str, piece: int) -> Document:
     return Document(value, path, key, (*pieces, (bounds[-1], stop)))
 
 
-def _is_list(block: bytes) -> bool:
-    """Whether a piece of the list holds whole entries: text cut elsewhere does not parse."""
-    try:
-        msgspec.json.decode(b"[" + block + b"]", type=list[msgspec.Raw])
-    except msgspec.DecodeError:
-        return False
-    return True
+def _last_cut(block: bytes) -> int:
+    """Bytes up to behind the last comma between entries; 0 where none is found.
+
+    Text cut within an entry does not parse, so that a piece which does holds whole entries.
+    """
+    stop = len(block)
+    for _ in range(TRIES):
+        places = [m.end() for m in _BETWEEN.finditer(block, max(0, stop - 65536), stop)]
+        if not places:
+            return 0
+        comma = block.rindex(b",", 0, places[-1])
+        try:
+            msgspec.json.decode(b"[" + block[:comma] + b"]", type=list[msgspec.Raw])
+        except msgspec.DecodeError:
+            stop = comma
+            continue
+        return comma + 1
+    return 0
 
 
 def _list_end(block: bytes) -> int:

@@ -126,7 +126,7 @@ def _of_arrays(images: Sequence[Any], wcs: Any) -> tuple[ImageRecord, Pixels]:
     for image in images:
         # NDData: pixels under data, masked ones without data.
         values = np.asarray(image.data if hasattr(image, "uncertainty") else image)
-        mask = getattr(image, "mask", None)
+        mask: Any = getattr(image, "mask", None)
         if wcs is None and hasattr(image, "wcs"):
             wcs = image.wcs
         if np.shape(mask) == values.shape and np.any(mask):
