@@ -165,16 +165,23 @@ def _runs(
     shift = _BITS * (np.arange(len(code)) - np.repeat(starts, digits))
     values = np.add.reduceat((code & 31) << shift, starts)
     values -= np.where(code[ends] & 16, np.int64(1) << (_BITS * digits), 0)
-    place = np.arange(len(values)) - np.searchsorted(owner, owner, "left")
+    place = _places(owner)
     for chain in (place % 2 == 1, (place % 2 == 0) & (place > 0)):
         values[chain] = _cumulative(values[chain], owner[chain])
     return values, owner
 
 
+def _places(owner: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Place of each value among those of its owner; owners never fall."""
+    count = np.bincount(owner)
+    first = np.repeat(np.cumsum(count) - count, count)
+    return np.arange(len(owner)) - first
+
+
 def _cumulative(values: NDArray[np.int64], owner: NDArray[np.int64]) -> NDArray[np.int64]:
     """Running sums that start anew with each owner."""
     total = np.cumsum(values)
-    begin = np.searchsorted(owner, owner, "left")
+    begin = np.arange(len(owner)) - _places(owner)
     return total - np.where(begin > 0, total[begin - 1], 0)
 
 
@@ -199,7 +206,7 @@ def _measure(
     runs: NDArray[np.int64], owner: NDArray[np.int64], shape: NDArray[np.int32]
 ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """(N,) pixels and (N, 4) tight boxes XYWH of the masks."""
-    place = np.arange(len(runs)) - np.searchsorted(owner, owner, "left")
+    place = _places(owner)
     stop = _cumulative(runs, owner)
     solid = (place % 2 == 1) & (runs > 0)
     area = np.zeros(len(shape), np.int64)

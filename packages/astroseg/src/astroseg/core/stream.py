@@ -50,8 +50,13 @@ class Document:
     key: str
     pieces: tuple[tuple[int, int], ...] = ()
 
-    def rows(self) -> Iterator[list[Any]]:
-        """The list in pieces."""
+    def rows(self, kind: Any = Any) -> Iterator[list[Any]]:
+        """The list in pieces.
+
+        Parameters
+        ----------
+        kind : TypedDict of the keys that are wanted; others may be left out.
+        """
         if not self.pieces:
             items = self.value.get(self.key) if isinstance(self.value, dict) else None
             yield items if isinstance(items, list) else []
@@ -59,7 +64,11 @@ class Document:
         with self.path.open("rb") as file:
             for start, stop in self.pieces:
                 file.seek(start)
-                yield msgspec.json.decode(b"[" + file.read(stop - start) + b"]")
+                text = b"[" + file.read(stop - start) + b"]"
+                try:
+                    yield msgspec.json.decode(text, type=list[kind])
+                except msgspec.ValidationError:  # an entry that is no object
+                    yield msgspec.json.decode(text)
 
 
 def open_document(

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +73,7 @@ class Frame:
     images, categories : place of each by key (`key_of`).
     crowd_as_objects : whether rows of iscrowd 1 are objects like the others.
     scored : whether the rows are predictions.
+    measured : whether boxes, areas and attributes of the file are wanted beside the masks.
     """
 
     path: Path
@@ -81,6 +82,18 @@ class Frame:
     categories: Mapping[Hashable, int]
     crowd_as_objects: bool = False
     scored: bool = False
+    measured: bool = True
+
+
+class MaskRow(TypedDict, total=False):
+    """Keys of a row that are read where no measurement is wanted."""
+
+    id: Any
+    image_id: Any
+    category_id: Any
+    iscrowd: Any
+    bbox: Any
+    segmentation: Any
 
 
 @dataclass
@@ -150,7 +163,7 @@ def _name(row: Mapping[str, Any], place: int) -> str:
 
 def _add(batch: _Batch, row: Any, place: int, frame: Frame, repairs: Repairs) -> str:
     """Take a row into the batch; returns why it is left out, "" if it is not."""
-    if not isinstance(row, Mapping):
+    if not isinstance(row, dict):
         return "an entry that is no object"
     image = frame.images.get(_key(row.get("image_id"), "image ids", repairs))
     if image is None:
@@ -163,7 +176,8 @@ def _add(batch: _Batch, row: Any, place: int, frame: Frame, repairs: Repairs) ->
         category = 0
     shape: Shape = (int(frame.shapes[image, 0]), int(frame.shapes[image, 1]))
     try:
-        box = _box(row.get("bbox"), repairs)
+        wanted = frame.measured or not row.get("segmentation")
+        box = _box(row.get("bbox"), repairs) if wanted else None
         boxed, counts = _counts(row, box, shape, repairs)
         score = _score(row) if frame.scored else 1.0
     except LeftOut as error:
@@ -177,9 +191,10 @@ def _add(batch: _Batch, row: Any, place: int, frame: Frame, repairs: Repairs) ->
     batch.boxed.append(boxed)
     batch.counts.append(counts)
     batch.boxes.append(box or _NO_BOX)
-    batch.area.append(_area(row.get("area"), repairs))
+    batch.area.append(_area(row.get("area"), repairs) if frame.measured else math.nan)
     batch.score.append(score)
-    batch.attributes.append(row.get("attributes"))
+    if frame.measured:
+        batch.attributes.append(row.get("attributes"))
     return ""
 
 
@@ -318,7 +333,7 @@ def _attributes(rows: Sequence[Any], repairs: Repairs) -> dict[str, NDArray[np.f
     for i, row in enumerate(rows):
         if not row:
             continue
-        if not isinstance(row, Mapping):
+        if not isinstance(row, dict):
             repairs.mended["attributes that are no object, ignored"] += 1
             continue
         for name, value in row.items():

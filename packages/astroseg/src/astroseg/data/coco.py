@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from astroseg.core.errors import InputError
-from astroseg.data.annotations import Annotations, Frame, read_rows
+from astroseg.core.stream import Document
+from astroseg.data.annotations import Annotations, Frame, MaskRow, read_rows
 from astroseg.data.identifiers import key_of, locate, numbered, readable
 from astroseg.data.images import read_pixels
 from astroseg.data.parquet import open_labels
@@ -95,6 +96,7 @@ def read_coco(
     labelled: bool = True,
     strict: bool = False,
     crowd_as_objects: bool = False,
+    measured: bool = True,
 ) -> CocoFile:
     """Read a COCO document, a list of Detectron2 records, or a Parquet table of labels.
 
@@ -108,6 +110,7 @@ def read_coco(
         categories need be there.
     strict : refuse what would be repaired or left out.
     crowd_as_objects : take ``iscrowd: 1`` as objects, for tools that write it for every RLE.
+    measured : whether boxes, areas and attributes are wanted beside the masks.
 
     Raises
     ------
@@ -116,20 +119,25 @@ def read_coco(
     """
     path = Path(path)
     document = open_labels(path)
-    value, rows = document.value, document.rows
+    value = document.value
     if is_records(value):
         value = from_records(value, path, classes)
-        annotations = value["annotations"]
-        rows = lambda: iter([annotations])  # noqa: E731
+        document = Document(value, path, "annotations")
     _check_document(value, path, labelled)
     repairs = Repairs()
     root = path.parent if images is None else Path(images)
     entries, image_of = read_images(value["images"], root, path, repairs)
     categories = _read_categories(value.get("categories") or [], path, repairs)
     frame = Frame(
-        path, shapes_of(entries), image_of, categories.place_of, crowd_as_objects=crowd_as_objects
+        path,
+        shapes_of(entries),
+        image_of,
+        categories.place_of,
+        crowd_as_objects=crowd_as_objects,
+        measured=measured,
     )
-    found = read_rows(rows() if labelled else [], frame, repairs)
+    kind = Any if measured else MaskRow
+    found = read_rows(document.rows(kind) if labelled else [], frame, repairs)
     used = set(np.unique(found.category).tolist()) if labelled else None
     names, ids, label_of_place = _classes(categories, used, path, repairs)
     if labelled and not names:

@@ -9,7 +9,7 @@ counted under the reason.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +194,7 @@ def read_dataset(
         labelled=labelled,
         strict=strict,
         crowd_as_objects=crowd_as_objects,
+        measured=False,
     )
     found = coco.annotations
     if found.masks is None:
@@ -204,6 +205,9 @@ def read_dataset(
             remedy="give annotations with polygons or RLE",
         )
     crowd = int(found.crowd.sum())
+    # The columns that training does not read take as much memory as the masks.
+    none = np.broadcast_to(np.float64(np.nan), (len(found), 4))
+    found = replace(found, boxes=none, area=none[:, 0], score=none[:, 0])
     return Dataset(
         path=coco.path,
         classes=coco.classes,

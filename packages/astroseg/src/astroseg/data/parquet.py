@@ -49,7 +49,7 @@ class Table(Document):
     table: Any = None
     attributes: tuple[str, ...] = ()
 
-    def rows(self) -> Iterator[list[Any]]:
+    def rows(self, kind: Any = Any) -> Iterator[list[Any]]:
         """The annotations in pieces."""
         for batch in self.table.to_batches(max_chunksize=ROWS_AT_ONCE):
             yield [_annotation(row, self.attributes) for row in batch.to_pylist()]

@@ -55,7 +55,7 @@ def compressed(
     ValueError
         For what cannot be a segmentation of the image.
     """
-    if isinstance(segmentation, Mapping) and "counts" in segmentation:
+    if isinstance(segmentation, dict) and "counts" in segmentation:
         return _rle(segmentation, shape)
     polygons = _polygons(segmentation, mended)
     for polygon in polygons:
