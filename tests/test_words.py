@@ -36,10 +36,12 @@ CLEAN = (
     "packages/astrolabel/src/astrolabel/__init__.py",
     "packages/astrolabel/src/astrolabel/cli",
     "packages/astrolabel/src/astrolabel/report",
+    "packages/astrolabel/src/astrolabel/review",
     "packages/astrolabel/src/astrolabel/export",
     "packages/astrolabel/src/astrolabel/core/config/tree.py",
     "packages/astrolabel/src/astrolabel/core/progress.py",
     "packages/astrolabel/src/astrolabel/core/yaml.py",
+    "packages/astrolabel/src/astrolabel/io/any_coco.py",
     "packages/astrolabel/src/astrolabel/io/coco.py",
     "packages/astrolabel/src/astrolabel/io/parquet.py",
     "packages/astrolabel/src/astrolabel/io/pictures.py",
@@ -69,7 +71,7 @@ def files() -> list[Path]:
     found = []
     for name in CLEAN:
         path = ROOT / name
-        kinds = (".py", ".md", ".j2", ".cff", ".toml", ".yaml")
+        kinds = (".py", ".md", ".j2", ".html", ".cff", ".toml", ".yaml")
         found += [p for p in path.rglob("*") if p.suffix in kinds] if path.is_dir() else [path]
     return sorted(found)
 

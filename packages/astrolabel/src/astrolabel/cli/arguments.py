@@ -336,6 +336,27 @@ def add_validate(one: Parser) -> None:
     one.set_defaults(run=datasets.validate)
 
 
+def add_review(one: Parser) -> None:
+    one.add_argument("coco", type=Path, metavar="COCO.json")
+    one.add_argument(
+        "--with", dest="predictions", type=Path, metavar="FILE",
+        help="predictions on the same images: COCO results or a COCO document",
+    )  # fmt: skip
+    _add_images(one)
+    one.add_argument("--out", type=Path, help="page (default: review.html beside the file)")
+    one.set_defaults(run=datasets.review)
+
+
+def add_apply(one: Parser) -> None:
+    one.add_argument("coco", type=Path, metavar="COCO.json")
+    one.add_argument(
+        "corrections", type=Path, nargs="+", metavar="CORRECTIONS.json",
+        help="as the review page saves them, applied in the order given",
+    )  # fmt: skip
+    one.add_argument("--out", type=Path, required=True, help="new file, beside the old one")
+    one.set_defaults(run=datasets.apply)
+
+
 def add_preview(one: Parser) -> None:
     one.add_argument("coco", type=Path, metavar="COCO.json")
     one.add_argument("--out", type=Path, help="folder (default: preview beside the file)")
@@ -366,6 +387,8 @@ COMMANDS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     "manifest list": ("list the manifests that come with the program", add_manifest_list),
     "manifest copy": ("copy one of them here, to use or change", add_manifest_copy),
     "validate": ("check a COCO file: ids, boxes, masks, areas, images", add_validate),
+    "review": ("write one page to walk through the labels and correct them", add_review),
+    "apply": ("apply the corrections that a review page saved", add_apply),
     "preview": ("draw the labels on the images, and a page of them all", add_preview),
     "report": ("write one page on how good the labels are", add_report),
     "reproduce": ("label one tile again from its provenance, and compare", add_reproduce),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from dataclasses import replace
 
 from astrolabel.cli.named import numbers, with_columns
@@ -47,6 +48,36 @@ def preview(options: argparse.Namespace) -> int:
     pictures = preview(options.coco, out, options.images)
     print(f"{len(pictures)} pictures; open {out / 'index.html'}")
     return 0
+
+
+def review(options: argparse.Namespace) -> int:
+    from astrolabel.review.page import write_review
+
+    out = options.out or options.coco.parent / "review.html"
+    print(write_review(options.coco, out, options.images, options.predictions))
+    return 0
+
+
+def apply(options: argparse.Namespace) -> int:
+    from astrolabel.io import coco
+    from astrolabel.review.corrections import apply, read_corrections
+
+    if options.out.parent.resolve() != options.coco.parent.resolve():
+        raise InputError(
+            "the new file would not find its images",
+            file=options.out,
+            remedy=f"write it beside {options.coco}",
+        )
+    document, lost = coco.read(options.coco), []
+    for path in options.corrections:
+        applied = apply(document, read_corrections(path))
+        document = applied.document
+        lost += [f"{path}: {line}" for line in applied.lost]
+        print(f"{path}: {applied.summary()}")
+    coco.write(options.out, document)
+    for line in lost:
+        print(f"astrolabel: {line}", file=sys.stderr)
+    return 2 if lost else 0
 
 
 def export(options: argparse.Namespace) -> int:

@@ -122,6 +122,17 @@ examples:
   astrolabel report labels/coco.json --catalog forced.fits --scheme hsc
   astrolabel report labels/coco.json --truth sky/truth.json --out report.html
 """,
+    "review": """
+examples:
+  astrolabel review labels/coco.json
+  astrolabel review labels/coco.json --with predictions.json --out review.html
+
+The page holds all that it shows. It can be mailed; corrections are saved as a file.
+""",
+    "apply": """
+example:
+  astrolabel apply labels/coco.json corrections.json --out labels/reviewed.json
+""",
     "preview": """
 example:
   astrolabel preview labels/coco.json --out labels/preview

@@ -1,0 +1,191 @@
+"""The review page in a real browser: look, filter, correct, save, read back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from astrolabel.core.box import Box
+from astrolabel.io import coco
+from astrolabel.review.corrections import apply, read_corrections
+from astrolabel.review.page import write_review
+
+SHAPE = (120, 160)
+
+
+def document(n_side=4):
+    wcs = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 150.0, "CRVAL2": 2.0,
+           "CRPIX1": 80.5, "CRPIX2": 60.5, "CDELT1": -5e-5, "CDELT2": 5e-5,
+           "CUNIT1": "deg", "CUNIT2": "deg"}  # fmt: skip
+    items = [
+        coco.annotation(
+            mask=np.ones((8, 6), bool),
+            box=Box(10 + 28 * row, 8 + 38 * column, 8, 6),
+            image_shape=SHAPE,
+            category_id=1 + column % 2,
+            attributes={"mag_i": 20.0 + row, "flags": ["edge"] if row == 0 else [], "snr": 9.0},
+        )
+        for row in range(n_side)
+        for column in range(n_side)
+    ]
+    image = {
+        "file_name": "a.png", "height": SHAPE[0], "width": SHAPE[1],
+        "astro": {"wcs": wcs, "origin": [0, 0], "bands": ["i"]},
+    }  # fmt: skip
+    names = [{"id": 1, "name": "galaxy"}, {"id": 2, "name": "<b>star"}]
+    return coco.merge({}, names, [{"image": image, "annotations": items}])
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync = pytest.importorskip("playwright.sync_api", reason="drives a browser")
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no Chromium is installed")
+    with sync.sync_playwright() as made:
+        opened = made.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def review(browser, tmp_path):
+    """(page in the browser, folder); errors and requests beyond the page fail the test."""
+    coco.write(tmp_path / "coco.json", document())
+    Image.fromarray(np.full((*SHAPE, 3), 40, np.uint8)).save(tmp_path / "a.png")
+    file = write_review(tmp_path / "coco.json", tmp_path / "review.html")
+    page = browser.new_page(viewport={"width": 1200, "height": 700})
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("request", lambda r: wrong.append(r.url) if r.url.startswith("http") else None)
+    page.goto(file.as_uri())
+    yield page, tmp_path
+    assert wrong == []
+    page.close()
+
+
+def state(page):
+    return page.evaluate("window.review.state()")
+
+
+def test_every_outline_is_drawn_and_filters_take_some_away(review):
+    page, _ = review
+    page.wait_for_function("window.review.state().drawn === 16")
+    page.locator("#flags input").first.check()
+    page.wait_for_function("window.review.state().drawn === 4")
+    page.locator("#flags input").first.uncheck()
+    page.locator("#classes input").first.uncheck()
+    page.wait_for_function("window.review.state().drawn === 8")
+    assert "8 of 16 labels" in page.inner_text("#count")
+    assert "<b>star (8)" in page.inner_text("#classes")  # names are text
+
+
+def test_a_click_chooses_the_label_under_it_and_tells_where_it_is(review):
+    page, _ = review
+    view = state(page)["view"]
+    # The first label, row 10-17 and column 8-13 of the image, is at the bottom of the sky.
+    x, y = 8 + 3, SHAPE[0] - (10 + 4)
+    box = page.locator("#sky").bounding_box()
+    at = (box["x"] + (x - view["x"]) * view["zoom"], box["y"] + (y - view["y"]) * view["zoom"])
+    page.mouse.move(*at)
+    page.mouse.click(*at)
+    assert state(page)["chosen"] == 1
+    words = page.inner_text("#place").split()
+    assert float(words[1]) == pytest.approx(10.5, abs=0.3)
+    assert float(words[3]) == pytest.approx(13.5, abs=0.3)
+    ra, dec = float(words[4]), float(words[5])
+    assert ra == pytest.approx(150 + (79.5 - 10.5) * 5e-5, abs=2e-5)
+    assert dec == pytest.approx(2 + (13.5 - 59.5) * 5e-5, abs=2e-5)
+
+
+def test_keys_correct_and_undo_and_the_file_is_applied(review):
+    page, folder = review
+    page.select_option("#order", "id")
+    page.fill("#who", "Ada")
+    page.locator("#sky").focus()
+    page.keyboard.press("n")
+    assert state(page)["chosen"] == 1
+    page.keyboard.press("x")  # rejects 1, goes to 2
+    assert state(page)["chosen"] == 2
+    page.keyboard.press("1")  # 2 is a galaxy now
+    page.keyboard.press("n")
+    page.keyboard.press("x")
+    page.keyboard.press("z")  # not 3 after all
+    with page.expect_download() as saved:
+        page.keyboard.press("s")
+    saved.value.save_as(folder / "corrections.json")
+    found = read_corrections(folder / "corrections.json")
+    assert [(c["action"], c["id"], c["who"]) for c in found] == [
+        ("reject", 1, "Ada"), ("class", 2, "Ada"),
+    ]  # fmt: skip
+    applied = apply(coco.read(folder / "coco.json"), found)
+    assert applied.lost == ()
+    kept = {a["id"]: a["category_id"] for a in applied.document["annotations"]}
+    assert len(kept) == 15
+    assert kept[2] == 1
+
+
+def test_shift_and_click_merge(review):
+    page, folder = review
+    page.evaluate("window.review.choose(window.review.frame().labels[0])")
+    view, box = state(page)["view"], page.locator("#sky").bounding_box()
+    x, y = 8 + 38 + 3, SHAPE[0] - 14
+    page.keyboard.down("Shift")
+    page.mouse.click(
+        box["x"] + (x - view["x"]) * view["zoom"], box["y"] + (y - view["y"]) * view["zoom"]
+    )
+    page.keyboard.up("Shift")
+    page.keyboard.press("m")
+    (entry,) = state(page)["corrections"]
+    applied = apply(coco.read(folder / "coco.json"), [entry])
+    assert applied.done["merge"] == 1
+    merged = next(a for a in applied.document["annotations"] if a["id"] == 1)
+    assert merged["area"] == 2 * 48
+
+
+def test_wheel_and_keys_zoom_and_a_link_opens_a_label(review):
+    page, folder = review
+    before = state(page)["view"]["zoom"]
+    box = page.locator("#sky").bounding_box()
+    page.mouse.move(box["x"] + 50, box["y"] + 50)
+    page.mouse.wheel(0, -400)
+    page.wait_for_function(f"window.review.state().view.zoom > {before * 2}")
+    page.keyboard.press("h")
+    page.wait_for_function(f"Math.abs(window.review.state().view.zoom - {before}) < 1e-6")
+    page.goto((folder / "review.html").as_uri() + "#9")
+    page.reload()
+    assert state(page)["chosen"] == 9
+
+
+def test_a_phone_shows_the_sky_first_and_nothing_is_wider_than_it(review):
+    page, _ = review
+    page.set_viewport_size({"width": 390, "height": 800})
+    sky = page.locator("#sky").bounding_box()
+    assert sky["y"] == 0
+    assert sky["width"] == 390
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_predictions_are_a_layer_and_order_the_queue(browser, tmp_path):
+    doc = document()
+    coco.write(tmp_path / "coco.json", doc)
+    Image.fromarray(np.zeros((*SHAPE, 3), np.uint8)).save(tmp_path / "a.png")
+    results = [
+        {"image_id": 1, "category_id": 1, "score": 0.9, "segmentation": a["segmentation"]}
+        for a in doc["annotations"]
+        if a["id"] != 6
+    ]
+    (tmp_path / "p.json").write_text(json.dumps(results))
+    file = write_review(
+        tmp_path / "coco.json", tmp_path / "r.html", predictions=tmp_path / "p.json"
+    )
+    page = browser.new_page()
+    page.goto(file.as_uri())
+    page.select_option("#order", "iou")
+    assert page.locator("#queue button").first.get_attribute("data-id") == "6"
+    assert page.evaluate("window.review.frame().predictions.length") == 15
+    page.close()
