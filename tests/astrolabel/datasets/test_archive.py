@@ -23,11 +23,11 @@ pytest.importorskip("filelock", reason="fetching: pip install astrolabel[fetch]"
 
 from astrolabel.cli.main import main
 from astrolabel.core.errors import InputError, OutputError
+from astrolabel.datasets.archive.addresses import address
 from astrolabel.datasets.archive.client import Client
 from astrolabel.datasets.archive.credentials import Login, find_login
 from astrolabel.datasets.archive.fetch import fetch
-from astrolabel.datasets.archive.http import address
-from astrolabel.datasets.archive.retry import Manners, retry_after
+from astrolabel.datasets.archive.retry_policy import RetryPolicy, retry_after
 from astrolabel.datasets.manifest import read_manifest
 from astrolabel.datasets.manifest_files import survey_states
 from astrolabel.io import coco
@@ -35,7 +35,8 @@ from astrolabel.io.validate import validate
 
 __all__ = ["archive", "elsewhere"]
 
-FAST = Manners(first_wait_s=0.001, first_poll_s=0.001, longest_poll_s=0.002, timeout_s=5)
+BRIEF = RetryPolicy(first_wait_s=0.001, first_poll_s=0.001, attempts=2)
+FAST = RetryPolicy(first_wait_s=0.001, first_poll_s=0.001, longest_poll_s=0.002, timeout_s=5)
 TREE = "archive/filetree/pdr3_dud/deepCoadd-results/HSC-{}/9813/4,5/{}"
 COADDS = [f"calexp-HSC-{b}-9813-4,5.fits" for b in "GI"]
 CATALOG = "forced.fits"
@@ -106,8 +107,8 @@ def write(folder, server, **changes):
     return path
 
 
-def get(path, folder, manners=FAST):
-    return fetch(read_manifest(path), folder, manners=manners, progress=False)
+def get(path, folder, policy=FAST):
+    return fetch(read_manifest(path), folder, policy=policy, progress=False)
 
 
 def names(folder):
@@ -188,7 +189,7 @@ def test_a_download_goes_on_where_it_broke(dataset, hsc, tmp_path, version):
     hsc.version = version
     hsc.faults = [Fault("calexp-HSC-G", "cut", size=50_000, times=9)]
     root = tmp_path / "root"
-    one = Manners(parallel=1, first_wait_s=0.001, attempts=1)
+    one = RetryPolicy(parallel=1, first_wait_s=0.001, attempts=1)
     with pytest.raises(InputError, match=r"cut short after 50000 of \d+ bytes.* kept"):
         get(dataset, root, one)
     hsc.faults, hsc.sent, hsc.asked = [], 0, []
@@ -201,14 +202,14 @@ def test_a_download_goes_on_where_it_broke(dataset, hsc, tmp_path, version):
 
 def test_a_line_that_breaks_again_and_again_ends_well_while_bytes_come(dataset, hsc, tmp_path):
     hsc.faults = [Fault("calexp-HSC-G", "cut", size=20_000, times=9)]
-    get(dataset, tmp_path / "root", Manners(first_wait_s=0.001, first_poll_s=0.001, attempts=2))
+    get(dataset, tmp_path / "root", RetryPolicy(first_wait_s=0.001, first_poll_s=0.001, attempts=2))
     assert names(tmp_path / "root") == EVERYTHING
 
 
 def test_a_file_that_changes_between_two_parts_is_never_mixed(dataset, hsc, tmp_path):
     hsc.faults = [Fault("calexp-HSC-G", "cut", size=50_000, times=1)]
     with pytest.raises(InputError, match="cut short"):
-        get(dataset, tmp_path / "root", Manners(parallel=1, attempts=1))
+        get(dataset, tmp_path / "root", RetryPolicy(parallel=1, attempts=1))
     # Same length, other pixels from the first on, other version: what is held is of no use.
     key = TREE.format("G", COADDS[0])
     old = hsc.files[key]
@@ -239,9 +240,9 @@ def test_a_server_that_stays_busy_ends_the_run_in_one_line(dataset, hsc, tmp_pat
 def test_retry_after_is_obeyed_and_a_long_one_ends_the_run(dataset, hsc, tmp_path):
     hsc.faults = [Fault("calexp-HSC-G", "status", code=429, retry_after="3600")]
     with pytest.raises(InputError, match=r"429 .* asks to come back in 3600 s; .*then"):
-        get(dataset, tmp_path / "root", Manners(parallel=1))
+        get(dataset, tmp_path / "root", RetryPolicy(parallel=1))
     waits = []
-    client = Client(hsc.url, Manners(), hsc=True, sleep=waits.append, clock=lambda: 0.0)
+    client = Client(hsc.url, RetryPolicy(), hsc=True, sleep=waits.append, clock=lambda: 0.0)
     hsc.faults = [Fault("calexp-HSC-G", "status", code=429, retry_after="7")]
     client.download(f"{hsc.url}/{TREE.format('G', COADDS[0])}", tmp_path / "g.fits")
     assert waits == [7.0, 7.0]  # the waiting one's own, then what all others would wait
@@ -251,10 +252,10 @@ def test_retry_after_is_obeyed_and_a_long_one_ends_the_run(dataset, hsc, tmp_pat
 
 
 def test_waits_double_and_are_spread_the_same_way_every_time():
-    manners = Manners(first_wait_s=1, longest_wait_s=20)
-    waits = [manners.wait_s("http://a/b", n) for n in range(8)]
-    assert waits == [manners.wait_s("http://a/b", n) for n in range(8)]
-    assert waits != [manners.wait_s("http://a/c", n) for n in range(8)]
+    policy = RetryPolicy(first_wait_s=1, longest_wait_s=20)
+    waits = [policy.wait_s("http://a/b", n) for n in range(8)]
+    assert waits == [policy.wait_s("http://a/b", n) for n in range(8)]
+    assert waits != [policy.wait_s("http://a/c", n) for n in range(8)]
     for n, seconds in enumerate(waits):
         assert min(2.0**n, 20) / 2 <= seconds <= min(2.0**n, 20)
 
@@ -264,7 +265,7 @@ def test_no_connection_is_told_with_the_address(dataset, hsc, tmp_path):
     hsc.shutdown()
     hsc.server_close()
     with pytest.raises(InputError, match=rf"{url}/archive.*no connection .*refused.* later"):
-        get(dataset, tmp_path / "root", Manners(parallel=1, first_wait_s=0.001, attempts=2))
+        get(dataset, tmp_path / "root", RetryPolicy(parallel=1, first_wait_s=0.001, attempts=2))
 
 
 @pytest.mark.parametrize(
@@ -298,7 +299,7 @@ def test_a_bad_answer_is_one_line_and_no_dataset(
     dataset, hsc, tmp_path, capsys, monkeypatch, fault, problem
 ):
     hsc.faults = [fault]
-    monkeypatch.setattr("astrolabel.datasets.archive.retry.Manners", lambda parallel: FAST)
+    monkeypatch.setattr("astrolabel.datasets.archive.retry.RetryPolicy", lambda parallel: FAST)
     words = ["manifest", "build", dataset, "--root", tmp_path / "root", "--out", tmp_path / "out"]
     assert main([*map(str, words), "--quiet"]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
@@ -339,7 +340,7 @@ def test_what_resumes_to_the_wrong_bytes_is_fetched_anew(dataset, hsc, tmp_path)
     get(dataset, tmp_path / "root")
     hsc.faults = [Fault("calexp-HSC-G", "cut", size=50_000)]
     with pytest.raises(InputError, match="cut short"):
-        get(dataset, tmp_path / "second", Manners(parallel=1, attempts=1))
+        get(dataset, tmp_path / "second", RetryPolicy(parallel=1, attempts=1))
     part = tmp_path / "second" / f".part.{COADDS[0]}"
     part.write_bytes(b"x" + part.read_bytes()[1:])
     get(dataset, tmp_path / "second")
@@ -375,7 +376,11 @@ def test_a_changed_query_is_told(dataset, hsc, tmp_path):
 def test_a_queued_job_is_taken_up_again_not_asked_for_twice(dataset, hsc, tmp_path):
     hsc.faults = [Fault("status", "status", times=99)]
     with pytest.raises(InputError):
-        get(dataset, tmp_path / "root", Manners(first_wait_s=0.001, first_poll_s=0.001, attempts=2))
+        get(
+            dataset,
+            tmp_path / "root",
+            RetryPolicy(first_wait_s=0.001, first_poll_s=0.001, attempts=2),
+        )
     hsc.faults = []
     note = tmp_path / "root" / f".{CATALOG}.job.json"
     assert note.exists()
@@ -388,7 +393,11 @@ def test_a_queued_job_is_taken_up_again_not_asked_for_twice(dataset, hsc, tmp_pa
 def test_a_job_that_was_swept_away_is_submitted_anew(dataset, hsc, tmp_path):
     hsc.faults = [Fault("status", "status", times=99)]
     with pytest.raises(InputError):
-        get(dataset, tmp_path / "root", Manners(first_wait_s=0.001, first_poll_s=0.001, attempts=2))
+        get(
+            dataset,
+            tmp_path / "root",
+            RetryPolicy(first_wait_s=0.001, first_poll_s=0.001, attempts=2),
+        )
     hsc.faults, hsc.jobs = [], {}
     get(dataset, tmp_path / "root")
     assert names(tmp_path / "root") == EVERYTHING
@@ -397,7 +406,7 @@ def test_a_job_that_was_swept_away_is_submitted_anew(dataset, hsc, tmp_path):
 def test_a_query_that_never_ends_is_given_up(dataset, hsc, tmp_path):
     hsc.polls = 10**6
     with pytest.raises(InputError, match="still running after"):
-        get(dataset, tmp_path / "root", Manners(first_poll_s=0.001, job_limit_s=0.01))
+        get(dataset, tmp_path / "root", RetryPolicy(first_poll_s=0.001, job_limit_s=0.01))
 
 
 def test_no_account_is_told_before_anything_is_asked(dataset, hsc, tmp_path, monkeypatch):

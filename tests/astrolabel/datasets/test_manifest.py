@@ -163,17 +163,6 @@ def test_the_recipe_is_the_presets_with_the_manifests_numbers(tmp_path):
     assert config.classify.scheme == "none"
 
 
-def test_schema_1_is_read_as_it_was_meant(tmp_path):
-    old = {"schema": 1, "coadds": {"9813": ["4,5"]}, "catalog": "c.fits", "scheme": "hst"}
-    new = {"catalogs": [{"file": "c.fits", "scheme": "hst"}], "scheme": "hst"}
-    assert read(tmp_path, **old) == read(tmp_path, **new)
-    old = {"schema": 1, "survey": "fits", "coadds": {"g": "g.fits", "i": "i.fits"}}
-    new = {"survey": "fits", "coadds": {"files": {"g": "g.fits", "i": "i.fits"}}}
-    assert read(tmp_path, **old) == read(tmp_path, **new)
-    with pytest.raises(InputError, match="schema 1 has no 'splits'; write schema: 2"):
-        read(tmp_path, schema=1, splits={})
-
-
 def test_the_catalog_of_the_scheme_gives_the_classes(tmp_path):
     catalogs = [{"file": "a.fits", "scheme": "hsc"}, {"file": "b.csv", "scheme": "hst"}]
     assert read(tmp_path, catalogs=catalogs, scheme="hst").classes.file == "b.csv"
@@ -207,7 +196,8 @@ def test_splits_are_regions_by_name(tmp_path):
     [
         ({"bandz": ["g"]}, "unknown key 'bandz'; did you mean 'bands'? the keys are schema"),
         ({"bands": None}, "no 'bands'"),
-        ({"schema": 7}, "schema 7, but this version reads 1 and 2"),
+        ({"schema": 7}, "schema 7, but this version reads 2"),
+        ({"schema": 1}, "schema 1, but this version reads 2"),
         ({"schema": True}, "schema True"),
         ({"survey": "sdss"}, "survey is 'sdss'; give hsc or fits"),
         ({"survey": ["hsc"]}, "survey is ['hsc']"),

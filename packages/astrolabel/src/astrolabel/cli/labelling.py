@@ -176,10 +176,10 @@ def manifest_build(options: argparse.Namespace) -> int:
 
 def _fetch(manifest: Manifest, options: argparse.Namespace) -> str:
     from astrolabel.datasets.archive.fetch import fetch
-    from astrolabel.datasets.archive.retry import Manners
+    from astrolabel.datasets.archive.retry_policy import RetryPolicy
 
     if not 1 <= options.parallel <= 16:
         raise InputError(f"--parallel {options.parallel}", remedy="give 1 to 16")
-    manners = Manners(parallel=options.parallel)
+    policy = RetryPolicy(parallel=options.parallel)
     folder = manifest.folder(options.root)
-    return fetch(manifest, folder, manners=manners, progress=not options.quiet).summary()
+    return fetch(manifest, folder, policy=policy, progress=not options.quiet).summary()

@@ -25,7 +25,7 @@ from astrolabel.datasets.manifest_schema import Keys
 from astrolabel.datasets.regions import Region, read_splits
 
 SCHEMA = 2
-"""Version of the format. 1 had one catalog, coadds without patterns, no source, no splits."""
+"""Version of the format."""
 
 SURVEYS = ("hsc", "fits")
 HSC_SERVER = "https://hsc-release.mtk.nao.ac.jp"
@@ -194,15 +194,13 @@ def read_manifest(path: Path) -> Manifest:
     """
     values = read_yaml(path, "see `astrolabel docs manifests`")
     schema = values.get("schema")
-    if schema == 1:
-        values = _from_schema_1(path, values)
     keys = Keys(path, "", values, KEYS)
     for key in ("schema", "name", "survey", "bands", "coadds"):
         if key not in values:
             raise InputError(f"no {key!r}", file=path, remedy="add it")
-    if schema not in (1, SCHEMA) or isinstance(schema, bool):
+    if schema != SCHEMA or isinstance(schema, bool):
         raise InputError(
-            f"schema {schema!r}, but this version reads 1 and {SCHEMA}",
+            f"schema {schema!r}, but this version reads {SCHEMA}",
             file=path,
             remedy="use the version of astrolabel that it was written for",
         )
@@ -252,19 +250,6 @@ def _cuts(path: Path, given: Any) -> dict[str, Any]:
     if keys.has("class_bands"):
         found["class_bands"] = keys.texts("class_bands", "a list of bands")
     return found
-
-
-def _from_schema_1(path: Path, old: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Schema 1 as schema 2: one catalog becomes a list, coadds say what they are by."""
-    for key in ("catalogs", "cuts", "source", "splits"):
-        if key in old:
-            raise InputError(f"schema 1 has no {key!r}", file=path, remedy="write schema: 2")
-    new = {key: value for key, value in old.items() if key != "catalog"}
-    if old.get("catalog") and old.get("scheme", "none") != "none":
-        new["catalogs"] = [{"file": old["catalog"], "scheme": old["scheme"]}]
-    if isinstance(old.get("coadds"), dict):
-        new["coadds"] = {"patches" if old.get("survey") == "hsc" else "files": old["coadds"]}
-    return new
 
 
 def _catalogs(path: Path, given: Any) -> tuple[CatalogEntry, ...]:

@@ -71,6 +71,8 @@ def _image(image: Mapping[str, Any], path: Path, images: Path | None) -> dict[st
     found = {**image, "file_name": Path(os.path.relpath(file, path.parent)).as_posix()}
     if type(image.get("height")) is not int or type(image.get("width")) is not int:
         try:
+            if not file.is_file():  # also a pipe
+                raise OSError("no such file")
             with Image.open(file) as opened:
                 found["width"], found["height"] = opened.size
         except (OSError, UnidentifiedImageError) as error:

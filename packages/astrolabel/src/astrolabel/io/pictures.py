@@ -10,9 +10,10 @@ import numpy as np
 from astropy.stats import sigma_clipped_stats
 from astropy.visualization import make_lupton_rgb
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-from astrolabel.core.files import atomic_path
+from astrolabel.core.errors import InputError
+from astrolabel.core.files import atomic_path, regular_size
 
 STRETCH_SIGMA = 12.0
 """Lupton's stretch in sky sigma, chosen by eye on HSC, DECaLS and HST cutouts: a pixel of
@@ -32,6 +33,24 @@ the noise, and below what a few bright objects would fill with their own colour.
 BALANCE_PIXELS = 300
 """Fewer of them are a source or two (a 5-sigma mask has some 40 pixels at the median),
 whose own colour would become the picture's white."""
+
+
+def read_rgb(path: Path, remedy: str = "make it again") -> NDArray[np.uint8]:
+    """(H, W, 3) of a picture that a document names.
+
+    Raises
+    ------
+    InputError
+        For what is no picture, a pipe, and one of more pixels than Pillow takes.
+    """
+    regular_size(path)
+    try:
+        with Image.open(path) as file:
+            return np.asarray(file.convert("RGB"))
+    except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise InputError(
+            f"the image cannot be opened ({error})", file=path, remedy=remedy
+        ) from error
 
 
 def rgb(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from astrolabel.core.errors import InputError
-from astrolabel.core.files import atomic_path
+from astrolabel.core.files import atomic_path, regular_size
 
 STEP_SIGMA = 0.25
 """One grey level; `ZERO` is no residual, so levels 1 to 255 are -31.75 to 31.75 sigma, and
@@ -49,6 +49,7 @@ def read_residual(path: str | Path) -> NDArray[np.float32]:
         When the file cannot be read or is no grey picture of 8 bits.
     """
     try:
+        regular_size(Path(path))
         with Image.open(path) as file:
             mode, levels = file.mode, np.asarray(file)
     except (OSError, UnidentifiedImageError) as error:

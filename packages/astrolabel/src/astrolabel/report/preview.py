@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from scipy import ndimage
 
 from astrolabel.core.errors import InputError
@@ -17,7 +17,7 @@ from astrolabel.core.files import write_bytes
 from astrolabel.io.any_coco import viewable
 from astrolabel.io.coco import read, validate
 from astrolabel.io.colours import IGNORED, colours
-from astrolabel.io.pictures import channels, upright, write_png
+from astrolabel.io.pictures import channels, read_rgb, upright, write_png
 from astrolabel.io.polygons import mask_of
 from astrolabel.report.render import render
 
@@ -146,13 +146,7 @@ def _labelled(
     categories: Sequence[Mapping[str, Any]],
 ) -> NDArray[np.uint8]:
     path = coco_path.parent / image["file_name"]
-    try:
-        with Image.open(path) as file:
-            picture = np.asarray(file.convert("RGB"))
-    except (OSError, UnidentifiedImageError) as error:
-        raise InputError(
-            f"the image cannot be opened ({error})", file=path, remedy="make it again"
-        ) from error
+    picture = read_rgb(path)
     scale = min(max(PICTURE_SIDE // max(picture.shape[:2]), 1), LARGEST_SCALE)
     try:
         return upright(draw_outlines(picture, annotations, categories, scale), image)

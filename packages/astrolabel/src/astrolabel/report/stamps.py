@@ -7,13 +7,13 @@ import io
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from scipy import ndimage
 
 from astrolabel.core.box import Box
 from astrolabel.core.errors import InputError
 from astrolabel.io.colours import IGNORED, colours
-from astrolabel.io.pictures import channels, upright
+from astrolabel.io.pictures import channels, read_rgb, upright
 from astrolabel.report.examples import Mask, Stamp
 from astrolabel.report.labels import Labels
 from astrolabel.report.preview import draw_outlines
@@ -157,15 +157,7 @@ def _rle(labels: Labels, row: int) -> object:
 def _picture(labels: Labels, index: int) -> NDArray[np.uint8]:
     entry = labels.images[index]
     path = labels.path.parent / entry["file_name"]
-    try:
-        with Image.open(path) as file:
-            picture = np.asarray(file.convert("RGB"))
-    except (OSError, UnidentifiedImageError) as error:
-        raise InputError(
-            f"the image cannot be opened ({error})",
-            file=path,
-            remedy="give the folder of the images: --images DIR",
-        ) from error
+    picture = read_rgb(path, "give the folder of the images: --images DIR")
     if picture.shape[:2] != (entry["height"], entry["width"]):
         raise InputError(
             f"the image is of {picture.shape[1]}x{picture.shape[0]} pixels, in the document of "

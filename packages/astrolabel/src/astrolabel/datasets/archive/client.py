@@ -1,4 +1,4 @@
-"""Files from a web server: resumed, verified, patient with a busy server, whole or not at all.
+"""An HTTP client for files: resumed, verified, retried by a policy, whole or not at all.
 
 pooch, the usual library, begins a broken download of a 150 MB coadd from the start, takes a
 login page for the file, and cannot submit queries; what it would add here is a hash and a
@@ -19,9 +19,8 @@ from urllib.parse import urlsplit
 
 from astrolabel.core.errors import InputError, OutputError
 from astrolabel.core.version import __version__
-from astrolabel.datasets.archive import resume
-from astrolabel.datasets.archive.credentials import Login, find_login, how_to_login
-from astrolabel.datasets.archive.http import (
+from astrolabel.datasets.archive import partial
+from astrolabel.datasets.archive.addresses import (
     byte_range,
     is_page,
     origin_of,
@@ -29,7 +28,8 @@ from astrolabel.datasets.archive.http import (
     shown,
     validator_of,
 )
-from astrolabel.datasets.archive.retry import Manners, retry_after
+from astrolabel.datasets.archive.credentials import Login, find_login, how_to_login
+from astrolabel.datasets.archive.retry_policy import RetryPolicy, retry_after
 
 try:
     import requests
@@ -50,7 +50,7 @@ class Unavailable(InputError):
     """What may well be had later: nothing is known to be wrong with the question."""
 
 
-class _TryAgain(Exception):
+class _Retry(Exception):
     """A failure that may pass."""
 
     def __init__(self, reason: str, wait_s: float | None = None, busy: bool = False) -> None:
@@ -85,7 +85,7 @@ class Client:
     """
 
     server: str
-    manners: Manners = field(default_factory=Manners)
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
     hsc: bool = False
     sleep: Callable[[float], object] | None = None
     clock: Callable[[], float] = time.monotonic
@@ -120,19 +120,19 @@ class Client:
         InputError : refused, not there, cut short again and again, or not the file.
         OutputError : the file cannot be written.
         """
-        part = resume.part_of(target)
+        part = partial.part_of(target)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            resumed = self._patiently(url, lambda: self._receive(url, part, params, body), part)
+            resumed = self._with_retries(url, lambda: self._receive(url, part, params, body), part)
             try:
-                resume.checked(part, check)
+                partial.checked(part, check)
             except InputError:
                 if not resumed:
                     raise
-                self._patiently(url, lambda: self._receive(url, part, params, body), part)
-                resume.checked(part, check)
+                self._with_retries(url, lambda: self._receive(url, part, params, body), part)
+                partial.checked(part, check)
             part.replace(target)
-            resume.discard(part)
+            partial.discard(part)
         except InputError as problem:
             # With the address: the file itself is not there.
             raise type(problem)(
@@ -146,7 +146,7 @@ class Client:
             ) from problem
 
     def ask(self, url: str, body: Mapping[str, Any]) -> Any:
-        """The JSON answer to a JSON question; `None` for an empty answer.
+        """The JSON response to a JSON question; `None` for an empty response.
 
         Raises
         ------
@@ -155,20 +155,20 @@ class Client:
         """
 
         def once() -> Any:
-            with self._request("POST", url, json=dict(body)) as answer:
-                text = answer.text
-                if is_page(answer):
+            with self._request("POST", url, json=dict(body)) as response:
+                text = response.text
+                if is_page(response):
                     raise _LoggedOut("the server answers with a web page")
             try:
                 return json.loads(text) if text.strip() else None
             except ValueError:
                 raise InputError(
-                    f"the server's answer is not JSON ({self.hide(text[:80])!r})",
+                    f"the server's response is not JSON ({self.hide(text[:80])!r})",
                     file=shown(url),
                     remedy="see whether the address is right",
                 ) from None
 
-        return self._patiently(url, once)
+        return self._with_retries(url, once)
 
     def wait(self, seconds: float) -> None:
         """Wait, but no longer than the run goes on."""
@@ -179,9 +179,9 @@ class Client:
     def hide(self, text: str) -> str:
         return text if self.login is None else self.login.hide(text)
 
-    def _patiently(self, url: str, act: Callable[[], Any], part: Path | None = None) -> Any:
+    def _with_retries(self, url: str, act: Callable[[], Any], part: Path | None = None) -> Any:
         """Do it again after failures that may pass, until nothing new comes."""
-        attempt, relogged, held = 0, False, resume.size(part)
+        attempt, relogged, held = 0, False, partial.size(part)
         while True:
             pause = self._not_before - self.clock()
             if pause > 0:
@@ -201,11 +201,11 @@ class Client:
                     ) from None
                 # A session may have expired since it last worked: a new one, once.
                 relogged, self._own.session = True, None
-            except _TryAgain as again:
-                if resume.size(part) > held:
-                    attempt, held = 0, resume.size(part)
+            except _Retry as again:
+                if partial.size(part) > held:
+                    attempt, held = 0, partial.size(part)
                 attempt += 1
-                if attempt >= self.manners.attempts:
+                if attempt >= self.policy.attempts:
                     raise Unavailable(
                         f"{again}, {attempt} times over",
                         file=shown(url),
@@ -213,8 +213,8 @@ class Client:
                     ) from None
                 wait_s = again.wait_s
                 if wait_s is None:
-                    wait_s = self.manners.wait_s(url, attempt - 1)
-                elif wait_s > self.manners.longest_wait_s:
+                    wait_s = self.policy.wait_s(url, attempt - 1)
+                elif wait_s > self.policy.longest_wait_s:
                     raise Unavailable(
                         f"{again} and asks to come back in {wait_s:.0f} s",
                         file=shown(url),
@@ -225,7 +225,7 @@ class Client:
                 self.wait(wait_s)
 
     def _request(self, method: str, url: str, **words: Any) -> Any:
-        """An answer of 200 or 206, or 416 to a range; the rest are exceptions."""
+        """A response of 200 or 206, or 416 to a range; the rest are exceptions."""
         session = getattr(self._own, "session", None)
         if session is None:
             session = _Session()
@@ -243,12 +243,12 @@ class Client:
             return basic(request) if basic is not None else request
 
         try:
-            answer = session.request(
+            response = session.request(
                 method,
                 url,
                 auth=sign,
                 stream=True,
-                timeout=self.manners.timeout_s,
+                timeout=self.policy.timeout_s,
                 # A redirected POST would take the account in its body to another host.
                 allow_redirects=method == "GET",
                 **words,
@@ -264,24 +264,24 @@ class Client:
         except requests.exceptions.InvalidURL:
             raise InputError("not an address", file=shown(url), remedy="see to it") from None
         except requests.exceptions.RequestException as problem:
-            raise _TryAgain(f"no connection ({reason_of(problem)})") from None
-        if answer.status_code in (200, 206, 416):
-            return answer
-        with answer:
-            self._refused(method, url, answer)
+            raise _Retry(f"no connection ({reason_of(problem)})") from None
+        if response.status_code in (200, 206, 416):
+            return response
+        with response:
+            self._refused(method, url, response)
 
-    def _refused(self, method: str, url: str, answer: Any) -> None:
-        code, said = answer.status_code, ""
+    def _refused(self, method: str, url: str, response: Any) -> None:
+        code, said = response.status_code, ""
         if code in BUSY:
-            raise _TryAgain(
-                f"the server answers {code} {answer.reason}", retry_after(answer.headers), True
+            raise _Retry(
+                f"the server answers {code} {response.reason}", retry_after(response.headers), True
             )
         if code in (401, 403) or (method == "POST" and 300 <= code < 400):
-            raise _LoggedOut(f"the server answers {code} {answer.reason}")
-        if not is_page(answer):
-            said = self.hide(" ".join(answer.text.split())[:300])
+            raise _LoggedOut(f"the server answers {code} {response.reason}")
+        if not is_page(response):
+            said = self.hide(" ".join(response.text.split())[:300])
         raise InputError(
-            f"the server answers {code} {answer.reason}" + (f" ({said})" if said else ""),
+            f"the server answers {code} {response.reason}" + (f" ({said})" if said else ""),
             file=shown(url),
             remedy="it does not have this file: see to the address"
             if code in (404, 410)
@@ -296,46 +296,46 @@ class Client:
         body: Mapping[str, Any] | None,
     ) -> bool:
         """Bring `part` to its whole length; whether it was begun in an earlier request."""
-        held, validator = resume.held(part, url, params)
+        held, validator = partial.held(part, url, params)
         if body is not None or not validator:
             held = 0
         headers = {"Range": f"bytes={held}-", "If-Range": validator} if held else {}
         words: dict[str, Any] = {"params": params} if body is None else {"json": dict(body)}
         method = "GET" if body is None else "POST"
-        with self._request(method, url, headers=headers, **words) as answer:
-            if answer.status_code == 416:  # nothing lies beyond what is held
-                resume.discard(part)
-                raise _TryAgain("the server has less than is held", 0.0)
-            if is_page(answer):
+        with self._request(method, url, headers=headers, **words) as response:
+            if response.status_code == 416:  # nothing lies beyond what is held
+                partial.discard(part)
+                raise _Retry("the server has less than is held", 0.0)
+            if is_page(response):
                 raise _LoggedOut("the server answers with a web page, not the file")
-            start, total = byte_range(answer)
+            start, total = byte_range(response)
             if start not in (0, held):
-                resume.discard(part)
-                raise _TryAgain("the server gives another part than asked for")
+                partial.discard(part)
+                raise _Retry("the server gives another part than asked for")
             if start == 0:
-                resume.discard(part)
-                resume.write_note(part, url, params, validator_of(answer.headers))
-            self._copy(answer, part, start, total)
+                partial.discard(part)
+                partial.write_note(part, url, params, validator_of(response.headers))
+            self._copy(response, part, start, total)
         return start > 0
 
-    def _copy(self, answer: Any, part: Path, start: int, total: int | None) -> None:
+    def _copy(self, response: Any, part: Path, start: int, total: int | None) -> None:
         # The length is checked here: urllib3 would throw away what came before the cut.
-        answer.raw.enforce_content_length = False
+        response.raw.enforce_content_length = False
         with part.open("r+b" if start else "wb") as file:
             file.seek(start)
             try:
                 # As it was sent: some servers call a file that is gzip itself encoded.
-                for chunk in answer.raw.stream(CHUNK, decode_content=False):
+                for chunk in response.raw.stream(CHUNK, decode_content=False):
                     file.write(chunk)
                     if self.stop.is_set():
                         raise Stopped
             except urllib3.exceptions.HTTPError as problem:
                 file.flush()
-                raise _TryAgain(
+                raise _Retry(
                     f"cut short after {file.tell()} of {total or '?'} bytes ({reason_of(problem)})"
                 ) from None
             held = file.tell()
             file.flush()
             os.fsync(file.fileno())
         if total is not None and held != total:
-            raise _TryAgain(f"cut short after {held} of {total} bytes")
+            raise _Retry(f"cut short after {held} of {total} bytes")

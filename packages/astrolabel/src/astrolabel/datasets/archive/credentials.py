@@ -19,7 +19,7 @@ from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 from astrolabel.core.errors import InputError
-from astrolabel.datasets.archive.http import origin_of, shown
+from astrolabel.datasets.archive.addresses import origin_of, shown
 
 USER_VARIABLE, PASSWORD_VARIABLE = "HSC_SSP_CAS_USER", "HSC_SSP_CAS_PASSWORD"
 """Environment variables of the HSC account; the password's name is that of HSC's own tools."""

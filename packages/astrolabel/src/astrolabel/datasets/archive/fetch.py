@@ -12,9 +12,9 @@ from astrolabel.core.errors import InputError, OutputError
 from astrolabel.core.files import below
 from astrolabel.core.progress import Progress, steps
 from astrolabel.datasets.archive import hsc
+from astrolabel.datasets.archive.addresses import address, shown
 from astrolabel.datasets.archive.client import Client
-from astrolabel.datasets.archive.http import address, shown
-from astrolabel.datasets.archive.retry import Manners
+from astrolabel.datasets.archive.retry_policy import RetryPolicy
 from astrolabel.datasets.lock import Lock, check_content, read_lock
 from astrolabel.datasets.manifest import Manifest
 from astrolabel.datasets.manifest_files import (
@@ -49,7 +49,7 @@ def fetch(
     manifest: Manifest,
     folder: Path,
     *,
-    manners: Manners | None = None,
+    policy: RetryPolicy | None = None,
     progress: bool = True,
 ) -> Fetched:
     """Bring every missing file of a manifest into a folder, and record all hashes.
@@ -71,7 +71,7 @@ def fetch(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".astrolabel-fetch.lock", timeout=0):
-            return _fetch(manifest, folder, manners or Manners(), progress)
+            return _fetch(manifest, folder, policy or RetryPolicy(), progress)
     except Timeout:
         raise OutputError(
             "another run is fetching into this folder", file=folder, remedy="wait for it to end"
@@ -84,7 +84,7 @@ def fetch(
         ) from error
 
 
-def _fetch(manifest: Manifest, folder: Path, manners: Manners, progress: bool) -> Fetched:
+def _fetch(manifest: Manifest, folder: Path, policy: RetryPolicy, progress: bool) -> Fetched:
     lock, missing, present = read_lock(manifest.path), [], 0
     there = located(manifest, folder)
     everything = wanted_files(manifest, folder)
@@ -117,7 +117,7 @@ def _fetch(manifest: Manifest, folder: Path, manners: Manners, progress: bool) -
     stamps = [w for w in missing if w.kind == "psf"]
     with Progress(len(missing), "fetch", "file", shown=progress and bool(missing)) as bar:
         for group in (first, stamps):
-            lock = _side_by_side(manifest, folder, group, lock, manners, bar)
+            lock = _side_by_side(manifest, folder, group, lock, policy, bar)
     return Fetched(len(missing), present)
 
 
@@ -137,7 +137,7 @@ def _side_by_side(
     folder: Path,
     group: Sequence[Wanted],
     lock: Lock,
-    manners: Manners,
+    policy: RetryPolicy,
     bar: Progress,
 ) -> Lock:
     """Fetch some files at once; the first failure ends them all."""
@@ -149,8 +149,8 @@ def _side_by_side(
     for wanted in group:  # before any thread: an account that is amiss is found here
         server = _server(manifest, wanted)
         if server not in clients:
-            clients[server] = Client(server, manners, hsc=_is_hsc(manifest, wanted))
-    pool = ThreadPoolExecutor(max_workers=manners.parallel)
+            clients[server] = Client(server, policy, hsc=_is_hsc(manifest, wanted))
+    pool = ThreadPoolExecutor(max_workers=policy.parallel)
     try:
         for wanted in group:
             target = _target(wanted, folder, there)

@@ -18,9 +18,9 @@ import numpy as np
 from astrolabel.core.celestial import to_icrs
 from astrolabel.core.errors import InputError
 from astrolabel.core.files import write_bytes
+from astrolabel.datasets.archive.addresses import address
 from astrolabel.datasets.archive.client import Client, Unavailable
 from astrolabel.datasets.archive.credentials import how_to_login
-from astrolabel.datasets.archive.http import address
 from astrolabel.datasets.manifest import Source
 from astrolabel.datasets.manifest_files import Wanted
 from astrolabel.io.layers import find_layers, read_wcs
@@ -160,7 +160,7 @@ def _submit(client: Client, source: Source, sql: str) -> Any:
 def _wait_for(client: Client, source: Source, job: Any) -> None:
     """Until the job is done; its failure is an `InputError`."""
     url = address(source.server, JOBS + "status")
-    interval, waited, manners = client.manners.first_poll_s, 0.0, client.manners
+    interval, waited, policy = client.policy.first_poll_s, 0.0, client.policy
     while True:
         answer = client.ask(url, _question(client, id=job))
         status = answer.get("status") if isinstance(answer, Mapping) else None
@@ -174,7 +174,7 @@ def _wait_for(client: Client, source: Source, job: Any) -> None:
                 file=url,
                 remedy="see to the SQL and to source.release",
             )
-        if waited >= manners.job_limit_s:
+        if waited >= policy.job_limit_s:
             raise Unavailable(
                 f"the query is still {status} after {waited:.0f} s",
                 file=url,
@@ -182,4 +182,4 @@ def _wait_for(client: Client, source: Source, job: Any) -> None:
             )
         client.wait(interval)
         waited += interval
-        interval = min(1.5 * interval, manners.longest_poll_s)
+        interval = min(1.5 * interval, policy.longest_poll_s)

@@ -1,4 +1,4 @@
-"""What is kept of a download that was cut short, for the next run to go on with.
+"""Partial downloads: what is kept of one that was cut short, for the next run to resume.
 
 For a file NAME: ``.part.NAME`` and ``.part.NAME.json``, by which the server knows whether the
 rest still belongs to it.

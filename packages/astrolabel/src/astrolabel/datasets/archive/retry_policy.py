@@ -1,4 +1,4 @@
-"""How servers are treated: how many requests at once, how long the waits."""
+"""The retry policy: how many requests at once, how long the waits."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 
 
 @dataclass(frozen=True)
-class Manners:
-    """How a server is treated; times in seconds."""
+class RetryPolicy:
+    """Requests at once, tries and waits; times in seconds."""
 
     parallel: int = 4
     """Downloads at once; browsers open six."""

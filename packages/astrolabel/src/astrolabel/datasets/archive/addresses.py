@@ -1,4 +1,4 @@
-"""What a web server's answers say: addresses, ranges, versions, and reasons of failures."""
+"""HTTP: addresses and origins, ranges, versions of files, reasons of failures."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def address(server: str, path: str) -> str:
     return url
 
 
-def byte_range(answer: Any) -> tuple[int, int | None]:
-    """(first byte, whole length or None) of what an answer holds; first -1 if not understood."""
-    length = answer.headers.get("Content-Length", "")
-    if answer.status_code != 206:
+def byte_range(response: Any) -> tuple[int, int | None]:
+    """(first byte, whole length or None) of what an response holds; first -1 if not understood."""
+    length = response.headers.get("Content-Length", "")
+    if response.status_code != 206:
         return 0, int(length) if length.isdigit() else None
     found = re.fullmatch(
-        r"bytes (\d+)-(\d+)/(\d+|\*)", answer.headers.get("Content-Range", "").strip()
+        r"bytes (\d+)-(\d+)/(\d+|\*)", response.headers.get("Content-Range", "").strip()
     )
     if found is None:
         return -1, None
@@ -62,9 +62,9 @@ def validator_of(headers: Mapping[str, str]) -> str:
     return headers.get("Last-Modified", "") if not etag or etag.startswith("W/") else etag
 
 
-def is_page(answer: Any) -> bool:
-    """Whether an answer is a web page, as of a login, and no file."""
-    kind = str(answer.headers.get("Content-Type", ""))
+def is_page(response: Any) -> bool:
+    """Whether an response is a web page, as of a login, and no file."""
+    kind = str(response.headers.get("Content-Type", ""))
     return kind.partition(";")[0].strip().lower() in ("text/html", "application/xhtml+xml")
 
 

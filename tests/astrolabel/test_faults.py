@@ -1,0 +1,47 @@
+"""Faults of every kind, a sample of those that benchmarks/faults.py plays by the thousand."""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+PATH = Path(__file__).parents[2] / "benchmarks" / "faults.py"
+
+
+@pytest.fixture(scope="module")
+def faults():
+    spec = importlib.util.spec_from_file_location("faults", PATH)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["faults"] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["faults"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_hundred_faults_are_survived_or_told(faults, tmp_path):
+    found = faults.tally(110, 7, tmp_path)
+    assert {
+        name: {bad: counts[bad] for bad in faults.BAD if counts[bad]}
+        for name, counts in found.items()
+    } == {name: {} for name in faults.KINDS}
+
+
+def test_a_lost_fault_is_counted_as_lost(faults, tmp_path):
+    """The bench can fail: other labels under exit code 0 are no survival."""
+    for name, labels in (("a", "[1]"), ("b", "[2]")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "coco.json").write_text(f'{{"annotations": {labels}}}')
+
+    class Bench:
+        out = tmp_path / "a"
+
+    assert faults._same_after(Bench, "ok", tmp_path / "a") == "survived"
+    assert faults._same_after(Bench, "ok", tmp_path / "b") == "lost"
+    assert faults._verdict(1, "Traceback (most recent call last)") == "traceback"
+    assert faults._verdict(-11, "") == "crash"
+    assert faults.labels_of(tmp_path / "a") != faults.labels_of(tmp_path / "b")
