@@ -299,7 +299,9 @@ def test_a_bad_answer_is_one_line_and_no_dataset(
     dataset, hsc, tmp_path, capsys, monkeypatch, fault, problem
 ):
     hsc.faults = [fault]
-    monkeypatch.setattr("astrolabel.datasets.archive.retry_policy.RetryPolicy", lambda parallel: FAST)
+    monkeypatch.setattr(
+        "astrolabel.datasets.archive.retry_policy.RetryPolicy", lambda parallel: FAST
+    )
     words = ["manifest", "build", dataset, "--root", tmp_path / "root", "--out", tmp_path / "out"]
     assert main([*map(str, words), "--quiet"]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
