@@ -1,6 +1,6 @@
 """Labels of real galaxies put on simulated skies: one galaxy, one label, its neighbours kept.
 
-    python benchmarks/real_galaxies.py [--part train] [--rows grid hsc decam early cosmos]
+    python benchmarks/real_galaxies.py [--part train] [--rows grid hsc decam early cosmos files]
     python benchmarks/real_galaxies.py --final     # once, for the numbers that are quoted
 
 Galaxies are drawn as telescopes saw them (noise, sky and neighbours removed), at the survey's
@@ -20,6 +20,10 @@ spirals and irregular galaxies of i 17.5 to 20 in a field; `early` the same of e
 `cosmos` fields in which every galaxy is one of the COSMOS catalog. "labels": mean and worst number
 of labels an object has (`metrics.labels_per_object`). "IoU": median over objects of the best
 label's mask IoU. "on": part of the field's sources found whose centre lies in such a galaxy's mask.
+
+Two rows are counts. `files` has the labels on the spiral of a real Hubble image (Abell 2744,
+with its PSF), where one is right. `cluster` has the stars found of a simulated globular cluster,
+of those brighter than 20 times the noise of a point source.
 """
 
 from __future__ import annotations
@@ -41,7 +45,14 @@ from astrolabel.io.find import Inputs, find_coadds
 from astrolabel.label.pipeline import make_coco
 from astrolabel.prepare.read import characterise, read
 from astrolabel.report import metrics
-from astrolabel.simulate import Scene, SimulateConfig, draw_bodies, draw_scene, write_scene
+from astrolabel.simulate import (
+    Scene,
+    SimulateConfig,
+    draw_bodies,
+    draw_scene,
+    truth_document,
+    write_scene,
+)
 from astrolabel.simulate.population import Body, photometry
 from astrolabel.simulate.real import Appearance, Picture, make_picture
 
@@ -68,6 +79,9 @@ GRID_RADII_ARCSEC = (1.0, 1.8, 3.2, 5.0)
 GRID_MAGS = (17.5, 18.5, 19.5, 20.5, 21.5, 22.5)
 GAMMA = 2.2
 """Of the picture's JPEG."""
+
+
+ROWS = ["grid", "hsc", "decam", "early", "cosmos", "files", "cluster"]
 
 
 @dataclass(frozen=True)
@@ -183,8 +197,8 @@ class Row:
     quality: metrics.Quality
 
 
-def measure(scene: Scene, recipe: str, folder: Path) -> Row:
-    """Labels of a scene against its truth."""
+def labels_of(scene: Scene, recipe: str, folder: Path) -> metrics.Instances:
+    """What a recipe makes of a scene's files, which it writes to ``folder/sky``."""
     files = write_scene(scene, folder / "sky")
     names = scene.spec.band_names
     inputs = (
@@ -197,11 +211,16 @@ def measure(scene: Scene, recipe: str, folder: Path) -> Row:
     )
     (coadd,) = find_coadds(inputs)
     if recipe == "sep":
-        labels = sep_segments(read(coadd, characterise(coadd)), SEP_CONTRAST)
-    else:
-        result = make_coco([coadd], preset(recipe), folder / recipe, progress=False)
-        labels = metrics.instances(_at_zero(coco.read(result.coco)), scene.wcs)
-    truth = metrics.instances(_at_zero(coco.read(files["truth"])), scene.wcs)
+        return sep_segments(read(coadd, characterise(coadd)), SEP_CONTRAST)
+    result = make_coco([coadd], preset(recipe), folder / recipe, progress=False)
+    return metrics.instances(_at_zero(coco.read(result.coco)), scene.wcs)
+
+
+def measure(scene: Scene, recipe: str, folder: Path) -> Row:
+    """Labels of a scene against its truth."""
+    labels = labels_of(scene, recipe, folder)
+    document = _at_zero(truth_document(scene))
+    truth = metrics.instances(document, scene.wcs)
     injected = np.array([[s.body.y, s.body.x] for s in scene.sources])
     # The galaxies put there are the last drawn; in a field of them all count alike.
     bodies = [s.body for s in scene.labelled]
@@ -228,6 +247,44 @@ def _within(truth: metrics.Instances, k: int) -> np.ndarray:
     out = np.array([box.contains(a, b) for a, b in zip(y, x, strict=True)])
     out[out] = mask[y[out] - box.y0, x[out] - box.x0]
     return out
+
+
+def on_spiral(recipe: str, data: Path, folder: Path) -> int:
+    """Labels whose centre lies on the spiral of a real Hubble image."""
+    name = "hst_a2744_spiral_f105w.fits.gz"
+    inputs = Inputs(
+        band_files=((("f105w",), data / "real" / name),),
+        psf={"f105w": data / "real" / "hst_f105w_psf.fits.gz"},
+        zeropoints={"f105w": 26.27},
+    )
+    (coadd,) = find_coadds(inputs)
+    picture = make_picture("spiral", fits.getdata(data / "real" / name).astype(float))
+    light = picture.light[0] > 0.01 * picture.light.max()
+    if recipe == "sep":
+        centres = sep_segments(read(coadd, characterise(coadd)), SEP_CONTRAST).centres
+    else:
+        found = coco.read(make_coco([coadd], preset(recipe), folder, progress=False).coco)
+        boxes = np.array([a["bbox"] for a in found["annotations"]]).reshape(-1, 4)
+        centres = boxes[:, [1, 0]] + (boxes[:, [3, 2]] - 1) / 2
+    y, x = np.rint(centres).astype(int).clip(0, np.array(light.shape)[None] - 1).T
+    return int(light[y, x].sum())
+
+
+def cluster(recipe: str, seed: int, folder: Path) -> tuple[int, int]:
+    """Stars of a globular cluster found, and of how many."""
+    config = SimulateConfig(size=500, seed=seed, density_per_arcmin2=20.0)
+    config = replace(config, defects=replace(config.defects, star_clusters=1))
+    scene = draw_scene(config)
+    depth = scene.spec.bands[-1].depth_mag
+    bright = [
+        [s.body.y, s.body.x]
+        for s in scene.labelled
+        if s.body.is_star and not s.saturated and s.body.i_mag < depth - 2.5 * np.log10(4)
+    ]
+    labels = labels_of(scene, recipe, folder)
+    return len(metrics.match(np.array(bright), labels.centres, metrics.MATCH_RADIUS_PX)), len(
+        bright
+    )
 
 
 def scenes(row: str, real: Galaxies, options: argparse.Namespace) -> list[Callable[[], Scene]]:
@@ -273,14 +330,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--part", choices=("train", "test"), default="train")
     parser.add_argument("--final", action="store_true", help="the galaxies kept for the report")
-    parser.add_argument("--rows", nargs="+", default=["grid", "hsc", "decam", "early", "cosmos"])
+    parser.add_argument("--rows", nargs="+", default=ROWS)
     parser.add_argument("--recipes", nargs="+", default=["default", "sep"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--size", type=int, default=700, help="of a field of COSMOS galaxies, px")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     options = parser.parse_args()
     part = "final" if options.final else options.part
-    if (part == "test" or "cosmos" in options.rows) and not options.data.is_dir():
+    needs_data = part == "test" or {"cosmos", "files"} & set(options.rows)
+    if needs_data and not options.data.is_dir():
         sys.exit(f"skipped: no folder of real data at {options.data}; give --data")
     real = galaxies(part, options.data)
     print(f"part {part}: {len(real.late)} late, {len(real.early)} early types")
@@ -289,6 +347,16 @@ def main() -> None:
         "blended  iou isolated   iou blended"
     )
     for row in options.rows:
+        if row in ("files", "cluster"):
+            for recipe in options.recipes:
+                with tempfile.TemporaryDirectory() as folder:
+                    if row == "files":
+                        count = on_spiral(recipe, options.data, Path(folder))
+                        print(f"{row:7s} {recipe:8s} {count} labels on the spiral", flush=True)
+                    else:
+                        count, of = cluster(recipe, options.seeds[0], Path(folder))
+                        print(f"{row:7s} {recipe:8s} {count} of {of} stars", flush=True)
+            continue
         found: dict[str, list[Row]] = {recipe: [] for recipe in options.recipes}
         for draw in scenes(row, real, options):
             scene = draw()

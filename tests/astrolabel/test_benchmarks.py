@@ -42,3 +42,42 @@ def test_the_ablation_labels_one_scene_by_every_recipe_it_is_asked_for(
     ]  # fmt: skip
     found = [int(row[: heading.index("completeness")].split()[-1]) for row in rows]
     assert found[0] >= found[2] > 0
+
+
+@pytest.fixture
+def real_galaxies(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    found = importlib.util.spec_from_file_location("real_galaxies", FOLDER / "real_galaxies.py")
+    module = importlib.util.module_from_spec(found)
+    monkeypatch.setitem(sys.modules, "real_galaxies", module)  # its dataclasses look it up
+    found.loader.exec_module(module)
+    yield module
+    sys.modules.pop("labels", None)
+
+
+def test_galaxies_to_tune_on_and_to_report_are_apart(real_galaxies):
+    def columns(part):
+        places = [p for kind in real_galaxies.HDF[part].values() for p in kind]
+        return [(x - half, x + half) for x, _, half in places]
+
+    assert min(low for low, _ in columns("train")) >= 500
+    assert max(high for _, high in columns("final")) < 535
+    assert all((low + high) / 2 < 500 for low, high in columns("final"))
+
+
+def test_without_the_data_one_line_says_what_is_missing(real_galaxies, monkeypatch, capsys):
+    words = ["real_galaxies.py", "--part", "test", "--data", "/no/such/folder"]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit, match="no folder of real data at /no/such/folder"):
+        real_galaxies.main()
+    assert capsys.readouterr().out == ""
+
+
+def test_grid_holds_one_galaxy_at_every_size_and_magnitude(real_galaxies):
+    pytest.importorskip("skimage", reason="has the picture of the deep field")
+    scene = real_galaxies.grid(real_galaxies.hdf(810, 608, 26, "late"))
+    radii = {round(s.body.half_light_arcsec, 2) for s in scene.sources}
+    assert radii == set(real_galaxies.GRID_RADII_ARCSEC)
+    assert {s.body.i_mag for s in scene.sources} == set(real_galaxies.GRID_MAGS)
+    assert len(scene.sources) == len(radii) * len(real_galaxies.GRID_MAGS)
+    assert max(s.n_blended for s in scene.sources) == 1

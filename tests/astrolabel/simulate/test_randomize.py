@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -9,7 +11,8 @@ from astropy.io import fits
 from astrolabel.cli.main import main
 from astrolabel.core.config.simulate import RandomizeConfig, SimulateConfig
 from astrolabel.io import coco
-from astrolabel.simulate import random_scene, write_training_sky
+from astrolabel.simulate import draw_bodies, random_scene, write_training_sky
+from astrolabel.simulate.population import Body
 
 BASE = SimulateConfig(size=64, seed=5)
 FEW = RandomizeConfig(sources=(2.0, 6.0))
@@ -34,7 +37,16 @@ def test_settings_are_drawn_within_their_ranges_and_repeat():
     assert np.mean(np.array(bands) == 3) == pytest.approx(0.7, abs=0.1)
     assert np.mean([c.defects.trails for c in drawn]) == pytest.approx(0.08, abs=0.06)
     assert len({c.seed for c in drawn}) == 200
-    assert all(c.depth_mag + ranges.faint_margin_mag == c.spec.faint_mag for c in drawn)
+
+
+def test_faintest_sources_hardly_have_a_mask():
+    config = replace(random_scene(BASE, RandomizeConfig(), 2), size=128, bands=())
+    spec, faint = config.spec, config.spec.faint_mag
+    flux = np.full(len(spec.bands), 1.0)
+    for mag, masked in ((faint + 0.5, False), (faint - 2.5, True)):
+        body = Body(64, 64, mag, flux * mag, flux * spec.counts(mag))
+        (source,) = draw_bodies(config, [body]).sources
+        assert source.has_mask == masked
 
 
 # pycocotools' own use of numpy.

@@ -193,7 +193,7 @@ def summarise(paired: Paired, labels: Instances, truth: Instances) -> Quality:
     )
 
 
-NOBODY, ANOTHER = -1, -2
+NO_SOURCE, ANOTHER = -1, -2
 """Owner of a label that no source is at, and of one at a source that has no mask."""
 
 
@@ -220,7 +220,7 @@ def labels_per_object(
     -------
     (K,) int64; 0 where the object has no label at all.
     """
-    owner = np.full(len(labels.centres), NOBODY, np.int64)
+    owner = np.full(len(labels.centres), NO_SOURCE, np.int64)
     pairs = match(truth.centres, labels.centres, MATCH_RADIUS_PX)
     if injected is not None:
         faint = cKDTree(truth.centres[objects]).query(injected)[0] > MATCH_RADIUS_PX

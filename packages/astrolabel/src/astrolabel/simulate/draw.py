@@ -28,6 +28,9 @@ RAGGED_CORE = 0.25
 """Scatter of the log of saturated pixels around a bright star, where a coadd has averaged
 and mended what few exposures left: half to twice the typical in a real DR7 cutout."""
 
+MOST_DRAWN = 12
+"""Sources drawn for each wanted with a mask: a scene too shallow for its density has fewer."""
+
 Progress = Callable[[int, int], None]
 
 
@@ -131,7 +134,7 @@ def draw_scene(
     no_data = _no_data(config)
     sources: list[Source] = []
     found = 0
-    while found < config.n_masked:
+    while found < config.n_masked and len(sources) < MOST_DRAWN * config.n_masked + 100:
         for body in draw_system(rng, sky):
             source = _source(artist, body, frame, no_data, len(sources))
             if source is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -60,7 +61,9 @@ def random_scene(base: SimulateConfig, ranges: RandomizeConfig, number: int) -> 
         seeing_arcsec=fwhm_px * scale,
         pixel_scale_arcsec=scale,
         depth_mag=depth,
-        faint_mag=depth + ranges.faint_margin_mag,
+        # A Gaussian PSF's peak is at the masks' 5 sigma when its flux is sqrt(pi) sigma_px times
+        # that of the depth.
+        faint_mag=depth - 2.5 * math.log10(0.753 * fwhm_px) + ranges.faint_margin_mag,
         density_per_arcmin2=float(np.clip(count, *ranges.sources)) / area_arcmin2,
         pair_fraction=float(rng.uniform(0.2, 1.0)),
         no_data_fraction=float(rng.uniform(0.05, 0.3)) if _is(rng, ranges.defect_chance) else 0.0,

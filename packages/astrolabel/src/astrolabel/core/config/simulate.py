@@ -246,11 +246,12 @@ class RandomizeConfig:
     """Side of a pixel, arcsec; how large galaxies are in pixels follows from it."""
     depth_mag: tuple[float, float] = (22.0, 27.5)
     """5 sigma depth in the reddest band, AB magnitudes: from single exposures to deep fields."""
-    faint_margin_mag: float = -0.3
-    """Faintest i magnitude drawn, beyond the depth: fainter sources have no mask, and cost time."""
+    faint_margin_mag: float = 0.5
+    """Faintest i magnitude drawn, beyond that at which a point source has no mask; fainter ones
+    cost time, and confuse little."""
     coverage: tuple[float, float] = (0.03, 0.3)
     """Sources in the image times the area of three seeing discs, over the image's area."""
-    sources: tuple[float, float] = (8.0, 120.0)
+    sources: tuple[float, float] = (8.0, 100.0)
     """Fewest and most sources with a mask in a scene."""
     all_bands_fraction: Fraction = 0.7
     """Scenes with all three bands of their survey; the others have one or two."""

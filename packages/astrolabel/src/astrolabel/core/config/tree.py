@@ -129,8 +129,9 @@ def check(tree: Any) -> None:
         Names the setting.
     """
     for one in settings_of(tree):
+        value = one.default.item() if hasattr(one.default, "item") else one.default  # numpy's
         try:
-            msgspec.convert(one.default, one.type)
+            msgspec.convert(value, one.type)
         except msgspec.ValidationError as error:
             raise InputError(f"{one.name} {one.default!r}: {_in_words(str(error))}") from error
 
