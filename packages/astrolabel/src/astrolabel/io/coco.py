@@ -198,7 +198,7 @@ def read(
     Parameters
     ----------
     object_hook : see `read_json`; a Parquet file does not go through it.
-    checked : whether types are checked; False for `validate`, which tells of all faults.
+    checked : whether types are checked; False for `validate`, which lists all faults.
 
     Raises
     ------
