@@ -112,7 +112,7 @@ def compare_losses(ours: Any, theirs: Any, sample: Sample, spec: ModelSpec) -> N
         features = theirs.backbone(images.tensor)
         [proposals], _ = theirs.proposal_generator(images, features, [instances])
         own = ours.backbone(ours._stack([image]))
-        [boxes], _ = ours.proposal_generator(own, [shape], spec, [truth.boxes])
+        [boxes], _ = ours.proposal_generator(own, [shape], spec, [truth])
         place = (proposals.proposal_boxes.tensor - boxes).abs().amax(dim=1) > 0.01
         print(f"proposals in another place of the order: {int(place.sum())} of {len(boxes)}")
         heads = theirs.roi_heads

@@ -214,6 +214,7 @@ OTHERS = {
     },
     "rpn_top_n_area": {"rpn_top_n_area": 65536.0},
     "nms_any_class": {"nms_any_class": 0.7},
+    "class_weights": {"class_weights": (1.0, 2.0)},
 }
 
 
@@ -236,7 +237,15 @@ def other(field):
     [
         field
         for field in dataclasses.fields(ModelSpec)
-        if field.name not in ("name", "reverse_channels", "config", "config_program")
+        if field.name
+        not in (
+            "name",
+            "reverse_channels",
+            "config",
+            "config_program",
+            "tight_boxes",
+            "ignore_cover",
+        )
     ],
     ids=lambda field: field.name,
 )
@@ -254,6 +263,7 @@ def test_no_field_of_a_spec_is_silently_ignored(field):
         ({**CASCADE, "roi_iou": 0.6}, "begins with roi_iou"),
         ({"nms_any_class": 0.7}, "nms_any_class"),
         ({"canonical_size": 64.0}, "canonical_size"),
+        ({"class_weights": (1.0, 2.0)}, "neither weights nor focus"),
     ],
 )
 def test_what_its_configuration_cannot_say_is_refused(overrides, words):
@@ -338,6 +348,10 @@ ELSEWHERE = {"name", "reverse_channels", "backbone", "classes", "channels", "fpn
     "config_program",
     "rpn_top_n_area",
     "nms_any_class",
+    "tight_boxes",
+    "ignore_cover",
+    "class_weights",
+    "focal_gamma",
 }
 
 

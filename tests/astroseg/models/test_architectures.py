@@ -196,7 +196,7 @@ def test_a_later_head_asks_for_a_higher_overlap():
     truth = Truth(boxes([0, 0, 10, 10]), torch.tensor([1]), TruthMasks(()))
     found = boxes([0, 0, 10, 5.4], [0, 0, 10, 6.5], [0, 0, 10, 8])  # IoU 0.54, 0.65, 0.8
     for iou, objects in ((0.5, [0, 1, 2]), (0.6, [1, 2]), (0.7, [2])):
-        labelled = label_boxes(found, truth, iou, classes=2)
+        labelled = label_boxes(found, truth, iou, spec_of("r50-fpn-cascade"))
         assert torch.equal(labelled.boxes[: len(objects)], found[objects])
         assert labelled.labels.tolist() == [1] * len(objects) + [2] * (3 - len(objects))
         assert torch.equal(labelled.truth_boxes, truth.boxes.repeat(len(objects), 1))

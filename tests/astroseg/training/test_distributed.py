@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from train_helpers import write_sky_set
+
+from astroseg.training.runlog import read_log
+from astroseg.weights.checkpoint import read_checkpoint
 
 SCRIPT = """
 import os, sys
@@ -57,3 +61,41 @@ def test_gradients_flags_and_means_are_shared(tmp_path: Path) -> None:
         torch.testing.assert_close(grad, model.weight.grad)
         assert unused.tolist() == [0, 0]  # no process had a gradient for it
         assert (flag.item(), mean.item()) == (1.0, 0.5)
+
+
+TRAIN = """
+import sys
+from train_helpers import SmallEngine
+from astroseg.core.config import configured
+from astroseg.training.train import train
+config = configured("train", steps=6, batch=4, device="cpu", workers=0, least_pixels=0, log_every=2)
+train(sys.argv[1], sys.argv[2], config, engine=SmallEngine(), quiet=True)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model(tmp_path: Path) -> None:
+    """A run of two processes ends whole: every logged step, finite weights, one writer."""
+    skies = write_sky_set(tmp_path / "skies", 5)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = []
+    for rank in range(2):
+        variables = {
+            "RANK": rank,
+            "WORLD_SIZE": 2,
+            "LOCAL_RANK": rank,
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
+            "OMP_NUM_THREADS": 1,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        }
+        env = os.environ | {key: str(value) for key, value in variables.items()}
+        command = [sys.executable, "-c", TRAIN, str(skies), str(tmp_path / "run")]
+        processes.append(subprocess.Popen(command, env=env))
+    assert [process.wait() for process in processes] == [0, 0]
+    lines = [row for row in read_log(tmp_path / "run" / "log.jsonl") if row["kind"] == "train"]
+    assert [row["step"] for row in lines] == [2, 4, 6]
+    tensors, _ = read_checkpoint(tmp_path / "run" / "last.safetensors")
+    assert all(torch.isfinite(value).all() for value in tensors.values())

@@ -100,3 +100,10 @@ def test_unknown_schedule_is_refused() -> None:
         get_schedule("nowhere.toml")
     with pytest.raises(InputError, match="both epochs and steps"):
         override(PAPER, ScheduleConfig(epochs=1, steps=1))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 7, 1000])
+def test_so_many_steps_are_so_many_whatever_the_stages(steps: int) -> None:
+    stages = override(PAPER, ScheduleConfig(steps=steps)).stages
+    assert sum(stage.steps for stage in stages) == steps
+    assert all(stage.steps > 0 for stage in stages)

@@ -8,7 +8,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from train_helpers import Killed, SmallEngine, write_sky_set
@@ -243,7 +245,7 @@ def test_accumulation_and_workers_do_not_change_which_samples_are_seen(
     for a, b in zip(*seen, strict=True):
         assert a.image_id == b.image_id
         assert (a.image == b.image).all()
-        assert a.masks == b.masks
+        assert list(a.masks) == list(b.masks)
 
 
 def test_every_epoch_shows_every_image_once(
@@ -333,3 +335,33 @@ def test_different_seeds_give_different_runs(
     changed = configured("train", config, seed=1)
     train(skies[0], tmp_path / "run", changed, engine=SmallEngine(), quiet=True)
     assert losses(tmp_path / "run") != losses(reference[0])
+
+
+def test_a_run_that_gets_no_better_ends(tmp_path: Path, skies: tuple[Path, Path]) -> None:
+    class Stuck(SmallEngine):
+        def predict(self, model: Any, batch: Any) -> Any:
+            return [one.take(np.arange(0)) for one in super().predict(model, batch)]
+
+    config = configured(
+        "train", steps=40, batch=2, device="cpu", workers=0, validate_every=4, patience=2
+    )
+    result = train(
+        skies[0], tmp_path / "run", config, val_file=skies[1], engine=Stuck(), quiet=True
+    )
+    assert (result.step, result.interrupted) == (12, False)  # best at 4, two more after it
+    assert result.best == (0.0, 4)
+
+
+def test_labels_of_few_pixels_are_ignore_regions(tmp_path: Path, skies: tuple[Path, Path]) -> None:
+    seen = []
+    for least in (0, 40):
+        engine = SmallEngine()
+        config = configured("train", steps=2, batch=2, device="cpu", workers=0, least_pixels=least)
+        train(skies[0], tmp_path / str(least), config, engine=engine, quiet=True)
+        seen.append([sample for part in engine.seen for sample in part])
+    for every, large in zip(*seen, strict=True):
+        assert len(large.labels) <= len(every.labels)
+        assert every.ignored is None
+    pairs = [(e, o) for e, o in zip(*seen, strict=True) if len(o.labels) < len(e.labels)]
+    assert pairs
+    assert all(one.ignored is not None and one.ignored.any() for _, one in pairs)

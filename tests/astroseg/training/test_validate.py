@@ -1,44 +1,103 @@
-"""AP during training is COCO's, and the images used are the same at every call."""
+"""Validation is evaluation: the same numbers on the same images, the same ones at every call."""
 
 from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from train_helpers import write_sky_set
 
-from astroseg.core.rle import encode_at
-from astroseg.core.samples import Prediction, Sample
-from astroseg.data.dataset import ImageRecord
-from astroseg.training.validate import average_precision, evenly_spread, swapped
-
-SHAPE = (40, 40)
-
-
-def scene() -> Sample:
-    corners = [(y, x) for y in (2, 12, 22) for x in (2, 12, 22)]
-    boxes = np.array([[x, y, x + 6, y + 6] for y, x in corners], np.float32)
-    masks = tuple(encode_at(np.ones((6, 6), np.bool_), corner, SHAPE) for corner in corners)
-    return Sample(np.zeros((1, *SHAPE), np.float32), boxes, np.arange(9) % 2, masks)
+from astroseg.core.config import DataConfig
+from astroseg.core.rle import decode_tight
+from astroseg.core.samples import Prediction
+from astroseg.data.dataset import read_dataset
+from astroseg.data.loader import Samples, survey
+from astroseg.evaluation.evaluate import EvaluateConfig, evaluate
+from astroseg.inference.predict import results
+from astroseg.training.validate import evenly_spread, swapped, validate
 
 
-def scores(keep: int) -> dict[str, float]:
-    truth = scene()
-    found = Prediction(
-        truth.boxes[:keep],
-        np.linspace(1, 0.5, keep, dtype=np.float32),
-        truth.labels[:keep],
-        truth.masks[:keep],
-    )
-    record = ImageRecord(1, "a", (), *SHAPE)
-    return average_precision([record], [truth], [found], 2)
+class Knows:
+    """An engine that finds what it is told."""
+
+    def __init__(self, found: list[Prediction]) -> None:
+        self.found, self.calls = found, 0
+
+    def set_thresholds(self, model: Any, **_: Any) -> None:
+        pass
+
+    def losses(self, model: Any, batch: Any) -> dict[str, torch.Tensor]:
+        return {}
+
+    def predict(self, model: Any, batch: Any) -> list[Prediction]:
+        self.calls += 1
+        return [self.found[self.calls - 1]]
 
 
-def test_perfect_predictions_have_ap_one_and_half_of_them_about_half() -> None:
-    assert scores(9) == pytest.approx({"box_ap": 1, "box_ap50": 1, "mask_ap": 1, "mask_ap50": 1})
-    # Of 5 and 4 objects of the classes, 3 and 2: recall 0.6 and 0.5 at precision 1, at 101
-    # points of recall.
-    assert scores(5)["mask_ap"] == pytest.approx((61 + 51) / 2 / 101)
-    assert scores(0)["mask_ap"] == 0
+def found_in(path: Path, keep: int, seed: int) -> list[Prediction]:
+    """All objects of each image but one in `keep`, ignore regions too, with random scores."""
+    document = json.loads(path.read_text())
+    rng = np.random.default_rng(seed)
+    found = []
+    for image in document["images"]:
+        rows = [a for a in document["annotations"] if a["image_id"] == image["id"]]
+        rows = [row for k, row in enumerate(rows) if k % keep]
+        decoded = [decode_tight(row["segmentation"]) for row in rows]
+        boxes = np.array([[x, y, x + b.shape[1], y + b.shape[0]] for b, (y, x) in decoded])
+        boxes = boxes.astype(np.float32).reshape(-1, 4)
+        scores = np.sort(rng.uniform(0.1, 1, len(rows)))[::-1].astype(np.float32)
+        labels = np.array([row["category_id"] - 1 for row in rows], np.int64)
+        masks = tuple(row["segmentation"] for row in rows)
+        found.append(Prediction(boxes, scores, labels, masks))
+    return found
+
+
+@pytest.fixture
+def skies(tmp_path: Path) -> Path:
+    """Every third label is an ignore region; boxes are wider than their masks."""
+    path = write_sky_set(tmp_path, 3, size=64, sources=12)
+    document = json.loads(path.read_text())
+    for k, row in enumerate(document["annotations"]):
+        row["iscrowd"] = int(k % 3 == 0)
+        row["bbox"][2] += k % 2
+    path.write_text(json.dumps(document))
+    return path
+
+
+def test_validation_gives_what_evaluate_gives(tmp_path: Path, skies: Path) -> None:
+    dataset = read_dataset(skies)
+    config = DataConfig(contrast="asinh")
+    looks = survey(dataset, (), 3, config)
+    samples = Samples(dataset, looks, config, seed=0, crop=1.0, flips=False, cache_bytes=1 << 20)
+    found = found_in(skies, 4, seed=1)
+    inside = validate(Knows(found), torch.nn.Linear(1, 1), samples, [0, 1, 2], 0.5)
+    rows = [
+        row for i, one in enumerate(found) for row in results(dataset.images[i].id, one, (1, 2))
+    ]
+    (tmp_path / "predictions.json").write_text(json.dumps(rows))
+    config = EvaluateConfig(resamples=2, report=False)
+    outside = evaluate(skies, tmp_path / "predictions.json", tmp_path / "out", config)
+    assert outside.mask_ap is not None
+    assert inside["mask_ap"] == pytest.approx(outside.mask_ap.mean.ap.value, abs=1e-6)
+    assert inside["mask_ap50"] == pytest.approx(outside.mask_ap.mean.ap50.value, abs=1e-6)
+    assert inside["box_ap"] == pytest.approx(outside.box_ap.mean.ap.value, abs=1e-6)
+    assert 0.3 < inside["mask_ap"] < 1
+    assert inside["box_ap"] < inside["mask_ap"]  # the file's boxes are too wide
+
+
+def test_some_images_are_validated_alone(skies: Path) -> None:
+    dataset = read_dataset(skies)
+    config = DataConfig(contrast="asinh")
+    looks = survey(dataset, (), 3, config)
+    samples = Samples(dataset, looks, config, seed=0, crop=1.0, flips=False, cache_bytes=1 << 20)
+    every = found_in(skies, 1000, seed=1)
+    every = [found_in(skies, 1000, seed=1)[2], every[0]]
+    scores = validate(Knows(every), torch.nn.Linear(1, 1), samples, [2, 0], 0.5)
+    assert scores["mask_ap50"] > 0.6
 
 
 def test_validation_images_are_evenly_spread() -> None:

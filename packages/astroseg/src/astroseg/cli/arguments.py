@@ -98,6 +98,28 @@ def add_evaluate(one: Parser) -> None:
     add_settings(one, "evaluate", _EVALUATE)
 
 
+def add_convert(one: Parser) -> None:
+    one.add_argument("file", type=Path, metavar="FILE", help=".pth, .pkl or .safetensors")
+    one.add_argument("--out", type=Path, required=True, metavar="OUT.safetensors")
+    one.add_argument("--model", default="", help="network, of `astroseg models`")
+    one.add_argument(
+        "--model-config", dest="file_of_model", default="", metavar="FILE",
+        help="its Detectron2 configuration in the place of a name",
+    )  # fmt: skip
+    one.add_argument("--classes", required=True, metavar="C,C", help="in the order of its labels")
+    one.add_argument("--bands", required=True, metavar="B,B", help="of its images, in order")
+    one.add_argument("--contrast", required=True, help="how their pixels were scaled")
+    one.add_argument("--stretch", type=float, default=0.5, help="of the Lupton contrasts")
+    one.add_argument("--q", type=float, default=10.0, help="of the Lupton contrasts")
+    one.add_argument("--pixel-mean", default="", metavar="X,X", help="(default: Detectron2's own)")
+    one.add_argument("--pixel-std", default="", metavar="X,X", help="(default: Detectron2's own)")
+    one.add_argument(
+        "--red-first", action="store_true",
+        help="it saw red first, as DeepDISC's loaders have it (default: blue first, Detectron2's)",
+    )  # fmt: skip
+    one.add_argument("--skip", default="", metavar="PATTERN,...", help="weights to leave out")
+
+
 def add_models(_: Parser) -> None:
     """`models` has no options."""
 
@@ -106,6 +128,7 @@ COMMANDS: Mapping[str, tuple[str, Callable[[Parser], None]]] = {
     "train": ("train a model on a COCO dataset", add_train),
     "predict": ("apply a model to images of any size", add_predict),
     "evaluate": ("compare predictions with the truth", add_evaluate),
+    "convert": ("make a checkpoint of Detectron2 or DeepDISC usable by predict", add_convert),
     "models": ("list the models each engine has, and where weights come from", add_models),
 }
 """Help and options of each command."""

@@ -67,4 +67,23 @@ examples:
 Written: metrics.json and report.html.
 """
 
-EXAMPLES = {"train": _TRAIN, "predict": _PREDICT, "evaluate": _EVALUATE, "models": ""}
+_CONVERT = """
+examples:
+  a model that DeepDISC trained on Lupton pictures of HSC:
+    astroseg convert model_final.pth --model r101-fpn --classes galaxy,star --bands g,r,i \\
+        --contrast lupton --red-first --out model.safetensors
+  one with a head for redshifts, which is left out:
+    astroseg convert model_final.pth --model r101-fpn --classes object --bands g,r,i \\
+        --contrast lupton --skip 'roi_heads.redshift*' --out model.safetensors
+  any other network, where Detectron2 is installed:
+    astroseg convert model_final.pth --model-config mine.yaml --classes galaxy,star \\
+        --bands g,r,i --contrast zscale --out model.safetensors
+"""
+
+EXAMPLES = {
+    "train": _TRAIN,
+    "predict": _PREDICT,
+    "evaluate": _EVALUATE,
+    "convert": _CONVERT,
+    "models": "",
+}

@@ -158,6 +158,43 @@ def _evaluate(options: argparse.Namespace) -> int:
     return 0
 
 
+def _convert(options: argparse.Namespace) -> int:
+    from astroseg.core.config.convert import ConvertConfig
+
+    config = ConvertConfig(
+        model=options.model,
+        config=options.file_of_model,
+        classes=_names(options.classes),
+        bands=_names(options.bands),
+        contrast=options.contrast,
+        stretch=options.stretch,
+        q=options.q,
+        pixel_mean=_floats(options.pixel_mean),
+        pixel_std=_floats(options.pixel_std),
+        red_first=options.red_first,
+        skip=_names(options.skip),
+    )
+    config.check()
+
+    from astroseg.engines.convert import convert
+
+    print(f"{options.out}: {convert(options.file, options.out, config)}")
+    return 0
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _floats(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(value) for value in _names(text))
+    except ValueError as error:
+        raise InputError(
+            f"{text} is no list of numbers", remedy="give 103.5,116.3,123.7"
+        ) from error
+
+
 def _models(_: argparse.Namespace) -> int:
     from astroseg.cli.model_zoo import models_table
 
@@ -165,4 +202,10 @@ def _models(_: argparse.Namespace) -> int:
     return 0
 
 
-_COMMANDS = {"train": _train, "predict": _predict, "evaluate": _evaluate, "models": _models}
+_COMMANDS = {
+    "train": _train,
+    "predict": _predict,
+    "evaluate": _evaluate,
+    "convert": _convert,
+    "models": _models,
+}

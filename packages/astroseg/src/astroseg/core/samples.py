@@ -8,7 +8,7 @@ dataset's categories. Masks are COCO's compressed RLE dictionaries,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,15 +27,17 @@ class Sample:
     image : (C, H, W) float32, C the model's channels.
     boxes : (N, 4) float32 XYXY.
     labels : (N,) int64 from 0.
-    masks : N RLEs of (H, W).
+    masks : N RLEs of (H, W), or `astroseg.core.crops.Crops`, which is such a sequence.
     image_id : of the COCO file.
+    ignored : (H, W) bool, regions without truth; None where there are none.
     """
 
     image: NDArray[np.float32]
     boxes: NDArray[np.float32]
     labels: NDArray[np.int64]
-    masks: tuple[Rle, ...]
+    masks: Sequence[Rle]
     image_id: int = 0
+    ignored: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.labels)

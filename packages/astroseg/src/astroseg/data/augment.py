@@ -6,6 +6,7 @@ of an object its box, however large the image is.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,6 +113,18 @@ def turn(array: NDArray[Any], view: View) -> NDArray[Any]:
     if view.mirror:
         array = array[..., ::-1]
     return np.rot90(array, view.turns, axes=(-2, -1))
+
+
+def seen_regions(masks: Sequence[Rle], view: View) -> NDArray[np.bool_] | None:
+    """(H, W) bool of a view: the union of masks of the whole image; None where it is empty."""
+    window = np.zeros((view.height, view.width), np.bool_)
+    for mask in masks:
+        bitmap, (y, x) = decode_tight(mask)
+        top, left = max(view.y0 - y, 0), max(view.x0 - x, 0)
+        part = bitmap[top : view.y0 + view.height - y, left : view.x0 + view.width - x]
+        corner = (max(y - view.y0, 0), max(x - view.x0, 0))
+        window[corner[0] :, corner[1] :][: part.shape[0], : part.shape[1]] |= part
+    return np.ascontiguousarray(turn(window, view)) if window.any() else None
 
 
 def decode(truth: Truth) -> Objects:

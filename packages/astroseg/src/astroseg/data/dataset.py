@@ -8,6 +8,7 @@ counted under the reason.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -84,10 +85,11 @@ class Truths(Sequence[Truth]):
     ----------
     annotations : of all images, sorted by image, with masks.
     images : how many there are.
+    least_pixels : objects of fewer pixels are ignore regions.
     """
 
-    def __init__(self, annotations: Annotations, images: int) -> None:
-        self._annotations = annotations
+    def __init__(self, annotations: Annotations, images: int, least_pixels: int = 0) -> None:
+        self._annotations, self._least = annotations, least_pixels
         self._bounds = np.searchsorted(annotations.image, np.arange(images + 1))
 
     def __len__(self) -> int:
@@ -100,11 +102,32 @@ class Truths(Sequence[Truth]):
             raise IndexError(index)
         start, stop = self._bounds[index % len(self) : index % len(self) + 2]
         one, masks = self._annotations, self._annotations.masks
-        crowd = one.crowd[start:stop]
         assert masks is not None
+        crowd = one.crowd[start:stop] | (masks.area[start:stop] < self._least)
         chosen, ignored = start + np.flatnonzero(~crowd), start + np.flatnonzero(crowd)
         labels = one.category[chosen].astype(np.int64)
         return Truth(labels, tuple(masks[chosen]), tuple(masks[ignored]))
+
+    def without_small(self, least_pixels: int) -> Truths:
+        """The same with objects of fewer pixels as ignore regions."""
+        return Truths(self._annotations, len(self), least_pixels)
+
+    def rows(self, indices: Sequence[int]) -> Annotations:
+        """The annotations of some images, which they number anew from 0, as their file has them."""
+        starts, stops = self._bounds[list(indices)], self._bounds[np.asarray(indices, int) + 1]
+        spans = zip(starts, stops, strict=True)
+        chosen = np.concatenate([np.zeros(0, np.int64), *(np.arange(*span) for span in spans)])
+        one = self._annotations
+        assert one.masks is not None
+        return Annotations(
+            image=np.repeat(np.arange(len(starts)), stops - starts).astype(np.int32),
+            category=one.category[chosen],
+            crowd=one.crowd[chosen],
+            masks=one.masks[chosen],
+            boxes=one.boxes[chosen],
+            area=one.area[chosen],
+            score=one.score[chosen],
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +149,7 @@ class Dataset:
     classes: tuple[str, ...]
     category_ids: tuple[int, ...]
     images: tuple[ImageRecord, ...]
-    truth: Sequence[Truth]
+    truth: Truths
     objects: int = 0
     ignored: int = 0
     repairs: Repairs = field(default_factory=Repairs)
@@ -144,6 +167,10 @@ class Dataset:
     def of_pictures(self) -> bool:
         """Whether the images are ordinary 8-bit pictures rather than fluxes."""
         return all(is_eight_bit_picture(record.files[0]) for record in self.images)
+
+    def without_small(self, least_pixels: int) -> Dataset:
+        """The same with objects of fewer pixels as ignore regions."""
+        return dataclasses.replace(self, truth=self.truth.without_small(least_pixels))
 
     def notes(self) -> list[str]:
         """What a user should know of the labels, one line each."""

@@ -26,9 +26,19 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as MapDataset
 
 from astroseg.core.config import DataConfig
+from astroseg.core.crops import crops_of
 from astroseg.core.errors import AstrosegError, InputError
 from astroseg.core.samples import Sample
-from astroseg.data.augment import Objects, View, decode, random_view, turn, view_objects, whole
+from astroseg.data.augment import (
+    Objects,
+    View,
+    decode,
+    random_view,
+    seen_regions,
+    turn,
+    view_objects,
+    whole,
+)
 from astroseg.data.bands import COLOURS, are_known, order_of
 from astroseg.data.contrast import Scaling, measure, no_data
 from astroseg.data.dataset import Dataset, ImageRecord
@@ -299,8 +309,9 @@ class Samples(MapDataset[Any]):
             image=np.ascontiguousarray(image, np.float32),
             boxes=seen.boxes,
             labels=seen.labels,
-            masks=seen.masks(view.shape),
+            masks=crops_of(seen.bitmaps, seen.corners, view.shape),
             image_id=record.id,
+            ignored=seen_regions(self.dataset.truth[index].ignored, view),
         )
 
 

@@ -12,7 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from astroseg.core.errors import InputError
+from astroseg.core.rle import decode_tight
+from astroseg.core.samples import Prediction, Rle, Sample
 from astroseg.engines.base import Freeze
+from astroseg.models.mask_targets import IgnoreRegions, to_device
+from astroseg.models.pasting import paste_masks
 from astroseg.models.spec import ModelSpec
 from astroseg.weights.checkpoint import LoadReport, place, read_checkpoint
 
@@ -50,7 +54,53 @@ def image_tensor(image: NDArray[np.float32], spec: ModelSpec, device: torch.devi
         raise InputError(
             "an image has NaN or infinite pixels", remedy="fill them before contrast is applied"
         )
-    return torch.tensor(np.ascontiguousarray(image), dtype=torch.float32, device=device)
+    return to_device(image, device).to(torch.float32)
+
+
+def ignore_regions(sample: Sample, device: torch.device) -> IgnoreRegions | None:
+    """Where a sample has no truth, None where it has all."""
+    if sample.ignored is None or not sample.ignored.any():
+        return None
+    return IgnoreRegions(to_device(sample.ignored, device))
+
+
+def made_prediction(
+    spec: ModelSpec,
+    boxes: torch.Tensor,
+    scores: torch.Tensor,
+    labels: torch.Tensor,
+    soft: torch.Tensor,
+    shape: tuple[int, int],
+    *,
+    probabilities: torch.Tensor | None = None,
+    limited: bool,
+) -> Prediction:
+    """A network's answer on an image (H, W) in plain arrays.
+
+    Parameters
+    ----------
+    soft : (N, M, M) probabilities of the masks inside the boxes.
+    """
+    placed = boxes.float().cpu().numpy()
+    masks = paste_masks(soft.float().cpu().numpy(), placed, shape)
+    return Prediction(
+        boxes=tight(placed, masks) if spec.tight_boxes else placed,
+        scores=scores.float().cpu().numpy(),
+        labels=labels.cpu().numpy(),
+        masks=masks,
+        probabilities=None if probabilities is None else probabilities.float().cpu().numpy(),
+        limited=limited,
+    )
+
+
+def tight(boxes: NDArray[np.float32], masks: Sequence[Rle]) -> NDArray[np.float32]:
+    """Boxes (N, 4) XYXY around masks; those of empty masks stay."""
+    drawn = boxes.copy()
+    for box, mask in zip(drawn, masks, strict=True):
+        bitmap, (y, x) = decode_tight(mask)
+        if bitmap.size:
+            box[:] = x, y, x + bitmap.shape[1], y + bitmap.shape[0]
+    return drawn
 
 
 def load_weights(

@@ -18,15 +18,16 @@ from astroseg.core.samples import Prediction, Sample
 from astroseg.engines.base import Freeze
 from astroseg.engines.common import (
     device_of,
+    ignore_regions,
     image_tensor,
     inferring,
     load_weights,
+    made_prediction,
     parameter_groups,
 )
 from astroseg.models.mask_rcnn import MaskRcnn
-from astroseg.models.mask_targets import TruthMasks
-from astroseg.models.pasting import paste_masks
-from astroseg.models.roi import Detections, Truth
+from astroseg.models.mask_targets import TruthMasks, to_device
+from astroseg.models.roi import Truth
 from astroseg.models.spec import ModelSpec
 from astroseg.weights.checkpoint import Header, LoadReport, write_checkpoint
 
@@ -80,9 +81,10 @@ class TorchvisionEngine:
         images = [image_tensor(sample.image, spec, device) for sample in batch]
         truths = [
             Truth(
-                torch.tensor(sample.boxes, dtype=torch.float32, device=device),
-                torch.tensor(sample.labels, dtype=torch.int64, device=device),
-                TruthMasks(sample.masks),
+                to_device(sample.boxes, device).to(torch.float32),
+                to_device(sample.labels, device).to(torch.int64),
+                TruthMasks(sample.masks, device),
+                ignore_regions(sample, device),
             )
             for sample in batch
         ]
@@ -106,7 +108,19 @@ class TorchvisionEngine:
         with inferring(plain):
             for shape, images in itertools.groupby(batch, lambda image: image.shape[-2:]):
                 tensors = [image_tensor(image, plain.spec, device) for image in images]
-                found += [_prediction(one, shape) for one in plain(tensors)]
+                found += [
+                    made_prediction(
+                        plain.spec,
+                        one.boxes,
+                        one.scores,
+                        one.labels,
+                        one.masks,
+                        shape,
+                        probabilities=one.probabilities,
+                        limited=one.limited,
+                    )
+                    for one in plain(tensors)
+                ]
         return found
 
     def set_thresholds(
@@ -165,15 +179,3 @@ def _plain(model: torch.nn.Module) -> MaskRcnn:
             raise TypeError(f"{type(model).__name__} was not built by this engine")
         model = inner
     return model
-
-
-def _prediction(found: Detections, shape: tuple[int, int]) -> Prediction:
-    boxes = found.boxes.float().cpu().numpy()
-    return Prediction(
-        boxes=boxes,
-        scores=found.scores.float().cpu().numpy(),
-        labels=found.labels.cpu().numpy(),
-        masks=paste_masks(found.masks.float().cpu().numpy(), boxes, shape),
-        probabilities=found.probabilities.float().cpu().numpy(),
-        limited=found.limited,
-    )

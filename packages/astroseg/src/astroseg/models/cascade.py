@@ -16,6 +16,7 @@ from astroseg.models.roi import (
     Truth,
     box_features,
     class_and_box_losses,
+    leave_out,
     pool,
 )
 from astroseg.models.spec import ModelSpec
@@ -71,7 +72,7 @@ class CascadeHeads(RoiHeads):
                 moved = next_boxes(regions, deltas.detach(), shapes, weights)
                 iou = spec.cascade_iou[index + 1]
                 samples = [
-                    label_boxes(boxes, truth, iou, len(spec.classes))
+                    label_boxes(boxes, truth, iou, spec)
                     for boxes, truth in zip(moved, truths, strict=True)
                 ]
         return losses
@@ -115,15 +116,16 @@ def next_boxes(
     return moved
 
 
-def label_boxes(boxes: torch.Tensor, truth: Truth, iou: float, classes: int) -> Sampled:
+def label_boxes(boxes: torch.Tensor, truth: Truth, iou: float, spec: ModelSpec) -> Sampled:
     """All boxes as samples, objects first: those that overlap a truth by at least the IoU."""
     index, label = bx.match(boxes, truth.boxes, iou)
+    leave_out(label, boxes, truth.ignored, spec)
     objects = torch.nonzero(label == 1).flatten()
     others = torch.nonzero(label == 0).flatten()
     index = index[objects]
     return Sampled(
         boxes=boxes[torch.cat((objects, others))],
-        labels=torch.cat((truth.labels[index], torch.full_like(others, classes))),
+        labels=torch.cat((truth.labels[index], torch.full_like(others, len(spec.classes)))),
         index=index,
         truth_boxes=truth.boxes[index],
     )

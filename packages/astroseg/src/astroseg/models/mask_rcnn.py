@@ -47,8 +47,7 @@ class MaskRcnn(nn.Module):
         """
         shapes = [(image.shape[-2], image.shape[-1]) for image in images]
         features = self.backbone(self._stack(images))
-        boxes = None if truths is None else [truth.boxes for truth in truths]
-        proposals, losses = self.proposal_generator(features, shapes, self.spec, boxes)
+        proposals, losses = self.proposal_generator(features, shapes, self.spec, truths)
         if truths is not None:
             second = self.roi_heads.losses(features, proposals, truths, shapes, self.spec)
             return {**losses, **second}

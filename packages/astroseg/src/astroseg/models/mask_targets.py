@@ -1,57 +1,46 @@
-"""What the mask head should answer: truth masks resampled to regions, from RLE.
+"""What the mask head should answer: truth masks resampled to regions, on the model's device.
 
-A mask is decoded once, into its tight box, when the first region needs it, so memory grows
-with the objects' pixels, not with objects times the image.
+Memory grows with the objects' pixels, not with objects times the image.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torchvision.ops import roi_align
 
-from astroseg.core.rle import decode_tight
+from astroseg.core.crops import Crops, from_rles
 from astroseg.core.samples import Rle
-
-# Regions resampled together are stacked at a common size; sides are rounded up to a power
-# of two from this one on, so a stack is at most four times its masks' pixels.
-SMALLEST_SIDE = 8
 
 
 class TruthMasks:
-    """Masks of one image, as RLE until a region asks for them."""
+    """Masks of one image, decoded and moved to the device when a region first asks for them."""
 
-    def __init__(self, masks: Sequence[Rle]) -> None:
-        self._masks = masks
-        self._crops: dict[int, tuple[NDArray[np.uint8], int, int]] = {}
+    def __init__(self, masks: Sequence[Rle], device: torch.device | str = "cpu") -> None:
+        self._masks, self._device = masks, torch.device(device)
 
     def __len__(self) -> int:
         return len(self._masks)
 
-    def _crop(self, index: int) -> tuple[NDArray[np.uint8], int, int]:
-        """A mask in its box with one more pixel around, and the place of the first pixel.
+    @cached_property
+    def _crops(self) -> Crops:
+        return self._masks if isinstance(self._masks, Crops) else from_rles(self._masks)
 
-        The margin is background, except beyond the image's edge, where it repeats the edge:
-        resampling then gives what it would give on the whole image.
-        """
-        if index not in self._crops:
-            rle = self._masks[index]
-            height, width = rle["size"]
-            mask, (y0, x0) = decode_tight(rle)
-            crop = np.pad(mask.astype(np.uint8), 1)
-            if x0 == 0:
-                crop[:, 0] = crop[:, 1]
-            if x0 + mask.shape[1] == width:
-                crop[:, -1] = crop[:, -2]
-            if y0 == 0:
-                crop[0] = crop[1]
-            if y0 + mask.shape[0] == height:
-                crop[-1] = crop[-2]
-            self._crops[index] = crop, x0 - 1, y0 - 1
-        return self._crops[index]
+    @cached_property
+    def _stacks(self) -> list[torch.Tensor]:
+        return [to_device(stack, self._device).float()[:, None] for stack in self._crops.stacks]
+
+    @cached_property
+    def _places(self) -> torch.Tensor:
+        """(N, 4): stack, row, and the (x, y) of the crop's first pixel, of each mask."""
+        crops = self._crops
+        origin = crops.corners[:, ::-1] - 1
+        columns = np.column_stack([crops.stack, crops.row, origin])
+        return to_device(columns, self._device)
 
     def targets(self, index: torch.Tensor, regions: torch.Tensor, side: int) -> torch.Tensor:
         """Masks resampled to regions, 1 where at least half of a cell is covered.
@@ -64,28 +53,60 @@ class TruthMasks:
 
         Returns
         -------
-        (N, side, side) float32, 0 or 1.
+        (N, side, side) float32, 0 or 1, on the masks' device.
         """
-        output = torch.zeros(len(index), side, side)
-        stacks: dict[int, list[int]] = {}
-        chosen = index.tolist()
-        for n, i in enumerate(chosen):
-            longest = max(SMALLEST_SIDE, *self._crop(i)[0].shape)
-            stacks.setdefault(1 << (longest - 1).bit_length(), []).append(n)
-        for size, members in stacks.items():
-            owners = sorted({chosen[n] for n in members})
-            stack = np.zeros((len(owners), 1, size, size), dtype=np.float32)
-            origin = np.zeros((len(owners), 2), dtype=np.float32)
-            for k, i in enumerate(owners):
-                crop, x0, y0 = self._crop(i)
-                stack[k, 0, : crop.shape[0], : crop.shape[1]] = crop
-                origin[k] = x0, y0
-            place = {i: k for k, i in enumerate(owners)}
-            rows = torch.tensor([place[chosen[n]] for n in members])
-            shift = torch.from_numpy(origin).float()[rows].repeat(1, 2)
-            boxes = torch.cat((rows[:, None].float(), regions[members].float() - shift), dim=1)
-            cut = roi_align(
-                torch.from_numpy(stack).float(), boxes, side, aligned=True, sampling_ratio=0
-            )
-            output[members] = (cut[:, 0] >= 0.5).float()
+        regions = regions.to(self._device).float()
+        output = regions.new_zeros(len(index), side, side)
+        if not len(index):
+            return output
+        places = self._places[index.to(self._device)]
+        for number, stack in enumerate(self._stacks):
+            members = torch.nonzero(places[:, 0] == number).flatten()
+            chosen = places[members]
+            shifted = regions[members] - chosen[:, 2:].repeat(1, 2)
+            boxes = torch.cat((chosen[:, 1:2].to(shifted), shifted), dim=1)
+            cut = roi_align(stack, boxes, side, aligned=True, sampling_ratio=0)
+            output[members] = (cut[:, 0] >= 0.5).to(output)
         return output
+
+
+class IgnoreRegions:
+    """Where an image has no truth: what is found there is neither right nor wrong.
+
+    Parameters
+    ----------
+    bitmap : (H, W) bool, on the model's device.
+    """
+
+    def __init__(self, bitmap: torch.Tensor) -> None:
+        sums = bitmap.to(torch.int64).cumsum(0).cumsum(1)
+        self._sums = torch.nn.functional.pad(sums, (1, 0, 1, 0))
+
+    def cover(self, boxes: torch.Tensor) -> torch.Tensor:
+        """(N,) fraction of the pixels of boxes (N, 4), inside the image, that lie in a region."""
+        height, width = (n - 1 for n in self._sums.shape)
+        x0, x1 = (boxes[:, i].round().long().clamp(0, width) for i in (0, 2))
+        y0, y1 = (boxes[:, i].round().long().clamp(0, height) for i in (1, 3))
+        sums = self._sums
+        inside = sums[y1, x1] - sums[y0, x1] - sums[y1, x0] + sums[y0, x0]
+        return inside / ((x1 - x0) * (y1 - y0)).clamp(min=1)
+
+    def cells(self, regions: torch.Tensor, side: int) -> torch.Tensor:
+        """(N, side, side) bool, whether the centres of a grid over each region lie in it."""
+        height, width = (n - 1 for n in self._sums.shape)
+        middle = (torch.arange(side, device=regions.device) + 0.5) / side
+        x = regions[:, :1] + middle * (regions[:, 2:3] - regions[:, :1])
+        y = regions[:, 1:2] + middle * (regions[:, 3:] - regions[:, 1:2])
+        column = x.floor().long().clamp(0, width - 1)[:, None, :].expand(-1, side, -1)
+        row = y.floor().long().clamp(0, height - 1)[:, :, None].expand(-1, -1, side)
+        sums = self._sums
+        value = sums[row + 1, column + 1] - sums[row, column + 1]
+        return value - sums[row + 1, column] + sums[row, column] > 0
+
+
+def to_device(array: NDArray[np.generic], device: torch.device) -> torch.Tensor:
+    """An array on a device; to a GPU by pinned memory, while the program goes on."""
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)

@@ -12,7 +12,7 @@ from torchvision.ops import batched_nms, nms, roi_align
 
 from astroseg.models import boxes as bx
 from astroseg.models.layers import Conv, head_norm, start_msra, start_normal, start_xavier
-from astroseg.models.mask_targets import TruthMasks
+from astroseg.models.mask_targets import IgnoreRegions, TruthMasks
 from astroseg.models.spec import ModelSpec
 
 # Pooled values, and regions, that pass the heads at once in prediction: 50 MB, which a
@@ -25,11 +25,12 @@ MASK_CHUNK = 100
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """Of one image, on the model's device; the masks stay where they are."""
+    """Of one image, on the model's device."""
 
     boxes: torch.Tensor
     labels: torch.Tensor
     masks: TruthMasks
+    ignored: IgnoreRegions | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -276,6 +277,7 @@ def sample_proposals(proposals: torch.Tensor, truth: Truth, spec: ModelSpec) -> 
     """Choose proposals, with the truth's own boxes among them so that the first steps have any."""
     proposals = torch.cat((proposals, truth.boxes))
     index, label = bx.match(proposals, truth.boxes, spec.roi_iou)
+    leave_out(label, proposals, truth.ignored, spec)
     objects, others = bx.sample(label, spec.roi_batch, spec.roi_positive)
     index = index[objects]
     background = torch.full_like(others, len(spec.classes))
@@ -285,6 +287,14 @@ def sample_proposals(proposals: torch.Tensor, truth: Truth, spec: ModelSpec) -> 
         index=index,
         truth_boxes=truth.boxes[index],
     )
+
+
+def leave_out(
+    label: torch.Tensor, boxes: torch.Tensor, ignored: IgnoreRegions | None, spec: ModelSpec
+) -> None:
+    """Set the label of background that lies in a region without truth to -1, neither."""
+    if ignored is not None:
+        label[(label == 0) & (ignored.cover(boxes) > spec.ignore_cover)] = -1
 
 
 def class_and_box_losses(
@@ -310,17 +320,31 @@ def class_and_box_losses(
     column = labels[objects] if deltas.shape[1] > 1 else torch.zeros_like(objects)
     distance = bx.regression_loss(deltas[objects, column], target, spec.smooth_l1_beta)
     return {
-        "loss_cls": _class_loss(scores, labels),
+        "loss_cls": class_loss(scores, labels, spec),
         # Over all sampled regions, not the objects alone: every object then weighs the same
         # whether an image has many or few (Detectron2's reason).
         "loss_box_reg": distance / max(len(labels), 1),
     }
 
 
-def _class_loss(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def class_loss(scores: torch.Tensor, labels: torch.Tensor, spec: ModelSpec) -> torch.Tensor:
+    """Cross entropy of the classes, or its focal and weighted kinds.
+
+    Parameters
+    ----------
+    scores : (N, K + 1) logits.
+    labels : (N,); K means background.
+    """
+    scores = scores.float()
     if not len(labels):
-        return scores.float().sum() * 0
-    return functional.cross_entropy(scores.float(), labels)
+        return scores.sum() * 0
+    weights = scores.new_tensor([*spec.class_weights, 1.0]) if spec.class_weights else None
+    if not spec.focal_gamma:
+        return functional.cross_entropy(scores, labels, weights)
+    plain = functional.cross_entropy(scores, labels, reduction="none")
+    share = torch.ones_like(plain) if weights is None else weights[labels]
+    loss = share * (1 - torch.exp(-plain)).clamp(min=0) ** spec.focal_gamma * plain
+    return loss.sum() / share.sum()
 
 
 def mask_loss(
@@ -331,13 +355,21 @@ def mask_loss(
     if not len(labels):
         return logits.float().sum() * 0  # keeps the head in the graph for distributed training
     logits = logits[torch.arange(len(labels), device=labels.device), labels].float()
-    targets = torch.cat(
-        [
-            t.masks.targets(s.index.cpu(), s.boxes[: len(s.index)].cpu(), 2 * spec.mask_pool)
-            for t, s in zip(truths, samples, strict=True)
-        ]
-    ).to(logits.device)
-    return functional.binary_cross_entropy_with_logits(logits, targets)
+    side = 2 * spec.mask_pool
+    pairs = [(t, s, s.boxes[: len(s.index)]) for t, s in zip(truths, samples, strict=True)]
+    targets = torch.cat([t.masks.targets(s.index, boxes, side) for t, s, boxes in pairs])
+    if all(truth.ignored is None for truth in truths):
+        return functional.binary_cross_entropy_with_logits(logits, targets)
+    unknown = [
+        targets.new_zeros(len(boxes), side, side, dtype=torch.bool)
+        if t.ignored is None
+        else t.ignored.cells(boxes, side)
+        for t, _, boxes in pairs
+    ]
+    # A cell of the object's own mask is known wherever it lies.
+    known = (~torch.cat(unknown) | (targets > 0)).float()
+    loss = functional.binary_cross_entropy_with_logits(logits, targets, known, reduction="sum")
+    return loss / known.sum().clamp(min=1)
 
 
 def select(

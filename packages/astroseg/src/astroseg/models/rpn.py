@@ -12,6 +12,7 @@ from torchvision.ops import batched_nms
 
 from astroseg.models import boxes as bx
 from astroseg.models.layers import Conv, start_normal
+from astroseg.models.roi import Truth, leave_out
 from astroseg.models.spec import ModelSpec
 
 _UNIT = (1.0, 1.0, 1.0, 1.0)  # weights of the first stage's deltas
@@ -55,7 +56,7 @@ class ProposalGenerator(nn.Module):
         features: Sequence[torch.Tensor],
         shapes: Sequence[tuple[int, int]],
         spec: ModelSpec,
-        truths: Sequence[torch.Tensor] | None = None,
+        truths: Sequence[Truth] | None = None,
     ) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
         """Proposals of each image, best first, and the losses if truths are given.
 
@@ -63,7 +64,7 @@ class ProposalGenerator(nn.Module):
         ----------
         features : one (N, C, H, W) per level.
         shapes : (height, width) of each image before padding.
-        truths : (M, 4) boxes of each image.
+        truths : of each image.
         """
         grids = [(f.shape[-2], f.shape[-1]) for f in features]
         levels = bx.grid_anchors(
@@ -119,7 +120,7 @@ def _losses(
     anchors: bx.Anchors,
     logits: Sequence[torch.Tensor],
     deltas: Sequence[torch.Tensor],
-    truths: Sequence[torch.Tensor],
+    truths: Sequence[Truth],
     spec: ModelSpec,
 ) -> dict[str, torch.Tensor]:
     """Objectness and box losses over sampled anchors, per anchor of a full sample."""
@@ -128,12 +129,13 @@ def _losses(
     objectness, location = [], []
     for i, truth in enumerate(truths):
         with torch.no_grad():
-            index, label = bx.match_anchors(anchors, truth, spec.rpn_iou)
+            index, label = bx.match_anchors(anchors, truth.boxes, spec.rpn_iou)
+            leave_out(label, every, truth.ignored, spec)
             objects, others = bx.sample(label, spec.rpn_batch, spec.rpn_positive)
             both = torch.cat((objects, others))
             wanted = torch.zeros(len(both), device=logit.device)
             wanted[: len(objects)] = 1
-            target = bx.encode(every[objects], truth[index[objects]], _UNIT)
+            target = bx.encode(every[objects], truth.boxes[index[objects]], _UNIT)
         objectness.append(
             functional.binary_cross_entropy_with_logits(
                 logit[i, both].float(), wanted, reduction="sum"

@@ -55,11 +55,15 @@ NOT_STRUCTURE = frozenset(
         "roi_batch",
         "roi_positive",
         "smooth_l1_beta",
+        "ignore_cover",
+        "class_weights",
+        "focal_gamma",
         "drop_path",
         "score_threshold",
         "nms_threshold",
         "nms_any_class",
         "detections_per_image",
+        "tight_boxes",
         "config_program",
     }
 )
@@ -132,11 +136,19 @@ class ModelSpec:
     mask_head_dim, mask_head_layers : 3x3 convolutions.
     box_weights : factors of (dx, dy, log dw, log dh) in the second stage; the first has 1.
     smooth_l1_beta : where the box losses turn from squares to absolute values; 0: L1.
+    ignore_cover : anchors and proposals that are background, and have more than this fraction
+        of their pixels in a region without truth, take no part in any loss. Changeable.
+    class_weights : of each class in the loss of the classes, 1 for the background; none: all
+        are 1. Changeable.
+    focal_gamma : of the focal loss (Lin et al. 2017) of the classes: 2 there; 0 is the cross
+        entropy. Changeable.
     score_threshold : detections below are dropped. Changeable after training.
     nms_threshold : IoU above which the weaker of two boxes of one class goes. Changeable.
     nms_any_class : a second suppression among all classes, or None. Changeable.
     detections_per_image : most detections kept; of larger images than the paper's tiles (or
         than `rpn_top_n_area`) in proportion to their area, see `most_detections`. Changeable.
+    tight_boxes : whether a detection's box is drawn around its mask: regressed boxes are the less
+        exact ones of small objects. Changeable.
     reverse_channels : whether the network sees the channels last to first: images come red
         first, the model zoo's weights want blue first.
     pixel_mean, pixel_std : per channel as the network sees them, in the input's unit.
@@ -196,10 +208,14 @@ class ModelSpec:
     mask_head_layers: int = 4  # D2
     box_weights: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0)  # D2
     smooth_l1_beta: float = 0.0  # D2
+    ignore_cover: float = 0.5  # more than half unknown: COCO's rule for crowds has no limit
+    class_weights: tuple[float, ...] = ()
+    focal_gamma: float = 0.0  # D2
     score_threshold: float = 0.5  # paper
     nms_threshold: float = 0.3  # paper
     nms_any_class: float | None = None
     detections_per_image: int = 1000  # paper
+    tight_boxes: bool = False
     reverse_channels: bool = False
     pixel_mean: tuple[float, ...] = ()
     pixel_std: tuple[float, ...] = ()
@@ -418,7 +434,17 @@ def _check(spec: ModelSpec) -> None:
         )
     _check_variant(spec)
     _check_attention(spec)
-    for field in ("score_threshold", "nms_threshold"):
+    if spec.class_weights and len(spec.class_weights) != len(spec.classes):
+        raise InputError(
+            f"{len(spec.class_weights)} class weights for {len(spec.classes)} classes",
+            remedy="give one for each class, in the dataset's order",
+        )
+    if min(spec.class_weights, default=1) <= 0 or spec.focal_gamma < 0:
+        raise InputError(
+            f"class weights {spec.class_weights} and focal_gamma {spec.focal_gamma}",
+            remedy="give weights above 0 and a gamma of at least 0",
+        )
+    for field in ("score_threshold", "nms_threshold", "ignore_cover"):
         if not 0 <= getattr(spec, field) <= 1:
             raise InputError(
                 f"{field} {getattr(spec, field)}", remedy="give a number between 0 and 1"

@@ -109,7 +109,8 @@ def _configured_spec(
         )
     deviation = None if weights is None else read_header(weights).fields.get("pixel_std")
     contrast = config.data.contrast
-    return with_pixels(plain, pixel_overrides(name, contrast, channels, deviation, plain.pixel_std))
+    pixels = pixel_overrides(name, contrast, channels, deviation, plain.pixel_std)
+    return with_pixels(plain, pixels)
 
 
 def pixel_overrides(

@@ -95,7 +95,8 @@ def amp_dtype(name: str, device: torch.device) -> torch.dtype | None:
     if name == "auto":
         if device.type != "cuda":
             return None
-        name = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        # Older GPUs (V100, T4) only emulate bfloat16, slowly, and torch says they support it.
+        name = "bf16" if torch.cuda.get_device_capability(device)[0] >= 8 else "fp16"
     if name == "fp16" and device.type != "cuda":
         raise InputError("fp16 needs a GPU", remedy="use --amp off or bf16")
     return {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[name]

@@ -184,11 +184,12 @@ def _schedule_name(config: Config) -> str:
 def _datasets(train: Path, val: Path | None, data: DataConfig) -> tuple[Dataset, Dataset | None]:
     dataset = configured_dataset(train, data)
     dataset.require_objects()
+    dataset = dataset.without_small(data.least_pixels)
     if val is None:
         return dataset, None
     validation = configured_dataset(val, data)
     check_same_classes(dataset, validation)
-    return dataset, validation
+    return dataset, validation.without_small(data.least_pixels)
 
 
 def _samples(

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tqdm import tqdm
-
 from astroseg.core.files import write_text
+from astroseg.core.progress import Progress
 
 LOG_NAME = "log.jsonl"
 TENSORBOARD_NAME = "tensorboard"
@@ -32,18 +30,11 @@ class RunLog:
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / LOG_NAME
         self._rewind(start)
-        self._quiet = quiet
         self._file = self._path.open("a", encoding="utf-8")
         self._board: Any = SummaryWriter(
             str(folder / TENSORBOARD_NAME), purge_step=start if start else None
         )
-        self._bar = tqdm(
-            total=steps,
-            initial=start,
-            unit="step",
-            dynamic_ncols=True,
-            disable=quiet or not sys.stderr.isatty(),
-        )
+        self._progress = Progress(steps, "step", quiet, start)
 
     def _rewind(self, start: int) -> None:
         if not self._path.exists():
@@ -60,17 +51,15 @@ class RunLog:
             if isinstance(value, float | int) and math.isfinite(value):
                 self._board.add_scalar(f"{kind}/{name}", value, step)
 
-    def advance(self, loss: float) -> None:
-        """One step done."""
-        self._bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
-        self._bar.update()
+    def advance(self, loss: float | None) -> None:
+        """One step done; its loss, where it is known already."""
+        if loss is not None:
+            self._progress.tell(f"loss {loss:.3f}")
+        self._progress.advance()
 
     def say(self, text: str) -> None:
         """A sentence for the person who watches."""
-        if self._quiet:
-            return
-        self._bar.clear()
-        print(text, file=sys.stderr, flush=True)
+        self._progress.say(text)
 
     def __enter__(self) -> RunLog:
         return self
@@ -81,7 +70,7 @@ class RunLog:
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._bar.close()
+        self._progress.__exit__(kind, value, traceback)
         self._file.close()
         self._board.close()
 

@@ -8,6 +8,7 @@ that is resumed needs no scheduler's state.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import tomllib
 from collections.abc import Mapping
@@ -226,8 +227,9 @@ def override(schedule: Schedule, given: ScheduleConfig) -> Schedule:
         raise InputError("both epochs and steps are given", remedy="give one of them")
     total = sum(stage.epochs or stage.steps for stage in stages)
     if (length := given.epochs or given.steps) is not None:
-        in_steps = given.steps is not None
-        stages = tuple(_lengthened(stage, float(length) / total, in_steps) for stage in stages)
+        stages = tuple(_lengthened(stage, float(length) / total) for stage in stages)
+    if given.steps is not None:
+        stages = _counted(stages, given.steps)
     if given.lr is not None:
         factor = given.lr / stages[0].lr
         stages = tuple(dataclasses.replace(stage, lr=stage.lr * factor) for stage in stages)
@@ -239,13 +241,24 @@ def override(schedule: Schedule, given: ScheduleConfig) -> Schedule:
     return check(dataclasses.replace(schedule, stages=stages, **whole))
 
 
-def _lengthened(stage: Stage, scale: float, in_steps: bool) -> Stage:
-    length = scale * (stage.epochs or stage.steps)
+def _lengthened(stage: Stage, scale: float) -> Stage:
     return dataclasses.replace(
         stage,
-        epochs=0.0 if in_steps else length,
-        steps=max(1, round(length)) if in_steps else 0,
+        epochs=scale * (stage.epochs or stage.steps),
+        steps=0,
         milestones=tuple(scale * milestone for milestone in stage.milestones),
+    )
+
+
+def _counted(stages: tuple[Stage, ...], steps: int) -> tuple[Stage, ...]:
+    """Stages by their shares as whole steps, exactly so many; without those of none."""
+    ends = [round(end) for end in itertools.accumulate(stage.epochs for stage in stages)]
+    ends[-1] = steps
+    lengths = [end - start for start, end in itertools.pairwise([0, *ends])]
+    return tuple(
+        dataclasses.replace(stage, epochs=0.0, steps=length)
+        for stage, length in zip(stages, lengths, strict=True)
+        if length
     )
 
 

@@ -147,6 +147,11 @@ class _Run:
         self.optimizer: torch.optim.Optimizer | None = None
         self._stored_optimizer: Mapping[str, Any] | None = None
         self.ema: dict[str, torch.Tensor] = {}
+        self.pending: list[_Step] = []
+        self.last: dict[str, float] = {}
+        if device.type == "cuda":
+            # Windows of one size: the fastest convolutions are worth looking for.
+            torch.backends.cudnn.benchmark = plan.schedule.crop > 1
         if state is not None:
             self.model.load_state_dict(dict(state.model))
             self.step, self.best = state.step, state.best
@@ -157,6 +162,7 @@ class _Run:
         if plan.schedule.ema:
             source = state.ema if state is not None else self.model.state_dict()
             self.ema = {name: value.clone().to(device) for name, value in source.items()}
+            self._pairs = _moving(self.model.state_dict(), self.ema)
 
     def train(self, *, quiet: bool) -> TrainResult:
         plan = self.plan
@@ -172,11 +178,13 @@ class _Run:
                 waited = time.perf_counter()
                 parts = [next(batches) for _ in range(plan.stream.parts)]
                 waited = time.perf_counter() - waited
-                losses = self._update(parts)
-                log.step(self, losses, waited)
-                stopped = self.group.any(interrupt.is_set(), self.device)
+                self._update(parts)
+                log.step(self, waited)
+                stopped = self._asked_to_stop(interrupt)
                 if self._due(plan.config.train.validate_every, self._validation_interval()):
+                    self._settle()
                     self._validate(log)
+                    stopped = stopped or self._converged()
                 if stopped or self._due(
                     plan.config.train.save_every, max(100, plan.steps_per_epoch)
                 ):
@@ -185,9 +193,22 @@ class _Run:
             checkpoint=self.out / (BEST_NAME if self.best else LAST_NAME),
             step=self.step,
             steps=plan.steps,
-            interrupted=self.step < plan.steps,
+            interrupted=self.step < plan.steps and not self._converged(),
             best=self.best,
         )
+
+    def _asked_to_stop(self, interrupt: threading.Event) -> bool:
+        """Whether a process was interrupted; several ask each other only at steps of the log."""
+        if self.group.ranks > 1 and not self._due(self.plan.config.train.log_every, 1):
+            return False
+        return self.group.any(interrupt.is_set(), self.device)
+
+    def _converged(self) -> bool:
+        """Whether validation has not bettered for as long as the configuration waits."""
+        patience, best = self.plan.config.train.patience, self.best
+        every = self.plan.config.train.validate_every or self._validation_interval()
+        late = best is not None and self.step - best[1] >= patience * every
+        return self.group.any(bool(patience and late), self.device)
 
     def _validation_interval(self) -> int:
         """One epoch, or a tenth of the run where that is longer."""
@@ -196,8 +217,11 @@ class _Run:
     def _due(self, every: int, default: int) -> bool:
         return self.step % (every or default) == 0 or self.step == self.plan.steps
 
-    def _update(self, parts: Sequence[Sequence[Sample]]) -> dict[str, float]:
-        """One step: gradients of all parts, averaged over processes, applied."""
+    def _update(self, parts: Sequence[Sequence[Sample]]) -> None:
+        """One step: gradients of all parts, averaged over processes, applied.
+
+        Nothing of it is asked back from the device: a GPU would stand still.
+        """
         plan, place = self.plan, locate(self.plan.lengths, self.step)
         stage = plan.schedule.stages[place.stage]
         if self.optimizer is None or place.step == 0:
@@ -212,16 +236,32 @@ class _Run:
         parameters = [p for values in self.optimizer.param_groups for p in values["params"]]
         self.group.average_gradients(parameters)
         self.scaler.unscale_(self.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(parameters, stage.clip or math.inf)
-        # fp16 overflows now and then; its scaler then skips the step. Else it is the end.
-        finite = bool(torch.isfinite(norm)) or self.scaler.is_enabled()
-        if not (finite and all(math.isfinite(value) for value in losses.values())):
-            raise self._diverged(losses, parts, rate)
+        losses["gradient_norm"] = torch.nn.utils.clip_grad_norm_(parameters, stage.clip or math.inf)
+        images = tuple(sample.image_id for part in parts for sample in part)
+        numbers = torch.stack([value.float() for value in losses.values()])
+        self.pending.append(_Step(self.step, rate, images, tuple(losses), numbers))
+        if self.device.type == "cpu":
+            self._settle()  # costs nothing, and the weights stay as they were before the step
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.step += 1
         self._average_weights()
-        return losses | {"lr": rate, "gradient_norm": float(norm)}
+
+    def _settle(self) -> dict[str, float]:
+        """Check the steps since the last call; returns the losses of the last one."""
+        steps, self.pending = self.pending, []
+        for step in steps:
+            self.last = dict(zip(step.names, step.values.tolist(), strict=True))
+            # fp16 overflows now and then; its scaler then skips the step. Else it is the end.
+            checked = {
+                name: value
+                for name, value in self.last.items()
+                if name != "gradient_norm" or not self.scaler.is_enabled()
+            }
+            if not all(math.isfinite(value) for value in checked.values()):
+                raise _diverged(step, checked)
+            self.last["lr"] = step.rate
+        return self.last
 
     def _start_stage(self, stage: Stage, *, begun: bool) -> None:
         groups = self.plan.engine.param_groups(self.model, stage.freeze)
@@ -236,7 +276,7 @@ class _Run:
             self.optimizer.load_state_dict(dict(self._stored_optimizer))
         self._stored_optimizer = None
 
-    def _backward(self, parts: Sequence[Sequence[Sample]]) -> dict[str, float]:
+    def _backward(self, parts: Sequence[Sequence[Sample]]) -> dict[str, torch.Tensor]:
         totals: dict[str, torch.Tensor] = {}
         for part in parts:
             with torch.autocast(self.device.type, self.amp, enabled=self.amp is not None):
@@ -245,31 +285,19 @@ class _Run:
             self.scaler.scale(total).backward()
             for name, value in losses.items():
                 totals[name] = totals.get(name, 0) + value.detach().float() / len(parts)
-        values = self.group.average(torch.stack(list(totals.values()))).tolist()
-        return {"loss": sum(values), **dict(zip(totals, values, strict=True))}
+        values = self.group.average(torch.stack(list(totals.values())))
+        return {"loss": values.sum(), **dict(zip(totals, values, strict=True))}
 
     def _average_weights(self) -> None:
         """Move the running mean towards the weights; at first quickly, to forget the start."""
         if not self.ema:
             return
         decay = min(self.plan.schedule.ema, (1 + self.step) / (10 + self.step))
+        own, means, counters = self._pairs
         with torch.no_grad():
-            for name, value in self.model.state_dict().items():
-                if value.is_floating_point():
-                    self.ema[name].lerp_(value, 1 - decay)
-                else:
-                    self.ema[name].copy_(value)
-
-    def _diverged(
-        self, losses: Mapping[str, float], parts: Sequence[Sequence[Sample]], rate: float
-    ) -> AstrosegError:
-        ids = ", ".join(str(sample.image_id) for part in parts for sample in part)
-        bad = ", ".join(k for k, v in losses.items() if not math.isfinite(v)) or "the gradient"
-        return AstrosegError(
-            f"training diverged at step {self.step + 1}: {bad} is not finite (learning rate "
-            f"{rate:.3g}, images {ids})",
-            remedy="lower --lr, add warm-up or clipping in a schedule file, or turn off --amp",
-        )
+            torch._foreach_lerp_(means, own, 1 - decay)
+            for mean, value in counters:
+                mean.copy_(value)
 
     def _validate(self, log: _Log) -> None:
         plan = self.plan
@@ -282,6 +310,7 @@ class _Run:
                     plan.validation,
                     plan.indices,
                     plan.spec.score_threshold,
+                    plan.config,
                 )
                 log.validation(self, scores)
                 score = scores["mask_ap"]
@@ -296,6 +325,7 @@ class _Run:
 
     def _save(self) -> None:
         """The model for use, then the state for resumption, which alone must be whole."""
+        self._settle()
         if not self.group.leads:
             return
         with swapped(self.model, self.ema):
@@ -342,7 +372,7 @@ class _Log:
     def opened(cls, run: _Run, quiet: bool) -> Iterator[_Log]:
         plan = run.plan
         if not run.group.leads:
-            yield cls(None, 1)
+            yield cls(None, plan.config.train.log_every)
             return
         with RunLog(run.out, start=run.step, steps=plan.steps, quiet=quiet) as log:
             log.say(describe(plan, run.model, run.device))
@@ -352,12 +382,14 @@ class _Log:
                 log.say(f"resumed after step {run.step}")
             yield cls(log, plan.config.train.log_every)
 
-    def step(self, run: _Run, losses: Mapping[str, float], waited: float) -> None:
+    def step(self, run: _Run, waited: float) -> None:
+        due = run.step % self._every == 0 or run.step == run.plan.steps
+        losses = run._settle() if due else run.last
         if self._log is None:
             return
-        self._log.advance(losses["loss"])
+        self._log.advance(losses.get("loss"))
         self._waited, self._steps = self._waited + waited, self._steps + 1
-        if run.step % self._every and run.step != run.plan.steps:
+        if not due:
             return
         now = time.perf_counter()
         seconds = (now - self._since) / self._steps
@@ -382,6 +414,43 @@ class _Log:
             f"{scores['box_ap']:.3f}"
         )
         self._since, self._waited, self._steps = time.perf_counter(), 0.0, 0
+
+
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """What a step gave, still on the device.
+
+    Attributes
+    ----------
+    step, rate, images : its number from 0, learning rate and images' ids.
+    names, values : of losses and gradient.
+    """
+
+    step: int
+    rate: float
+    images: tuple[int, ...]
+    names: tuple[str, ...]
+    values: torch.Tensor
+
+
+def _diverged(step: _Step, values: Mapping[str, float]) -> AstrosegError:
+    names = [name for name, value in values.items() if not math.isfinite(value)]
+    bad = ", ".join(name for name in names if name != "gradient_norm") or "the gradient"
+    return AstrosegError(
+        f"training diverged at step {step.step + 1}: {bad} is not finite (learning rate "
+        f"{step.rate:.3g}, images {', '.join(map(str, step.images))})",
+        remedy="lower --lr, add warm-up or clipping in a schedule file, or turn off --amp",
+    )
+
+
+def _moving(
+    weights: Mapping[str, torch.Tensor], means: Mapping[str, torch.Tensor]
+) -> tuple[list[torch.Tensor], list[torch.Tensor], list[tuple[torch.Tensor, torch.Tensor]]]:
+    """Weights and their means for one fused operation, and the pairs of what only counts."""
+    real = [name for name, value in weights.items() if value.is_floating_point()]
+    rest = [name for name in weights if name not in set(real)]
+    counters = [(means[name], weights[name]) for name in rest]
+    return [weights[name] for name in real], [means[name] for name in real], counters
 
 
 def _seed(seed: int, step: int, rank: int) -> int:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from astroseg.core.samples import Prediction, Rle, Sample
-from astroseg.data.dataset import ImageRecord
+from astroseg.core.config import Config
+from astroseg.core.samples import Prediction, Sample
+from astroseg.data.dataset import Dataset
 from astroseg.data.loader import Samples
 from astroseg.engines.base import Engine
 from astroseg.evaluation.metrics.ap import coco_ap
 from astroseg.evaluation.metrics.objects import Image, Objects, mask_areas
-
-SCORE_FLOOR = 0.05
-"""Detections below are not counted: AP hardly gains from them, and they are most of the
-time (Detectron2's own limit for evaluation)."""
+from astroseg.evaluation.metrics.read import objects_of
+from astroseg.models.duplicates import one_per_source
 
 
 def evenly_spread(images: int, wanted: int) -> list[int]:
@@ -49,35 +46,39 @@ def validate(
     samples: Samples,
     indices: Sequence[int],
     score_threshold: float,
+    config: Config | None = None,
 ) -> dict[str, float]:
     """Losses and AP of a model, which is left as it was.
+
+    The AP is what `astroseg evaluate` gives on these images: boxes, masks and ignore regions as
+    the file has them, against detections as `astroseg predict --score 0.05` finds them.
 
     Parameters
     ----------
     samples : the validation set; whole images are used.
     indices : of the images used.
     score_threshold : the model's own, restored afterwards.
+    config : its ``train.validation_score`` and ``predict.source_iou`` count.
 
     Returns
     -------
     dict : ``loss`` and its parts, averaged over the images; ``box_ap``, ``box_ap50``,
         ``mask_ap``, ``mask_ap50``, averaged over the classes that occur.
     """
-    records = [samples.dataset.images[index] for index in indices]
-    truth, predictions = [], []
+    predictions = []
     totals: dict[str, float] = {}
-    engine.set_thresholds(model, score=SCORE_FLOOR)
+    config = config or Config()
+    engine.set_thresholds(model, score=config.train.validation_score)
     try:
         for index in indices:
             sample = samples.sample(index)
             for name, value in _losses(engine, model, sample).items():
                 totals[name] = totals.get(name, 0.0) + value / len(indices)
-            predictions.append(engine.predict(model, [sample.image])[0])
-            # The pixels have done their work; fifty large tiles would fill the memory.
-            truth.append(dataclasses.replace(sample, image=sample.image[:, :0]))
+            found = engine.predict(model, [sample.image])[0]
+            predictions.append(one_per_source(found, config.predict.source_iou))
     finally:
         engine.set_thresholds(model, score=score_threshold)
-    return totals | average_precision(records, truth, predictions, len(samples.dataset.classes))
+    return totals | average_precision(samples.dataset, indices, predictions)
 
 
 def _losses(engine: Engine, model: torch.nn.Module, sample: Sample) -> dict[str, float]:
@@ -94,42 +95,40 @@ def _losses(engine: Engine, model: torch.nn.Module, sample: Sample) -> dict[str,
 
 
 def average_precision(
-    records: Sequence[ImageRecord],
-    truth: Sequence[Sample],
-    predictions: Sequence[Prediction],
-    classes: int,
+    dataset: Dataset, indices: Sequence[int], predictions: Sequence[Prediction]
 ) -> dict[str, float]:
-    """Box and mask AP and AP50, averaged over the classes that occur."""
+    """Box and mask AP and AP50, averaged over the classes that occur.
+
+    Parameters
+    ----------
+    predictions : of the images of those indices.
+    """
+    records = [dataset.images[index] for index in indices]
     images = tuple(Image(r.id, r.name, r.height, r.width) for r in records)
-    first = _columns([(t.boxes, t.labels, t.masks, np.ones(len(t.labels))) for t in truth])
-    second = _columns([(p.boxes, p.labels, p.masks, p.scores) for p in predictions])
+    truth = objects_of(dataset.truth.rows(indices), range(len(indices)))
+    found = _detections(predictions)
     result = {}
     for kind in ("box", "mask"):
-        table = coco_ap(images, classes, first, second, kind)
+        table = coco_ap(images, len(dataset.classes), truth, found, kind)
         for name, values in (("ap", table.ap[:, 0]), ("ap50", table.ap50[:, 0])):
             known = values[np.isfinite(values)]
             result[f"{kind}_{name}"] = float(known.mean()) if len(known) else float("nan")
     return result
 
 
-def _columns(
-    rows: Sequence[
-        tuple[NDArray[np.float32], NDArray[np.int64], tuple[Rle, ...], NDArray[np.floating]]
-    ],
-) -> Objects:
-    """Objects of several images as the metrics take them."""
-    boxes = np.concatenate([row[0] for row in rows]).astype(np.float64).reshape(-1, 4)
+def _detections(predictions: Sequence[Prediction]) -> Objects:
+    """Predictions of several images as the metrics take them."""
+    boxes = np.concatenate([p.boxes for p in predictions]).astype(np.float64).reshape(-1, 4)
     xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
-    masks = tuple(mask for row in rows for mask in row[2])
-    areas = mask_areas(masks)
+    masks = tuple(mask for p in predictions for mask in p.masks)
     return Objects(
-        image=np.repeat(np.arange(len(rows)), [len(row[1]) for row in rows]),
-        label=np.concatenate([row[1] for row in rows]).astype(np.int64),
+        image=np.repeat(np.arange(len(predictions)), [len(p.labels) for p in predictions]),
+        label=np.concatenate([p.labels for p in predictions]).astype(np.int64),
         boxes=xywh,
-        area=areas,
+        area=xywh[:, 2] * xywh[:, 3],
         masks=masks,
-        mask_area=areas,
+        mask_area=mask_areas(masks),
         tight=xywh,
-        score=np.concatenate([row[3] for row in rows]).astype(np.float64),
+        score=np.concatenate([p.scores for p in predictions]).astype(np.float64),
         crowd=np.zeros(len(boxes), np.bool_),
     )

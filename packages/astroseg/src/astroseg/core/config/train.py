@@ -40,5 +40,7 @@ class TrainConfig:
     validation_score: Fraction = 0.05
     """Detections below are not counted in validation: AP hardly gains from them, and they
     are most of the time (Detectron2's own limit for evaluation)."""
+    patience: Count = 0
+    """Validations without a better mask AP after which the run ends; 0: never."""
     log_every: PositiveInt = 10
     """Steps between lines of log.jsonl."""

@@ -70,12 +70,17 @@ _KNOWN = frozenset(
         "reverse_channels",
         "pixel_mean",
         "pixel_std",
+        # Of the engine, not of the configuration.
+        "ignore_cover",
+        "tight_boxes",
     }
 )
 
 
 def refusals(spec: ModelSpec) -> list[str]:
     """What of a spec Detectron2's configurations cannot say, one clause each; empty: nothing."""
+    if spec.class_weights or spec.focal_gamma:
+        return ["its loss of the classes has neither weights nor focus"]
     if spec.config:
         return []  # it is a configuration
     if spec.backbone != "resnet":

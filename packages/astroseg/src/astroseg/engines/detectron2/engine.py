@@ -26,13 +26,16 @@ from astroseg.core.samples import Prediction, Sample
 from astroseg.engines.base import Freeze
 from astroseg.engines.common import (
     device_of,
+    ignore_regions,
     image_tensor,
     inferring,
     load_weights,
+    made_prediction,
     parameter_groups,
 )
 from astroseg.engines.detectron2.config import refusals, settings
 from astroseg.engines.detectron2.file import ConfigFile, bottom_up, build_config, entrance
+from astroseg.engines.detectron2.ignore import left_out
 from astroseg.engines.detectron2.lazy import lazy
 from astroseg.engines.detectron2.library import (
     Library,
@@ -43,7 +46,6 @@ from astroseg.engines.detectron2.library import (
 )
 from astroseg.models.backbone import start_stages
 from astroseg.models.mask_targets import TruthMasks
-from astroseg.models.pasting import paste_masks
 from astroseg.models.roi import MASK_CHUNK
 from astroseg.models.spec import ModelSpec
 from astroseg.weights.checkpoint import Header, LoadReport, write_checkpoint
@@ -135,8 +137,10 @@ class Detectron2Engine:
             }
             for sample in batch
         ]
+        regions = [ignore_regions(sample, device) for sample in batch]
         try:
-            with d2.EventStorage():  # Detectron2 writes statistics of every step into one
+            # Detectron2 writes statistics of every step into a storage.
+            with d2.EventStorage(), left_out(_plain(model), regions, spec.ignore_cover):
                 losses: dict[str, torch.Tensor] = model(inputs)
         except FloatingPointError as problem:
             raise AstrosegError(
@@ -319,11 +323,12 @@ def _detect(model: Any, image: torch.Tensor) -> Prediction:
         [part] = heads.forward_with_given_boxes(features, [found[start : start + MASK_CHUNK]])
         masks.append(part.pred_masks[:, 0].float())
     soft = torch.cat(masks) if masks else image.new_zeros(0, 1, 1)
-    boxes = found.pred_boxes.tensor.float().cpu().numpy()
-    return Prediction(
-        boxes=boxes,
-        scores=found.scores.float().cpu().numpy(),
-        labels=found.pred_classes.cpu().numpy(),
-        masks=paste_masks(soft.cpu().numpy(), boxes, shape),
+    return made_prediction(
+        model.astroseg_spec,
+        found.pred_boxes.tensor,
+        found.scores,
+        found.pred_classes,
+        soft,
+        shape,
         limited=limited,
     )

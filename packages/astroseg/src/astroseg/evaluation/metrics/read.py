@@ -66,8 +66,8 @@ def read(
     return EvaluationSet(
         images=images,
         classes=coco.classes,
-        truth=_objects(coco.annotations, order),
-        detections=_objects(found, order, scored=True),
+        truth=objects_of(coco.annotations, order),
+        detections=objects_of(found, order, scored=True),
         truth_info=coco.info,
         prediction_info=head["info"] if isinstance(head.get("info"), Mapping) else {},
         folder=truth.parent,
@@ -192,7 +192,7 @@ def _stem(name: str) -> str:
     return PurePath(name.replace("\\", "/")).stem
 
 
-def _objects(found: Annotations, order: Sequence[int], *, scored: bool = False) -> Objects:
+def objects_of(found: Annotations, order: Sequence[int], *, scored: bool = False) -> Objects:
     """The rows as metrics take them, images in `order`."""
     rank = np.empty(len(order), np.int64)
     rank[list(order)] = np.arange(len(order))
