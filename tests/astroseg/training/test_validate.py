@@ -11,12 +11,12 @@ import pytest
 import torch
 from train_helpers import write_sky_set
 
-from astroseg.core.config import DataConfig
+from astroseg.core.config import DataConfig, configured
 from astroseg.core.rle import decode_tight
 from astroseg.core.samples import Prediction
 from astroseg.data.dataset import read_dataset
 from astroseg.data.loader import Samples, survey
-from astroseg.evaluation.evaluate import EvaluateConfig, evaluate
+from astroseg.evaluation.evaluate import evaluate
 from astroseg.inference.predict import results
 from astroseg.training.validate import evenly_spread, swapped, validate
 
@@ -79,8 +79,8 @@ def test_validation_gives_what_evaluate_gives(tmp_path: Path, skies: Path) -> No
         row for i, one in enumerate(found) for row in results(dataset.images[i].id, one, (1, 2))
     ]
     (tmp_path / "predictions.json").write_text(json.dumps(rows))
-    config = EvaluateConfig(resamples=2, report=False)
-    outside = evaluate(skies, tmp_path / "predictions.json", tmp_path / "out", config)
+    settings = configured("evaluate", resamples=2, report=False)
+    outside = evaluate(skies, tmp_path / "predictions.json", tmp_path / "out", settings)
     assert outside.mask_ap is not None
     assert inside["mask_ap"] == pytest.approx(outside.mask_ap.mean.ap.value, abs=1e-6)
     assert inside["mask_ap50"] == pytest.approx(outside.mask_ap.mean.ap50.value, abs=1e-6)
