@@ -69,7 +69,7 @@ def skies(tmp_path: Path) -> Path:
 
 
 def test_validation_gives_what_evaluate_gives(tmp_path: Path, skies: Path) -> None:
-    dataset = read_dataset(skies)
+    dataset = read_dataset(skies, measured=True)
     config = DataConfig(contrast="asinh")
     looks = survey(dataset, (), 3, config)
     samples = Samples(dataset, looks, config, seed=0, crop=1.0, flips=False, cache_bytes=1 << 20)
@@ -90,7 +90,7 @@ def test_validation_gives_what_evaluate_gives(tmp_path: Path, skies: Path) -> No
 
 
 def test_some_images_are_validated_alone(skies: Path) -> None:
-    dataset = read_dataset(skies)
+    dataset = read_dataset(skies, measured=True)
     config = DataConfig(contrast="asinh")
     looks = survey(dataset, (), 3, config)
     samples = Samples(dataset, looks, config, seed=0, crop=1.0, flips=False, cache_bytes=1 << 20)

@@ -119,14 +119,16 @@ class Truths(Sequence[Truth]):
         chosen = np.concatenate([np.zeros(0, np.int64), *(np.arange(*span) for span in spans)])
         one = self._annotations
         assert one.masks is not None
+        masks, boxes, area = one.masks[chosen], one.boxes[chosen], one.area[chosen]
         return Annotations(
             image=np.repeat(np.arange(len(starts)), stops - starts).astype(np.int32),
             category=one.category[chosen],
             crowd=one.crowd[chosen],
-            masks=one.masks[chosen],
-            boxes=one.boxes[chosen],
-            area=one.area[chosen],
-            score=one.score[chosen],
+            masks=masks,
+            # Those of the masks where the file's were not read.
+            boxes=np.where(np.isnan(boxes), masks.boxes, boxes),
+            area=np.where(np.isnan(area), masks.area, area),
+            score=np.ones(len(chosen)),
         )
 
 
@@ -202,6 +204,7 @@ def read_dataset(
     labelled: bool = True,
     strict: bool = False,
     crowd_as_objects: bool = False,
+    measured: bool = False,
 ) -> Dataset:
     """Read a COCO document, or a list of Detectron2 records.
 
@@ -221,7 +224,7 @@ def read_dataset(
         labelled=labelled,
         strict=strict,
         crowd_as_objects=crowd_as_objects,
-        measured=False,
+        measured=measured,
     )
     found = coco.annotations
     if found.masks is None:
@@ -232,9 +235,10 @@ def read_dataset(
             remedy="give annotations with polygons or RLE",
         )
     crowd = int(found.crowd.sum())
-    # The columns that training does not read take as much memory as the masks.
-    none = np.broadcast_to(np.float64(np.nan), (len(found), 4))
-    found = replace(found, boxes=none, area=none[:, 0], score=none[:, 0])
+    if not measured:
+        # The columns that training does not read take as much memory as the masks.
+        none = np.broadcast_to(np.float64(np.nan), (len(found), 4))
+        found = replace(found, boxes=none, area=none[:, 0], score=none[:, 0])
     return Dataset(
         path=coco.path,
         classes=coco.classes,
@@ -248,7 +252,9 @@ def read_dataset(
     )
 
 
-def configured_dataset(path: str | Path, data: DataConfig, *, labelled: bool = True) -> Dataset:
+def configured_dataset(
+    path: str | Path, data: DataConfig, *, labelled: bool = True, measured: bool = False
+) -> Dataset:
     """`read_dataset` as settings say."""
     return read_dataset(
         path,
@@ -257,6 +263,7 @@ def configured_dataset(path: str | Path, data: DataConfig, *, labelled: bool = T
         labelled=labelled,
         strict=data.strict,
         crowd_as_objects=data.iscrowd == "object",
+        measured=measured,
     )
 
 

@@ -187,7 +187,7 @@ def _datasets(train: Path, val: Path | None, data: DataConfig) -> tuple[Dataset,
     dataset = dataset.without_small(data.least_pixels)
     if val is None:
         return dataset, None
-    validation = configured_dataset(val, data)
+    validation = configured_dataset(val, data, measured=True)
     check_same_classes(dataset, validation)
     return dataset, validation.without_small(data.least_pixels)
 
