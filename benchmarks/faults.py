@@ -256,7 +256,7 @@ def hostile_document(bench: Bench, draw: random.Random, scratch: Path) -> str:
             ["preview", str(path), "--out", str(scratch / "preview")],
             ["report", str(path), "--quiet", "--out", str(scratch / "r.html")],
             ["export", str(path), "--to", draw.choice(("ds9", "cvat", "croissant", "deepdisc"))],
-            ["split", str(path), "--check"],
+            ["split", str(path), "--fractions", "a=0.5", "b=0.5", "--out", str(scratch / "split")],
             ["counts", str(path)],
         )
     )
