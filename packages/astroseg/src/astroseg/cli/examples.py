@@ -18,7 +18,7 @@ examples:
   the model of any Detectron2 configuration file, trained by real Detectron2:
     astroseg train train.json --config mask_rcnn_R_50_FPN_3x.yaml --engine detectron2 \\
         --weights model_final_f10217.pkl --out run
-  weights whose hash nobody publishes: the first attempt tells it, the second trusts it:
+  weights without a published hash: the first attempt prints it, the second trusts it:
     astroseg train train.json --model r50-fpn --weights r50-imagenet --out run
     astroseg train train.json --model r50-fpn --weights r50-imagenet --weights-sha256 HASH --out run
   a list of Detectron2 records, whose image paths are another machine's:

@@ -20,7 +20,7 @@ from astroseg.evaluation.metrics.bootstrap import Interval
 from astroseg.evaluation.metrics.results import Evaluated, Metrics
 
 DEPTH = 0.8
-"""Completeness that defines the depth: the paper judges its star samples near it (4.2)."""
+"""Completeness that defines the depth: the paper evaluates its star samples near it (4.2)."""
 
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;color:#212529;background:#f8f9fa;margin:0}

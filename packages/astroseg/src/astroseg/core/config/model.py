@@ -28,7 +28,7 @@ class ModelConfig:
     starts from random weights, with group norm where the model would need statistics of
     pre-trained ones."""
     weights_sha256: str = ""
-    """Hash of a download that is trusted though nobody publishes its hash, or in place of
+    """Hash of a download that is trusted though none is published, or in place of
     what is published; 64 hexadecimal digits."""
     anchor_sizes: tuple[tuple[float, ...], ...] | None = None
     """Anchors in px, one list of sizes per pyramid level: [[8], [16], [32], [64], [128]] in the

@@ -51,4 +51,4 @@ class PredictConfig:
     """Images of which a picture with outlines is written; -1 for all."""
     overlay_score: Fraction = 0.5
     """Detections below are not drawn (the paper's threshold): predictions made for AP go
-    down to noise, and nobody could see the sources under them."""
+    down to noise, which would hide the sources."""
