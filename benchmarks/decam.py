@@ -6,7 +6,7 @@
 Simulates, trains, predicts, evaluates and prints, all below --out. Whatever is there already
 is used: the command goes on where it was interrupted. The paper has 1000 tiles of 512x512
 pixels in g, r, z with some 150 objects each to train with, 250 to choose the checkpoint by and
-50 to judge it, made with PhoSim. These are `astrolabel simulate`'s, with as many objects; for
+50 to test it, made with PhoSim. These are `astrolabel simulate`'s, with as many objects; for
 another --tiles the other two sets shrink alike. Labels are the simulation's truth, as the
 paper's are.
 
@@ -123,7 +123,7 @@ def learn(out: Path, files: dict[str, Path], given: argparse.Namespace) -> Path:
     return result.checkpoint
 
 
-def judge(checkpoint: Path, truth: Path, given: argparse.Namespace) -> Metrics:
+def score(checkpoint: Path, truth: Path, given: argparse.Namespace) -> Metrics:
     """Predictions of the test set down to a low score, and their metrics."""
     run = checkpoint.parent
     found = predict(
@@ -189,7 +189,7 @@ def run(given: argparse.Namespace) -> None:
     """Simulate, train, predict, evaluate, print."""
     simulate(given.out, given)
     files = {name: join(given.out, name, n) for name, n in tiles_of(given.tiles).items()}
-    print(table(judge(learn(given.out, files, given), files["test"], given), given))
+    print(table(score(learn(given.out, files, given), files["test"], given), given))
 
 
 if __name__ == "__main__":

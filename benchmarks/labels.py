@@ -1,7 +1,7 @@
 """Labels against truth on simulated scenes: this package's, the paper's recipe, plain sep.
 
     python benchmarks/labels.py [--seeds 1 2 3] [--size 1050] [--density 100 200]
-                                [--pairs 0.5] [--sky smooth]
+                                [--pairs 0.5] [--sky realistic]
 
 Completeness and purity count matches within 3 pixels, one to one; IoU is the median over
 matched masks that no edge cuts. "sep" is plain sep segmentation of the same detection
@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--density", type=float, nargs="+", default=[100.0, 200.0])
     parser.add_argument("--pairs", type=float, default=SimulateConfig.pair_fraction)
     parser.add_argument("--recipes", nargs="+", default=["default", "paper", "sep"])
-    parser.add_argument("--sky", choices=("smooth", "realistic"), default="realistic")
+    parser.add_argument("--sky", choices=("smooth", "realistic"), default="smooth")
     options = parser.parse_args()
     for density in options.density:
         setting = [

@@ -512,7 +512,7 @@ def test_equal_configurations_give_equal_bytes_and_other_seeds_other_skies(tmp_p
     )
 
 
-def test_progress_is_told_up_to_the_number_wanted(tmp_path):
+def test_progress_is_reported_up_to_the_number_wanted(tmp_path):
     seen = []
     config = SimulateConfig(size=64)
     simulate(tmp_path, config, progress=lambda done, wanted: seen.append((done, wanted)))

@@ -215,9 +215,9 @@ def _attributes(
     assert here is not None
     peak = (one.peak[0] - outer.y0, one.peak[1] - outer.x0)
     nothing_fitted = np.zeros(coadd.shape, np.float32)
-    told = flags.of_pixels(coadd, here, peak, core, nothing_fitted)
+    names = flags.of_pixels(coadd, here, peak, core, nothing_fitted)
     if n_blended > 1:
-        told |= {"blended"}
+        names |= {"blended"}
     noise = sigma * np.sqrt(one.mask.area)
     return {
         "ra": round(float(ra[0]), 7),
@@ -227,6 +227,6 @@ def _attributes(
         "object_id": str(one.number),
         "class_source": "truth",
         "n_blended": n_blended,
-        "flags": flags.decode(flags.encode(told)),
-        "flag_bits": flags.encode(told),
+        "flags": flags.decode(flags.encode(names)),
+        "flag_bits": flags.encode(names),
     }

@@ -58,7 +58,7 @@ DEPTH_OF_RATES = 26.9
 def wrong_class_rate(scene: Scene, sources: list[Source], band: int) -> NDArray[np.float64]:
     """(N,) chance that a band's extendedness names the wrong class."""
     depth = scene.spec.bands[band].depth_mag
-    # Judged at the band's own signal-to-noise ratio, put as an i magnitude of equal ratio;
+    # Taken at the band's own signal-to-noise ratio, put as an i magnitude of equal ratio;
     # a redder source is better seen in i, so the reference band fails last.
     mag = np.array([s.body.mags[band] for s in sources]) + DEPTH_OF_RATES - depth
     is_star = np.array([s.body.is_star for s in sources], bool)
