@@ -245,14 +245,15 @@ def test_an_array_of_pickled_objects_is_refused(tmp_path, capsys):
     assert "cube.npy: not a readable array" in capsys.readouterr().err
 
 
-def test_options_of_records_are_refused_for_other_files(tmp_path, capsys):
+def test_classes_of_records_are_refused_for_other_files_and_images_are_not(tmp_path, capsys):
     write_document(tmp_path / "labels")
-    labels = str(tmp_path / "labels/coco.json")
-    assert main(["export", labels, "--to", "coco", "--classes", "a,b"]) == 2
-    assert main(["export", labels, "--to", "coco", "--images", str(tmp_path)]) == 2
-    told = capsys.readouterr().err
-    assert "--classes names the classes of Detectron2 records" in told
-    assert "--images is for records" in told
+    labels = tmp_path / "labels/coco.json"
+    assert main(["export", str(labels), "--to", "coco", "--classes", "a,b"]) == 2
+    assert "--classes names the classes of Detectron2 records" in capsys.readouterr().err
+    before = labels.read_bytes()
+    words = ["export", str(labels), "--to", "coco", "--images", str(tmp_path / "labels")]
+    assert main(words) == 0
+    assert labels.read_bytes() == before
 
 
 def test_a_cube_that_is_gone_stops_the_export_before_anything_is_written(tmp_path, capsys):
