@@ -271,7 +271,7 @@ def main() -> None:
         if isinstance(row, str):
             print(f"{name} left out: {row}", file=sys.stderr)
             continue
-        if name == "cmf":
+        if name == "parametric":
             cmf_seconds = row.seconds / row.sources
         print(line(row, cmf_seconds), flush=True)
     for package in (

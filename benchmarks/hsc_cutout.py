@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("file", type=Path)
     parser.add_argument("--picture", type=Path)
     parser.add_argument("--companions", action="store_true", help="list what is nobody's too")
-    parser.add_argument("--deblender", default="cmf")
+    parser.add_argument("--deblender", default="parametric")
     args = parser.parse_args()
     blend = read_blend(args.file)
     if args.companions:

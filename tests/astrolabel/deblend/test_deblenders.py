@@ -304,13 +304,13 @@ def test_any_pixels_end_in_states_and_finite_models_inside_the_cutout(deblender,
 
 
 def test_unknown_deblender_is_refused_with_the_known_names() -> None:
-    assert available_deblenders() == ("cmf", "scarlet", "scarlet2")
+    assert available_deblenders() == ("parametric", "scarlet", "scarlet2")
     with pytest.raises(InputError, match="cmf, scarlet, scarlet2"):
         make_deblender(DeblendConfig(engine="scarlett"))
 
 
 def test_versions_behind_an_engine_are_those_of_what_is_installed() -> None:
-    assert libraries("cmf") == ()
+    assert libraries("parametric") == ()
     for engine in ("scarlet", "scarlet2"):
         made(engine)  # or there is nothing to tell
         assert engine in libraries(engine)
@@ -463,7 +463,7 @@ def recorded() -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def compared(recorded) -> Compared:
-    cmf = made("cmf")
+    cmf = made("parametric")
     threshold = float(recorded["threshold"])
     ious, fluxes, snr, chi2 = [], [], [], []
     for k in range(sum(name.endswith("_image") for name in recorded)):

@@ -1,8 +1,13 @@
 import numpy as np
 import pytest
+import scipy.optimize
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from astrolabel.core.numerics import PIECE, dot
 from astrolabel.deblend import equations
+from astrolabel.deblend.initialize import symmetric_profile
+from astrolabel.deblend.spectra import non_negative_least_squares
 
 BANDS, FRAME = 2, (14, 15)
 BOXES = np.array([[0, 0, 9, 8], [4, 3, 10, 12], [0, 9, 4, 6]])
@@ -74,3 +79,32 @@ def test_a_step_is_smaller_with_damping_and_with_a_prior():
 def test_a_dot_product_adds_up_every_pair_once(size):
     a, b = np.random.default_rng(2).normal(1, 1, (2, size)).astype(np.float32)
     assert dot(a, b) == pytest.approx(float(a.astype(float) @ b), rel=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 8), st.integers(0, 2**32 - 1))
+def test_least_squares_agrees_with_scipy(count: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    design, data = rng.normal(size=(30, count)), rng.normal(size=30)
+    expected, _ = scipy.optimize.nnls(design, data)
+    found = non_negative_least_squares(design.T @ design, design.T @ data, np.zeros(count))
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_least_squares_gives_nothing_to_a_source_that_is_nowhere() -> None:
+    matrix, vector = np.diag([2.0, 0.0]), np.array([4.0, 0.0])
+    found = non_negative_least_squares(matrix, vector, np.ones(2))
+    np.testing.assert_allclose(found, [2.0, 0.0])
+
+
+def test_symmetric_profile_drops_a_neighbour_and_fills_a_masked_pixel() -> None:
+    y, x = np.mgrid[:41, :41]
+    own = 100 * np.exp(-0.5 * ((y - 20) ** 2 + (x - 20) ** 2) / 9)
+    image = (own + 80 * np.exp(-0.5 * ((y - 20) ** 2 + (x - 31) ** 2) / 9)).astype(np.float32)
+    known = np.ones(image.shape, bool)
+    known[20, 21] = known[20, 19] = False
+    image[~known] = 0
+    profile, radius = symmetric_profile(image, known, 20, 20, 0.5, 20)
+    inner = profile[radius - 8 : radius + 9, radius - 8 : radius + 9]
+    np.testing.assert_allclose(inner, own[12:29, 12:29], atol=6)
+    assert radius < 11  # where the neighbour peaks

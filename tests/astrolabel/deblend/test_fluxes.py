@@ -119,8 +119,7 @@ def test_light_that_the_model_does_not_fit_makes_a_flux_less_certain(deblender) 
 
 def test_point_that_may_be_a_galaxy_is_less_certain_by_what_the_galaxy_has_more() -> None:
     blend = blend_of(light((41, 43), 20, 21, 100, size=0.7), peaks=[(20, 21)])
-    config = DeblendConfig()
-    kernels = Kernels(blend.psfs, config.model_psf_sigma_px)
+    kernels = Kernels(blend.psfs)
     detection = significance(blend.image, blend.weights)
     psf = detection_psf(blend.psfs, blend.weights)
     starts = first_guesses(detection, np.ones((41, 43), bool), psf, blend.peaks, kernels)
@@ -169,11 +168,11 @@ def test_bulge_and_disc_of_two_colours_are_fitted_as_such(deblender) -> None:
 
 @pytest.mark.parametrize(("bulge", "parts"), [(0, 1), (130, 2)])
 def test_small_bulge_of_another_colour_is_noticed_in_the_middle(bulge: int, parts: int) -> None:
-    shape, config = (51, 53), DeblendConfig()
+    shape = (51, 53)
     blue = np.array([2.0, 1.0, 0.5])[:, None, None]
     disc = light(shape, 25, 26, 5000, size=3.0, ratio=1.3) * blue
     blend = blend_of(disc, light(shape, 25, 26, bulge, size=0.5), peaks=[(25, 26)])
-    kernels = Kernels(blend.psfs, config.model_psf_sigma_px)
+    kernels = Kernels(blend.psfs)
     detection = significance(blend.image, blend.weights)
     psf = detection_psf(blend.psfs, blend.weights)
     known = np.ones(shape, bool)

@@ -7,7 +7,7 @@ import importlib.metadata
 from astrolabel.core.config import DeblendConfig
 from astrolabel.core.errors import InputError
 from astrolabel.deblend.base import Blend, BlendFit, Deblender, SourceFit
-from astrolabel.deblend.cmf import CMFDeblender
+from astrolabel.deblend.parametric_deblender import ParametricDeblender
 
 __all__ = [
     "Blend",
@@ -34,7 +34,14 @@ def _scarlet2(config: DeblendConfig) -> Deblender:
 
 # Each imports its library when it is asked for: those of others are slow to import, and
 # most users have none of them.
-_REGISTRY = {CMFDeblender.name: CMFDeblender, "scarlet": _scarlet, "scarlet2": _scarlet2}
+_REGISTRY = {
+    ParametricDeblender.name: ParametricDeblender,
+    "scarlet": _scarlet,
+    "scarlet2": _scarlet2,
+}
+
+_ALIASES = {"cmf": ParametricDeblender.name}
+"""What the engines were called before."""
 
 _LIBRARIES = {"scarlet": ("scarlet", "autograd"), "scarlet2": ("scarlet2", "jax")}
 
@@ -61,9 +68,10 @@ def make_deblender(config: DeblendConfig) -> Deblender:
     InputError
         If no deblender has that name, or the library behind it is not installed.
     """
-    if config.engine not in _REGISTRY:
+    name = _ALIASES.get(config.engine, config.engine)
+    if name not in _REGISTRY:
         raise InputError(
             f"unknown deblender {config.engine!r}",
             remedy=f"choose from {', '.join(available_deblenders())}",
         )
-    return _REGISTRY[config.engine](config)
+    return _REGISTRY[name](config)

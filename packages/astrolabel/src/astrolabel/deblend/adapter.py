@@ -14,13 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from astrolabel.core.box import Box
-from astrolabel.deblend.base import Blend, BlendFit, SourceFit
-from astrolabel.deblend.convolve import MIN_MODEL_SIGMA_PX, MODEL_SIGMA_OVER_PSF, fwhm_sigma
+from astrolabel.deblend.base import TRIM_SIGMA, Blend, BlendFit, SourceFit
+from astrolabel.deblend.convolve import Image, fwhm_sigma
 from astrolabel.deblend.cores import has_core
-from astrolabel.deblend.scene import TRIM_SIGMA
 
-Image = NDArray[np.float32]
-
+MODEL_SIGMA_OVER_PSF = 0.8
+"""A model frame must be sharper than every band. Where a band's PSF is so narrow that
+the configured width is not, the width becomes this fraction of it."""
+MIN_MODEL_SIGMA_PX = 0.5
+"""A sampled Gaussian narrower than this aliases: its sum depends on the sub-pixel phase
+by more than one per cent."""
 EDGE_MARGIN_PX = 6
 """A source whose peak is nearer to the cutout's edge than this (the radius of a model PSF)
 is fitted on a cutout widened by as much, where there is no data."""

@@ -14,8 +14,7 @@ import numpy as np
 
 from astrolabel.core.box import Box
 from astrolabel.deblend.components import Component, joint_equations, rendered
-from astrolabel.deblend.convolve import Kernels
-from astrolabel.deblend.scene import Image
+from astrolabel.deblend.convolve import Image, Kernels
 
 RIDGE = 1e-3
 """Part of the point's curvature that the galaxy cannot take: where it takes all of it, the

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from astrolabel.core.box import Box
 from astrolabel.deblend import equations, profiles
-from astrolabel.deblend.convolve import Kernels, fft_length
+from astrolabel.deblend.convolve import Image, Kernels, fft_length
 from astrolabel.deblend.profiles import CENTRE_X, CENTRE_Y, LOG_INDEX, N_SHAPE
-from astrolabel.deblend.scene import Image
 from astrolabel.deblend.spectra import best_fluxes
 
 MAX_OFFSET_PX = 1.5

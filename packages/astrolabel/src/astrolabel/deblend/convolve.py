@@ -1,4 +1,4 @@
-"""From the narrow model frame to the observed bands: difference kernels and their FFTs."""
+"""PSFs with their wings, and their Fourier transforms."""
 
 from __future__ import annotations
 
@@ -10,21 +10,6 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-MODEL_SIGMA_OVER_PSF = 0.8
-"""A model frame must be sharper than every band. Where a band's PSF is so narrow that
-the configured width is not, the width becomes this fraction of it."""
-MIN_MODEL_SIGMA_PX = 0.5
-"""A sampled Gaussian narrower than this aliases: its sum depends on the sub-pixel phase
-by more than one per cent."""
-REGULARISATION = 1e-2
-"""Floor under the model PSF's transfer function in the division. A Gaussian of 0.75 px
-falls to 0.06 at the Nyquist frequency and 0.004 in its corner, where a ground-based PSF
-holds nothing but the noise of its stamp; below the floor that noise is damped instead of
-amplified."""
-REACHES = (8, 12, 16, 24, 32)
-"""Radii in pixels a kernel may be cut to; few, so that transforms are found in the cache."""
-WING_SIGMA = 0.1
-"""A kernel is cut where the light beyond is fainter than this many sigma a pixel."""
 WING_SLOPES = (2.5, 8.0)
 """Falls of a PSF's wings that are believed, as powers of the radius: 3 of scattered light,
 4 and 6 of Moffats of beta 2 and 3; a Gaussian's are steeper and hold nothing."""
@@ -42,43 +27,6 @@ def fwhm_sigma(psf: NDArray[Any]) -> float:
     """
     area = np.count_nonzero(psf >= 0.5 * psf.max())
     return float(np.sqrt(max(area, 1) / (2 * np.pi * np.log(2))))
-
-
-def gaussian(shape: tuple[int, int], y: float, x: float, sigma: float) -> Image:
-    """A Gaussian of unit integral sampled at pixel centres."""
-    gy = np.exp(-0.5 * ((np.arange(shape[0]) - y) / sigma) ** 2)
-    gx = np.exp(-0.5 * ((np.arange(shape[1]) - x) / sigma) ** 2)
-    return (gy[:, None] * gx[None, :] / (2 * np.pi * sigma**2)).astype(np.float32)
-
-
-def difference_kernels(psfs: Image, sigma: float) -> Image:
-    """Kernels that take an image of Gaussian PSF `sigma` to each band's PSF.
-
-    Parameters
-    ----------
-    psfs : (C, P, P) float32, P odd, each summing to one.
-    sigma : of the model frame's PSF, pixels.
-
-    Returns
-    -------
-    (C, P, P) float32, each summing to one: the regularised quotient in Fourier space,
-    tapered over its outermost fifth so that the stamp's edge leaves no step.
-    """
-    size = psfs.shape[-1]
-    n = scipy.fft.next_fast_len(2 * size, real=True)
-    half = size // 2
-    pad = np.zeros((psfs.shape[0], n, n))
-    pad[:, :size, :size] = psfs
-    pad = np.roll(pad, (-half, -half), axis=(1, 2))
-    model = np.roll(gaussian((n, n), n // 2, n // 2, sigma), (-(n // 2), -(n // 2)), (0, 1))
-    transfer = scipy.fft.rfft2(model.astype(float))
-    quotient = scipy.fft.rfft2(pad) * np.conj(transfer)
-    quotient /= np.abs(transfer) ** 2 + REGULARISATION**2
-    kernels = np.roll(scipy.fft.irfft2(quotient, s=(n, n)), (half, half), axis=(1, 2))
-    radius = np.hypot(*np.mgrid[-half : half + 1, -half : half + 1])
-    edge = np.clip((half + 1 - radius) / max(0.2 * half, 1.0), 0, 1)
-    kernels = kernels[:, :size, :size] * (0.5 - 0.5 * np.cos(np.pi * edge))
-    return (kernels / kernels.sum(axis=(1, 2), keepdims=True)).astype(np.float32)
 
 
 def with_wings(psfs: Image) -> Image:
@@ -115,58 +63,25 @@ def with_wings(psfs: Image) -> Image:
 
 
 class Kernels:
-    """The difference kernels of one set of PSFs, with their transforms by FFT shape.
+    """One set of PSFs, with their transforms by FFT shape.
 
     What a method returns depends on its arguments alone; the cache only saves time.
 
     Attributes
     ----------
-    sigma : width in pixels of the model frame's Gaussian PSF.
-    kernels : (C, P, P) float32.
     psf_sigma : (C,) Gaussian-equivalent widths of the observed PSFs, pixels.
     psf_peak : (C,) brightest pixel of each PSF.
     psf_power : (C,) sum of the squares of each PSF: one over the variance of a point's flux
         at unit weight.
     """
 
-    def __init__(self, psfs: Image, sigma: float) -> None:
+    def __init__(self, psfs: Image) -> None:
         self.psf_sigma = np.array([fwhm_sigma(p) for p in psfs])
-        self.sigma = max(
-            min(sigma, MODEL_SIGMA_OVER_PSF * float(self.psf_sigma.min())), MIN_MODEL_SIGMA_PX
-        )
-        self.kernels = difference_kernels(psfs, self.sigma)
-        self.power = (self.kernels.astype(float) ** 2).sum(axis=(1, 2))
-        half = psfs.shape[-1] // 2
-        ring = np.maximum(*np.abs(np.mgrid[-half : half + 1, -half : half + 1]))
-        peak = np.abs(self.kernels).max(axis=0)
-        self._wing = np.array([peak[ring >= r].max() for r in range(half + 1)])
         self._psfs = with_wings(psfs)
         self.psf_peak = psfs.max(axis=(1, 2)).astype(float)
         self.psf_power = (psfs.astype(float) ** 2).sum(axis=(1, 2))
         self._cache: OrderedDict[tuple[int, ...], NDArray[Any]] = OrderedDict()
         self._bytes = 0
-
-    def reach(self, flux_over_sigma: float) -> int:
-        """Radius beyond which light of this total is below `WING_SIGMA` a pixel."""
-        half = self.kernels.shape[-1] // 2
-        for radius in REACHES:
-            if radius >= half:
-                break
-            if self._wing[radius + 1] * flux_over_sigma < WING_SIGMA:
-                return radius
-        return half
-
-    def transform(
-        self, shape: tuple[int, int], reach: int, *, absolute: bool = False
-    ) -> NDArray[Any]:
-        """(C, F, G//2+1) complex64 of the kernels cut to `reach`, centre at the origin.
-
-        `absolute` gives those of the kernels' absolute values.
-        """
-        key = (*shape, reach, absolute)
-        half = self.kernels.shape[-1] // 2
-        cut = self.kernels[:, half - reach : half + reach + 1, half - reach : half + reach + 1]
-        return self._kept(key, np.abs(cut) if absolute else cut, shape)
 
     def psf_transform(self, shape: tuple[int, int]) -> NDArray[Any]:
         """(C, F, G//2+1) complex64 of the PSFs, cut to fit, centre at the origin."""
@@ -195,20 +110,19 @@ class Kernels:
 class KernelCache:
     """`Kernels` of the last few sets of PSFs; empties itself when pickled."""
 
-    def __init__(self, sigma: float, size: int = 9) -> None:
-        self.sigma = sigma
+    def __init__(self, size: int = 9) -> None:
         self.size = size
         self._kept: OrderedDict[bytes, Kernels] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"sigma": self.sigma, "size": self.size, "_kept": OrderedDict()}
+        return {"size": self.size, "_kept": OrderedDict()}
 
     def get(self, psfs: Image) -> Kernels:
         """The kernels of these (C, P, P) PSFs."""
         psfs = np.ascontiguousarray(psfs, np.float32)
         key = hashlib.sha256(psfs.tobytes() + bytes(str(psfs.shape), "ascii")).digest()
         if key not in self._kept:
-            self._kept[key] = Kernels(psfs, self.sigma)
+            self._kept[key] = Kernels(psfs)
             while len(self._kept) > self.size:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
@@ -224,32 +138,3 @@ def fft_length(pixels: int) -> int:
     while length % 4 or scipy.fft.next_fast_len(length, real=True) != length:
         length += 1
     return length
-
-
-def render_alone(kernels: Kernels, morphologies: list[Image], reach: int) -> list[Image]:
-    """Each morphology convolved to all bands, on its box grown by `reach` on every side.
-
-    Parameters
-    ----------
-    morphologies : N arrays (h, w) in the model frame.
-
-    Returns
-    -------
-    N arrays (C, h + 2 reach, w + 2 reach) float32. Those of one FFT shape go together.
-    """
-    groups: dict[tuple[int, int], list[int]] = {}
-    for i, m in enumerate(morphologies):
-        shape = (fft_length(m.shape[0] + 2 * reach), fft_length(m.shape[1] + 2 * reach))
-        groups.setdefault(shape, []).append(i)
-    out: list[Image] = [np.empty((0, 0, 0), np.float32)] * len(morphologies)
-    for shape, members in groups.items():
-        pad = np.zeros((len(members), *shape), np.float32)
-        for k, i in enumerate(members):
-            h, w = morphologies[i].shape
-            pad[k, reach : reach + h, reach : reach + w] = morphologies[i]
-        spectrum = scipy.fft.rfft2(pad)[:, None] * kernels.transform(shape, reach)
-        rendered = scipy.fft.irfft2(spectrum, s=shape, overwrite_x=True)
-        for k, i in enumerate(members):
-            h, w = morphologies[i].shape
-            out[i] = rendered[k, :, : h + 2 * reach, : w + 2 * reach]
-    return out

@@ -8,11 +8,15 @@ share. Components come one after the other in flat arrays: component n has ``cou
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
 from astrolabel.core.numerics import dot
-from astrolabel.deblend.morphology import Array
+
+Array = NDArray[Any]
 
 
 @numba.njit(cache=True, nogil=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numba
 import numpy as np
 import scipy.ndimage
 from numpy.typing import NDArray
 
 from astrolabel.core.box import Box
 from astrolabel.deblend.convolve import Kernels
-from astrolabel.deblend.morphology import symmetric_profile
 
 FLOOR_SIGMA = 0.5
 """A source's box ends where its symmetric, monotonic part is below half the noise of a
@@ -206,3 +206,64 @@ def _guess(
         return point
     ellipse = _ellipse(core, area, psf_area, peak, level)
     return Start(centre, False, ellipse, _fit_radius(psf, peak, ellipse, radius))
+
+
+@numba.njit(cache=True, nogil=True)
+def symmetric_profile(
+    image: NDArray[Any], known: NDArray[Any], cy: int, cx: int, floor: float, max_radius: int
+) -> tuple[NDArray[Any], int]:
+    """The part of an image that is symmetric about, and falls away from, a peak.
+
+    Each pixel is lowered to its mirror image in the peak, then made monotonic; a pixel
+    not `known` takes its mirror's value, or the limit of its ray. It ends at the first
+    ring that lies below `floor` throughout.
+
+    Returns
+    -------
+    (2R+1, 2R+1) float32 centred on the peak, and R.
+    """
+    h, w = image.shape
+    size = 2 * max_radius + 1
+    out = np.zeros((size, size), np.float32)
+    top = image[cy, cx] if known[cy, cx] else np.float32(0)
+    if not known[cy, cx]:
+        for y in range(max(cy - 1, 0), min(cy + 2, h)):
+            for x in range(max(cx - 1, 0), min(cx + 2, w)):
+                if known[y, x]:
+                    top = max(top, image[y, x])
+    out[max_radius, max_radius] = max(top, np.float32(0))
+    radius = max_radius
+    for k in range(1, max_radius + 1):
+        shrink = (k - 1.0) / k
+        highest = np.float32(0)
+        for q in range(8 * k):
+            along, side = q % (2 * k) - k, q // (2 * k)
+            if side == 0:
+                dy, dx = -k, along
+            elif side == 1:
+                dy, dx = along, k
+            elif side == 2:
+                dy, dx = k, -along
+            else:
+                dy, dx = -along, -k
+            value = np.float32(np.inf)
+            for sign in (-1, 1):
+                y, x = cy + sign * dy, cx + sign * dx
+                if 0 <= y < h and 0 <= x < w and known[y, x]:
+                    value = min(value, image[y, x])
+            ay, ax = max_radius + dy * shrink, max_radius + dx * shrink
+            ly, lx = int(np.floor(ay)), int(np.floor(ax))
+            fy, fx = np.float32(ay - ly), np.float32(ax - lx)
+            limit = (1 - fy) * (1 - fx) * out[ly, lx]
+            if fy > 0:
+                limit += fy * (1 - fx) * out[ly + 1, lx]
+            if fx > 0:
+                limit += (1 - fy) * fx * out[ly, lx + 1]
+            value = max(min(value, limit), np.float32(0))
+            out[max_radius + dy, max_radius + dx] = value
+            highest = max(highest, value)
+        if highest < floor:
+            radius = k
+            break
+    lo, hi = max_radius - radius, max_radius + radius + 1
+    return out[lo:hi, lo:hi].copy(), radius

@@ -30,11 +30,10 @@ from astrolabel.deblend.components import (
     newton_step,
     rendered,
 )
-from astrolabel.deblend.convolve import Kernels
+from astrolabel.deblend.convolve import Image, Kernels
 from astrolabel.deblend.initialize import MIN_RADIUS, Start
 from astrolabel.deblend.photometry import Photometry, Weights, left_over, photometry
 from astrolabel.deblend.profiles import LOG_INDEX, LOG_RADIUS, N_SHAPE, STRETCH_1, STRETCH_2
-from astrolabel.deblend.scene import Image
 from astrolabel.deblend.spectra import gram, non_negative_least_squares
 
 SWEEPS = 2

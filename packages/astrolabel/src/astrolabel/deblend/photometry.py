@@ -18,9 +18,8 @@ from astrolabel.deblend.components import (
     joint_equations,
     packed,
 )
-from astrolabel.deblend.convolve import Kernels, fft_length
+from astrolabel.deblend.convolve import Image, Kernels, fft_length
 from astrolabel.deblend.equations import shared_noise
-from astrolabel.deblend.scene import Image
 
 NEIGHBOUR_ERROR = 0.25
 """Variance that the neighbours' light under a source adds to its flux, in units of that light

@@ -8,6 +8,7 @@ derivatives, are written down at once and a convolution with a PSF is a product.
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numba
 import numpy as np
@@ -15,7 +16,8 @@ import scipy.optimize
 from numpy.typing import NDArray
 from scipy.special import gammaincinv
 
-from astrolabel.deblend.morphology import Array
+Array = NDArray[Any]
+
 
 INDICES = np.geomspace(0.5, 6.0, 13)
 """Sersic indices of the table: from a Gaussian to beyond de Vaucouleurs."""

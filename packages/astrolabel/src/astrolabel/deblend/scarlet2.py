@@ -25,9 +25,8 @@ from astrolabel.core.box import Box
 from astrolabel.core.config import DeblendConfig
 from astrolabel.core.errors import InputError
 from astrolabel.deblend import adapter
-from astrolabel.deblend.adapter import Alone, Look, Task
+from astrolabel.deblend.adapter import Alone, Image, Look, Task
 from astrolabel.deblend.base import Blend, BlendFit
-from astrolabel.deblend.convolve import gaussian
 
 Array = NDArray[np.float32]
 
@@ -175,7 +174,7 @@ def _start(looks: list[Look], frame: Box, side: int, sigma: float) -> Start:
         # scarlet2 integrates its profiles over pixels, which adds their variance of 1/12.
         intrinsic = min(look.sigma, NEIGHBOUR_FRACTION * _nearest(looks, n))
         width = float(np.sqrt(intrinsic**2 + sigma**2 + 1 / 12))
-        drawn = gaussian((side, side), cy, cx, width)
+        drawn = _gaussian((side, side), cy, cx, width)
         shapes[n] = np.maximum(PEAK * drawn / drawn.max(), FLOOR)
         centres[n], points[n] = (cy, cx), not look.extended
         radius = max(WINDOW_SIGMA * width, MIN_WINDOW_PX)
@@ -340,3 +339,10 @@ def _dark_scene(scarlet2: Any, jnp: Any, frame: Any, count: int) -> Any:
         for _ in range(count):
             scarlet2.Source(middle, jnp.zeros(bands), jnp.zeros((side, side)))
     return scene
+
+
+def _gaussian(shape: tuple[int, int], y: float, x: float, sigma: float) -> Image:
+    """A Gaussian of unit integral sampled at pixel centres."""
+    gy = np.exp(-0.5 * ((np.arange(shape[0]) - y) / sigma) ** 2)
+    gx = np.exp(-0.5 * ((np.arange(shape[1]) - x) / sigma) ** 2)
+    return (gy[:, None] * gx[None, :] / (2 * np.pi * sigma**2)).astype(np.float32)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
 from astrolabel.core.numerics import SUMS
-from astrolabel.deblend.morphology import Array
+
+Array = NDArray[Any]
 
 
 @numba.njit(cache=True, nogil=True, fastmath=SUMS)

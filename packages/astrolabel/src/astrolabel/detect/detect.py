@@ -18,9 +18,10 @@ from astrolabel.core.coadd import Coadd
 from astrolabel.core.config import DetectConfig
 from astrolabel.core.correlation import correlation_of_sum, filter_power
 from astrolabel.core.psf import FWHM_PER_SIGMA
-from astrolabel.detect.residual_search import Sky, hidden_peaks
-from astrolabel.detect.shredding import Ground, is_structure, own_flux
-from astrolabel.detect.star_artifacts import is_glare, saturated_regions, saturated_stars
+from astrolabel.detect.features import Field
+from astrolabel.detect.residual_search import Models, Sky, searched
+from astrolabel.detect.source_probability import is_source
+from astrolabel.detect.star_artifacts import saturated_regions, saturated_stars, star_reaches
 
 _SEP_LIMITS = threading.Lock()
 
@@ -132,24 +133,58 @@ def _band_weights(coadd: Coadd, power: float) -> NDArray[np.float32]:
 
 def detect(coadd: Coadd, detection: DetectionImage, config: DetectConfig) -> Detections:
     """Sources above ``config.threshold_sigma``, as ``config.peaks`` asks for."""
+    found = candidates(coadd, detection, config)
+    peaks = found.peaks
+    if config.source_probability and len(peaks):
+        field = field_of(coadd, detection, found, config)
+        peaks = peaks[is_source(field, peaks, config)]
+    peaks = peaks[~_beside_blank(peaks, detection.valid)]
+    order = np.lexsort((peaks[:, 1], peaks[:, 0]))
+    above = detection.valid & (detection.image > config.threshold_sigma * detection.sky_sigma)
+    return Detections(peaks[order], (found.segments > 0) | above, found.segments)
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Peaks that may be sources.
+
+    Attributes
+    ----------
+    peaks : (N, 2) float64 (y, x) in pixels.
+    segments : (H, W) int32, sep's cut of the footprint.
+    stars : (M, 2) middles of the saturated stars among them.
+    models : fitted to them, in their order; None where none were fitted.
+    """
+
+    peaks: NDArray[np.float64]
+    segments: NDArray[np.int32]
+    stars: NDArray[np.float64]
+    models: Models | None
+
+
+def candidates(coadd: Coadd, detection: DetectionImage, config: DetectConfig) -> Candidates:
+    """Peaks of the image, and of what models of these leave over."""
     peaks, segments = sep_sources(detection, config)
     if config.peaks == "log":
         sharp = laplacian_peaks(coadd, detection, config)
         bridged = segments > 0
         bridged |= ~detection.valid & ndimage.binary_dilation(bridged, iterations=GAP_PX)
         peaks = np.concatenate([sharp, _in_empty_footprints(peaks, sharp, bridged)])
-    broken = _broken(coadd)
-    if config.join_saturated:
-        peaks = _one_per_saturated_region(peaks, broken)
-    if config.hidden.rounds:
-        peaks = np.concatenate([peaks, _hidden_peaks(coadd, detection, peaks, config)])
-        if config.join_saturated:
-            peaks = _one_per_saturated_region(peaks, broken)
-    peaks = _cleaned(coadd, detection, peaks, broken, config)
-    peaks = peaks[~_beside_blank(peaks, detection.valid)]
-    order = np.lexsort((peaks[:, 1], peaks[:, 0]))
-    above = detection.valid & (detection.image > config.threshold_sigma * detection.sky_sigma)
-    return Detections(peaks[order], (segments > 0) | above, segments)
+    saturated = np.asarray(coadd.plane("SAT").any(axis=0), bool)
+    regions = saturated_regions(saturated, 2 * _mean_fwhm(coadd))
+    stars = np.zeros((0, 2))
+    if config.join_saturated and len(peaks):
+        stars = saturated_stars(saturated, regions, peaks)
+        peaks = np.concatenate([peaks[_values(regions, peaks) == 0], stars])
+    models = None
+    if config.hidden.rounds and len(peaks):
+        models = _searched(coadd, detection, peaks, saturated, regions, config)
+        peaks = models.peaks
+    return Candidates(peaks, segments, stars, models)
+
+
+def _values(image: NDArray[Any], peaks: NDArray[np.float64]) -> NDArray[Any]:
+    return image[tuple(peaks.astype(int).T)]
 
 
 def _beside_blank(peaks: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -168,71 +203,59 @@ SHARED_FWHM = 1.5
 to no mask."""
 
 
-def _hidden_peaks(
-    coadd: Coadd, detection: DetectionImage, peaks: NDArray[np.float64], config: DetectConfig
-) -> NDArray[np.float64]:
-    """What a second look finds (see `hidden`), where it could have a mask or its light could
-    be taken for that of a source that has one."""
+def _searched(
+    coadd: Coadd,
+    detection: DetectionImage,
+    peaks: NDArray[np.float64],
+    saturated: NDArray[np.bool_],
+    regions: NDArray[np.int32],
+    config: DetectConfig,
+) -> Models:
+    """Models of the peaks and of what iterative detection adds, where it could have a mask or its
+    light could be taken for that of a source that has one."""
     # The light around a saturated core is no longer a PSF's.
-    broken = ndimage.binary_dilation(coadd.plane("SAT").any(axis=0), iterations=2)
+    broken = ndimage.binary_dilation(saturated, iterations=2)
     usable = coadd.valid & ~broken
     fwhm = _mean_fwhm(coadd)
     image, weights = coadd.weighted(usable)
     bright = detection.image > 0.8 * config.threshold_sigma * detection.sky_sigma
     near = ndimage.distance_transform_edt(~bright) <= SHARED_FWHM * fwhm
     possible = detection.valid & ~broken & near
+    if config.join_saturated:
+        possible &= regions == 0
     sky = Sky(image, weights, coadd.psfs, fwhm)
-    return hidden_peaks(sky, peaks, possible, config.hidden)
+    return searched(sky, peaks, possible, config.hidden)
 
 
-@dataclass(frozen=True, eq=False)
-class _Broken:
-    """(H, W): what is saturated in any band, and the regions of it, grown by two seeing FWHM."""
-
-    saturated: NDArray[np.bool_]
-    regions: NDArray[np.int32]
-
-
-def _broken(coadd: Coadd) -> _Broken:
-    saturated = np.asarray(coadd.plane("SAT").any(axis=0), bool)
-    return _Broken(saturated, saturated_regions(saturated, 2 * _mean_fwhm(coadd)))
-
-
-def _cleaned(
-    coadd: Coadd,
-    detection: DetectionImage,
-    peaks: NDArray[np.float64],
-    broken: _Broken,
-    config: DetectConfig,
-) -> NDArray[np.float64]:
-    """Without the peaks that are a star's glare or a large object's structure."""
+def field_of(
+    coadd: Coadd, detection: DetectionImage, found: Candidates, config: DetectConfig
+) -> Field:
+    """What the features of candidates are taken from."""
     fwhm = _mean_fwhm(coadd)
-    light = np.tensordot(_band_weights(coadd, 1.0), _filled(coadd.image, coadd), 1)
-    own = own_flux(light, fwhm)
+    weights = _band_weights(coadd, 1.0)
+    bands = _filled(coadd.image, coadd)
+    variance = np.tensordot(weights**2, _filled(coadd.variance, coadd), 1)
+    width = PARENT_FWHM * fwhm / FWHM_PER_SIGMA
+    clipped = np.minimum(detection.image, PARENT_CLIP_SIGMA * detection.sky_sigma)
+    smooth = replace(detection, image=ndimage.gaussian_filter(clipped, width))
+    coarse = replace(config, deblend_contrast=PARENT_CONTRAST)
+    parents = sep_sources(smooth, coarse)[1]
     significance = detection.image / detection.sky_sigma
-    if config.join_saturated and config.glare.most_fwhm:
-        stars = saturated_stars(broken.saturated, broken.regions, peaks)
-        peaks = peaks[~is_glare(light, own, significance, stars, peaks, fwhm, config.glare)]
-    if config.structure.min_area_fwhm2:
-        width = config.structure.smoothing_fwhm * fwhm / FWHM_PER_SIGMA
-        clipped = np.minimum(detection.image, config.structure.clip_sigma * detection.sky_sigma)
-        smooth = replace(detection, image=ndimage.gaussian_filter(clipped, width))
-        coarse = replace(config, deblend_contrast=config.structure.contrast)
-        parents = sep_sources(smooth, coarse)[1]
-        ground = Ground(light, own, significance, smooth.image, parents, fwhm)
-        peaks = peaks[~is_structure(ground, peaks, config.structure)]
-    return peaks
+    return Field(
+        np.tensordot(weights, bands, 1),
+        variance,
+        bands,
+        parents,
+        fwhm,
+        found.stars,
+        star_reaches(significance, found.stars, fwhm),
+        found.models.fits() if found.models is not None else None,
+    )
 
 
-def _one_per_saturated_region(peaks: NDArray[np.float64], broken: _Broken) -> NDArray[np.float64]:
-    """Peaks on or around one saturated region replaced by the middle of the region.
-
-    A region that no peak is on (a bleed trail, a masked ghost) makes no source.
-    """
-    if len(peaks) == 0:
-        return peaks
-    apart = broken.regions[tuple(peaks.astype(int).T)] == 0
-    return np.concatenate([peaks[apart], saturated_stars(broken.saturated, broken.regions, peaks)])
+PARENT_FWHM = 2.0
+PARENT_CLIP_SIGMA = 200.0
+PARENT_CONTRAST = 0.05
 
 
 def _mean_fwhm(coadd: Coadd) -> float:

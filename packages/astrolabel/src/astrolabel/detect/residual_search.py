@@ -21,6 +21,7 @@ from scipy.spatial import cKDTree
 from astrolabel.core.config import HiddenConfig
 from astrolabel.core.psf import FWHM_PER_SIGMA
 from astrolabel.detect import close_pairs, fit, mog
+from astrolabel.detect.features import Fits
 from astrolabel.detect.psf_mog import mixture
 
 Array = NDArray[Any]
@@ -50,38 +51,34 @@ class Sky:
     fwhm_px: float
 
 
-def hidden_peaks(
+def searched(
     sky: Sky, peaks: NDArray[np.float64], possible: NDArray[np.bool_], config: HiddenConfig
-) -> NDArray[np.float64]:
-    """Peaks to add to `peaks`.
+) -> Models:
+    """Models of `peaks` and of what is found beside them, fitted together.
 
     Parameters
     ----------
-    peaks : (N, 2) of (y, x) in pixels, found so far.
-    possible : (H, W) bool, where a peak may be.
+    peaks : (N, 2) of (y, x) in pixels, N > 0.
+    possible : (H, W) bool, where a peak may be added.
 
     Returns
     -------
-    (M, 2) float64, whole pixels, the most significant of each round first.
+    Models
+        Their first N peaks are the given ones; the others are whole pixels.
     """
-    if len(peaks) == 0:
-        return np.zeros((0, 2))
-    models = _Models(sky, peaks, _variances(sky, peaks))
+    models = Models(sky, peaks, _variances(sky, peaks))
     for turn in range(FIRST_SWEEPS):
         models.sweep(move=turn > 0)
-    searches = (_left_over, _taken_in) * config.rounds
-    for turn, search in enumerate(searches, start=1):
+    for search in (_left_over, _taken_in) * config.rounds:
         new = search(sky, models, possible, config)
         if len(new) == 0:
             continue
         models.add(new, np.full(len(new), _least_variance(sky)))
-        if turn == len(searches):  # nothing would look at another fit
-            break
         touched = cKDTree(new).query(models.shapes[:, :2])[0]
         near = touched < models.radii + fit.RADII_PX[0]
         for turn in range(NEXT_SWEEPS):
             models.sweep(move=turn > 0, which=near)
-    return models.peaks[len(peaks) :]
+    return models
 
 
 def _least_variance(sky: Sky) -> float:
@@ -89,7 +86,7 @@ def _least_variance(sky: Sky) -> float:
     return (0.5 * sky.fwhm_px / FWHM_PER_SIGMA) ** 2
 
 
-class _Models:
+class Models:
     """All sources of a tile while they are fitted; see `sweeps.sweep` for the arrays."""
 
     def __init__(self, sky: Sky, peaks: Array, variances: Array) -> None:
@@ -120,6 +117,35 @@ class _Models:
             [self.amplitudes, np.zeros((n, *self.amplitudes.shape[1:]))]
         )
         self.radii = np.concatenate([self.radii, radii.astype(np.int64)])
+
+    def fits(self) -> Fits:
+        """What the models say of every source."""
+        n, bands = len(self.peaks), len(self.amplitudes[0])
+        gain, part, flux = np.zeros(n), np.zeros(n), self.amplitudes.sum(axis=(1, 2))
+        total = np.maximum((self._sky.image - self.residual).sum(axis=0), 1e-30)
+        height, width = total.shape
+        for k in range(n):
+            y, x = np.rint(self.shapes[k, :2]).astype(int)
+            r = self.radii[k]
+            y0, y1 = max(y - r, 0), min(y + r + 1, height)
+            x0, x1 = max(x - r, 0), min(x + r + 1, width)
+            if y1 <= y0 or x1 <= x0:
+                continue
+            light = np.empty((bands, y1 - y0, x1 - x0), np.float32)
+            mog.light_of(y0, x0, self.shapes[k], self.amplitudes[k], *self.profiles, light)
+            box = (slice(None), slice(y0, y1), slice(x0, x1))
+            weights, left = self._sky.weights[box], self.residual[box]
+            gain[k] = float((weights * light * (light + 2 * left)).sum())
+            at = np.clip(self.peaks[k].astype(int), (y0, x0), (y1 - 1, x1 - 1))
+            part[k] = light[:, at[0] - y0, at[1] - x0].sum() / total[tuple(at)]
+        size = (self.amplitudes.sum(axis=1) * self._widths**2).sum(axis=1)
+        size *= 0.5 * (self.shapes[:, 2] + self.shapes[:, 4]) / np.maximum(flux, 1e-30)
+        apart = np.abs(self.shapes[:, None, :2] - self.peaks[None]).max(axis=-1)
+        covers = apart <= self.radii[:, None]
+        host = np.max(np.where(covers, flux[:, None], 0), axis=0)
+        return Fits(gain, np.clip(part, 0, 2),
+                    np.sqrt(np.maximum(size, 0)) * FWHM_PER_SIGMA / self._sky.fwhm_px,
+                    flux, host, self.residual, self._sky.weights)  # fmt: skip
 
     @property
     def noise(self) -> NDArray[np.float64]:
@@ -176,7 +202,7 @@ def _variances(sky: Sky, peaks: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _left_over(
-    sky: Sky, models: _Models, possible: NDArray[np.bool_], config: HiddenConfig
+    sky: Sky, models: Models, possible: NDArray[np.bool_], config: HiddenConfig
 ) -> NDArray[np.float64]:
     """(M, 2) peaks of the residual, the most significant first."""
     sigma = sky.fwhm_px / FWHM_PER_SIGMA
@@ -203,16 +229,13 @@ def _left_over(
     at: NDArray[np.float64] = np.argwhere(found)[strongest].astype(np.float64)
     if len(at) == 0:
         return at
-    at = at[_one_sided(pull.sum(axis=0), light, at, models, config.contrast)]
-    if len(at) == 0:
-        return at
     nearest = [cKDTree(p).query(at)[0] for p in (models.peaks, models.shapes[:, :2])]
     at = at[np.minimum(*nearest) > config.separation_fwhm * sky.fwhm_px]
     return _apart(at, config.spacing_fwhm * sky.fwhm_px)
 
 
 def _taken_in(
-    sky: Sky, models: _Models, possible: NDArray[np.bool_], config: HiddenConfig
+    sky: Sky, models: Models, possible: NDArray[np.bool_], config: HiddenConfig
 ) -> NDArray[np.float64]:
     """(M, 2) peaks that a source's own model hides (see `pairs`), at most one beside each."""
     sigma = sky.fwhm_px / FWHM_PER_SIGMA
@@ -237,39 +260,10 @@ def _taken_in(
         best = np.unravel_index(int(gain.argmax()), gain.shape)
         if gain[best] < config.pair_gain or tree.query(at[best])[1] != n:
             continue
-        mirrored = 2 * host.shape[:2] - at[best]
-        near = np.abs(at - mirrored).max(axis=-1) <= 1.5
-        # What would gain on both sides is the shape of the host.
-        if gain[best] > 2 * np.max(gain, where=near, initial=0):
-            found.append(at[best])
-            gains.append(gain[best])
+        found.append(at[best])
+        gains.append(gain[best])
     order = np.argsort(-np.array(gains), kind="stable")
     return _apart(np.array(found, float).reshape(-1, 2)[order], config.spacing_fwhm * sky.fwhm_px)
-
-
-def _one_sided(
-    pull: Array, light: Array, at: NDArray[np.float64], models: _Models, contrast: float
-) -> NDArray[np.bool_]:
-    """(M,) bool: which stand out, too, from what is left on the other side of their host.
-
-    The host is the brightest source whose box holds the peak. What it is wrong about in its
-    own shape, and two arms of a spiral, is left on both of its sides; a neighbour is not.
-    """
-    total = models.amplitudes.sum(axis=(1, 2))
-    out = np.ones(len(at), bool)
-    limit = np.array(pull.shape) - 1
-    for i, point in enumerate(at):
-        apart = np.abs(models.shapes[:, :2] - point).max(axis=1)
-        inside = np.flatnonzero(apart <= models.radii)
-        if len(inside) == 0:
-            continue
-        host = models.shapes[inside[total[inside].argmax()], :2]
-        y, x = np.clip(np.rint(2 * host - point), 0, limit).astype(int)
-        # A neighbour's place on the other side is known to a pixel only.
-        other = pull[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2].max()
-        here = int(point[0]), int(point[1])
-        out[i] = pull[here] > 2 * other and pull[here] - other > contrast * light[here]
-    return out
 
 
 def _apart(points: NDArray[np.float64], distance: float) -> NDArray[np.float64]:

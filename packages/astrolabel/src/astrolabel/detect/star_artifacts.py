@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.spatial import cKDTree
 
-from astrolabel.core.config import GlareConfig
 from astrolabel.core.psf import FWHM_PER_SIGMA
-from astrolabel.detect.shredding import point_height, ring_levels
+from astrolabel.detect.features import ring_levels
 
+MOST_FWHM = 30
+SKY_SIGMA = 0.8
 DARKEST = 10.0
 """Percentile of a circle that is a star's own light; its neighbours are on the rest."""
 
@@ -50,69 +50,27 @@ def saturated_stars(
     return np.array(middles, float).reshape(-1, 2)
 
 
-def is_glare(
-    light: NDArray[np.floating[Any]],
-    own: NDArray[np.floating[Any]],
-    significance: NDArray[np.floating[Any]],
-    stars: NDArray[np.float64],
-    peaks: NDArray[np.float64],
-    fwhm_px: float,
-    config: GlareConfig,
-) -> NDArray[np.bool_]:
-    """(N,) bool: which peaks are only the glare of a star.
-
-    Parameters
-    ----------
-    light : (H, W) counts of the bands together.
-    own : (H, W) flux of the point source that `light` has at each pixel (`structure.own_flux`).
-    significance : (H, W) detection image in sigma of empty sky.
-    stars : (M, 2) of (y, x) in pixels.
-    peaks : (N, 2) of (y, x) in pixels; those that are stars stay.
-    """
-    out = np.zeros(len(peaks), bool)
-    if len(peaks) == 0 or len(stars) == 0:
-        return out
-    window = round(config.window_fwhm * fwhm_px)
-    smooth = ndimage.gaussian_filter(significance, fwhm_px / FWHM_PER_SIGMA)
-    other = cKDTree(stars).query(peaks)[0] > 0.5
-    for star in stars:
-        distance = np.hypot(*(peaks - star).T)
-        reach = _reach(smooth, star, fwhm_px, config)
-        for n in np.flatnonzero(other & (distance <= reach) & ~out):
-            from_star = peaks[n] - star
-            both = min(_around(light, star + side * from_star, 1).mean() for side in (1, -1))
-            flux = float(_around(own, peaks[n], 0)[0, 0])
-            if flux <= 0 or flux * point_height(fwhm_px) < config.contrast * both:
-                out[n] = True
-                continue
-            ratio = _around(own, star - from_star, window).max() / flux
-            if ratio > config.alike[1]:  # what is there hides the glare: spikes are four
-                aside = from_star[::-1] * (1, -1)
-                sides = [_around(own, star + side * aside, window).max() for side in (1, -1)]
-                ratio = min(sides) / flux
-            out[n] = config.alike[0] < ratio < config.alike[1]
-    return out
-
-
-def _around(image: NDArray[Any], point: NDArray[np.float64], half: int) -> NDArray[Any]:
-    """The pixels within `half` of a point, or of the one next to it where it is outside."""
-    y, x = np.clip(np.rint(point), 0, np.array(image.shape) - 1).astype(int)
-    return image[max(y - half, 0) : y + half + 1, max(x - half, 0) : x + half + 1]
-
-
-def _reach(
-    smooth: NDArray[np.floating[Any]],
-    star: NDArray[np.float64],
-    fwhm_px: float,
-    config: GlareConfig,
-) -> float:
-    """Radius in pixels at which the star's profile is down to the sky.
+def star_reaches(
+    significance: NDArray[np.floating[Any]], stars: NDArray[np.float64], fwhm_px: float
+) -> NDArray[np.float64]:
+    """(M,) radii in pixels to which saturated stars are brighter than the sky.
 
     The profile is the darkest tenth of each circle in the image smoothed with the seeing: in
     a crowd a median would be the neighbours', and would never end.
+
+    Parameters
+    ----------
+    significance : (H, W) detection image in sigma of empty sky.
+    stars : (M, 2) of (y, x) in pixels.
     """
-    radii = np.arange(1.0, config.most_fwhm + 1) * float(fwhm_px)
-    profile = ring_levels(smooth, star, radii, DARKEST)
-    brightest = int(profile.argmax())
-    dark = np.flatnonzero(profile[brightest:] < config.sky_sigma)
-    return float(radii[brightest + int(dark[0]) if len(dark) else -1])
+    if len(stars) == 0:
+        return np.zeros(0)
+    smooth = ndimage.gaussian_filter(significance, fwhm_px / FWHM_PER_SIGMA)
+    radii = np.arange(1.0, MOST_FWHM + 1) * float(fwhm_px)
+    out = []
+    for star in stars:
+        profile = ring_levels(smooth, star, radii, DARKEST)
+        brightest = int(profile.argmax())
+        dark = np.flatnonzero(profile[brightest:] < SKY_SIGMA)
+        out.append(float(radii[brightest + int(dark[0]) if len(dark) else -1]))
+    return np.array(out)

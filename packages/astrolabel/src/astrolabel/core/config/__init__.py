@@ -1,5 +1,7 @@
 """Every number that labels depend on, one module a stage: unit, default and reason."""
 
+from pathlib import Path
+
 from astrolabel.core.config.catalog import ClassifyConfig
 from astrolabel.core.config.deblend import DeblendConfig
 from astrolabel.core.config.detect import DetectConfig, GlareConfig, HiddenConfig, StructureConfig
@@ -26,3 +28,5 @@ __all__ = [
     "preset",
     "smooth",
 ]
+
+SOURCE_TABLE = Path(__file__).with_name("source_probability.json")

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class DeblendConfig:
     """How footprints are grouped into blends and fitted."""
 
-    engine: str = "cmf"
-    """Name in the registry of deblenders."""
+    engine: str = "parametric"
+    """Name of the deblender: `parametric` (once called `cmf`), `scarlet` or `scarlet2`."""
     max_peaks: int = 40
     """Peaks a blend may hold; a larger group is cut at its weakest bridges. The fit's
     time grows with peaks times pixels."""
@@ -26,9 +26,16 @@ class DeblendConfig:
     padding_px: int = 8
     """Sky around a footprint that is fitted with it, about three HSC seeing radii."""
     max_iterations: int = 60
-    """Passes over the parametric models of one fit, and steps of its free shapes."""
+    """Most passes over the models of one fit."""
     tolerance: float = 1e-3
-    """Free shapes have converged when chi2 changes by less than this fraction."""
+    """scarlet2 has converged when its loss changes by less than this fraction."""
+    share_excess: float = 3.0
+    """A source whose chi2 exceeds the number of its pixels by this many sigma gets its share of
+    what the models leave, in its mask and its model: arms and knots are in no Sersic profile.
+    0 leaves every model as it was fitted."""
+    share_sigma: float = 0.7
+    """Width of the Gaussian that this rest is smoothed with, in sigmas of the PSF: it takes off
+    two thirds of a pixel's noise."""
     model_psf_sigma_px: float = 0.75
     """Width of the Gaussian PSF of the frame the sources are modelled in: about the
     narrowest that pixels sample (scarlet's models use 0.7 to 0.9), well below any

@@ -15,7 +15,7 @@ class HiddenConfig:
     threshold_sigma: float = 5.0
     """Root of the summed squares over the bands of the rest's significance, filtered with
     the PSF."""
-    contrast: float = 0.03
+    contrast: float = 0.01
     """A peak of the rest must be this fraction of all light there: the models of simulated
     galaxies and stars are right to two or three per cent."""
     separation_fwhm: float = 0.55
@@ -155,15 +155,17 @@ class DetectConfig:
     0.74 with all)."""
     log_separation_fwhm: float = 0.55
     """A finer peak nearer than this to a coarser one is the same source."""
-    log_contrast: float = 0.15
+    log_contrast: float = 0.05
     """The point source that a peak's Laplacian stands for must be at least this fraction of
     the light there. Below it are the knots and the photon noise of one bright object."""
-    log_ridge: float = 0.3
+    log_ridge: float = 0.1
     """A peak at which the light bends along its flattest direction by less than this fraction of
     what it bends across lies on a ridge, where noise makes peaks: a disc seen edge-on. It must
     bend along it by more than the noise; a source on a ridge that does not is left to the
     second look, which knows the disc. On simulated half-blended scenes false labels fell by a
     third, and a bright disc seen edge-on from some ten labels to one or two. 0 asks nothing."""
+    source_probability: float = 0.5
+    """Least probability that a candidate is a source of its own."""
     hidden: HiddenConfig = field(default_factory=HiddenConfig)
     glare: GlareConfig = field(default_factory=GlareConfig)
     structure: StructureConfig = field(default_factory=StructureConfig)

@@ -1,50 +1,58 @@
-"""The built-in deblender: parametric models, and free shapes where these do not fit.
+"""The built-in deblender: points, Sersic profiles, and discs with bulges, fitted together.
 
-Every source is a point, a Sersic profile or a disc with a bulge, convolved with each band's
-PSF and fitted together with its neighbours (`parametric`). These give the fluxes with their
-errors and, for most sources, the model. What such a model does not fit (a spiral's arms, a
-star's spikes, a PSF that is not quite right) gets a free shape: a non-negative spectrum
-times a non-negative morphology that falls away from its peak, in a frame whose PSF is
-narrower than any observed one (the model of scarlet, Melchior et al. 2018). There chi2 is
-minimised by accelerated proximal steps on all free morphologies at once, with
-least-squares spectra in between; the free shape is kept where it lowers chi2 by more than
-the noise would.
+Every source is convolved with each band's PSF and fitted together with its neighbours
+(`parametric`). That gives the fluxes with their errors and, for most sources, the model. A source
+that no such model fits (a spiral's arms, a star's spikes, a PSF that is not quite right) keeps
+its share of the light that the models leave: of every pixel the part that its model has of all
+models there.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from astrolabel.core.box import Box
 from astrolabel.core.config import DeblendConfig
 from astrolabel.deblend import initialize as starting
-from astrolabel.deblend.base import Blend, BlendFit, SourceFit, independent
-from astrolabel.deblend.components import NOBODY
-from astrolabel.deblend.convolve import KernelCache, Kernels
+from astrolabel.deblend.base import TRIM_SIGMA, Blend, BlendFit, SourceFit, independent
+from astrolabel.deblend.components import NOBODY, Component
+from astrolabel.deblend.convolve import Image, KernelCache, Kernels
 from astrolabel.deblend.cores import has_core
 from astrolabel.deblend.initialize import Start
-from astrolabel.deblend.nonparametric import Model, freed, of_components
 from astrolabel.deblend.parametric import Parametric
-from astrolabel.deblend.scene import TRIM_SIGMA, Image
 
 LEAST_GAIN = 1.0
 """A source that lowers chi2 by less is none: noise alone gains this with one flux."""
 
 
-class CMFDeblender:
+@dataclass(frozen=True, eq=False)
+class Model:
+    """One source's light: `light` (C, h, w) float32 counts in `box` of the cutout."""
+
+    box: Box
+    light: Image
+
+    @property
+    def where(self) -> tuple[slice, slice, slice]:
+        return (slice(None), *self.box.slices)
+
+
+class ParametricDeblender:
     """Built-in deblender; see the module's description.
 
     The object holds nothing but its configuration and a cache of transforms.
     """
 
-    name = "cmf"
+    name = "parametric"
 
     def __init__(self, config: DeblendConfig) -> None:
         self.config = config
-        self._cache = KernelCache(config.model_psf_sigma_px)
+        self._cache = KernelCache()
 
     def fit(self, blend: Blend) -> BlendFit:
         """Fit all sources of a blend together.
@@ -74,14 +82,8 @@ class CMFDeblender:
         fitted = Parametric(image, weights, kernels, starts, noise, self.config.max_iterations)
         fitted.fit()
         components = [fitted.of(n) for n in range(len(starts))]
-        models, steps = freed(
-            [of_components(c) for c in components],
-            components,
-            fitted.residual,
-            weights,
-            kernels,
-            self.config,
-        )
+        models = [of_components(c) for c in components]
+        models = with_shares(models, fitted, self.config)
         found = iter(_sources(fitted, models, image, weights, self.config))
         sources = tuple(
             next(found) if ok else _failed(p, image, "masked")
@@ -94,10 +96,78 @@ class CMFDeblender:
         return BlendFit(
             sources,
             _chi2_per_pixel(residual, weights),
-            fitted.sweeps + steps,
+            fitted.sweeps,
             fitted.settled,
             unlisted,
         )
+
+
+def of_components(components: list[Component]) -> Model:
+    """The light of all components of one source."""
+    box = components[0].box
+    for c in components[1:]:
+        box |= c.box
+    light = np.zeros((len(components[0].flux), *box.shape), np.float32)
+    for c in components:
+        light[(slice(None), *c.box.slices_in(box))] += c.model
+    return Model(box, light)
+
+
+def with_shares(models: list[Model], fitted: Parametric, config: DeblendConfig) -> list[Model]:
+    """The models; those that do not fit have their share of what all models leave.
+
+    The share is of the residual smoothed by `config.share_sigma` of the PSF's width: what is
+    left is the structure of a source, and the noise of a pixel is not.
+    """
+    if not config.share_excess:
+        return models
+    unfit = [m for m in models if _excess(m, fitted) > config.share_excess]
+    if not unfit:
+        return models
+    total = np.maximum(fitted.image - fitted.residual, 0)
+    known = fitted.weights > 0
+    seen = known.astype(np.float32)
+    sigma = config.share_sigma * float(fitted.kernels.psf_sigma.mean())
+    wide = (0, sigma, sigma)
+    left = ndimage.gaussian_filter(fitted.residual * seen, wide)
+    left /= np.maximum(ndimage.gaussian_filter(seen, wide), np.float32(0.1))
+    out = []
+    for n, model in enumerate(models):
+        if not any(model is m for m in unfit):
+            out.append(model)
+            continue
+        share = np.clip(model.light / np.maximum(total[model.where], np.float32(1e-30)), 0, 1)
+        rest = _mirrored(left, known, model.box, fitted.of(n)[0].shape[:2])
+        out.append(Model(model.box, np.maximum(model.light + share * rest, 0)))
+    return out
+
+
+def _mirrored(
+    left: Image, known: NDArray[np.bool_], box: Box, centre: NDArray[np.float64]
+) -> Image:
+    """(C, h, w) the rest in a box; where there are no data, that of the mirror image in the
+    centre, and zero where that has none either."""
+    y, x = np.indices(box.shape)
+    mirror = [np.rint(2 * c - a - o).astype(int)
+              for c, a, o in zip(centre, (y, x), (box.y0, box.x0), strict=True)]  # fmt: skip
+    inside = np.ones(box.shape, bool)
+    for m, size in zip(mirror, left.shape[1:], strict=True):
+        inside &= (m >= 0) & (m < size)
+        np.clip(m, 0, size - 1, out=m)
+    there = (slice(None), *mirror)
+    other = np.where(known[there] & inside, left[there], 0)
+    where = (slice(None), *box.slices)
+    out: Image = np.where(known[where], left[where], other).astype(np.float32)
+    return out
+
+
+def _excess(model: Model, fitted: Parametric) -> float:
+    """By how many sigma chi2 exceeds the number of pixels where a source is seen."""
+    w = fitted.weights[model.where]
+    seen = w * model.light**2 > 1
+    count = int(np.count_nonzero(seen))
+    chi2 = float((w * fitted.residual[model.where] ** 2)[seen].sum(dtype=float))
+    return (chi2 - count) / np.sqrt(2 * count) if count else 0.0
 
 
 def _unlisted(fitted: Parametric) -> Image | None:

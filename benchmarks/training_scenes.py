@@ -1,0 +1,435 @@
+"""Scenes of known truth that the source probability is trained on: real galaxies, crowds, clusters.
+
+A real galaxy is a cutout whose neighbours are masked. It is turned, made smaller, seen through
+the PSF of a scene and added to it: everything on it but its main peak is substructure, and what
+else was drawn is a source. Galaxies and seeds of the benchmarks are not used here: of the COSMOS
+stamps only those of even index, of the Hubble Deep Field only the right half, of the NGC 6976 group
+the two that are not NGC 6978.
+"""
+
+from __future__ import annotations
+
+import bz2
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.signal import fftconvolve
+
+from astrolabel.core.coadd import Coadd
+from astrolabel.simulate import SimulateConfig
+from astrolabel.simulate.draw import draw_scene
+from astrolabel.simulate.planes import BITS
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """(N,) what was drawn: positions, height of the brightest pixel of the band sum in sigma, and
+    counts of it."""
+
+    at: Array
+    peak_sigma: Array
+    height: Array
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingScene:
+    """Pixels and truth; `kind` names how it was drawn."""
+
+    kind: str
+    coadd: Coadd
+    truth: Truth
+
+
+# ---- galaxies -------------------------------------------------------------------------------
+
+
+def templates(folder: Path) -> list[tuple[str, Array]]:
+    """(kind, (C, h, w)) cutouts of real galaxies, C 1 or 3, neighbours masked, no sky."""
+    out = [("hdf", t) for t in _hubble_deep_field()]
+    out += [("sdss", t) for t in _sdss(folder)]
+    out += [("cosmos", t) for t in _cosmos(folder / "cosmos")]
+    return out
+
+
+def _hubble_deep_field(count: int = 36) -> list[Array]:
+    from skimage.data import hubble_deep_field
+
+    colours = np.moveaxis((hubble_deep_field()[:, 500:] / 255.0) ** 2.2, -1, 0)
+    colours -= np.median(colours, axis=(1, 2), keepdims=True)
+    found = _cutouts(colours, count, 4.0, 0.004)
+    return [t for k, t in enumerate(found) if k not in NO_GALAXIES]
+
+
+NO_GALAXIES = (1, 12, 15, 29, 31)
+"""Of the largest objects of the Hubble Deep Field: a star, and what neighbours cut in two."""
+
+
+def _sdss(folder: Path) -> list[Array]:
+    planes = []
+    for band in "gri":
+        data = bz2.decompress((folder / f"sdss_ngc6976_{band}.fits.bz2").read_bytes())
+        planes.append(np.asarray(fits.getdata(io.BytesIO(data)), float))
+    bands = np.stack(planes)
+    bands -= np.median(bands, axis=(1, 2), keepdims=True)
+    return [_without_stars(t, 14, 12.0) for t in _cutouts(bands, 3, 8.0, 0.3)[::2]]
+
+
+def _without_stars(bands: Array, size_px: int, middle_px: float) -> Array:
+    """Foreground stars filled from around them, but not the galaxy's middle."""
+    total = bands.sum(axis=0)
+    ground = np.stack([ndimage.median_filter(b, size_px) for b in bands])
+    y, x = np.indices(total.shape) - np.array(np.unravel_index(
+        int(ndimage.gaussian_filter(total, 4).argmax()), total.shape))[:, None, None]  # fmt: skip
+    stars = (total > 2.0 * ground.sum(axis=0)) & (np.hypot(y, x) > middle_px)
+    return np.where(ndimage.binary_dilation(stars, iterations=2), ground, bands)
+
+
+def _cosmos(folder: Path) -> list[Array]:
+    import galsim
+
+    catalog = galsim.RealGalaxyCatalog(
+        "real_galaxy_catalog_26_extension_example.fits", dir=str(folder)
+    )
+    out = []
+    for index in range(0, catalog.nobjects, 2):
+        stamp = catalog.getGalImage(index).array.astype(float)
+        out += _cutouts(stamp[None], 1, 3.0, 0.3)
+    return out
+
+
+def _cutouts(bands: Array, count: int, sigma: float, contrast: float) -> list[Array]:
+    """The `count` largest objects of an image, everything else masked."""
+    import sep
+
+    total = np.ascontiguousarray(bands.sum(axis=0))
+    rms = 1.4826 * np.median(np.abs(total - np.median(total)))
+    _, segments = sep.extract(total, sigma, err=rms, minarea=20, deblend_cont=contrast,
+                              segmentation_map=True)  # fmt: skip
+    area = np.bincount(segments.ravel())
+    area[0] = 0
+    out = []
+    for number in np.argsort(-area, kind="stable")[:count]:
+        if area[number] < 40:
+            continue
+        box = ndimage.find_objects(segments)[number - 1]
+        if min(b.start for b in box) < 2:
+            continue
+        if any(b.stop > n - 2 for b, n in zip(box, total.shape, strict=True)):
+            continue
+        grown = tuple(slice(max(b.start - 6, 0), b.stop + 6) for b in box)
+        own = ndimage.binary_dilation(segments[grown] == number, iterations=3)
+        own &= (segments[grown] == number) | (segments[grown] == 0)
+        soft = ndimage.gaussian_filter(own.astype(float), 1.0) * own
+        out.append(np.maximum(bands[(slice(None), *grown)], 0) * soft)
+    return out
+
+
+def drawn(
+    rng: np.random.Generator, template: Array, psfs: Array, radius_px: float, colours: Array
+) -> Array:
+    """(C, h, w) a galaxy of unit flux in the band sum, turned and scaled to a half-light radius.
+
+    A template of one band gets colours, and its fine structure is bluer than the rest.
+    """
+    bands = len(psfs)
+    light = np.rot90(template, int(rng.integers(4)), axes=(1, 2))
+    if rng.integers(2):
+        light = light[:, ::-1]
+    zoom = min(radius_px / max(_half_light_radius(light.sum(axis=0)), 0.5), 3.0)
+    if zoom < 1:
+        light = ndimage.gaussian_filter(light, (0, 0.45 / zoom, 0.45 / zoom))
+    light = np.maximum(ndimage.zoom(light, (1, zoom, zoom), order=1), 0)
+    if len(light) == 1:
+        fine = light[0] - ndimage.gaussian_filter(light[0], max(1.5, 0.3 * radius_px))
+        bluer = rng.uniform(-0.1, 0.6)
+        tilt = np.linspace(bluer, -bluer, bands) if bands > 1 else np.zeros(1)
+        light = np.stack([np.maximum(light[0] + t * fine, 0) for t in tilt])
+    else:
+        light = light[np.linspace(2, 0, bands).round().astype(int)]  # R, G, B to blue first
+    size = np.array(light.shape[1:]) + psfs.shape[-1]
+    out = np.zeros((bands, *size))
+    half = psfs.shape[-1] // 2
+    for c in range(bands):
+        padded = np.zeros(size)
+        padded[half : half + light.shape[1], half : half + light.shape[2]] = light[c]
+        one = np.maximum(fftconvolve(padded, psfs[c], mode="same"), 0)
+        out[c] = one * colours[c] / max(one.sum(), 1e-30)
+    return out / out.sum()
+
+
+def _half_light_radius(image: Array) -> float:
+    """Radius of the circle of as many pixels as the brightest that hold half of the light."""
+    order = np.sort(image.ravel())[::-1]
+    total = np.cumsum(order)
+    return float(np.sqrt(np.searchsorted(total, total[-1] / 2) / np.pi))
+
+
+# ---- scenes ---------------------------------------------------------------------------------
+
+
+class Canvas:
+    """A scene that is being drawn: image and variance with noise, and the truth."""
+
+    def __init__(self, image: Array, variance: Array, psfs: Array, gain: float) -> None:
+        self.image, self.variance, self.psfs = image.astype(float), variance.astype(float), psfs
+        self.sky = np.sqrt(np.array([np.median(v[np.isfinite(v)]) for v in variance]))
+        self.gain = gain
+        self.mask: NDArray[np.int32] | None = None
+        self.at: list[tuple[float, float]] = []
+        self.height: list[float] = []
+        self.stamps: list[tuple[slice, slice]] = []
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.image.shape[1], self.image.shape[2]
+
+    def add(self, rng: np.random.Generator, light: Array, y: float, x: float) -> None:
+        """Put (C, h, w) counts with their middle at a pixel, with their photons' noise."""
+        h, w = light.shape[1:]
+        y0, x0 = round(y) - h // 2, round(x) - w // 2
+        a, b = max(y0, 0), max(x0, 0)
+        c, d = min(y0 + h, self.shape[0]), min(x0 + w, self.shape[1])
+        if c <= a or d <= b:
+            return
+        part = light[:, a - y0 : c - y0, b - x0 : d - x0]
+        box = (slice(None), slice(a, c), slice(b, d))
+        extra = part / self.gain
+        self.image[box] += part + rng.normal(size=part.shape) * np.sqrt(extra)
+        self.variance[box] += extra
+        total = ndimage.gaussian_filter(light.sum(axis=0), 1.0)
+        ty, tx = np.unravel_index(int(total.argmax()), total.shape)
+        self.at.append((y0 + float(ty), x0 + float(tx)))
+        self.height.append(float(light.sum(axis=0).max()))
+
+    def star(self, rng: np.random.Generator, flux: Array, y: float, x: float) -> None:
+        """A point source of (C,) counts."""
+        shift = np.array([y - round(y), x - round(x)])
+        psfs = np.stack([ndimage.shift(p, shift, order=3) for p in self.psfs])
+        self.add(rng, np.maximum(psfs, 0) * flux[:, None, None], y, x)
+        self.at[-1] = (y, x)
+
+    def done(self, kind: str, bands: int | None = None) -> TrainingScene:
+        """The scene, of its first `bands` bands."""
+        image, variance = (a.astype(np.float32)[:bands] for a in (self.image, self.variance))
+        valid = np.isfinite(image) & np.isfinite(variance) & (variance > 0)
+        n = len(image)
+        noise = float(np.sqrt((self.sky[:bands] ** 2).sum()))
+        height = np.array(self.height) * (n / len(self.image))
+        coadd = Coadd(
+            name=kind, bands=tuple("grizy")[:n], image=image, variance=variance, valid=valid,
+            psfs=self.psfs[:n].astype(np.float32), zeropoints=(27.0,) * n, planes=BITS,
+            mask=self.mask if self.mask is None else self.mask[:n],
+        )  # fmt: skip
+        at = np.array(self.at, float).reshape(-1, 2)
+        return TrainingScene(kind, coadd, Truth(at, height / noise, height))
+
+
+def moffat(fwhm: float, beta: float, half: int = 20) -> Array:
+    y, x = np.mgrid[-half : half + 1, -half : half + 1].astype(float)
+    alpha = fwhm / 2 / np.sqrt(2 ** (1 / beta) - 1)
+    out = (1 + (y * y + x * x) / alpha**2) ** -beta
+    return np.asarray(out / out.sum(), float)
+
+
+def blank(rng: np.random.Generator, size: int, bands: int) -> Canvas:
+    """Empty sky of unit noise, of some seeing, in half of the cases correlated as warps make it."""
+    fwhm = rng.uniform(2.3, 6.5)
+    psfs = np.stack([moffat(fwhm * rng.uniform(0.93, 1.07), rng.uniform(2.5, 4.5))
+                     for _ in range(bands)])  # fmt: skip
+    noise = rng.normal(size=(bands, size, size))
+    if rng.uniform() < 0.5:
+        sigma = rng.uniform(0.35, 0.6)
+        noise = np.stack([ndimage.gaussian_filter(n, sigma) for n in noise])
+        noise /= noise.std()
+    return Canvas(noise, np.ones_like(noise), psfs, float(10 ** rng.uniform(0.5, 4.0)))
+
+
+def simulated(config: SimulateConfig) -> Canvas:
+    """A scene of `astrolabel simulate`; its sources are the truth."""
+    scene = draw_scene(config)
+    out = Canvas(
+        scene.image, scene.variance, scene.psfs, float(scene.spec.bands[1].electrons_per_count)
+    )
+    out.mask = scene.mask
+    for s in scene.sources:
+        out.at.append((s.body.y, s.body.x))
+        out.height.append(float(s.stamp.sum(axis=0).max()) if s.stamp.size else 0.0)
+    return out
+
+
+def add_galaxies(
+    rng: np.random.Generator, canvas: Canvas, pool: list[tuple[str, Array]], count: int
+) -> None:
+    """Real galaxies of all sizes and brightnesses that the sky's noise allows to see."""
+    noise = float(np.sqrt((canvas.sky**2).sum()))
+    colour = np.exp(rng.normal(0, 0.4, len(canvas.image)))
+    for _ in range(count):
+        kinds = sorted({k for k, _ in pool})
+        kind = kinds[int(rng.choice(len(kinds), p=[0.25, 0.55, 0.2]))]
+        choices = [t for k, t in pool if k == kind]
+        template = choices[int(rng.integers(len(choices)))]
+        # Faint stamps are not enlarged much, nor made much brighter: their noise is no knots.
+        radius = 10 ** (rng.uniform(0.3, 0.9) if kind == "cosmos" else rng.uniform(0.4, 1.7))
+        radius = min(radius, 0.2 * canvas.shape[0])
+        # mean surface brightness within the half-light radius, in sigma of a pixel
+        bright = 10 ** rng.uniform(0.3, 1.4 if kind == "cosmos" else 2.7)
+        flux = 2 * np.pi * radius**2 * bright * noise
+        light = drawn(rng, template, canvas.psfs, radius, colour) * flux
+        edge = 0.15 * canvas.shape[0]
+        canvas.add(rng, light, *rng.uniform(edge, canvas.shape[0] - edge, 2))
+
+
+def add_sersic(rng: np.random.Generator, canvas: Canvas, count: int, largest: float) -> None:
+    """Smooth galaxies: discs and early types, well resolved ones among them."""
+    noise = float(np.sqrt((canvas.sky**2).sum()))
+    for _ in range(count):
+        radius = 10 ** rng.uniform(0.2, np.log10(largest))
+        index = rng.choice([0.5, 1.0, 1.0, 2.5, 4.0])
+        q, turn = rng.uniform(0.15, 1), rng.uniform(0, 3.2)
+        half = int(min(6 * radius + 10, canvas.shape[0]))
+        y, x = np.mgrid[-half : half + 1, -half : half + 1].astype(float)
+        u = x * np.cos(turn) + y * np.sin(turn)
+        v = (y * np.cos(turn) - x * np.sin(turn)) / q
+        r = np.sqrt(u * u + v * v + 0.1) / radius
+        body = np.exp(-(2 * index - 1 / 3) * (r ** (1 / index) - 1))
+        light = np.stack([fftconvolve(body, p, mode="same") for p in canvas.psfs])
+        colour = np.exp(rng.normal(0, 0.3, len(canvas.psfs)))
+        light = np.maximum(light, 0) * colour[:, None, None]
+        bright = 10 ** rng.uniform(0.0, 2.3)
+        light *= 2 * np.pi * radius**2 * q * bright * noise / light.sum()
+        canvas.add(rng, light, *rng.uniform(0.1, 0.9, 2) * canvas.shape[0])
+
+
+def add_stars(
+    rng: np.random.Generator, canvas: Canvas, count: int, low: float, high: float,
+    places: Array | None = None,
+) -> None:  # fmt: skip
+    """Stars of a power law of peaks between `low` and `high` sigma."""
+    noise = float(np.sqrt((canvas.sky**2).sum()))
+    if places is None:
+        places = rng.uniform(3, canvas.shape[0] - 3, (count, 2))
+    top = float(canvas.psfs.max(axis=(1, 2)).mean())
+    slope = rng.uniform(0.5, 0.9)
+    for y, x in places:
+        peak = (low**-slope + rng.uniform() * (high**-slope - low**-slope)) ** (-1 / slope)
+        colour = np.exp(rng.normal(0, 0.3, len(canvas.psfs)))
+        canvas.star(rng, colour / colour.sum() * peak * noise / top, float(y), float(x))
+
+
+def cluster(rng: np.random.Generator, bands: int) -> Canvas:
+    """A globular cluster, a Plummer sphere of stars."""
+    size = int(rng.integers(200, 340))
+    canvas = blank(rng, size, bands)
+    scale = rng.uniform(0.06, 0.3) * size
+    count = int(10 ** rng.uniform(2.2, 3.2))
+    far = scale * np.sqrt(1 / (1 - rng.uniform(0, 0.93, count)) - 1)
+    turn = rng.uniform(0, 2 * np.pi, count)
+    places = size / 2 + far[:, None] * np.stack([np.sin(turn), np.cos(turn)], axis=1)
+    places = places[((places > 3) & (places < size - 3)).all(axis=1)]
+    add_stars(rng, canvas, 0, 3.0, 10 ** rng.uniform(2.5, 3.5), places)
+    return canvas
+
+
+def nebula(rng: np.random.Generator, bands: int) -> Canvas:
+    """Stars on bright clouds."""
+    size = 300
+    canvas = blank(rng, size, bands)
+    k = np.hypot(*np.meshgrid(np.fft.fftfreq(size), np.fft.fftfreq(size)))
+    k[0, 0] = 1
+    wave = np.fft.fft2(rng.normal(0, 1, (size, size))) / k ** rng.uniform(1.5, 2.2)
+    wave[0, 0] = 0
+    cloud = np.real(np.fft.ifft2(wave))
+    cloud = ndimage.gaussian_filter(np.exp(0.9 * cloud / cloud.std()), 2)
+    level = 10 ** rng.uniform(0.3, 1.5)
+    canvas.image += cloud * level / np.median(cloud)
+    canvas.variance += cloud[None] * level / np.median(cloud) / canvas.gain
+    add_stars(rng, canvas, 60, 8.0, 2000.0)
+    return canvas
+
+
+def plate(rng: np.random.Generator) -> Canvas:
+    """Stars of one band around saturated ones without spikes."""
+    canvas = blank(rng, 260, 1)
+    add_stars(rng, canvas, int(rng.integers(40, 160)), 6.0, 400.0)
+    y, x = np.indices(canvas.shape)
+    full = rng.uniform(300, 3000)
+    fwhm = 1 / np.sqrt(float(canvas.psfs[0].max()))
+    for _ in range(int(rng.integers(1, 4))):
+        cy, cx = rng.uniform(0, 260, 2)
+        beta = rng.uniform(1.4, 2.5)
+        far2 = ((y - cy) ** 2 + (x - cx) ** 2) / (0.6 * fwhm) ** 2
+        canvas.image[0] += full * 10 ** rng.uniform(0.5, 2.5) * (1 + far2) ** -beta
+        canvas.at.append((cy, cx))
+        canvas.height.append(full)
+    canvas.variance += np.maximum(canvas.image, 0) / canvas.gain
+    core = canvas.image > full
+    canvas.image = np.minimum(canvas.image, full)
+    canvas.mask = np.where(core, 1 << BITS["SAT"], 0).astype(np.int32)
+    return canvas
+
+
+KINDS = {
+    "deep": 10, "crowd": 8, "bright": 4, "decam": 3, "decam-bright": 5, "alone": 200,
+    "among": 20, "field": 6, "smooth": 14, "cluster": 8, "nebula": 4, "plate": 8,
+}  # fmt: skip
+"""Scenes of each kind."""
+
+
+def scene(kind: str, seed: int, pool: list[tuple[str, Array]]) -> TrainingScene:
+    """A scene, decided by its kind and seed."""
+    rng = np.random.default_rng([seed, sorted(KINDS).index(kind)])
+    bands = int(rng.choice([1, 2, 3, 3, 3]))
+    if kind == "deep":
+        config = SimulateConfig(seed=seed, size=350, pair_fraction=rng.uniform(0.3, 1))
+        return simulated(config).done(kind, bands)
+    if kind == "crowd":
+        part = rng.uniform(0.5, 1)
+        config = SimulateConfig(seed=seed, size=300, density_per_arcmin2=200.0, pair_fraction=part)
+        return simulated(config).done(kind, bands)
+    if kind == "bright":
+        return simulated(SimulateConfig(seed=seed, size=450, bright=4)).done(kind, bands)
+    if kind == "decam":
+        return simulated(SimulateConfig(survey="decam", seed=seed, size=400)).done(kind, bands)
+    if kind == "decam-bright":
+        return simulated(SimulateConfig(survey="decam", seed=seed, size=400, bright=5)).done(kind)
+    if kind == "alone":
+        canvas = blank(rng, int(rng.integers(120, 260)), bands)
+        add_galaxies(rng, canvas, pool, 1)
+        add_stars(rng, canvas, int(rng.integers(0, 8)), 4.0, 200.0)
+        return canvas.done(kind)
+    if kind == "among":
+        survey = str(rng.choice(["hsc-deep", "decam"]))
+        density = rng.uniform(30, 100) if survey == "hsc-deep" else rng.uniform(15, 40)
+        canvas = simulated(SimulateConfig(survey=survey, seed=seed, size=320,
+                                          density_per_arcmin2=density))  # fmt: skip
+        add_galaxies(rng, canvas, pool, int(rng.integers(1, 5)))
+        return canvas.done(kind, bands)
+    if kind == "field":
+        canvas = blank(rng, 320, bands)
+        small = [t for t in pool if t[0] == "cosmos"]
+        noise = float(np.sqrt(bands))
+        for _ in range(int(rng.integers(60, 140))):
+            template = small[int(rng.integers(len(small)))][1]
+            radius = 10 ** rng.uniform(0.1, 0.7)
+            flux = 2 * np.pi * (radius**2 + 2) * 10 ** rng.uniform(-0.3, 1.1) * noise
+            colour = np.exp(rng.normal(0, 0.4, bands))
+            light = drawn(rng, template, canvas.psfs, radius, colour) * flux
+            canvas.add(rng, light, *rng.uniform(5, 315, 2))
+        return canvas.done(kind)
+    if kind == "smooth":
+        canvas = blank(rng, 320, bands)
+        add_sersic(rng, canvas, int(rng.integers(1, 8)), 50.0)
+        add_stars(rng, canvas, int(rng.integers(2, 30)), 4.0, 500.0)
+        return canvas.done(kind)
+    if kind == "cluster":
+        return cluster(rng, bands).done(kind)
+    if kind == "nebula":
+        return nebula(rng, bands).done(kind)
+    return plate(rng).done(kind)

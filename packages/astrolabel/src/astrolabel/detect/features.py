@@ -1,0 +1,505 @@
+"""Plain features of candidate peaks, from which the probability of a source is computed.
+
+A candidate's host is the parent (a connected object of the smoothed image) that it lies on. The
+features compare the candidate with the noise, with the light around it, with the host's smooth
+elliptical profile and the host's own scatter about that, with what is at its mirror image, and
+with what the fitted models say. All lengths are in seeing FWHM, all fluxes are ratios or in sigma,
+so that one table serves images of any pixel scale, seeing and depth. A feature that a candidate
+does not have (a colour in a single band, a host where there is none) is NaN.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from astrolabel.core.psf import FWHM_PER_SIGMA
+
+Array = NDArray[Any]
+Vector = NDArray[np.float64]
+
+NAMES = (
+    "contrast",
+    "log_significance",
+    "sharpness",
+    "breadth",
+    "ridge",
+    "peak_snr",
+    "ring_1",
+    "ring_2",
+    "ring_4",
+    "dark_2",
+    "texture",
+    "colour_around",
+    "log_flux_ratio",
+    "log_flux_part",
+    "log_brightest",
+    "rank",
+    "distance_fwhm",
+    "distance_radii",
+    "log_beams",
+    "concentration",
+    "count",
+    "density",
+    "scatter",
+    "excess_scatter",
+    "excess_ring",
+    "excess_light",
+    "excess_mirror",
+    "mirror",
+    "colour_host",
+    "nearest_brighter_fwhm",
+    "nearest_brighter_ratio",
+    "neighbours_4",
+    "log_gain",
+    "model_part",
+    "model_width",
+    "model_ratio",
+    "misfit",
+    "model_error",
+    "star_distance",
+    "star_contrast",
+    "star_mirror",
+)
+"""In the order of the columns; see `features`."""
+
+SHARP, FINE, WIDE = 0.43, 0.28, 0.8
+"""Sigmas of Laplacians of Gaussians, seeing FWHM: a point's own, a finer and a wider one."""
+ANGLES = 48
+"""Directions in which a ring is looked at."""
+IMPULSE_FWHM = 6
+"""Half side of the image of a point that a filter's response is read off."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fits:
+    """What the models of the candidates say, in their order.
+
+    Attributes
+    ----------
+    gain : (N,) rise of chi2 without the candidate's model, the others as they are.
+    part : (N,) part of all models' light at the candidate that is its own.
+    width_fwhm : (N,) FWHM of its model before the PSF, in seeing FWHM.
+    flux : (N,) counts of its model in all bands.
+    host_flux : (N,) counts of the brightest model whose box holds it.
+    residual, weights : (C, H, W) image less all models; 1/variance.
+    """
+
+    gain: Vector
+    part: Vector
+    width_fwhm: Vector
+    flux: Vector
+    host_flux: Vector
+    residual: Array
+    weights: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """A tile in which candidates are looked at.
+
+    Attributes
+    ----------
+    light, variance : (H, W) counts of the bands together, and counts squared.
+    bands : (C, H, W) counts, each band.
+    parents : (H, W) int32 number of the object of the smoothed image, 0 for none.
+    fwhm_px : of the seeing, mean of the bands.
+    stars, reaches : (M, 2) and (M,) middles of saturated stars, and the radii in pixels to which
+        they are brighter than the sky.
+    fits : of the candidates, or None.
+    """
+
+    light: Array
+    variance: Array
+    bands: Array
+    parents: NDArray[np.int32]
+    fwhm_px: float
+    stars: Vector
+    reaches: Vector
+    fits: Fits | None = None
+
+
+def point_flux(light: Array, width_px: float, fwhm_px: float) -> Vector:
+    """(H, W) flux of the point source whose Laplacian of a Gaussian stands at each pixel."""
+    unit = _sharpened(_star(fwhm_px), width_px).max()
+    return np.asarray(_sharpened(light, width_px) / unit, np.float64)
+
+
+def _sharpened(image: Array, width_px: float) -> Array:
+    return -ndimage.gaussian_laplace(np.asarray(image, np.float64), width_px, mode="nearest")
+
+
+def _star(fwhm_px: float) -> Vector:
+    """A point source of one count."""
+    half = int(np.ceil(IMPULSE_FWHM * fwhm_px))
+    return np.asarray(
+        ndimage.gaussian_filter(np.pad([[1.0]], half), fwhm_px / FWHM_PER_SIGMA), np.float64
+    )
+
+
+def ring_levels(
+    image: Array, centres: Vector, radii: Vector, percentile: float | tuple[float, ...] = 50.0
+) -> Vector:
+    """(N,) or (Q, N) percentiles of `image` on circles around (N, 2) or (2,) centres.
+
+    Beyond its edges the image goes on with its outermost pixels.
+    """
+    angles = np.linspace(0, 2 * np.pi, ANGLES, endpoint=False)
+    on = np.stack([np.sin(angles), np.cos(angles)], axis=-1) * radii[:, None, None]
+    return np.asarray(np.percentile(_values(image, on + np.atleast_2d(centres)[:, None]),
+                                    percentile, axis=1), np.float64)  # fmt: skip
+
+
+def _values(image: Array, points: Vector) -> Array:
+    """`image` at (..., 2) points, the nearest pixel of it."""
+    pixels = np.clip(np.rint(points).astype(int), 0, np.array(image.shape[-2:]) - 1)
+    return np.asarray(image[..., pixels[..., 0], pixels[..., 1]])
+
+
+def _ratio(a: Array, b: Array) -> Vector:
+    """a / b, NaN where b is not positive."""
+    return np.asarray(np.divide(a, b, out=np.full(np.shape(a), np.nan), where=b > 0), float)
+
+
+def _log(a: Array) -> Vector:
+    return np.asarray(np.log10(np.maximum(a, 1e-4)), float)
+
+
+def features(field: Field, peaks: Vector) -> Vector:
+    """(N, F) features of (N, 2) candidates (y, x), columns as in `NAMES`."""
+    out = dict(_local(field, peaks))
+    hosts = _hosts(field, peaks, out["own"], out["smooth"])
+    out |= _of_hosts(field, peaks, hosts, out)
+    out |= _of_neighbours(peaks, out["own"], field.fwhm_px)
+    out |= _of_fits(field, peaks)
+    out |= _of_stars(field, peaks, out["own"], out["height"])
+    return np.stack([out[name] for name in NAMES], axis=1)
+
+
+def main_peaks(field: Field, peaks: Vector) -> NDArray[np.bool_]:
+    """(N,) bool: the brightest candidate of every parent, by the light smoothed to its scale."""
+    smooth = _smooth(field.light, field.fwhm_px)
+    own = point_flux(field.light, SHARP * field.fwhm_px, field.fwhm_px)
+    hosts = _hosts(field, peaks, _near(own, peaks), _near(smooth, peaks))
+    out = np.zeros(len(peaks), bool)
+    out[hosts[hosts >= 0]] = True
+    return out
+
+
+def _smooth(light: Array, fwhm_px: float) -> Array:
+    return ndimage.gaussian_filter(np.asarray(light, np.float64), 0.7 * fwhm_px / FWHM_PER_SIGMA)
+
+
+def _near(image: Array, peaks: Vector) -> Vector:
+    """(N,) highest of the nine pixels around each peak."""
+    return np.asarray(_values(ndimage.maximum_filter(image, 3), peaks), np.float64)
+
+
+def _local(field: Field, peaks: Vector) -> dict[str, Vector]:
+    """Against the noise and the light around."""
+    fwhm, light = field.fwhm_px, field.light
+    smooth = _smooth(light, fwhm)
+    sigma = 0.7 * fwhm / FWHM_PER_SIGMA
+    spread = ndimage.gaussian_filter(field.variance.astype(float), sigma)
+    noise = np.sqrt(np.maximum(spread, 1e-30) / (4 * np.pi * sigma**2))
+    maps = [point_flux(light, w * fwhm, fwhm) for w in (FINE, SHARP, WIDE)]
+    fine, own, wide = (_near(m, peaks) for m in maps)
+    star = _star(fwhm)
+    unit = _sharpened(star, SHARP * fwhm).max()
+    point = np.pad([[1.0]], star.shape[0] // 2)
+    power = (_sharpened(point, SHARP * fwhm) ** 2).sum() / unit**2
+    own_noise = np.sqrt(power * _values(spread, peaks))
+    height = float(_smooth(star, fwhm).max())
+    at = _near(smooth, peaks)
+    rings = {n: _rings(smooth, peaks, n * fwhm) for n in (1, 2, 4)}
+    around = np.sqrt(ring_levels(maps[1] ** 2, peaks, np.full(len(peaks), 3 * fwhm), 80.0))
+    colours = np.stack([_values(ndimage.gaussian_filter(b, 0.4 * fwhm), peaks)
+                        for b in field.bands])  # fmt: skip
+    ground = np.stack([_rings(b, peaks, 1.5 * fwhm)[1] for b in field.bands])
+    yy, yx, xx = (
+        _values(-ndimage.gaussian_filter(light, SHARP * fwhm, order=o, mode="nearest"), peaks)
+        for o in ((2, 0), (1, 1), (0, 2))
+    )
+    along = (yy + xx - np.hypot(yy - xx, 2 * yx)) / 2
+    return {
+        "own": own,
+        "smooth": at,
+        "height": np.full(len(peaks), height),
+        "noise": _values(noise, peaks),
+        "contrast": _ratio(own * height, at),
+        "log_significance": _log(own / own_noise),
+        "sharpness": _ratio(fine, own),
+        "breadth": _ratio(wide, own),
+        "ridge": _ratio(along, yy + xx - along),
+        "peak_snr": _log(at / _values(noise, peaks)),
+        **{f"ring_{n}": _ratio(rings[n][1], at) for n in rings},
+        "dark_2": _ratio(rings[2][0], at),
+        "texture": _ratio(around, own),
+        "colour_around": _colour(colours - ground, ground),
+        "colours": colours.T - ground.T,
+    }
+
+
+def _rings(image: Array, peaks: Vector, radius: float) -> Vector:
+    """(2, N): a tenth from below, and the median, of circles of this radius."""
+    return ring_levels(image, peaks, np.full(len(peaks), radius), (10.0, 50.0))
+
+
+def _colour(a: Array, b: Array) -> Vector:
+    """(N,) distance of two (C, N) spectra of unit sum; NaN in a single band."""
+    if len(a) < 2:
+        return np.full(a.shape[1], np.nan)
+    a, b = (s / np.maximum(np.abs(s).sum(axis=0), 1e-30) for s in (a, b))
+    return np.asarray(np.linalg.norm(a - b, axis=0), np.float64)
+
+
+def _owners(field: Field, peaks: Vector) -> NDArray[np.int64]:
+    """(N,) parent of each candidate, the nearest within two seeing FWHM; 0 for none."""
+    distance, at = ndimage.distance_transform_edt(field.parents == 0, return_indices=True)
+    owner = field.parents[tuple(at)]
+    near = _values(distance, peaks) <= 2 * field.fwhm_px
+    return np.where(near, _values(owner, peaks), 0).astype(np.int64)
+
+
+def _hosts(field: Field, peaks: Vector, own: Vector, smooth: Vector) -> NDArray[np.int64]:
+    """(N,) the main candidate of each one's parent, -1 without a parent.
+
+    It is the one with the most light around it among those of at least a tenth of the largest
+    flux: in a spiral's bulge, not on its brightest knot.
+    """
+    owner = _owners(field, peaks)
+    broad = _values(ndimage.gaussian_filter(field.light, 1.0 * field.fwhm_px), peaks)
+    out = np.full(len(peaks), -1)
+    for number in np.unique(owner[owner > 0]):
+        members = np.flatnonzero(owner == number)
+        out[members] = members[np.argmax(broad[members])]
+    return out
+
+
+def _of_hosts(
+    field: Field, peaks: Vector, hosts: NDArray[np.int64], local: dict[str, Vector]
+) -> dict[str, Vector]:
+    """Against the host: its flux, its profile, its scatter, its colour, its other side."""
+    names = ("log_flux_ratio", "log_flux_part", "log_brightest", "rank", "distance_fwhm",
+             "distance_radii", "log_beams", "concentration", "count", "density", "scatter",
+             "excess_scatter", "excess_ring", "excess_light", "excess_mirror", "mirror",
+             "colour_host")  # fmt: skip
+    n = len(peaks)
+    out = {name: np.full(n, np.nan) for name in names}
+    smooth = _smooth(field.light, field.fwhm_px)
+    sharp = ndimage.maximum_filter(point_flux(field.light, SHARP * field.fwhm_px,
+                                              field.fwhm_px), 3)  # fmt: skip
+    boxes = ndimage.find_objects(field.parents)
+    owner = _owners(field, peaks)
+    for host in np.unique(hosts[hosts >= 0]):
+        members = np.flatnonzero(hosts == host)
+        number = int(owner[host])
+        profile = _Profile.of(field, smooth, boxes[number - 1], number, peaks[host])
+        one = _against(profile, field, smooth, sharp, peaks, members, int(host), local)
+        for name, values in one.items():
+            out[name][members] = values
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class _Profile:
+    """A parent, and the smooth elliptical profile about its main candidate.
+
+    Attributes
+    ----------
+    centre : (2,) of the host.
+    shape : (2, 2) of the ellipse: r^2 = d^T shape d, r in pixels of the geometric mean radius.
+    step : width of a ring in pixels.
+    levels, spreads : (R,) counts: median of each ring, falling outward; its robust scatter.
+    scatter : scatter about the profile as a part of it, noise included.
+    area, total, concentration : pixels; counts; part of them within a seeing FWHM.
+    """
+
+    centre: Vector
+    shape: Vector
+    step: float
+    levels: Vector
+    spreads: Vector
+    scatter: float
+    area: int
+    total: float
+    concentration: float
+
+    @classmethod
+    def of(cls, field: Field, smooth: Array, box: Any, number: int, centre: Vector) -> _Profile:
+        y, x = np.nonzero(field.parents[box] == number)
+        y, x = y + box[0].start, x + box[1].start
+        light = smooth[y, x]
+        weight = np.maximum(light, 0)
+        weight = np.minimum(weight, np.percentile(weight, 80)) + 1e-30
+        dy, dx = y - centre[0], x - centre[1]
+        yy, yx, xx = (np.average(p, weights=weight) for p in (dy * dy, dy * dx, dx * dx))
+        cov = np.array([[yy + 0.3, yx], [yx, xx + 0.3]])
+        shape = np.linalg.inv(cov) * np.sqrt(np.linalg.det(cov))
+        step = max(0.5 * field.fwhm_px, 1.0)
+        ring = (np.sqrt(_squared(shape, dy, dx)) / step).astype(int)
+        levels, spreads = _by_ring(light, ring)
+        noise = np.sqrt(field.variance[y, x] / (4 * np.pi * (0.3 * field.fwhm_px) ** 2))
+        model = levels[ring]
+        seen = (ring > 1) & (model > 2 * noise)
+        relative = (light[seen] - model[seen]) / model[seen]
+        scatter = _spread(relative) if seen.sum() > 8 else 0.0
+        near = dy * dy + dx * dx < field.fwhm_px**2
+        own = field.light[y, x].astype(float)
+        total = max(float(own.sum()), 1e-30)
+        return cls(centre, shape, step, levels, spreads, scatter, len(y), total,
+                   float(own[near].sum()) / total)  # fmt: skip
+
+    def at(self, points: Vector) -> tuple[Vector, Vector]:
+        """(N,) level and scatter of the profile at (N, 2) points."""
+        d = points - self.centre
+        r = np.sqrt(_squared(self.shape, d[:, 0], d[:, 1])) / self.step - 0.5
+        rings = np.arange(len(self.levels))
+        return np.interp(r, rings, self.levels), np.interp(r, rings, self.spreads)
+
+
+def _squared(shape: Vector, dy: Array, dx: Array) -> Array:
+    return shape[0, 0] * dy * dy + 2 * shape[0, 1] * dy * dx + shape[1, 1] * dx * dx
+
+
+def _spread(values: Array) -> float:
+    """Robust standard deviation."""
+    return float(1.4826 * np.median(np.abs(values - np.median(values))))
+
+
+def _by_ring(light: Array, ring: NDArray[np.int64]) -> tuple[Vector, Vector]:
+    """(R,) median, falling outward, and robust scatter of the light of each ring."""
+    order = np.argsort(ring, kind="stable")
+    edges = np.searchsorted(ring[order], np.arange(ring.max() + 2))
+    parts = [light[order[a:b]] for a, b in itertools.pairwise(edges)]
+    known = np.flatnonzero([len(p) > 0 for p in parts])
+    rings = np.arange(len(parts))
+    levels = np.interp(rings, known, [np.median(parts[k]) for k in known])
+    spreads = np.interp(rings, known, [_spread(parts[k]) for k in known])
+    return np.maximum(np.minimum.accumulate(levels), 0), spreads
+
+
+def _against(
+    profile: _Profile,
+    field: Field,
+    smooth: Array,
+    sharp: Array,
+    peaks: Vector,
+    members: NDArray[np.int64],
+    host: int,
+    local: dict[str, Vector],
+) -> dict[str, Any]:
+    fwhm = field.fwhm_px
+    own, at, noise = (local[k][members] for k in ("own", "smooth", "noise"))
+    points, centre = peaks[members], profile.centre
+    distance = np.hypot(*(points - centre).T)
+    level, spread = profile.at(points)
+    mirrored = 2 * centre - points
+    mirror_level, _ = profile.at(mirrored)
+    excess = at - level
+    mirror_excess = _values(ndimage.maximum_filter(smooth, 3), mirrored) - mirror_level
+    spectra = local["colours"][members].T
+    main = np.repeat(local["colours"][host][:, None], len(members), axis=1)
+    beams = profile.area / fwhm**2
+    lit = own > 0.02 * max(float(own.max()), 1e-30)
+    return {
+        "log_flux_ratio": _log(own / max(local["own"][host], 1e-30)),
+        "log_flux_part": _log(own / profile.total),
+        "log_brightest": _log(own / max(float(own.max()), 1e-30)),
+        "rank": np.argsort(np.argsort(-own)) + (members != host),
+        "distance_fwhm": distance / fwhm,
+        "distance_radii": distance / np.sqrt(profile.area / np.pi),
+        "log_beams": np.log10(beams),
+        "concentration": profile.concentration,
+        "count": lit.sum(),
+        "density": len(members) / beams,
+        "scatter": profile.scatter,
+        "excess_scatter": excess / np.hypot(noise, max(profile.scatter, 0.03) * level),
+        "excess_ring": excess / np.hypot(noise, spread),
+        "excess_light": excess / np.maximum(level, noise),
+        "excess_mirror": np.clip(_ratio(mirror_excess, np.maximum(excess, noise)), -3, 3),
+        "mirror": np.clip(_ratio(_values(sharp, mirrored), own), -3, 3),
+        "colour_host": _colour(spectra, main),
+    }
+
+
+def _of_neighbours(peaks: Vector, own: Vector, fwhm_px: float) -> dict[str, Vector]:
+    """The nearest candidate of more flux, and how many are near."""
+    tree = cKDTree(peaks)
+    count = min(8, len(peaks))
+    far, index = tree.query(peaks, k=count)
+    far, index = far.reshape(len(peaks), count), index.reshape(len(peaks), count)
+    brighter = own[index] > own[:, None]
+    first = brighter.argmax(axis=1)
+    rows = np.arange(len(peaks))
+    has = brighter.any(axis=1)
+    near = np.where(has, far[rows, first], np.inf) / fwhm_px
+    ratio = np.where(has, own / np.maximum(own[index[rows, first]], 1e-30), 1.0)
+    around = np.array([len(p) - 1 for p in tree.query_ball_point(peaks, 4 * fwhm_px)], float)
+    return {
+        "nearest_brighter_fwhm": np.minimum(near, 20.0),
+        "nearest_brighter_ratio": ratio,
+        "neighbours_4": around,
+    }
+
+
+def _of_fits(field: Field, peaks: Vector) -> dict[str, Vector]:
+    names = ("log_gain", "model_part", "model_width", "model_ratio", "misfit", "model_error")
+    fits = field.fits
+    if fits is None:
+        return {name: np.full(len(peaks), np.nan) for name in names}
+    fwhm = field.fwhm_px
+    chi2 = (fits.weights * fits.residual**2).mean(axis=0)
+    misfit = _values(ndimage.gaussian_filter(chi2, fwhm), peaks)
+    power = ndimage.gaussian_filter((fits.residual.sum(axis=0)) ** 2, 1.5 * fwhm)
+    power -= ndimage.gaussian_filter(1 / np.maximum(fits.weights, 1e-30), (0, 1.5 * fwhm,
+                                     1.5 * fwhm)).clip(0, 1e30).sum(axis=0)  # fmt: skip
+    light = ndimage.gaussian_filter(np.maximum(field.bands, 0).sum(axis=0), 1.5 * fwhm)
+    return {
+        "log_gain": _log(fits.gain),
+        "model_part": fits.part,
+        "model_width": fits.width_fwhm,
+        "model_ratio": _log(_ratio(fits.flux, fits.host_flux)),
+        "misfit": misfit,
+        "model_error": _ratio(np.sqrt(np.maximum(_values(power, peaks), 0)), _values(light, peaks)),
+    }
+
+
+def _of_stars(field: Field, peaks: Vector, own: Vector, height: Vector) -> dict[str, Vector]:
+    """Against the saturated star that reaches farthest over the candidate; NaN without one.
+
+    A star's halo, spikes and trails are about as bright on its other side; a neighbour is not.
+    """
+    n = len(peaks)
+    out = {k: np.full(n, np.nan) for k in ("star_distance", "star_contrast", "star_mirror")}
+    if n == 0 or len(field.stars) == 0:
+        return out
+    sharp = point_flux(field.light, SHARP * field.fwhm_px, field.fwhm_px)
+    window = 2 * round(0.9 * field.fwhm_px) + 1
+    sharp = ndimage.maximum_filter(sharp, window)
+    mean = ndimage.uniform_filter(np.asarray(field.light, float), 3)
+    far = np.hypot(*(peaks[:, None] - field.stars[None]).transpose(2, 0, 1))
+    part = far / np.maximum(field.reaches, 1.0)
+    nearest = part.argmin(axis=1)
+    star = field.stars[nearest]
+    mirrored = 2 * star - peaks
+    limit = np.array(field.light.shape) - 1
+    inside = ((mirrored >= 0) & (mirrored <= limit)).all(axis=1)
+    both = np.minimum(_values(mean, peaks), _values(mean, mirrored))
+    point = 1 / (2 * np.pi * (field.fwhm_px / FWHM_PER_SIGMA) ** 2)
+    own_far = np.arange(n)
+    reached = part[own_far, nearest] <= 1.0
+    out["star_distance"] = np.where(reached, part[own_far, nearest], np.nan)
+    out["star_contrast"] = np.where(
+        reached & inside, np.clip(_ratio(own * point, np.maximum(both, 1e-30)), -1, 10), np.nan
+    )
+    out["star_mirror"] = np.where(
+        reached & inside, np.clip(_ratio(_values(sharp, mirrored), own), -1, 10), np.nan
+    )
+    return out

@@ -1,0 +1,100 @@
+"""Is a candidate peak a source of its own? A probability from a table of trees."""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from astrolabel.core.config import SOURCE_TABLE, DetectConfig
+from astrolabel.detect.features import NAMES, Field, features, main_peaks
+
+
+@dataclass(frozen=True, eq=False)
+class Trees:
+    """Boosted regression trees over the features, flattened.
+
+    Attributes
+    ----------
+    baseline : log odds before any tree.
+    roots : (T,) first node of each tree.
+    feature : (K,) column that a node asks for, -1 at a leaf.
+    threshold : (K,) a value at most this goes left.
+    missing_left : (K,) whether NaN goes left.
+    left, right : (K,) next node.
+    value : (K,) log odds that a leaf adds.
+    depth : most questions of any tree.
+    """
+
+    baseline: float
+    roots: NDArray[np.int64]
+    feature: NDArray[np.int64]
+    threshold: NDArray[np.float64]
+    missing_left: NDArray[np.bool_]
+    left: NDArray[np.int64]
+    right: NDArray[np.int64]
+    value: NDArray[np.float64]
+    depth: int
+
+    def probability(self, columns: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(N,) probability of a source for (N, F) features."""
+        odds = np.full(len(columns), self.baseline)
+        rows = np.arange(len(columns))
+        for root in self.roots:
+            node = np.full(len(columns), root)
+            for _ in range(self.depth):
+                asked = columns[rows, np.maximum(self.feature[node], 0)]
+                left = np.where(np.isnan(asked), self.missing_left[node],
+                                asked <= self.threshold[node])  # fmt: skip
+                down = np.where(left, self.left[node], self.right[node])
+                node = np.where(self.feature[node] < 0, node, down)
+            odds += self.value[node]
+        return np.asarray(1 / (1 + np.exp(-odds)), np.float64)
+
+
+def is_source(field: Field, peaks: NDArray[np.float64], config: DetectConfig) -> NDArray[np.bool_]:
+    """(N,) bool: which candidates are sources of their own; the main one of a parent is."""
+    likely = table().probability(features(field, peaks)) >= config.source_probability
+    return np.asarray(likely | main_peaks(field, peaks), bool)
+
+
+@functools.cache
+def table() -> Trees:
+    """The table that comes with the package."""
+    return read_table(json.loads(SOURCE_TABLE.read_text()))
+
+
+def read_table(document: dict[str, Any]) -> Trees:
+    """The trees of a table as benchmarks/train_source_probability.py writes it.
+
+    A node is ``[-1, value]``, a leaf, or ``[feature, threshold, missing goes left, left, right]``
+    with the numbers of the nodes below within its tree.
+
+    Raises
+    ------
+    ValueError
+        If it is made for other features than `features.NAMES`.
+    """
+    if document["schema"] != 1 or tuple(document["features"]) != NAMES:
+        raise ValueError("the table of source probabilities is made for other features")
+    trees = document["trees"]
+    roots = np.cumsum([0, *(len(t) for t in trees)])[:-1]
+    nodes = [
+        (-1, 0.0, False, 0, 0, n[1])
+        if n[0] < 0
+        else (n[0], n[1], bool(n[2]), root + n[3], root + n[4], 0.0)
+        for root, tree in zip(roots, trees, strict=True)
+        for n in tree
+    ]
+    columns = [np.array(c) for c in zip(*nodes, strict=True)]
+    return Trees(document["baseline"], roots, *columns, depth=max(map(_depth, trees)))
+
+
+def _depth(tree: list[list[Any]], node: int = 0) -> int:
+    """Most questions on the way to a leaf."""
+    one = tree[node]
+    return 0 if one[0] < 0 else 1 + max(_depth(tree, one[3]), _depth(tree, one[4]))
