@@ -105,7 +105,7 @@ def make_sky(seed: int, size: int) -> Sky:
     image = np.where(valid, coadd.image, 0).astype(np.float32)
     significance = (detection.image / detection.sky_sigma).astype(np.float32)
     grouping = group_footprints(found.footprint, significance, found.peaks, config.deblend)
-    sky = measure_sky(image, weights, coadd.psfs, significance)
+    sky = measure_sky(image, weights, coadd.psfs, significance, config.deblend.sky)
     image -= sky.level[:, None, None]
     blends = tuple(
         (k, cut_blend(image, weights, coadd.psfs, found.peaks, grouping, k, sky.noise))

@@ -25,7 +25,7 @@ from training_scenes import KINDS, TrainingScene, scene, templates
 from astrolabel.core import config as settings
 from astrolabel.core.config import preset
 from astrolabel.detect.detect import candidates, detection_image, field_of
-from astrolabel.detect.features import NAMES, features, main_peaks
+from astrolabel.detect.features import NAMES, Look, features
 
 FIRST_SEED = 7000
 """Of the training scenes; benchmarks use others."""
@@ -44,10 +44,10 @@ def examples(one: TrainingScene) -> dict[str, NDArray[np.float64]]:
     if len(peaks) == 0:
         return {"x": np.zeros((0, len(NAMES))), "y": np.zeros(0), "w": np.zeros(0)}
     field = field_of(one.coadd, detection, found, config)
-    columns = features(field, peaks)
+    look = Look.at(field, peaks)
+    columns = features(look, peaks)
     truth, faint = _matched(one, peaks, columns, field.fwhm_px)
-    main = main_peaks(field, peaks)
-    weight = np.where(faint & ~truth, 0.0, np.where(main, 0.2, 1.0))
+    weight = np.where(faint & ~truth, 0.0, np.where(look.main, 0.2, 1.0))
     return {"x": columns, "y": truth.astype(float), "w": weight}
 
 

@@ -323,6 +323,50 @@ def add_stars(
         canvas.star(rng, colour / colour.sum() * peak * noise / top, float(y), float(x))
 
 
+def knotty(rng: np.random.Generator, radius: float) -> Array:
+    """(h, w) a made galaxy of knots on arms, on a ring or anywhere on a disc with a bulge."""
+    half = int(4.5 * radius + 8)
+    y, x = np.mgrid[-half : half + 1, -half : half + 1].astype(float)
+    q, turn = rng.uniform(0.3, 1), rng.uniform(0, 3.2)
+
+    def placed(a: Array, b: Array) -> tuple[Array, Array]:
+        b = q * b
+        return a * np.sin(turn) + b * np.cos(turn), a * np.cos(turn) - b * np.sin(turn)
+
+    u = x * np.cos(turn) + y * np.sin(turn)
+    v = (y * np.cos(turn) - x * np.sin(turn)) / q
+    r, angle = np.hypot(u, v) + 0.5, np.arctan2(v, u)
+    pitch, arms = rng.uniform(1.2, 4.0), int(rng.integers(1, 5))
+    depth = rng.uniform(0, 0.9)
+    light = np.exp(-r / (0.6 * radius))
+    light *= 1 + depth * np.cos(arms * (angle - pitch * np.log(r)))
+    light += 10 ** rng.uniform(-1, 1) * np.exp(-r / (rng.uniform(0.05, 0.25) * radius))
+    light /= light.sum()
+    count = int(10 ** rng.uniform(0.5, 2.0))
+    far = np.minimum(rng.exponential(0.8 * radius, count), 3.5 * radius) + 0.1 * radius
+    where = pitch * np.log(far + 0.5) + 2 * np.pi * rng.integers(0, arms, count) / arms
+    where = where + rng.normal(0, rng.choice([0.15, 0.4, 3.0]), count)
+    flux = rng.uniform(size=count) ** -rng.uniform(0.3, 0.9)
+    flux *= rng.uniform(0.02, 0.5) / flux.sum()
+    knots = np.zeros_like(light)
+    ky, kx = placed(far * np.cos(where), far * np.sin(where))
+    at = (np.clip(np.rint(k + half).astype(int), 0, 2 * half) for k in (ky, kx))
+    np.add.at(knots, tuple(at), flux)
+    return light + ndimage.gaussian_filter(knots, rng.choice([0.3, 0.8, 1.5]))
+
+
+def add_knotty(rng: np.random.Generator, canvas: Canvas, count: int) -> None:
+    """Made galaxies with knots, of all sizes and brightnesses."""
+    noise = float(np.sqrt((canvas.sky**2).sum()))
+    for _ in range(count):
+        radius = min(10 ** rng.uniform(0.4, 1.7), 0.15 * canvas.shape[0])
+        colour = np.exp(rng.normal(0, 0.3, len(canvas.psfs)))
+        light = drawn(rng, knotty(rng, radius)[None], canvas.psfs, radius, colour)
+        light *= 2 * np.pi * radius**2 * 10 ** rng.uniform(0.3, 2.7) * noise
+        edge = 0.2 * canvas.shape[0]
+        canvas.add(rng, light, *rng.uniform(edge, canvas.shape[0] - edge, 2))
+
+
 def cluster(rng: np.random.Generator, bands: int) -> Canvas:
     """A globular cluster, a Plummer sphere of stars."""
     size = int(rng.integers(200, 340))
@@ -376,15 +420,15 @@ def plate(rng: np.random.Generator) -> Canvas:
 
 
 KINDS = {
-    "deep": 10, "crowd": 8, "bright": 4, "decam": 3, "decam-bright": 5, "alone": 200,
-    "among": 20, "field": 6, "smooth": 14, "cluster": 8, "nebula": 4, "plate": 8,
+    "deep": 30, "crowd": 16, "bright": 7, "decam": 6, "decam-bright": 9, "alone": 280,
+    "among": 45, "field": 12, "smooth": 20, "cluster": 9, "knotty": 140, "nebula": 6, "plate": 10,
 }  # fmt: skip
 """Scenes of each kind."""
 
 
 def scene(kind: str, seed: int, pool: list[tuple[str, Array]]) -> TrainingScene:
     """A scene, decided by its kind and seed."""
-    rng = np.random.default_rng([seed, sorted(KINDS).index(kind)])
+    rng = np.random.default_rng([seed, *kind.encode()])
     bands = int(rng.choice([1, 2, 3, 3, 3]))
     if kind == "deep":
         config = SimulateConfig(seed=seed, size=350, pair_fraction=rng.uniform(0.3, 1))
@@ -403,6 +447,11 @@ def scene(kind: str, seed: int, pool: list[tuple[str, Array]]) -> TrainingScene:
         canvas = blank(rng, int(rng.integers(120, 260)), bands)
         add_galaxies(rng, canvas, pool, 1)
         add_stars(rng, canvas, int(rng.integers(0, 8)), 4.0, 200.0)
+        return canvas.done(kind)
+    if kind == "knotty":
+        canvas = blank(rng, int(rng.integers(140, 330)), bands)
+        add_knotty(rng, canvas, 1)
+        add_stars(rng, canvas, int(rng.integers(0, 12)), 4.0, 300.0)
         return canvas.done(kind)
     if kind == "among":
         survey = str(rng.choice(["hsc-deep", "decam"]))

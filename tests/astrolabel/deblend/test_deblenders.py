@@ -305,7 +305,7 @@ def test_any_pixels_end_in_states_and_finite_models_inside_the_cutout(deblender,
 
 def test_unknown_deblender_is_refused_with_the_known_names() -> None:
     assert available_deblenders() == ("parametric", "scarlet", "scarlet2")
-    with pytest.raises(InputError, match="cmf, scarlet, scarlet2"):
+    with pytest.raises(InputError, match="parametric, scarlet, scarlet2"):
         make_deblender(DeblendConfig(engine="scarlett"))
 
 
@@ -374,7 +374,7 @@ def test_autograd_that_breaks_scarlet_is_refused(monkeypatch, tmp_path, version,
 
 def judged(blend: Blend, *models: np.ndarray) -> BlendFit:
     """What is made of a library's claim to have converged on these whole-cutout models."""
-    task = adapter.prepared(blend)
+    task = adapter.prepared(blend, DeblendConfig())
     box = Box.of_shape(task.image.shape)
     alone = [Alone(box, m, m.sum(axis=(1, 2)), "extended") for m in models]
     return adapter.judged(blend, task, alone, 7, True)
@@ -420,7 +420,7 @@ def test_first_look_tells_stars_from_galaxies_and_finds_their_centres() -> None:
     for size, flux in ((0.0, 500), (0.0, 50_000), (1.5, 3000), (3.0, 20_000)):
         truth = light(shape, 30.3, 29.6, flux, size=size)
         blend = blend_of(truth, peaks=[(30, 30)])
-        (look,) = adapter.first_looks(adapter.prepared(blend))
+        (look,) = adapter.first_looks(adapter.prepared(blend, DeblendConfig()))
         assert look.extended == (size > 0)
         assert look.centre == pytest.approx((30.3, 29.6), abs=0.2 if flux < 1000 else 0.05)
         assert look.sigma == pytest.approx(size, rel=0.3)
@@ -432,7 +432,9 @@ def test_first_look_at_a_star_on_the_edge_or_with_a_hole_takes_the_other_side() 
         blend = blend_of(light(shape, *peak, 5000), peaks=[peak])
         weights = blend.weights.copy()
         weights[:, 22:25, 29:32] = 0
-        (look,) = adapter.first_looks(adapter.prepared(replace(blend, weights=weights)))
+        (look,) = adapter.first_looks(
+            adapter.prepared(replace(blend, weights=weights), DeblendConfig())
+        )
         assert not look.extended
 
 

@@ -13,7 +13,7 @@ from scipy.special import gammainc, gammaincinv
 
 from astrolabel.core.box import Box
 from astrolabel.core.coadd import Coadd
-from astrolabel.core.config import DeblendConfig, LabelConfig
+from astrolabel.core.config import DeblendConfig, LabelConfig, SkyConfig, StartConfig
 from astrolabel.deblend import (
     Blend,
     BlendFit,
@@ -92,7 +92,7 @@ def test_errors_of_bright_points_hold_the_scatter_that_a_smooth_sky_gives_them(d
     sky = rng.normal(0, NOISE, (3, side, side)) + 0.3 * NOISE * smooth / smooth.std()
     weights = np.full(sky.shape, NOISE**-2, np.float32)
     flat = np.zeros((side, side), np.float32)
-    noise = measure_sky(sky.astype(np.float32), weights, psfs(), flat).noise
+    noise = measure_sky(sky.astype(np.float32), weights, psfs(), flat, SkyConfig()).noise
     # A galaxy's wider template takes in more of the same sky.
     assert (noise.excess_of_points > 1.5).all()
     assert (noise.excess > 1.15 * noise.excess_of_points).all()
@@ -122,8 +122,12 @@ def test_point_that_may_be_a_galaxy_is_less_certain_by_what_the_galaxy_has_more(
     kernels = Kernels(blend.psfs)
     detection = significance(blend.image, blend.weights)
     psf = detection_psf(blend.psfs, blend.weights)
-    starts = first_guesses(detection, np.ones((41, 43), bool), psf, blend.peaks, kernels)
-    fitted = Parametric(blend.image, blend.weights, kernels, starts, independent(3), 60)
+    starts = first_guesses(
+        detection, np.ones((41, 43), bool), psf, blend.peaks, kernels, StartConfig()
+    )
+    fitted = Parametric(
+        blend.image, blend.weights, kernels, starts, independent(3), DeblendConfig()
+    )
     fitted.fit()
     (one,) = fitted.components
     assert one.point
@@ -176,8 +180,10 @@ def test_small_bulge_of_another_colour_is_noticed_in_the_middle(bulge: int, part
     detection = significance(blend.image, blend.weights)
     psf = detection_psf(blend.psfs, blend.weights)
     known = np.ones(shape, bool)
-    starts = first_guesses(detection, known, psf, blend.peaks, kernels)
-    fitted = Parametric(blend.image, blend.weights, kernels, starts, independent(3), 60)
+    starts = first_guesses(detection, known, psf, blend.peaks, kernels, StartConfig())
+    fitted = Parametric(
+        blend.image, blend.weights, kernels, starts, independent(3), DeblendConfig()
+    )
     fitted.fit()
     assert len(fitted.of(0)) == parts
 
@@ -232,7 +238,7 @@ def test_white_sky_has_no_excess_and_a_level_is_found() -> None:
     rng = np.random.default_rng(1)
     image = rng.normal(0.3, NOISE, (3, 150, 150)).astype(np.float32)
     weights = np.full(image.shape, NOISE**-2, np.float32)
-    sky = measure_sky(image, weights, psfs(), np.zeros((150, 150), np.float32))
+    sky = measure_sky(image, weights, psfs(), np.zeros((150, 150), np.float32), SkyConfig())
     np.testing.assert_allclose(sky.level, 0.3, atol=0.05)
     np.testing.assert_allclose(sky.noise.excess, 1, atol=0.15)
     np.testing.assert_allclose(sky.noise.excess_of_points, 1, atol=0.15)
@@ -245,10 +251,10 @@ def test_bands_that_show_the_same_unseen_sources_share_their_noise() -> None:
     image = (np.sqrt(0.5) * own + unseen).astype(np.float32)
     weights = np.full(image.shape, NOISE**-2, np.float32)
     flat = np.zeros((150, 150), np.float32)
-    common = measure_sky(image, weights, psfs(), flat).noise.common
+    common = measure_sky(image, weights, psfs(), flat, SkyConfig()).noise.common
     np.testing.assert_array_equal(np.diag(common), 0)
     np.testing.assert_allclose(common[np.triu_indices(3, 1)], 0.5, atol=0.15)
-    alone = measure_sky(own.astype(np.float32), weights, psfs(), flat).noise.common
+    alone = measure_sky(own.astype(np.float32), weights, psfs(), flat, SkyConfig()).noise.common
     assert (alone < 0.15).all()
 
 
@@ -257,7 +263,9 @@ def test_correlated_sky_has_excess_noise() -> None:
     image = rng.normal(0, NOISE, (3, 150, 150))
     image = 0.5 * (image + np.roll(image, 1, axis=2) + np.roll(image, 1, axis=1))
     weights = np.full(image.shape, 1 / image.var(), np.float32)
-    sky = measure_sky(image.astype(np.float32), weights, psfs(), np.zeros((150, 150), np.float32))
+    sky = measure_sky(
+        image.astype(np.float32), weights, psfs(), np.zeros((150, 150), np.float32), SkyConfig()
+    )
     # Three shifted copies add up in a PSF's flux as the sum, in a pixel as the root.
     np.testing.assert_allclose(sky.noise.excess, np.sqrt(3), rtol=0.12)
 

@@ -5,7 +5,7 @@ from fits_files import FWHM_PX, SIGMA
 from astrolabel.core import psf
 from astrolabel.core.box import Box
 from astrolabel.core.coadd import Coadd
-from astrolabel.core.config import DeblendConfig, LabelConfig, preset
+from astrolabel.core.config import DeblendConfig, HaloConfig, LabelConfig, preset
 from astrolabel.deblend import make_deblender
 from astrolabel.deblend.star_halo import Halo, measure_halo, take_halos, typical_sigma
 from astrolabel.detect.detect import detection_image
@@ -47,7 +47,9 @@ def measured(image, saturated, peak=STAR, reach=20):
     weights = np.full(image.shape, SIGMA**-2, np.float32)
     broken = np.where(saturated, 5.0 * SIGMA, image).astype(np.float32)  # nothing is known there
     sigma = typical_sigma(weights)
-    return measure_halo(broken, weights, sigma, saturated, STAMP[None], np.asarray(peak), reach)
+    return measure_halo(
+        broken, weights, sigma, saturated, STAMP[None], np.asarray(peak), HaloConfig(reach)
+    )
 
 
 def whole(halo):
@@ -123,10 +125,12 @@ def test_halos_are_taken_out_of_the_image_and_only_where_stars_are_saturated():
     peaks = np.array([[20.0, 20.0], STAR])
     before = image.copy()
     none = np.zeros(SHAPE, bool)
-    assert take_halos(image, weights, none, lambda y, x: STAMP[None], peaks, 20) == {}
-    assert take_halos(image, weights, saturated, lambda y, x: STAMP[None], peaks, 0) == {}
+    assert take_halos(image, weights, none, lambda y, x: STAMP[None], peaks, HaloConfig(20)) == {}
+    assert (
+        take_halos(image, weights, saturated, lambda y, x: STAMP[None], peaks, HaloConfig(0)) == {}
+    )
     np.testing.assert_array_equal(image, before)
-    halos = take_halos(image, weights, saturated, lambda y, x: STAMP[None], peaks, 20)
+    halos = take_halos(image, weights, saturated, lambda y, x: STAMP[None], peaks, HaloConfig(20))
     assert list(halos) == [1]
     np.testing.assert_allclose(image[0], before[0] - whole(halos[1]), atol=1e-6)
 
@@ -189,7 +193,7 @@ def test_a_saturated_stars_mask_holds_its_halo_and_its_neighbours_keep_their_own
 
 
 def test_the_papers_recipe_measures_no_halos():
-    assert preset("paper").deblend.halo_fwhm == 0
+    assert preset("paper").deblend.halo.reach_fwhm == 0
 
 
 @pytest.mark.parametrize("at", [(88.3, 92.6), (1.7, 90.4), (179.9, 92.5), (60.4, 0.2)])
@@ -202,7 +206,7 @@ def test_a_star_that_is_its_psf_is_fitted_as_well_as_without_halos(at):
         light += point(at + off, flux * SIGMA)
     variance = SIGMA**2 + SIGMA * light / 30
     image = np.random.default_rng(2).normal(light, np.sqrt(variance))[None]
-    without = DeblendConfig(halo_fwhm=0)
+    without = DeblendConfig(halo=HaloConfig(reach_fwhm=0))
     _, with_halo = deblended(image, variance[None], saturated, LabelConfig())
     _, alone = deblended(image, variance[None], saturated, LabelConfig(deblend=without))
     assert with_halo < 1.05 * alone

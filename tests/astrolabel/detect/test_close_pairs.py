@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from fits_files import SIGMA, gaussian
 
-from astrolabel.core.config import HiddenConfig
+from astrolabel.core.config import ResidualConfig
 from astrolabel.detect.close_pairs import Host, gain_of_second
-from astrolabel.detect.residual_search import Sky, hidden_peaks
+from astrolabel.detect.residual_search import Sky, searched
 
 SHAPE = (72, 72)
 FWHM = 4.0
@@ -16,12 +16,12 @@ def added(image, peaks, **config):
     image = np.stack([image] * 2) + np.random.default_rng(1).normal(0, SIGMA, (2, *SHAPE))
     psfs = np.stack([gaussian((43, 43), 21, 21, 1.0, FWHM)] * 2).astype(np.float32)
     sky = Sky(image.astype(np.float32), np.full(image.shape, SIGMA**-2, np.float32), psfs, FWHM)
-    return hidden_peaks(
+    return searched(
         sky,
         np.array(peaks, float),
         np.ones(SHAPE, bool),
-        HiddenConfig(threshold_sigma=np.inf, **config),
-    )
+        ResidualConfig(threshold_sigma=np.inf, **config),
+    ).peaks[len(peaks) :]
 
 
 def pair(apart):

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy import optimize
 
+from astrolabel.core.config import FitConfig
 from astrolabel.detect import fit, mog
 
 
@@ -34,14 +35,14 @@ def test_amplitudes_are_the_non_negative_least_squares(seed):
     data = rng.normal(0, 100, 30) + basis @ rng.normal(0, 1, 6)
     _, norm = optimize.nnls(basis, data)
     begin = np.where(rng.random(6) < 0.5, 1.0, 0.0)[None]
-    found = fit.best_amplitudes((basis.T @ basis)[None], (basis.T @ data)[None], begin)[0]
+    found = fit.best_amplitudes((basis.T @ basis)[None], (basis.T @ data)[None], begin, 0.1)[0]
     assert (found >= 0).all()
     assert ((basis @ found - data) ** 2).sum() == pytest.approx(norm**2, rel=1e-3)
 
 
 def test_an_amplitude_whose_image_is_not_seen_is_zero():
     own = np.diag([4.0, 0.0])[None]
-    found = fit.best_amplitudes(own, np.array([[8.0, 0.0]]), np.ones((1, 2)))
+    found = fit.best_amplitudes(own, np.array([[8.0, 0.0]]), np.ones((1, 2)), 0.1)
     assert found.tolist() == [[pytest.approx(2.0), 0.0]]
 
 
@@ -58,9 +59,10 @@ def test_sweeps_bring_two_overlapping_sources_to_what_they_are():
     peaks = np.array([[20.0, 19.0], [22.0, 27.0]])
     shapes = np.column_stack([peaks, np.tile([1.0, 0.0, 1.0], (2, 1))])
     amplitudes, radii = np.zeros((2, 1, 3)), np.full(2, 12)
+    limits = fit.limits(FitConfig())
     for turn in range(12):
         fit.sweep(np.array([1, 0]), turn > 0, residual, weights, np.ones(1), peaks, shapes,
-                     amplitudes, radii, widths, one, psf)  # fmt: skip
+                     amplitudes, radii, widths, one, psf, limits)  # fmt: skip
     assert np.abs(residual).max() < 0.01 * image.max()
     np.testing.assert_allclose(shapes, truth, atol=0.4)
     np.testing.assert_allclose(amplitudes.sum(axis=(1, 2)), [3000, 9000], rtol=0.02)

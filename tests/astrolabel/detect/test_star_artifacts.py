@@ -1,10 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from fits_files import gaussian
 
-from astrolabel.core.config import GlareConfig
-from astrolabel.detect.shredding import own_flux
-from astrolabel.detect.star_artifacts import is_glare, saturated_regions, saturated_stars
+from astrolabel.core.config import DetectConfig
+from astrolabel.detect.star_artifacts import saturated_regions, saturated_stars, star_reaches
 
 SHAPE = (200, 200)
 FWHM = 4.0
@@ -25,63 +26,28 @@ def starlight(spikes=True):
     return light
 
 
-def judged(light, peaks, stars=(STAR,), **config):
-    return is_glare(
-        light,
-        own_flux(light, FWHM),
-        light / 1.0,
-        np.array(stars).reshape(-1, 2),
-        np.array(peaks, float),
-        FWHM,
-        GlareConfig(**config),
-    ).tolist()
-
-
 def off(dy, dx):
     return (STAR[0] + dy, STAR[1] + dx)
 
 
-def test_peaks_on_the_spikes_are_glare_and_the_star_is_not():
-    spikes = [off(d * s, d * t) for d in (16, 25, 34) for s in (1, -1) for t in (1, -1)]
-    assert judged(starlight(), [STAR, *spikes]) == [False] + [True] * 12
+def test_light_of_a_star_reaches_to_where_it_is_sky():
+    light, stars = starlight(spikes=False), np.array([STAR])
+    near, far = (star_reaches(light, stars, FWHM, replace(DetectConfig(), star_sky_sigma=s))[0]
+                 for s in (100.0, 10.0))  # fmt: skip
+    expected = [4 * np.sqrt((2e4 / s) ** (1 / 1.7) - 1) for s in (100.0, 10.0)]
+    assert near == pytest.approx(expected[0], abs=FWHM)
+    assert far == pytest.approx(expected[1], abs=FWHM)
 
 
-def test_the_bumps_of_an_aureole_are_glare():
-    light = starlight(spikes=False) + gaussian(SHAPE, *off(0, 20), 500.0, FWHM)
-    assert judged(light, [off(0, 20)]) == [True]
+def test_a_neighbour_does_not_make_a_star_reach_farther():
+    light, config = starlight(spikes=False), replace(DetectConfig(), star_sky_sigma=50.0)
+    crowded = light + gaussian(SHAPE, *off(0, 60), 1e5, FWHM)
+    alone, beside = (star_reaches(i, np.array([STAR]), FWHM, config)[0] for i in (light, crowded))
+    assert alone == beside
 
 
-@pytest.mark.parametrize("at", [(0, 25), (30, 30), (-18, -18)])
-def test_a_neighbour_is_a_source_even_on_a_spike(at):
-    light = starlight() + gaussian(SHAPE, *off(*at), 2e4, FWHM)
-    assert judged(light, [off(*at)]) == [False]
-
-
-def test_a_spike_opposite_to_a_bright_neighbour_is_glare_still():
-    light = starlight() + gaussian(SHAPE, *off(25, 25), 2e4, FWHM)
-    assert judged(light, [off(-25, -25), off(25, 25)]) == [True, False]
-
-
-def test_what_is_beyond_the_aureole_is_not_judged():
-    light = starlight(spikes=False)
-    for side in (1, -1):
-        light += gaussian(SHAPE, *off(0, 60 * side), 1e3, FWHM)
-    pair = [off(0, 60), off(0, -60)]
-    assert judged(light, pair, sky_sigma=1000.0) == [False, False]
-    assert judged(light, pair, sky_sigma=0.001) == [True, True]
-
-
-def test_a_second_saturated_star_beside_the_first_stays():
-    second = off(0, 25)
-    light = starlight()
-    light[98:103, 113:118] = 0  # its saturated core holds nothing
-    assert judged(light, [STAR, second], stars=(STAR, second)) == [False, False]
-
-
-def test_without_stars_or_peaks_there_is_no_glare():
-    light = starlight()
-    assert judged(light, [off(16, 16)], stars=()) == [False]
-    assert judged(light, np.zeros((0, 2))) == []
+def test_without_stars_nothing_reaches():
+    assert star_reaches(starlight(), np.zeros((0, 2)), FWHM, DetectConfig()).shape == (0,)
 
 
 def test_the_middle_of_a_saturated_star_is_its_widest_part_not_that_of_its_trail():

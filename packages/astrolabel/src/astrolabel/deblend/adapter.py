@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from astrolabel.core.box import Box
-from astrolabel.deblend.base import TRIM_SIGMA, Blend, BlendFit, SourceFit
+from astrolabel.core.config import DeblendConfig
+from astrolabel.deblend.base import Blend, BlendFit, SourceFit
 from astrolabel.deblend.convolve import Image, fwhm_sigma
 from astrolabel.deblend.cores import has_core
 
@@ -52,6 +53,7 @@ class Task:
     bands : (B,) int64, which of the blend's bands.
     sources : (M,) int64, which of the blend's peaks.
     margin : pixels.
+    trim_sigma : of `DeblendConfig`.
     """
 
     image: Image
@@ -61,6 +63,7 @@ class Task:
     bands: NDArray[np.int64]
     sources: NDArray[np.int64]
     margin: int
+    trim_sigma: float
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ class Alone:
     kind: str
 
 
-def prepared(blend: Blend) -> Task:
+def prepared(blend: Blend, config: DeblendConfig) -> Task:
     """The blend without what cannot be fitted; it may come out without any source."""
     good: NDArray[np.bool_] = np.isfinite(blend.image) & np.isfinite(blend.weights)
     good = good & (blend.weights > 0)
@@ -109,7 +112,7 @@ def prepared(blend: Blend) -> Task:
     peaks = np.clip(np.asarray(blend.peaks, float).reshape(-1, 2), 0, shape - 1.0)
     # A saturated core is no missing one: the wings around it tell the star.
     core = known if blend.saturated is None else known | blend.saturated
-    sources = np.flatnonzero(has_core(core, blend.psfs, peaks))
+    sources = np.flatnonzero(has_core(core, blend.psfs, peaks, config.min_core))
     peaks = peaks[sources]
     near = peaks.size > 0 and np.minimum(peaks, shape - 1 - peaks).min() < EDGE_MARGIN_PX
     margin = EDGE_MARGIN_PX if near else 0
@@ -122,6 +125,7 @@ def prepared(blend: Blend) -> Task:
         bands.astype(np.int64),
         sources.astype(np.int64),
         margin,
+        config.trim_sigma,
     )
 
 
@@ -303,7 +307,7 @@ def _cut(source: SourceFit, task: Task, blend: Blend, peak: NDArray[np.float64])
     highest[task.bands] = task.weights.max(axis=(1, 2))
     if model is not None:
         sigmas = np.max(np.abs(model) * np.sqrt(highest)[:, None, None], axis=0)
-        bright = np.asarray(sigmas > TRIM_SIGMA)
+        bright = np.asarray(sigmas > task.trim_sigma)
         rows, columns = np.flatnonzero(bright.any(axis=1)), np.flatnonzero(bright.any(axis=0))
     if model is None or rows.size == 0:
         dark = _failed(peak, blend.image.shape, "")

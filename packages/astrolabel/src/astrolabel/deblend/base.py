@@ -10,10 +10,6 @@ from numpy.typing import NDArray
 
 from astrolabel.core.box import Box
 
-TRIM_SIGMA = 0.05
-"""Rows and columns of a rendered source fainter than this many sigma of a pixel in every
-band are cut off: a hundredth of the mask threshold."""
-
 
 @dataclass(frozen=True, eq=False)
 class Noise:

@@ -14,16 +14,6 @@ from astrolabel.deblend.convolve import Image, Kernels, fft_length
 from astrolabel.deblend.profiles import CENTRE_X, CENTRE_Y, LOG_INDEX, N_SHAPE
 from astrolabel.deblend.spectra import best_fluxes
 
-MAX_OFFSET_PX = 1.5
-"""Farthest a centre moves from its peak; detection is never wrong by more."""
-RADIUS_PRIOR = (0.9, 0.7)
-"""Median half-light radius in sigmas of the PSF, and scatter of its natural logarithm: 0.29
-arcsec and 0.3 dex for faint galaxies in HSC's seeing. What is measured at more than a few
-tens of sigma hardly feels it."""
-STRETCH_PRIOR = 0.6
-"""Scatter of ln(axis ratio) along either direction: discs at random inclinations."""
-INDEX_PRIOR = (1.2, 0.5)
-"""Median Sersic index, and scatter of its natural logarithm: most galaxies are discs."""
 LIMITS = np.log(np.array([[0.15, 60.0], [1 / 6, 6.0], [1 / 6, 6.0], [0.5, 6.0]]))
 """Of radius (pixels), axis ratio along either direction, and index."""
 LONGEST_STEP = np.array([0.5, 0.5, 0.7, 0.5, 0.5, 0.6])
@@ -140,10 +130,11 @@ def newton_step(c: Component, residual: Image, weights: Image) -> Vector:
     return delta / max(worst, 1.0) if np.isfinite(worst) else np.zeros(N_SHAPE)
 
 
-def limited(c: Component, shape: Vector) -> Vector:
+def limited(c: Component, shape: Vector, max_offset_px: float) -> Vector:
+    """The shape within `LIMITS`, and the centre within an offset of the peak."""
     out = shape.copy()
     peak = np.array(c.peak)
-    out[:2] = np.clip(out[:2], peak - MAX_OFFSET_PX, peak + MAX_OFFSET_PX)
+    out[:2] = np.clip(out[:2], peak - max_offset_px, peak + max_offset_px)
     out[2:] = np.clip(out[2:], LIMITS[:, 0], LIMITS[:, 1])
     return out
 

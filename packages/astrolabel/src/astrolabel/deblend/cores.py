@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 from astrolabel.core.box import Box
 from astrolabel.deblend.convolve import fwhm_sigma
 
-MIN_CORE = 0.5
-"""A source needs data on this fraction of the pixels within its PSF's core."""
-
 
 def has_core(
-    known: NDArray[np.bool_], psfs: NDArray[np.float32], peaks: NDArray[np.float64]
+    known: NDArray[np.bool_],
+    psfs: NDArray[np.float32],
+    peaks: NDArray[np.float64],
+    min_core: float,
 ) -> NDArray[np.bool_]:
     """(N,) bool: whether enough pixels within the PSF's HWHM have data in some band.
 
@@ -29,5 +29,5 @@ def has_core(
     for n, (py, px) in enumerate(peaks):
         s = (Box.around(py, px, int(np.ceil(radius))) & Box.of_shape(known.shape)).slices
         near = np.hypot(y[s] - py, x[s] - px) <= radius
-        out[n] = near.any() and known[s][near].mean() >= MIN_CORE
+        out[n] = near.any() and known[s][near].mean() >= min_core
     return out

@@ -20,16 +20,6 @@ from astrolabel.core.box import Box
 from astrolabel.core.config import DeblendConfig
 from astrolabel.deblend.base import Blend, Noise
 
-PEAK_RADIUS_PX = 3
-"""A peak outside every footprint gets a disc of this radius as its own: about the HWHM of
-HSC's seeing plus a pixel. Where discs touch footprints or each other they form one group."""
-
-WING_WIDTH_PX = 1.5
-"""Smoothing under which wings below the detection threshold are found; less than an HSC
-PSF, so that neighbours are not run together. It takes the noise of a pixel to 0.19."""
-WING_FRACTION = 0.3
-"""Of a footprint's longer side, if that is more than the padding: so far around it its wings
-are rendered, and subtracted from other groups."""
 EIGHT = np.ones((3, 3))
 """Footprints that touch at a corner are one: they overlap in their wings."""
 
@@ -87,7 +77,7 @@ def group_footprints(
     footprint : (H, W) bool, pixels above the detection threshold (or a lower one).
     significance : (H, W) float32, in sigma of a pixel; says how far wings reach and where
         a group is cut. What is not finite counts as zero.
-    peaks : (N, 2) (y, x). Those outside every footprint get a disc of `PEAK_RADIUS_PX`.
+    peaks : (N, 2) (y, x). Those outside every footprint get a disc of `peak_radius_px`.
     config : `grouping_sigma`, `max_peaks`, `max_pixels` and `padding_px` are used.
 
     Returns
@@ -98,10 +88,12 @@ def group_footprints(
     shape = footprint.shape
     peaks = np.asarray(peaks, float).reshape(-1, 2)
     pixels = np.clip(np.rint(peaks), 0, np.array(shape) - 1).astype(np.int64)
-    covered = _with_discs(footprint, pixels)
+    covered = _with_discs(footprint, pixels, config.peak_radius_px)
     n_blended = _companions(covered, pixels)
     known = np.nan_to_num(significance, posinf=0, neginf=0)
-    covered |= scipy.ndimage.gaussian_filter(known, WING_WIDTH_PX) > config.grouping_sigma
+    covered |= (
+        scipy.ndimage.gaussian_filter(known, config.grouping_smoothing_px) > config.grouping_sigma
+    )
     labels, count = scipy.ndimage.label(covered, EIGHT)
     of_peak = labels[pixels[:, 0], pixels[:, 1]]
     owner = np.full(shape, NO_GROUP, np.int32)
@@ -180,9 +172,10 @@ def cut_blend(
     return Blend(pixels.astype(np.float32), w.astype(np.float32), psfs, inside, noise, full)
 
 
-def _with_discs(footprint: NDArray[np.bool_], pixels: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _with_discs(
+    footprint: NDArray[np.bool_], pixels: NDArray[np.int64], r: int
+) -> NDArray[np.bool_]:
     covered = footprint.copy()
-    r = PEAK_RADIUS_PX
     disc = np.hypot(*np.mgrid[-r : r + 1, -r : r + 1]) <= r
     frame = Box.of_shape(footprint.shape)
     for y, x in pixels[~footprint[pixels[:, 0], pixels[:, 1]]]:
@@ -213,7 +206,9 @@ def _tight(mask: NDArray[np.bool_]) -> Box:
 def _padded(box: Box, shape: tuple[int, ...], config: DeblendConfig) -> Box:
     """The cutout of a footprint: the larger it is, the farther its wings reach."""
     frame = Box.of_shape(shape)
-    wide = box.expanded(max(config.padding_px, int(WING_FRACTION * max(box.shape)))) & frame
+    wide = (
+        box.expanded(max(config.padding_px, int(config.padding_fraction * max(box.shape)))) & frame
+    )
     return wide if wide.area <= config.max_pixels else box.expanded(config.padding_px) & frame
 
 

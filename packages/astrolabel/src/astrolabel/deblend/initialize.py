@@ -11,36 +11,8 @@ import scipy.ndimage
 from numpy.typing import NDArray
 
 from astrolabel.core.box import Box
+from astrolabel.core.config import StartConfig
 from astrolabel.deblend.convolve import Kernels
-
-FLOOR_SIGMA = 0.5
-"""A source's box ends where its symmetric, monotonic part is below half the noise of a
-pixel; the fit enlarges it when light reaches the border."""
-CORE_FRACTION = 0.15
-"""The core whose area gives the size lies above this fraction of the peak, as far as
-noise allows: low enough to see the disc around a bulge, high enough to be free of
-neighbours."""
-CORE_SIGMA = 1.0
-"""... and above this many sigma of a pixel."""
-EXTENDED_AREA = 1.3
-"""A source starts as extended when its core covers this many times the PSF's: an
-intrinsic width of half the PSF's. Below, it starts as a point, and the fit makes it
-extended if chi2 asks for it."""
-MAX_RADIUS = 120
-"""Largest half side a box starts with, pixels; half of the largest cutout."""
-
-CORE_PX = 3
-"""A core that is not seen whole this far from its peak tells no size."""
-MIN_RADIUS = 12
-"""Smallest half side of the box a parametric model is fitted in: three seeing radii of HSC,
-within which a star has 97 % of its light."""
-LARGEST_RADIUS = 60
-"""Largest to start with."""
-OUTSHINES = 2.0
-"""Sources at least this much brighter have their light taken from what a source's size is
-guessed on. Where two are nearly equal none can tell whose it is, and they begin alike."""
-FAINT_SIGMA = 0.3
-"""Light below this many sigma of a pixel says nothing about a source's shape."""
 
 Image = NDArray[np.float32]
 
@@ -131,10 +103,12 @@ def _vertex(detection: Image, cy: int, cx: int) -> tuple[float, float]:
     return out[0], out[1]
 
 
-def _fit_radius(psf: Image, peak: float, ellipse: NDArray[Any], seen: int) -> int:
-    """Half side of the box that holds the light of a disc with this core to `FAINT_SIGMA`;
+def _fit_radius(
+    psf: Image, peak: float, ellipse: NDArray[Any], seen: int, config: StartConfig
+) -> int:
+    """Half side of the box that holds the light of a disc with this core to `faint_sigma`;
     no more than the radius `seen` in the image, where that ended, and a little."""
-    level = min(FAINT_SIGMA / max(peak, 1e-30), 1.0)
+    level = min(config.faint_sigma / max(peak, 1e-30), 1.0)
     half = psf.shape[0] // 2
     line = np.maximum(psf[half, half:], psf[half:, half])
     of_psf = float(np.count_nonzero(line > level))
@@ -142,7 +116,8 @@ def _fit_radius(psf: Image, peak: float, ellipse: NDArray[Any], seen: int) -> in
         of_psf *= (float(line[-1]) / level) ** 0.25
     # An exponential's scale length is 0.7 of the sigma of the Gaussian of its core.
     of_disc = 0.7 * np.sqrt(float(np.linalg.eigvalsh(ellipse)[-1])) * np.log(1 / level)
-    return int(np.clip(np.hypot(of_psf, of_disc), MIN_RADIUS, min(seen + 6, LARGEST_RADIUS)))
+    most = min(seen + 6, config.max_radius_px)
+    return int(np.clip(np.hypot(of_psf, of_disc), config.min_radius_px, most))
 
 
 def first_guesses(
@@ -151,11 +126,12 @@ def first_guesses(
     psf: Image,
     peaks: NDArray[np.float64],
     kernels: Kernels,
+    config: StartConfig,
 ) -> list[Start]:
     """A point or an ellipse for each source, in the order of the peaks.
 
     A faint one would begin as large as the light of a bright neighbour that it stands on, so
-    what sources brighter by `OUTSHINES` have on both of their sides alike is taken away first.
+    what sources brighter by `outshines` have on both of their sides alike is taken away first.
 
     Parameters
     ----------
@@ -171,12 +147,16 @@ def first_guesses(
     out: dict[int, Start] = {}
     brighter: list[tuple[float, Box, Image]] = []
     for n in np.argsort(-height, kind="stable").tolist():
-        while brighter and brighter[0][0] > OUTSHINES * height[n]:
+        while brighter and brighter[0][0] > config.outshines * height[n]:
             _, box, light = brighter.pop(0)
             left[(box & frame).slices] -= light[(box & frame).slices_in(box)]
         cy, cx = pixels[n].tolist()
-        profile, radius = symmetric_profile(left, known, cy, cx, FLOOR_SIGMA, MAX_RADIUS)
-        out[n] = _guess(profile, radius, _vertex(detection, cy, cx), (cy, cx), known, psf, kernels)
+        profile, radius = symmetric_profile(
+            left, known, cy, cx, config.floor_sigma, 2 * config.max_radius_px
+        )
+        out[n] = _guess(
+            profile, radius, _vertex(detection, cy, cx), (cy, cx), known, psf, kernels, config
+        )
         brighter.append((float(height[n]), Box.around(cy, cx, radius), profile))
     return [out[n] for n in range(len(peaks))]
 
@@ -189,23 +169,24 @@ def _guess(
     known: NDArray[np.bool_],
     psf: Image,
     kernels: Kernels,
+    config: StartConfig,
 ) -> Start:
     """A point or an ellipse for a source of this symmetric profile."""
     peak = float(profile[radius, radius])
-    level = max(CORE_FRACTION * peak, CORE_SIGMA)
+    level = max(config.core_fraction * peak, config.core_sigma)
     half_psf = (0.5 * float(kernels.psf_sigma.mean())) ** 2 * np.eye(2)
-    point = Start(centre, True, half_psf, _fit_radius(psf, peak, half_psf, radius))
-    core_box = Box.around(*pixel, CORE_PX)
+    point = Start(centre, True, half_psf, _fit_radius(psf, peak, half_psf, radius, config))
+    core_box = Box.around(*pixel, config.core_px)
     inside = core_box & Box.of_shape(known.shape)
     whole = inside == core_box and known[inside.slices].all()
     if peak < 2 * level or not whole:
         return point
     area, core = _core(profile, level)
     psf_area = int(np.count_nonzero(psf > level / peak))
-    if area < EXTENDED_AREA * psf_area:
+    if area < config.extended_area * psf_area:
         return point
     ellipse = _ellipse(core, area, psf_area, peak, level)
-    return Start(centre, False, ellipse, _fit_radius(psf, peak, ellipse, radius))
+    return Start(centre, False, ellipse, _fit_radius(psf, peak, ellipse, radius, config))
 
 
 @numba.njit(cache=True, nogil=True)

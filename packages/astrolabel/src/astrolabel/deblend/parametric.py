@@ -12,16 +12,14 @@ from __future__ import annotations
 import numpy as np
 
 from astrolabel.core.box import Box
+from astrolabel.core.config import DeblendConfig
 from astrolabel.deblend import profiles
 from astrolabel.deblend.base import Noise
 from astrolabel.deblend.bulges import core_gain
 from astrolabel.deblend.components import (
-    INDEX_PRIOR,
     LIMITS,
     LONGEST_STEP,
     NOBODY,
-    RADIUS_PRIOR,
-    STRETCH_PRIOR,
     Component,
     Vector,
     fit_fluxes,
@@ -31,56 +29,10 @@ from astrolabel.deblend.components import (
     rendered,
 )
 from astrolabel.deblend.convolve import Image, Kernels
-from astrolabel.deblend.initialize import MIN_RADIUS, Start
+from astrolabel.deblend.initialize import Start
 from astrolabel.deblend.photometry import Photometry, Weights, left_over, photometry
 from astrolabel.deblend.profiles import LOG_INDEX, LOG_RADIUS, N_SHAPE, STRETCH_1, STRETCH_2
 from astrolabel.deblend.spectra import gram, non_negative_least_squares
-
-SWEEPS = 2
-"""Passes over the components one by one, which bring all near where they belong."""
-SINGLE_SWEEPS = 5
-"""Passes at most over a source on its own; one or two do for most."""
-JOINT_STEPS = 3
-"""Steps of all components of a blend at once after that, for what they exchange. On two
-simulated tiles the median error of blended fluxes was 9.6 % with five passes more and no
-such step, and is 9.0 %, in less time."""
-LAST_STEPS = 2
-"""... and when one of them was replaced by two."""
-FIRST_DAMPING = 0.01
-"""Of the joint steps, in units of the curvature: the first is seldom too long."""
-SETTLED = 0.3
-"""A component whose step lowers chi2 by less than this stands still; the joint step of all
-at the end takes its fluxes the rest of the way."""
-UNSETTLED = 9.0
-"""A fit whose last steps still lowered chi2 by this much, three sigma of a parameter, has
-not converged."""
-POINT_GAIN = 2.0
-"""A galaxy that lowers chi2 by less than this against a point is a point. Low, for most
-sources are galaxies, and a galaxy taken for a point loses the light of its wings."""
-TRY_POINT = 0.9
-"""Galaxies whose radius is below this many sigmas of the PSF are compared with a point."""
-BORDER_SIGMA = 0.1
-"""A box grows when its border is brighter than this many sigma of a pixel."""
-GROWTH = 1.6
-LARGEST_RADIUS = 100
-"""Half side of the largest box, pixels: a third of the largest cutout."""
-
-MISFIT_SIGMA = 4.0
-"""A galaxy whose chi2 is above expectation by this many sigma is tried as bulge and disc,"""
-MISFIT_PIXELS = 60
-"""... where it stands above the noise in at least this many pixels of all bands."""
-CORE_GAIN = 16.0
-"""... or where a point in its middle would lower chi2 by this. Of 316 galaxies of a simulated
-tile that chi2 tells nothing of five are such, and three of them get a bulge; of the others
-none would."""
-TWO_GAIN = 30.0
-"""Bulge and disc are kept when they lower chi2 by this: three sigma for each of the three
-shape parameters that one profile lacks."""
-DISC_INDEX = (1.0, 0.1)
-BULGE_INDEX = (3.0, 0.4)
-"""Sersic indices of a disc and a bulge, and the scatter of their natural logarithms."""
-CONCENTRIC_PX = 0.3
-"""Bulge and disc lie within about this of one another."""
 
 
 class Parametric:
@@ -101,17 +53,31 @@ class Parametric:
         kernels: Kernels,
         starts: list[Start],
         noise: Noise,
-        max_sweeps: int,
+        settings: DeblendConfig,
     ) -> None:
-        self.image, self.kernels, self._max_sweeps = image, kernels, max_sweeps
+        self._settings, self._config = settings, settings.model
+        config, self._max_sweeps = settings.model, settings.max_iterations
+        self.image, self.kernels = image, kernels
         self.weights = _with_excess(weights, noise.excess)
         of_points = _with_excess(weights, noise.excess_of_points)
         self._all_weights = Weights(weights, self.weights, of_points, noise.common)
         self._frame = Box.of_shape(image.shape)
         self._sigma = float(kernels.psf_sigma.mean())
-        middle = [np.log(RADIUS_PRIOR[0] * self._sigma), 0.0, 0.0, np.log(INDEX_PRIOR[0])]
+        middle = [
+            np.log(config.radius_prior[0] * self._sigma),
+            0.0,
+            0.0,
+            np.log(config.index_prior[0]),
+        ]
         self._prior = np.array([0.0, 0.0, *middle])
-        widths = np.array([RADIUS_PRIOR[1], STRETCH_PRIOR, STRETCH_PRIOR, INDEX_PRIOR[1]])
+        widths = np.array(
+            [
+                config.radius_prior[1],
+                config.stretch_prior,
+                config.stretch_prior,
+                config.index_prior[1],
+            ]
+        )
         self._precision = np.concatenate([[0.0, 0.0], widths**-2])
         self.components = [self._begin(n, s) for n, s in enumerate(starts)]
         self.residual = image.copy()
@@ -150,22 +116,22 @@ class Parametric:
     def fit(self) -> None:
         """Sweep over the components until they stand still; decide what is a point, what
         light is nobody's, and what has two components."""
-        self._sweep(SWEEPS)
+        self._sweep(self._config.passes)
         self._choose_points()
         self._grow()
         if len(self.components) == 1:
-            self._sweep(SINGLE_SWEEPS)
+            self._sweep(self._config.single_passes)
         else:
-            self._settle(JOINT_STEPS)
+            self._settle(self._config.joint_steps)
         self._choose_points()
         self._add_unlisted()
         tried = [c for c in self.components if not c.point and self._may_be_two(c)]
         if sum([self._try_two(c) for c in tried]) and len({c.owner for c in self.components}) > 1:
-            self._settle(LAST_STEPS)
+            self._settle(self._config.joint_steps)
 
     def _settle(self, times: int) -> None:
         """Steps of all components at once."""
-        self.settled = self._joint_steps(self.components, times) < UNSETTLED
+        self.settled = self._joint_steps(self.components, times) < self._config.unsettled
         self.sweeps += times
 
     def _grow(self) -> None:
@@ -185,9 +151,9 @@ class Parametric:
                 edges.append(bright[:, :, 0])
             if c.box.x1 == whole.x1:
                 edges.append(bright[:, :, -1])
-            if not edges or max(float(e.max()) for e in edges) < BORDER_SIGMA:
+            if not edges or max(float(e.max()) for e in edges) < self._config.border_sigma:
                 continue
-            c.radius = min(int(GROWTH * c.radius), LARGEST_RADIUS)
+            c.radius = min(int(self._config.growth * c.radius), self._config.max_radius_px)
             c.box = Box.around(*c.peak, c.radius) & self._frame
             c.images = self._drawn(c)
             grown.append(c)
@@ -198,7 +164,7 @@ class Parametric:
     def _choose_points(self) -> None:
         """Make points of what is as narrow as the PSF."""
         for c in self.components:
-            if not c.point and c.shape[LOG_RADIUS] < np.log(TRY_POINT * self._sigma):
+            if not c.point and c.shape[LOG_RADIUS] < np.log(self._config.try_point * self._sigma):
                 self._try_point(c)
 
     def _sweep(self, times: int, chosen: list[Component] | None = None) -> None:
@@ -209,8 +175,10 @@ class Parametric:
             self.sweeps += 1
             if len(self.components) > 1:
                 self.solve_fluxes()
-            self.settled = max(gains, default=0.0) < UNSETTLED
-            active = [c for c, gain in zip(active, gains, strict=True) if gain >= SETTLED]
+            self.settled = max(gains, default=0.0) < self._config.unsettled
+            active = [
+                c for c, gain in zip(active, gains, strict=True) if gain >= self._config.settled
+            ]
             if not active:
                 break
 
@@ -223,13 +191,15 @@ class Parametric:
         data, weights = self._own(c)
         before = fit_fluxes(c, data, weights)
         old = (c.shape, c.flux, c.images)
-        c.shape = limited(c, c.shape + newton_step(c, data - c.model, weights))
+        c.shape = limited(
+            c, c.shape + newton_step(c, data - c.model, weights), self._config.max_offset_px
+        )
         c.images = self._drawn(c)
         gain = before - fit_fluxes(c, data, weights)
         if gain < 0 or not np.isfinite(gain):
             c.shape, c.flux, c.images = old
             c.damping = max(8 * c.damping, 1.0)
-            gain = 2 * SETTLED if c.damping < 100 else 0.0
+            gain = 2 * self._config.settled if c.damping < 100 else 0.0
         else:
             c.damping /= 8
         self.residual[c.where] = data - c.model
@@ -245,10 +215,10 @@ class Parametric:
                 point.images = self._drawn(point)
             fit_fluxes(point, data, weights)
             step = newton_step(point, data - point.model, weights)
-            point.shape = limited(point, point.shape + step)
+            point.shape = limited(point, point.shape + step, self._config.max_offset_px)
         point.images = self._drawn(point)
         c.point_gain = fit_fluxes(point, data, weights) - galaxy
-        if c.point_gain > POINT_GAIN:
+        if c.point_gain > self._config.point_gain:
             return False
         c.doubt = c.flux - point.flux
         c.point, c.shape, c.flux, c.images = True, point.shape, point.flux, point.images
@@ -257,7 +227,9 @@ class Parametric:
 
     def photometry(self, sources: int) -> Photometry:
         """Fluxes and errors of the sources."""
-        return photometry(self.components, self.residual, self._all_weights, sources)
+        return photometry(
+            self.components, self.residual, self._all_weights, sources, self._settings.photometry
+        )
 
     def solve_fluxes(self) -> None:
         """Non-negative fluxes of all components together; the residual follows."""
@@ -274,11 +246,20 @@ class Parametric:
 
     def _add_unlisted(self) -> None:
         """Points of nobody's on what the models leave over."""
-        places = left_over(self.components, self.image, self.residual, self.weights, self.kernels)
+        places = left_over(
+            self.components,
+            self.image,
+            self.residual,
+            self.weights,
+            self.kernels,
+            self._settings.photometry,
+        )
         for y, x in places:
             shape = self._prior.copy()
             shape[:2] = y, x
-            self.components.append(self._made(NOBODY, (y, x), MIN_RADIUS, shape, True))
+            self.components.append(
+                self._made(NOBODY, (y, x), self._settings.start.min_radius_px, shape, True)
+            )
         if places:
             self.solve_fluxes()
             near = [c for c in self.components if any(c.box.contains(y, x) for y, x in places)]
@@ -287,11 +268,14 @@ class Parametric:
     def _may_be_two(self, c: Component) -> bool:
         """Whether a component looks like a bulge and a disc."""
         seen = self.weights[c.where] * c.model**2 > 1
-        if np.count_nonzero(seen) < MISFIT_PIXELS:
+        if np.count_nonzero(seen) < self._config.misfit_pixels:
             return False
-        if self._misfit(c) > MISFIT_SIGMA:
+        if self._misfit(c) > self._config.misfit_sigma:
             return True
-        return core_gain(c, self.residual, self.weights, self.kernels, self._frame) > CORE_GAIN
+        return (
+            core_gain(c, self.residual, self.weights, self.kernels, self._frame)
+            > self._config.core_gain
+        )
 
     def _misfit(self, c: Component) -> float:
         """By how many sigma chi2 exceeds the number of pixels where the component is seen."""
@@ -299,7 +283,7 @@ class Parametric:
         seen = weights * model**2 > 1
         chi2 = float((weights * self.residual[c.where] ** 2)[seen].sum(dtype=float))
         count = int(np.count_nonzero(seen))
-        return (chi2 - count) / np.sqrt(2 * count) if count >= MISFIT_PIXELS else 0.0
+        return (chi2 - count) / np.sqrt(2 * count) if count >= self._config.misfit_pixels else 0.0
 
     def _try_two(self, c: Component) -> bool:
         """Replace a component by a disc and a bulge with a spectrum each, if that pays."""
@@ -309,19 +293,24 @@ class Parametric:
         disc, bulge = c.shape.copy(), c.shape.copy()
         disc[LOG_RADIUS] += np.log(1.2)
         bulge[LOG_RADIUS] += np.log(0.4)
-        disc[LOG_INDEX], bulge[LOG_INDEX] = np.log(DISC_INDEX[0]), np.log(BULGE_INDEX[0])
+        disc[LOG_INDEX], bulge[LOG_INDEX] = (
+            np.log(self._config.disc_index[0]),
+            np.log(self._config.bulge_index[0]),
+        )
         bulge[STRETCH_1 : STRETCH_2 + 1] *= 0.3
         two = [self._made(c.owner, c.peak, c.radius, p, False) for p in (disc, bulge)]
-        for part, shape, index in zip(two, (disc, bulge), (DISC_INDEX, BULGE_INDEX), strict=True):
+        for part, shape, index in zip(
+            two, (disc, bulge), (self._config.disc_index, self._config.bulge_index), strict=True
+        ):
             part.prior, part.precision = self._prior.copy(), self._precision.copy()
-            part.prior[:2], part.precision[:2] = c.shape[:2], CONCENTRIC_PX**-2
+            part.prior[:2], part.precision[:2] = c.shape[:2], self._config.concentric_px**-2
             part.prior[LOG_RADIUS] = shape[LOG_RADIUS]
             part.prior[LOG_INDEX], part.precision[LOG_INDEX] = np.log(index[0]), index[1] ** -2
         self.components[at : at + 1] = two
         self.solve_fluxes()
         self._sweep(2, two)
         self._joint_steps(two)
-        if before - self._total_cost() > TWO_GAIN:
+        if before - self._total_cost() > self._config.two_gain:
             return True
         self.components = kept
         for k, (shape, flux, images) in zip(kept, saved, strict=True):
@@ -340,7 +329,7 @@ class Parametric:
     def _joint_steps(self, chosen: list[Component], times: int = 5) -> float:
         """Damped Gauss-Newton steps of some components at once, for those that one by one
         would take many; what the last of them gained."""
-        bands, damping = len(self.image), FIRST_DAMPING
+        bands, damping = len(self.image), self._config.first_damping
         cost, gain = self._total_cost(), 0.0
         for _ in range(times):
             matrix, vector, at = joint_equations(chosen, self.residual, self.weights)
@@ -353,7 +342,7 @@ class Parametric:
                 step = np.zeros(N_SHAPE)
                 step[: len(c.images) - 1] = delta[at[n] + bands : at[n + 1]]
                 step /= max(float(np.max(np.abs(step) / LONGEST_STEP)), 1.0)
-                c.shape = limited(c, c.shape + step)
+                c.shape = limited(c, c.shape + step, self._config.max_offset_px)
                 c.images = self._drawn(c)
             self.solve_fluxes()
             gain = cost - self._total_cost()
@@ -366,7 +355,7 @@ class Parametric:
                     c.flux = flux
                 self._subtract()
                 damping = max(10 * damping, 0.01)
-            if 0 <= gain < SETTLED:
+            if 0 <= gain < self._config.settled:
                 break
         return max(gain, 0.0)
 

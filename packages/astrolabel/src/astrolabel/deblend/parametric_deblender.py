@@ -19,15 +19,12 @@ from scipy import ndimage
 from astrolabel.core.box import Box
 from astrolabel.core.config import DeblendConfig
 from astrolabel.deblend import initialize as starting
-from astrolabel.deblend.base import TRIM_SIGMA, Blend, BlendFit, SourceFit, independent
+from astrolabel.deblend.base import Blend, BlendFit, SourceFit, independent
 from astrolabel.deblend.components import NOBODY, Component
 from astrolabel.deblend.convolve import Image, KernelCache, Kernels
 from astrolabel.deblend.cores import has_core
 from astrolabel.deblend.initialize import Start
 from astrolabel.deblend.parametric import Parametric
-
-LEAST_GAIN = 1.0
-"""A source that lowers chi2 by less is none: noise alone gains this with one flux."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,13 +70,15 @@ class ParametricDeblender:
         image, weights = _sanitised(blend)
         kernels = self._cache.get(blend.psfs)
         shown, shown_weights = _shown(blend, image, weights)
-        measured = has_core(_known(shown_weights), blend.psfs, blend.peaks)
+        measured = has_core(_known(shown_weights), blend.psfs, blend.peaks, self.config.min_core)
         if not measured.any():
             sources = tuple(_failed(p, image, "masked") for p in blend.peaks)
             return BlendFit(sources, _chi2_per_pixel(image, weights), 0, False)
         noise = blend.noise or independent(len(image))
-        starts = _starts(shown, shown_weights, blend.psfs, blend.peaks[measured], kernels)
-        fitted = Parametric(image, weights, kernels, starts, noise, self.config.max_iterations)
+        starts = _starts(
+            shown, shown_weights, blend.psfs, blend.peaks[measured], kernels, self.config
+        )
+        fitted = Parametric(image, weights, kernels, starts, noise, self.config)
         fitted.fit()
         components = [fitted.of(n) for n in range(len(starts))]
         models = [of_components(c) for c in components]
@@ -114,15 +113,18 @@ def of_components(components: list[Component]) -> Model:
 
 
 def with_shares(models: list[Model], fitted: Parametric, config: DeblendConfig) -> list[Model]:
-    """The models; those that do not fit have their share of what all models leave.
+    """The models; galaxies that do not fit have their share of what all models leave.
 
     The share is of the residual smoothed by `config.share_sigma` of the PSF's width: what is
     left is the structure of a source, and the noise of a pixel is not.
     """
     if not config.share_excess:
         return models
-    unfit = [m for m in models if _excess(m, fitted) > config.share_excess]
-    if not unfit:
+    unfit = [
+        not all(c.point for c in fitted.of(n)) and _excess(m, fitted) > config.share_excess
+        for n, m in enumerate(models)
+    ]
+    if not any(unfit):
         return models
     total = np.maximum(fitted.image - fitted.residual, 0)
     known = fitted.weights > 0
@@ -133,7 +135,7 @@ def with_shares(models: list[Model], fitted: Parametric, config: DeblendConfig) 
     left /= np.maximum(ndimage.gaussian_filter(seen, wide), np.float32(0.1))
     out = []
     for n, model in enumerate(models):
-        if not any(model is m for m in unfit):
+        if not unfit[n]:
             out.append(model)
             continue
         share = np.clip(model.light / np.maximum(total[model.where], np.float32(1e-30)), 0, 1)
@@ -181,12 +183,17 @@ def _unlisted(fitted: Parametric) -> Image | None:
 
 
 def _starts(
-    image: Image, weights: Image, psfs: Image, peaks: NDArray[np.float64], kernels: Kernels
+    image: Image,
+    weights: Image,
+    psfs: Image,
+    peaks: NDArray[np.float64],
+    kernels: Kernels,
+    config: DeblendConfig,
 ) -> list[Start]:
     detection = starting.significance(image, weights)
     psf = starting.detection_psf(psfs, weights)
     known = _known(weights)
-    return starting.first_guesses(detection, known, psf, peaks, kernels)
+    return starting.first_guesses(detection, known, psf, peaks, kernels, config.start)
 
 
 def _sources(
@@ -200,13 +207,13 @@ def _sources(
     for n, model in enumerate(models):
         own = fitted.of(n)
         peak, flux = np.array(own[0].peak), photometry.flux[n]
-        box, light = _trimmed(model, weights)
+        box, light = _trimmed(model, weights, config.trim_sigma)
         where = (slice(None), *box.slices)
         pull = weights[where] * light * (light + 2 * residual[where])
         rise = float(pull.sum(dtype=float))
         if not np.isfinite(rise) or not np.all(np.isfinite(flux)) or not model.light.sum() > 0:
             out.append(_failed(peak, image, "zero flux"))
-        elif rise <= LEAST_GAIN or not beaten:
+        elif rise <= config.least_gain or not beaten:
             out.append(_failed(peak, image, "no better than nothing"))
         else:
             single = len(own) == 1
@@ -216,10 +223,10 @@ def _sources(
     return out
 
 
-def _trimmed(model: Model, weights: Image) -> tuple[Box, Image]:
+def _trimmed(model: Model, weights: Image, trim_sigma: float) -> tuple[Box, Image]:
     """A source without the rows and columns that hold nothing."""
     highest = np.sqrt(weights.reshape(len(weights), -1).max(axis=1))[:, None, None]
-    bright = (np.abs(model.light) * highest > TRIM_SIGMA).any(axis=0)
+    bright = (np.abs(model.light) * highest > trim_sigma).any(axis=0)
     rows, columns = np.flatnonzero(bright.any(axis=1)), np.flatnonzero(bright.any(axis=0))
     if rows.size == 0:
         rows, columns = np.array([model.box.height // 2]), np.array([model.box.width // 2])

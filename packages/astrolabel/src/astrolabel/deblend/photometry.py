@@ -10,6 +10,7 @@ import scipy.ndimage
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from astrolabel.core.config import PhotometryConfig
 from astrolabel.deblend.components import (
     LONGEST_STEP,
     PAD_PX,
@@ -20,23 +21,6 @@ from astrolabel.deblend.components import (
 )
 from astrolabel.deblend.convolve import Image, Kernels, fft_length
 from astrolabel.deblend.equations import shared_noise
-
-NEIGHBOUR_ERROR = 0.25
-"""Variance that the neighbours' light under a source adds to its flux, in units of that light
-times the noise: what no model tells apart grows with both, for the more light a neighbour
-has, the better is its shape known. In simulated scenes the pulls of blended sources are 0.95
-to 1.04 wide with it (1.00 to 1.09 with 0.2); of those whose neighbours are all found, 0.66 to
-0.80: it stands for the neighbours that no one finds."""
-MODEL_ERROR = 0.005
-"""Part of a galaxy's flux that its model gets wrong, as its wings are extrapolated."""
-UNLISTED_SIGMA = 4.0
-"""Residual light of a point this significant gets a point of nobody's, so that it goes into
-no neighbour's flux."""
-UNLISTED_CONTRAST = 0.15
-"""... whose middle is brighter than this fraction of the models' light there: fainter is
-the structure of a galaxy or an error of the PSF,"""
-UNLISTED_APART = 0.5
-"""... where no component is nearer than this many FWHM of the PSF."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +50,7 @@ class Photometry:
     flux : (N, C) counts, of either sign.
     error : (N, C) counts, one sigma: of the noise and what the bands share of it, of the
         shapes, of light without a model (`_misfit`), of the light of neighbours and
-        nobodies under the source (`NEIGHBOUR_ERROR`), and of the model (`MODEL_ERROR`; that
+        nuisance sources under the source (`neighbour_error`), of the model (`model_error`; that
         a point is a galaxy).
     """
 
@@ -75,7 +59,11 @@ class Photometry:
 
 
 def photometry(
-    components: list[Component], residual: Image, weights: Weights, sources: int
+    components: list[Component],
+    residual: Image,
+    weights: Weights,
+    sources: int,
+    config: PhotometryConfig,
 ) -> Photometry:
     """One joint linear step of all fluxes and shapes, and its covariance.
 
@@ -111,8 +99,10 @@ def photometry(
         others = (share * under).sum(axis=0) / np.where(power > 0, power, np.inf)
         solved = np.maximum(covariance[rows[:, None], rows[None]].sum(axis=(0, 1)), 0)
         parts = [components[i] for i in own]
-        variance[n] = _with_unknown(solved, parts, others, residual, weights)
-        variance[n] += _of_model(parts, flux[n])
+        variance[n] = _with_unknown(
+            solved, parts, config.neighbour_error * others, residual, weights
+        )
+        variance[n] += _of_model(parts, flux[n], config.model_error)
     return Photometry(flux, np.sqrt(variance))
 
 
@@ -124,7 +114,7 @@ def _with_unknown(
     if all(c.point for c in own):
         variance = variance * _narrow(own[0], weights)
     variance = variance * max(_misfit(own, residual, weights.pixels), 1.0)
-    return np.asarray(variance + NEIGHBOUR_ERROR * np.maximum(others, 0) * np.sqrt(variance))
+    return np.asarray(variance + np.maximum(others, 0) * np.sqrt(variance))
 
 
 def _narrow(point: Component, weights: Weights) -> Vector:
@@ -151,7 +141,7 @@ def _misfit(own: list[Component], residual: Image, pixels: Image) -> float:
     return float(excess.sum() / scatter) if scatter > 0 else 0.0
 
 
-def _of_model(own: list[Component], flux: Vector) -> Vector:
+def _of_model(own: list[Component], flux: Vector, model_error: float) -> Vector:
     """(C,) variance of what the model of a source may have wrong.
 
     A point's template is the PSF itself; it may be a galaxy instead, with the chance that
@@ -159,7 +149,7 @@ def _of_model(own: list[Component], flux: Vector) -> Vector:
     """
     if all(c.point for c in own):
         return np.asarray(sum(expit(0.5 * c.point_gain) * c.doubt**2 for c in own))
-    return (MODEL_ERROR * flux) ** 2
+    return (model_error * flux) ** 2
 
 
 def _trusted(
@@ -175,7 +165,12 @@ def _trusted(
 
 
 def left_over(
-    components: list[Component], image: Image, residual: Image, weights: Image, kernels: Kernels
+    components: list[Component],
+    image: Image,
+    residual: Image,
+    weights: Image,
+    kernels: Kernels,
+    config: PhotometryConfig,
 ) -> list[tuple[int, int]]:
     """Pixels where the residual has the light of a point, brightest first; not where
     it is but a few per cent of what the models have there."""
@@ -188,15 +183,15 @@ def left_over(
     norm = np.tensordot(kernels.psf_power, weights, 1)
     significance = light / np.sqrt(np.where(norm > 0, norm, np.inf))
     peaks = significance == scipy.ndimage.maximum_filter(significance, 3)
-    peaks &= significance > UNLISTED_SIGMA
+    peaks &= significance > config.nuisance_sigma
     # A point's flux over its norm is what its middle holds in units of the PSF's peak.
     flux = light / np.where(norm > 0, norm, np.inf)
     top = np.tensordot(weights.max(axis=(1, 2)), kernels.psf_peak, 1)
     model = np.tensordot(weights.max(axis=(1, 2)), image - residual, 1)
-    peaks &= flux * top > UNLISTED_CONTRAST * model
+    peaks &= flux * top > config.nuisance_contrast * model
     places = np.argwhere(peaks)
     centres = np.array([c.shape[:2] for c in components])
-    apart = UNLISTED_APART * 2.3548 * float(kernels.psf_sigma.mean())
+    apart = config.nuisance_apart_fwhm * 2.3548 * float(kernels.psf_sigma.mean())
     out: list[tuple[int, int]] = []
     for y, x in places[np.argsort(-significance[peaks], kind="stable")].tolist():
         if np.hypot(*(centres - (y, x)).T).min() > apart:

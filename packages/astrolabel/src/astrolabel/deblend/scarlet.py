@@ -95,7 +95,7 @@ class ScarletDeblender:
             States as of `adapt.judged`, and ``failed:scarlet cannot start it`` or
             ``failed:scarlet broke off``.
         """
-        task = adapter.prepared(blend)
+        task = adapter.prepared(blend, self.config)
         if len(task.sources) == 0:
             return adapter.judged(blend, task, [], 0, False)
         sigma = adapter.model_sigma(task.psfs, self.config.model_psf_sigma_px)

@@ -25,8 +25,9 @@ from astrolabel.core.box import Box
 from astrolabel.core.config import DeblendConfig
 from astrolabel.core.errors import InputError
 from astrolabel.deblend import adapter
-from astrolabel.deblend.adapter import Alone, Image, Look, Task
+from astrolabel.deblend.adapter import Alone, Look, Task
 from astrolabel.deblend.base import Blend, BlendFit
+from astrolabel.deblend.convolve import Image
 
 Array = NDArray[np.float32]
 
@@ -97,7 +98,7 @@ class Scarlet2Deblender:
         BlendFit
             States as of `adapt.judged`.
         """
-        task = adapter.prepared(blend)
+        task = adapter.prepared(blend, self.config)
         if len(task.sources) == 0:
             return adapter.judged(blend, task, [], 0, False)
         with warnings.catch_warnings(), np.errstate(all="ignore"):

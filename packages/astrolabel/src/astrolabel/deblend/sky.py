@@ -14,21 +14,8 @@ import scipy.ndimage
 import scipy.signal
 from numpy.typing import NDArray
 
+from astrolabel.core.config import SkyConfig
 from astrolabel.deblend.base import Noise
-
-SMOOTHING_PX = 1.5
-"""Smoothing under which light is told from noise; takes the noise of a pixel to 0.19."""
-EMPTY_SIGMA = 2.0
-"""The level is that of pixels fainter than this, in sigma of a pixel, when smoothed,"""
-GROWTH_PX = 3
-"""... which lie this far from brighter ones: out of the wings of what was found."""
-UNSEEN_SIGMA = 2.0
-"""The noise of galaxies is that of all pixels below this, among them those near sources, where
-the unseen cluster as the seen do; of points it is that of the empty ones."""
-CORE_SIGMA = 3.0
-"""What bands have in common is measured among fluxes within this many widths."""
-MIN_FRACTION = 0.02
-"""With less sky than this part of the tile nothing is measured."""
 
 Image = NDArray[np.float32]
 
@@ -51,7 +38,9 @@ class Sky:
     noise: Noise
 
 
-def level_of(image: Image, weights: Image, empty: NDArray[np.bool_]) -> NDArray[np.float32]:
+def level_of(
+    image: Image, weights: Image, empty: NDArray[np.bool_], config: SkyConfig
+) -> NDArray[np.float32]:
     """(C,) median counts a pixel where the sky is empty; zero with too little of it.
 
     Parameters
@@ -62,12 +51,14 @@ def level_of(image: Image, weights: Image, empty: NDArray[np.bool_]) -> NDArray[
     level = np.zeros(len(image), np.float32)
     for c, (data, weight) in enumerate(zip(image, weights, strict=True)):
         sky = data[empty & (weight > 0)]
-        if sky.size >= MIN_FRACTION * data.size:
+        if sky.size >= config.min_fraction * data.size:
             level[c] = np.median(sky)
     return level
 
 
-def measure_sky(image: Image, weights: Image, psfs: Image, significance: Image) -> Sky:
+def measure_sky(
+    image: Image, weights: Image, psfs: Image, significance: Image, config: SkyConfig
+) -> Sky:
     """Level and excess noise of the sky.
 
     Parameters
@@ -76,16 +67,16 @@ def measure_sky(image: Image, weights: Image, psfs: Image, significance: Image) 
     psfs : (C, P, P).
     significance : (H, W) the detection image in sigma of a pixel.
     """
-    smooth = scipy.ndimage.gaussian_filter(significance, SMOOTHING_PX)
-    empty = ~scipy.ndimage.binary_dilation(smooth > EMPTY_SIGMA, iterations=GROWTH_PX)
-    faint = smooth < UNSEEN_SIGMA
+    smooth = scipy.ndimage.gaussian_filter(significance, config.smoothing_px)
+    empty = ~scipy.ndimage.binary_dilation(smooth > config.empty_sigma, iterations=config.growth_px)
+    faint = smooth < config.empty_sigma
     bands = len(image)
-    level = level_of(image, weights, empty)
+    level = level_of(image, weights, empty, config)
     excess, of_points = np.ones(bands, np.float32), np.ones(bands, np.float32)
     scatter = np.zeros(image.shape, np.float32)
     for c, (data, weight, psf) in enumerate(zip(image, weights, psfs, strict=True)):
         valid = weight > 0
-        if (valid & faint).mean() < MIN_FRACTION:
+        if (valid & faint).mean() < config.min_fraction:
             continue
         flat = np.where(valid, (data - level[c]) * np.sqrt(weight), np.float32(0))
         # A faint galaxy, whose light covers twice the area of the PSF's.
@@ -97,8 +88,10 @@ def measure_sky(image: Image, weights: Image, psfs: Image, significance: Image) 
             # Outskirts of the found, which are fitted too, take part in the shapes of galaxies;
             # the flux of a point hangs on its core.
             free = chosen & empty
-            _, of_points[c] = _scatter(flat, psf, free if free.mean() >= MIN_FRACTION else chosen)
-    return Sky(level, empty, Noise(excess, of_points, _common(scatter)))
+            _, of_points[c] = _scatter(
+                flat, psf, free if free.mean() >= config.min_fraction else chosen
+            )
+    return Sky(level, empty, Noise(excess, of_points, _common(scatter, config.core_sigma)))
 
 
 def _scatter(flat: Image, template: Image, chosen: NDArray[np.bool_]) -> tuple[Image, float]:
@@ -116,8 +109,8 @@ def _scatter(flat: Image, template: Image, chosen: NDArray[np.bool_]) -> tuple[I
     return np.where(chosen, fluxes / max(sigma, 1e-30), np.float32(0)), max(sigma, 1.0)
 
 
-def _common(scatter: Image) -> NDArray[np.float64]:
-    """(C, C) correlation between bands of what is within `CORE_SIGMA`, zero on the diagonal.
+def _common(scatter: Image, core_sigma: float) -> NDArray[np.float64]:
+    """(C, C) correlation between bands of what is within `core_sigma`, zero on the diagonal.
 
     Parameters
     ----------
@@ -128,8 +121,8 @@ def _common(scatter: Image) -> NDArray[np.float64]:
     for a in range(bands):
         for b in range(a):
             one, other = scatter[a], scatter[b]
-            core = (one != 0) & (np.abs(one) < CORE_SIGMA) & (other != 0)
-            core &= np.abs(other) < CORE_SIGMA
+            core = (one != 0) & (np.abs(one) < core_sigma) & (other != 0)
+            core &= np.abs(other) < core_sigma
             if np.count_nonzero(core) > 2:
                 both = np.corrcoef(one[core], other[core])[0, 1]
                 common[a, b] = common[b, a] = max(float(both), 0.0)

@@ -18,31 +18,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from astrolabel.core.box import Box
+from astrolabel.core.config import HaloConfig
 from astrolabel.core.psf import fwhm_px
 from astrolabel.deblend.convolve import with_wings
-
-SMOOTHING_PX = 1.0
-"""Of the image that halos are measured on: takes noise to 0.28 and no spike's width."""
-OFF_CENTRE_PX = 6
-"""The middle of a saturated region is within this of the star's: where it is the light is most
-alike on both sides."""
-NEAR_FWHM = 3.0
-"""The middle of a star is looked for in what is within so many FWHM of its saturated pixels."""
-UNLIKE = 10.0
-"""What differs between the two sides of a star's middle counts so much more than what is alike:
-enough to find the middle of a star two rows from an edge."""
-BRIGHT_SIGMA = 20.0
-"""The PSF is scaled to the star where its profile is above this many sigma of a pixel."""
-SPIKE_SIGMA = 3.0
-"""What is so much brighter than the profile, in sigma of the smoothed image, is a spike."""
-PSF_ERROR = 0.1
-"""A halo is what exceeds the PSF's light by more than this part of it: pixels on a steep slope
-are known no better (stars that are nothing but their PSF come within 3 %)."""
-ONE_SIDED_ERROR = 1.0
-"""And by so much more of it where nothing of the star is on both sides, as at an edge: its
-middle is then a pixel off, by which light on a slope changes by half and more."""
-KEPT_SIGMA = 0.5
-"""A halo ends where its profile falls below this many sigma of a pixel."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,14 +62,14 @@ def take_halos(
     saturated: NDArray[np.bool_],
     psfs_at: Callable[[float, float], NDArray[np.float32]],
     peaks: NDArray[np.float64],
-    reach_fwhm: float,
+    config: HaloConfig,
 ) -> dict[int, Halo]:
     """The halos of the saturated stars among (N, 2) peaks, by their index; taken out of `image`.
 
     The star with most saturated pixels first: its halo may be the ground of another's.
     `psfs_at` gives the (C, P, P) PSFs at (y, x); see `measure_halo` for the others.
     """
-    if not reach_fwhm or not saturated.any() or len(peaks) == 0:
+    if not config.reach_fwhm or not saturated.any() or len(peaks) == 0:
         return {}
     regions = ndimage.label(saturated, np.ones((3, 3)))[0]
     number = regions[tuple(peaks.astype(int).T)]
@@ -101,7 +79,7 @@ def take_halos(
     for k in np.argsort(-area, kind="stable"):
         if number[k] > 0:
             psfs = psfs_at(*peaks[k])
-            halo = measure_halo(image, weights, sigma, saturated, psfs, peaks[k], reach_fwhm)
+            halo = measure_halo(image, weights, sigma, saturated, psfs, peaks[k], config)
             image[(slice(None), *halo.box.slices)] -= halo.light
             out[int(k)] = halo
     return out
@@ -114,7 +92,7 @@ def measure_halo(
     saturated: NDArray[np.bool_],
     psfs: NDArray[np.float32],
     peak: NDArray[np.float64],
-    reach_fwhm: float,
+    config: HaloConfig,
 ) -> Halo:
     """The halo of the saturated star at a peak.
 
@@ -126,11 +104,10 @@ def measure_halo(
     saturated : (H, W) bool, in any band.
     psfs : (C, P, P) float32, under the star.
     peak : (y, x) in pixels, on saturated ones.
-    reach_fwhm : radius in seeing FWHM beyond which nothing is looked for.
     """
     seeing = float(np.mean([fwhm_px(stamp) for stamp in psfs]))
-    radius = round(reach_fwhm * seeing)
-    around = Box.around(int(peak[0]), int(peak[1]), radius + OFF_CENTRE_PX)
+    radius = round(config.reach_fwhm * seeing)
+    around = Box.around(int(peak[0]), int(peak[1]), radius + config.off_centre_px)
     box = around & Box.of_shape(image.shape)
     part = (slice(None), *box.slices)
     full = saturated[box.slices].copy()
@@ -139,14 +116,15 @@ def measure_halo(
     guess = np.asarray(peak) - (box.y0, box.x0)
     regions = ndimage.label(full, np.ones((3, 3)))[0]
     full &= regions == regions[tuple(guess.astype(int))]
-    near = ndimage.distance_transform_edt(~full) < NEAR_FWHM * seeing
-    centre = _centre(data, known & near, sigma, guess, full)
-    error = PSF_ERROR + ONE_SIDED_ERROR * _one_sided((known & near).any(axis=0), centre)
+    near = ndimage.distance_transform_edt(~full) < config.near_fwhm * seeing
+    centre = _centre(data, known & near, sigma, guess, full, config)
+    one_sided = _one_sided((known & near).any(axis=0), centre)
+    error = config.psf_error + config.one_sided_error * one_sided
     light = np.zeros_like(data)
     for c, band in enumerate(data):
         if np.isfinite(sigma[c]):
-            own = _own_light(band, known[c], centre, sigma[c], radius)
-            wings = _scaled_psf(own, psfs[c], centre, known[c], sigma[c], radius)
+            own = _own_light(band, known[c], centre, sigma[c], radius, config)
+            wings = _scaled_psf(own, psfs[c], centre, known[c], sigma[c], radius, config)
             beyond = np.minimum(own - wings, 2 * (own - (1 + error) * wings))
             light[c] = np.where(known[c], np.maximum(beyond, 0), 0)
     return Halo(box, light.astype(np.float32), full)
@@ -164,25 +142,26 @@ def _centre(
     sigma: NDArray[np.float64],
     guess: NDArray[np.float64],
     full: NDArray[np.bool_],
+    config: HaloConfig,
 ) -> NDArray[np.float64]:
     """(y, x) about which the image is most like itself turned by half a circle.
 
     On the saturated pixels of the star (h, w), `full`, lest a neighbour take it away.
 
-    The maximum of the light on both sides less `UNLIKE` times what these differ by: at an edge
+    The maximum of the light on both sides less `unlike` times what these differ by: at an edge
     most light would be on both sides of a place farther in. Of the image's root, lest bright
     pixels decide alone.
     """
     flat = np.sqrt(np.maximum(data / np.maximum(sigma, 1e-30)[:, None, None], 0)).sum(axis=0)
     everywhere = known[np.isfinite(sigma)].all(axis=0)
     flat = np.where(everywhere, flat, 0)
-    flat = np.where(everywhere, _smoothed(flat, np.asarray(everywhere)), 0)
+    flat = np.where(everywhere, _smoothed(flat, np.asarray(everywhere), config), 0)
     there = everywhere.astype(float)
     alike = scipy.signal.fftconvolve(flat, flat)
-    both = alike - UNLIKE * (scipy.signal.fftconvolve(flat**2, there) - alike)
+    both = alike - config.unlike * (scipy.signal.fftconvolve(flat**2, there) - alike)
     middle = np.rint(2 * guess).astype(int)
-    low = np.maximum(middle - 2 * OFF_CENTRE_PX, 0)
-    high = np.minimum(middle + 2 * OFF_CENTRE_PX + 1, both.shape)
+    low = np.maximum(middle - 2 * config.off_centre_px, 0)
+    high = np.minimum(middle + 2 * config.off_centre_px + 1, both.shape)
     window = both[low[0] : high[0], low[1] : high[1]]
     if min(window.shape, default=0) < 3 or alike.max() <= 0:
         return guess
@@ -216,9 +195,10 @@ def _own_light(
     centre: NDArray[np.float64],
     sigma: float,
     radius: int,
+    config: HaloConfig,
 ) -> NDArray[np.float64]:
     """(h, w) light that is on both sides of the centre and falls outward, in counts."""
-    smooth = _smoothed(band, known)
+    smooth = _smoothed(band, known, config)
     seen = np.isfinite(smooth)
     smooth = np.where(seen, smooth, 0)
     turns = 2 * int(np.ceil(np.pi * radius / 2))  # rays a pixel or two apart at the rim
@@ -232,11 +212,13 @@ def _own_light(
     opposite = np.roll(rays, turns // 2, axis=0)
     both = np.minimum(rays, opposite)
     falling = np.minimum.accumulate(both, axis=1)
-    profile = _profile(falling, sigma)
+    profile = _profile(falling, config.kept_sigma * sigma)
     noise = 0.28 * sigma
     falling = np.where(np.isfinite(falling), falling, profile)
     # What is seen on one side alone may be a neighbour.
-    spike = (falling - profile > SPIKE_SIGMA * noise) & np.isfinite(rays) & np.isfinite(opposite)
+    spike = (
+        (falling - profile > config.spike_sigma * noise) & np.isfinite(rays) & np.isfinite(opposite)
+    )
     falling = np.where(spike, falling, profile)
     rows, columns = np.indices(band.shape)
     distance = np.hypot(rows - centre[0], columns - centre[1])
@@ -248,8 +230,8 @@ def _own_light(
     return np.where(distance <= radius, np.maximum(out, 0), 0)
 
 
-def _profile(rays: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
-    """(R,) median over the rays, falling outward, down to `KEPT_SIGMA`."""
+def _profile(rays: NDArray[np.float64], least: float) -> NDArray[np.float64]:
+    """(R,) median over the rays, falling outward, down to the `least` counts."""
     finite = np.isfinite(rays)
     enough = finite.sum(axis=0) >= len(rays) // 8
     median = np.full(rays.shape[1], np.inf)
@@ -259,7 +241,7 @@ def _profile(rays: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
     out = np.minimum.accumulate(median)
     out = np.where(np.isfinite(out), out, np.min(out))
     out = np.where(np.isfinite(out), out, 0)
-    return np.where(out > KEPT_SIGMA * sigma, out, 0)
+    return np.where(out > least, out, 0)
 
 
 def _scaled_psf(
@@ -269,6 +251,7 @@ def _scaled_psf(
     known: NDArray[np.bool_],
     sigma: float,
     radius: int,
+    config: HaloConfig,
 ) -> NDArray[np.float64]:
     """(h, w) the most of a PSF that the star's light has everywhere."""
     wide = with_wings(psf[None])[0].astype(np.float64)
@@ -276,19 +259,21 @@ def _scaled_psf(
     rows, columns = np.indices(own.shape)
     at = [rows - centre[0] + half, columns - centre[1] + half]
     star = ndimage.map_coordinates(wide, at, order=3, mode="constant", cval=0.0)
-    usable = known & (own > BRIGHT_SIGMA * sigma) & (star > 0)
+    usable = known & (own > config.bright_sigma * sigma) & (star > 0)
     if not usable.any():
         return np.zeros_like(own)
     rings = np.rint(np.hypot(rows - centre[0], columns - centre[1])[usable]).astype(int)
     star *= np.median(own[usable] / star[usable])
-    seen = _own_light(star, known, centre, sigma, radius)  # as the star's was
-    ratio = own[usable] / np.maximum(seen[usable], KEPT_SIGMA * sigma)
+    seen = _own_light(star, known, centre, sigma, radius, config)  # as the star's was
+    ratio = own[usable] / np.maximum(seen[usable], config.kept_sigma * sigma)
     scale = min(float(np.median(ratio[rings == r])) for r in np.unique(rings))
     return scale * seen
 
 
-def _smoothed(array: NDArray[Any], known: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _smoothed(
+    array: NDArray[Any], known: NDArray[np.bool_], config: HaloConfig
+) -> NDArray[np.float64]:
     """(h, w) mean of the known pixels around; infinite where there are none to speak of."""
-    share = ndimage.gaussian_filter(known.astype(np.float64), SMOOTHING_PX)
-    smooth = ndimage.gaussian_filter(np.where(known, array, 0.0), SMOOTHING_PX)
+    share = ndimage.gaussian_filter(known.astype(np.float64), config.smoothing_px)
+    smooth = ndimage.gaussian_filter(np.where(known, array, 0.0), config.smoothing_px)
     return np.where(share > 0.1, smooth / np.maximum(share, 0.1), np.inf)

@@ -171,13 +171,13 @@ def candidates(coadd: Coadd, detection: DetectionImage, config: DetectConfig) ->
         bridged |= ~detection.valid & ndimage.binary_dilation(bridged, iterations=GAP_PX)
         peaks = np.concatenate([sharp, _in_empty_footprints(peaks, sharp, bridged)])
     saturated = np.asarray(coadd.plane("SAT").any(axis=0), bool)
-    regions = saturated_regions(saturated, 2 * _mean_fwhm(coadd))
+    regions = saturated_regions(saturated, config.saturated_reach_fwhm * _mean_fwhm(coadd))
     stars = np.zeros((0, 2))
     if config.join_saturated and len(peaks):
         stars = saturated_stars(saturated, regions, peaks)
         peaks = np.concatenate([peaks[_values(regions, peaks) == 0], stars])
     models = None
-    if config.hidden.rounds and len(peaks):
+    if config.residual.rounds and len(peaks):
         models = _searched(coadd, detection, peaks, saturated, regions, config)
         peaks = models.peaks
     return Candidates(peaks, segments, stars, models)
@@ -198,11 +198,6 @@ def _beside_blank(peaks: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArr
     return np.asarray(near[tuple(peaks.astype(int).T)])
 
 
-SHARED_FWHM = 1.5
-"""Farther from where a mask could be, in seeing FWHM, a source too faint for one gives its light
-to no mask."""
-
-
 def _searched(
     coadd: Coadd,
     detection: DetectionImage,
@@ -218,13 +213,16 @@ def _searched(
     usable = coadd.valid & ~broken
     fwhm = _mean_fwhm(coadd)
     image, weights = coadd.weighted(usable)
-    bright = detection.image > 0.8 * config.threshold_sigma * detection.sky_sigma
-    near = ndimage.distance_transform_edt(~bright) <= SHARED_FWHM * fwhm
+    bright = (
+        detection.image
+        > config.residual.reach_threshold * config.threshold_sigma * detection.sky_sigma
+    )
+    near = ndimage.distance_transform_edt(~bright) <= config.residual.reach_fwhm * fwhm
     possible = detection.valid & ~broken & near
     if config.join_saturated:
         possible &= regions == 0
     sky = Sky(image, weights, coadd.psfs, fwhm)
-    return searched(sky, peaks, possible, config.hidden)
+    return searched(sky, peaks, possible, config.residual)
 
 
 def field_of(
@@ -235,10 +233,10 @@ def field_of(
     weights = _band_weights(coadd, 1.0)
     bands = _filled(coadd.image, coadd)
     variance = np.tensordot(weights**2, _filled(coadd.variance, coadd), 1)
-    width = PARENT_FWHM * fwhm / FWHM_PER_SIGMA
-    clipped = np.minimum(detection.image, PARENT_CLIP_SIGMA * detection.sky_sigma)
+    width = config.parent_fwhm * fwhm / FWHM_PER_SIGMA
+    clipped = np.minimum(detection.image, config.parent_clip_sigma * detection.sky_sigma)
     smooth = replace(detection, image=ndimage.gaussian_filter(clipped, width))
-    coarse = replace(config, deblend_contrast=PARENT_CONTRAST)
+    coarse = replace(config, deblend_contrast=config.parent_contrast)
     parents = sep_sources(smooth, coarse)[1]
     significance = detection.image / detection.sky_sigma
     return Field(
@@ -248,14 +246,9 @@ def field_of(
         parents,
         fwhm,
         found.stars,
-        star_reaches(significance, found.stars, fwhm),
+        star_reaches(significance, found.stars, fwhm, config),
         found.models.fits() if found.models is not None else None,
     )
-
-
-PARENT_FWHM = 2.0
-PARENT_CLIP_SIGMA = 200.0
-PARENT_CONTRAST = 0.05
 
 
 def _mean_fwhm(coadd: Coadd) -> float:

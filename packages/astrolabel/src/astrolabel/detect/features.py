@@ -28,7 +28,6 @@ NAMES = (
     "contrast",
     "log_significance",
     "sharpness",
-    "breadth",
     "ridge",
     "peak_snr",
     "ring_1",
@@ -39,8 +38,6 @@ NAMES = (
     "colour_around",
     "log_flux_ratio",
     "log_flux_part",
-    "log_brightest",
-    "rank",
     "distance_fwhm",
     "distance_radii",
     "log_beams",
@@ -49,7 +46,6 @@ NAMES = (
     "density",
     "scatter",
     "excess_scatter",
-    "excess_ring",
     "excess_light",
     "excess_mirror",
     "mirror",
@@ -69,8 +65,8 @@ NAMES = (
 )
 """In the order of the columns; see `features`."""
 
-SHARP, FINE, WIDE = 0.43, 0.28, 0.8
-"""Sigmas of Laplacians of Gaussians, seeing FWHM: a point's own, a finer and a wider one."""
+SHARP, FINE = 0.43, 0.28
+"""Sigmas of Laplacians of Gaussians, seeing FWHM: a point's own, and a finer one."""
 ANGLES = 48
 """Directions in which a ring is looked at."""
 IMPULSE_FWHM = 6
@@ -171,25 +167,50 @@ def _log(a: Array) -> Vector:
     return np.asarray(np.log10(np.maximum(a, 1e-4)), float)
 
 
-def features(field: Field, peaks: Vector) -> Vector:
+@dataclass(frozen=True, eq=False)
+class Look:
+    """A field as its candidates are looked at: images made once.
+
+    Attributes
+    ----------
+    field : the tile.
+    smooth : (H, W) counts, the light smoothed to most of the seeing.
+    sharp : (H, W) counts, flux of the point source that each pixel stands for.
+    owner : (N,) parent of each candidate, 0 for none.
+    host : (N,) main candidate of that parent, -1 for none.
+    """
+
+    field: Field
+    smooth: Array
+    sharp: Array
+    owner: NDArray[np.int64]
+    host: NDArray[np.int64]
+
+    @classmethod
+    def at(cls, field: Field, peaks: Vector) -> Look:
+        """The look of a field for (N, 2) candidates (y, x)."""
+        fwhm = field.fwhm_px
+        owner = _owners(field, peaks)
+        return cls(field, _smooth(field.light, fwhm), point_flux(field.light, SHARP * fwhm, fwhm),
+                   owner, _hosts(field, peaks, owner))  # fmt: skip
+
+    @property
+    def main(self) -> NDArray[np.bool_]:
+        """(N,) bool: which candidates are the main ones of a parent."""
+        out = np.zeros(len(self.host), bool)
+        out[self.host[self.host >= 0]] = True
+        return out
+
+
+def features(look: Look, peaks: Vector) -> Vector:
     """(N, F) features of (N, 2) candidates (y, x), columns as in `NAMES`."""
-    out = dict(_local(field, peaks))
-    hosts = _hosts(field, peaks, out["own"], out["smooth"])
-    out |= _of_hosts(field, peaks, hosts, out)
+    field = look.field
+    out = dict(_local(look, peaks))
+    out |= _of_hosts(look, peaks, out)
     out |= _of_neighbours(peaks, out["own"], field.fwhm_px)
     out |= _of_fits(field, peaks)
-    out |= _of_stars(field, peaks, out["own"], out["height"])
+    out |= _of_stars(look, peaks, out["own"])
     return np.stack([out[name] for name in NAMES], axis=1)
-
-
-def main_peaks(field: Field, peaks: Vector) -> NDArray[np.bool_]:
-    """(N,) bool: the brightest candidate of every parent, by the light smoothed to its scale."""
-    smooth = _smooth(field.light, field.fwhm_px)
-    own = point_flux(field.light, SHARP * field.fwhm_px, field.fwhm_px)
-    hosts = _hosts(field, peaks, _near(own, peaks), _near(smooth, peaks))
-    out = np.zeros(len(peaks), bool)
-    out[hosts[hosts >= 0]] = True
-    return out
 
 
 def _smooth(light: Array, fwhm_px: float) -> Array:
@@ -201,15 +222,14 @@ def _near(image: Array, peaks: Vector) -> Vector:
     return np.asarray(_values(ndimage.maximum_filter(image, 3), peaks), np.float64)
 
 
-def _local(field: Field, peaks: Vector) -> dict[str, Vector]:
+def _local(look: Look, peaks: Vector) -> dict[str, Vector]:
     """Against the noise and the light around."""
+    field, smooth = look.field, look.smooth
     fwhm, light = field.fwhm_px, field.light
-    smooth = _smooth(light, fwhm)
     sigma = 0.7 * fwhm / FWHM_PER_SIGMA
     spread = ndimage.gaussian_filter(field.variance.astype(float), sigma)
     noise = np.sqrt(np.maximum(spread, 1e-30) / (4 * np.pi * sigma**2))
-    maps = [point_flux(light, w * fwhm, fwhm) for w in (FINE, SHARP, WIDE)]
-    fine, own, wide = (_near(m, peaks) for m in maps)
+    fine, own = _near(point_flux(light, FINE * fwhm, fwhm), peaks), _near(look.sharp, peaks)
     star = _star(fwhm)
     unit = _sharpened(star, SHARP * fwhm).max()
     point = np.pad([[1.0]], star.shape[0] // 2)
@@ -218,7 +238,7 @@ def _local(field: Field, peaks: Vector) -> dict[str, Vector]:
     height = float(_smooth(star, fwhm).max())
     at = _near(smooth, peaks)
     rings = {n: _rings(smooth, peaks, n * fwhm) for n in (1, 2, 4)}
-    around = np.sqrt(ring_levels(maps[1] ** 2, peaks, np.full(len(peaks), 3 * fwhm), 80.0))
+    around = np.sqrt(ring_levels(look.sharp**2, peaks, np.full(len(peaks), 3 * fwhm), 80.0))
     colours = np.stack([_values(ndimage.gaussian_filter(b, 0.4 * fwhm), peaks)
                         for b in field.bands])  # fmt: skip
     ground = np.stack([_rings(b, peaks, 1.5 * fwhm)[1] for b in field.bands])
@@ -230,12 +250,10 @@ def _local(field: Field, peaks: Vector) -> dict[str, Vector]:
     return {
         "own": own,
         "smooth": at,
-        "height": np.full(len(peaks), height),
         "noise": _values(noise, peaks),
         "contrast": _ratio(own * height, at),
         "log_significance": _log(own / own_noise),
         "sharpness": _ratio(fine, own),
-        "breadth": _ratio(wide, own),
         "ridge": _ratio(along, yy + xx - along),
         "peak_snr": _log(at / _values(noise, peaks)),
         **{f"ring_{n}": _ratio(rings[n][1], at) for n in rings},
@@ -267,13 +285,11 @@ def _owners(field: Field, peaks: Vector) -> NDArray[np.int64]:
     return np.where(near, _values(owner, peaks), 0).astype(np.int64)
 
 
-def _hosts(field: Field, peaks: Vector, own: Vector, smooth: Vector) -> NDArray[np.int64]:
+def _hosts(field: Field, peaks: Vector, owner: NDArray[np.int64]) -> NDArray[np.int64]:
     """(N,) the main candidate of each one's parent, -1 without a parent.
 
-    It is the one with the most light around it among those of at least a tenth of the largest
-    flux: in a spiral's bulge, not on its brightest knot.
+    It is the one with the most light around it: in a spiral's bulge, not on its brightest knot.
     """
-    owner = _owners(field, peaks)
     broad = _values(ndimage.gaussian_filter(field.light, 1.0 * field.fwhm_px), peaks)
     out = np.full(len(peaks), -1)
     for number in np.unique(owner[owner > 0]):
@@ -282,26 +298,21 @@ def _hosts(field: Field, peaks: Vector, own: Vector, smooth: Vector) -> NDArray[
     return out
 
 
-def _of_hosts(
-    field: Field, peaks: Vector, hosts: NDArray[np.int64], local: dict[str, Vector]
-) -> dict[str, Vector]:
+def _of_hosts(look: Look, peaks: Vector, local: dict[str, Vector]) -> dict[str, Vector]:
     """Against the host: its flux, its profile, its scatter, its colour, its other side."""
-    names = ("log_flux_ratio", "log_flux_part", "log_brightest", "rank", "distance_fwhm",
+    names = ("log_flux_ratio", "log_flux_part", "distance_fwhm",
              "distance_radii", "log_beams", "concentration", "count", "density", "scatter",
-             "excess_scatter", "excess_ring", "excess_light", "excess_mirror", "mirror",
+             "excess_scatter", "excess_light", "excess_mirror", "mirror",
              "colour_host")  # fmt: skip
-    n = len(peaks)
-    out = {name: np.full(n, np.nan) for name in names}
-    smooth = _smooth(field.light, field.fwhm_px)
-    sharp = ndimage.maximum_filter(point_flux(field.light, SHARP * field.fwhm_px,
-                                              field.fwhm_px), 3)  # fmt: skip
+    out = {name: np.full(len(peaks), np.nan) for name in names}
+    field, hosts, owner = look.field, look.host, look.owner
+    near = ndimage.maximum_filter(look.smooth, 3), ndimage.maximum_filter(look.sharp, 3)
     boxes = ndimage.find_objects(field.parents)
-    owner = _owners(field, peaks)
     for host in np.unique(hosts[hosts >= 0]):
         members = np.flatnonzero(hosts == host)
         number = int(owner[host])
-        profile = _Profile.of(field, smooth, boxes[number - 1], number, peaks[host])
-        one = _against(profile, field, smooth, sharp, peaks, members, int(host), local)
+        profile = _Profile.of(field, look.smooth, boxes[number - 1], number, peaks[host])
+        one = _against(profile, field.fwhm_px, near, peaks, members, int(host), local)
         for name, values in one.items():
             out[name][members] = values
     return out
@@ -316,7 +327,7 @@ class _Profile:
     centre : (2,) of the host.
     shape : (2, 2) of the ellipse: r^2 = d^T shape d, r in pixels of the geometric mean radius.
     step : width of a ring in pixels.
-    levels, spreads : (R,) counts: median of each ring, falling outward; its robust scatter.
+    levels : (R,) counts: median of each ring, falling outward.
     scatter : scatter about the profile as a part of it, noise included.
     area, total, concentration : pixels; counts; part of them within a seeing FWHM.
     """
@@ -325,7 +336,6 @@ class _Profile:
     shape: Vector
     step: float
     levels: Vector
-    spreads: Vector
     scatter: float
     area: int
     total: float
@@ -344,7 +354,7 @@ class _Profile:
         shape = np.linalg.inv(cov) * np.sqrt(np.linalg.det(cov))
         step = max(0.5 * field.fwhm_px, 1.0)
         ring = (np.sqrt(_squared(shape, dy, dx)) / step).astype(int)
-        levels, spreads = _by_ring(light, ring)
+        levels = _by_ring(light, ring)
         noise = np.sqrt(field.variance[y, x] / (4 * np.pi * (0.3 * field.fwhm_px) ** 2))
         model = levels[ring]
         seen = (ring > 1) & (model > 2 * noise)
@@ -353,15 +363,14 @@ class _Profile:
         near = dy * dy + dx * dx < field.fwhm_px**2
         own = field.light[y, x].astype(float)
         total = max(float(own.sum()), 1e-30)
-        return cls(centre, shape, step, levels, spreads, scatter, len(y), total,
+        return cls(centre, shape, step, levels, scatter, len(y), total,
                    float(own[near].sum()) / total)  # fmt: skip
 
-    def at(self, points: Vector) -> tuple[Vector, Vector]:
-        """(N,) level and scatter of the profile at (N, 2) points."""
+    def at(self, points: Vector) -> Vector:
+        """(N,) level of the profile at (N, 2) points."""
         d = points - self.centre
         r = np.sqrt(_squared(self.shape, d[:, 0], d[:, 1])) / self.step - 0.5
-        rings = np.arange(len(self.levels))
-        return np.interp(r, rings, self.levels), np.interp(r, rings, self.spreads)
+        return np.interp(r, np.arange(len(self.levels)), self.levels)
 
 
 def _squared(shape: Vector, dy: Array, dx: Array) -> Array:
@@ -373,37 +382,37 @@ def _spread(values: Array) -> float:
     return float(1.4826 * np.median(np.abs(values - np.median(values))))
 
 
-def _by_ring(light: Array, ring: NDArray[np.int64]) -> tuple[Vector, Vector]:
-    """(R,) median, falling outward, and robust scatter of the light of each ring."""
+def _by_ring(light: Array, ring: NDArray[np.int64]) -> Vector:
+    """(R,) median of the light of each ring, falling outward."""
     order = np.argsort(ring, kind="stable")
     edges = np.searchsorted(ring[order], np.arange(ring.max() + 2))
     parts = [light[order[a:b]] for a, b in itertools.pairwise(edges)]
     known = np.flatnonzero([len(p) > 0 for p in parts])
     rings = np.arange(len(parts))
     levels = np.interp(rings, known, [np.median(parts[k]) for k in known])
-    spreads = np.interp(rings, known, [_spread(parts[k]) for k in known])
-    return np.maximum(np.minimum.accumulate(levels), 0), spreads
+    return np.maximum(np.minimum.accumulate(levels), 0)
 
 
 def _against(
     profile: _Profile,
-    field: Field,
-    smooth: Array,
-    sharp: Array,
+    fwhm: float,
+    near: tuple[Array, Array],
     peaks: Vector,
     members: NDArray[np.int64],
     host: int,
     local: dict[str, Vector],
 ) -> dict[str, Any]:
-    fwhm = field.fwhm_px
+    """Features of a host's candidates; `near` are `smooth` and `sharp` of the look, the highest of
+    nine pixels."""
+    smooth, sharp = near
     own, at, noise = (local[k][members] for k in ("own", "smooth", "noise"))
     points, centre = peaks[members], profile.centre
     distance = np.hypot(*(points - centre).T)
-    level, spread = profile.at(points)
+    level = profile.at(points)
     mirrored = 2 * centre - points
-    mirror_level, _ = profile.at(mirrored)
+    mirror_level = profile.at(mirrored)
     excess = at - level
-    mirror_excess = _values(ndimage.maximum_filter(smooth, 3), mirrored) - mirror_level
+    mirror_excess = _values(smooth, mirrored) - mirror_level
     spectra = local["colours"][members].T
     main = np.repeat(local["colours"][host][:, None], len(members), axis=1)
     beams = profile.area / fwhm**2
@@ -411,8 +420,6 @@ def _against(
     return {
         "log_flux_ratio": _log(own / max(local["own"][host], 1e-30)),
         "log_flux_part": _log(own / profile.total),
-        "log_brightest": _log(own / max(float(own.max()), 1e-30)),
-        "rank": np.argsort(np.argsort(-own)) + (members != host),
         "distance_fwhm": distance / fwhm,
         "distance_radii": distance / np.sqrt(profile.area / np.pi),
         "log_beams": np.log10(beams),
@@ -421,7 +428,6 @@ def _against(
         "density": len(members) / beams,
         "scatter": profile.scatter,
         "excess_scatter": excess / np.hypot(noise, max(profile.scatter, 0.03) * level),
-        "excess_ring": excess / np.hypot(noise, spread),
         "excess_light": excess / np.maximum(level, noise),
         "excess_mirror": np.clip(_ratio(mirror_excess, np.maximum(excess, noise)), -3, 3),
         "mirror": np.clip(_ratio(_values(sharp, mirrored), own), -3, 3),
@@ -471,18 +477,17 @@ def _of_fits(field: Field, peaks: Vector) -> dict[str, Vector]:
     }
 
 
-def _of_stars(field: Field, peaks: Vector, own: Vector, height: Vector) -> dict[str, Vector]:
+def _of_stars(look: Look, peaks: Vector, own: Vector) -> dict[str, Vector]:
     """Against the saturated star that reaches farthest over the candidate; NaN without one.
 
     A star's halo, spikes and trails are about as bright on its other side; a neighbour is not.
     """
-    n = len(peaks)
+    field, n = look.field, len(peaks)
     out = {k: np.full(n, np.nan) for k in ("star_distance", "star_contrast", "star_mirror")}
     if n == 0 or len(field.stars) == 0:
         return out
-    sharp = point_flux(field.light, SHARP * field.fwhm_px, field.fwhm_px)
     window = 2 * round(0.9 * field.fwhm_px) + 1
-    sharp = ndimage.maximum_filter(sharp, window)
+    sharp = ndimage.maximum_filter(look.sharp, window)
     mean = ndimage.uniform_filter(np.asarray(field.light, float), 3)
     far = np.hypot(*(peaks[:, None] - field.stars[None]).transpose(2, 0, 1))
     part = far / np.maximum(field.reaches, 1.0)

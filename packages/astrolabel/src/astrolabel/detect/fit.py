@@ -13,28 +13,25 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from astrolabel.core.config import FitConfig
 from astrolabel.core.numerics import PIECE, SUMS
 from astrolabel.detect.mog import ROUND, SHAPE, add, equations, light_of, render
 
 Array = NDArray[Any]
 
-MAX_OFFSET_PX = 1.5
-"""Farthest a source moves from its peak."""
-MIN_VARIANCE_PX2 = 0.1
-"""Smallest variance of an ellipse: a third of a pixel is a point."""
-MIN_AXIS_RATIO = 0.2
-"""Of an ellipse: the thickness of a disc seen edge on. What is thinner is two sources."""
-FAINTEST_SIGMA = 0.2
-"""A source is rendered to where a pixel's light is below this many sigma of the noise."""
-RADII_PX = (8, 100)
-"""Least and largest radius of a source's box: two seeing discs; what takes milliseconds."""
-DAMPING = 0.05
-"""Of the shape's steps, as a part of their curvature."""
-WORTHWHILE = 0.1
-"""Fall of chi2 for which one more of a source's Gaussians gets light."""
 RIDGE = 1e-6
 """Part of its own curvature that is added to every amplitude's: images of neighbouring widths
 are nearly the same."""
+OFFSET, VARIANCE, RATIO, FAINTEST, LEAST, MOST, DAMPING, GAIN = range(8)
+"""Places of a `FitConfig`'s numbers in what compiled functions are given."""
+
+
+def limits(config: FitConfig) -> NDArray[np.float64]:
+    """(8,) the numbers of a configuration, for compiled functions."""
+    return np.array(
+        [config.max_offset_px, config.min_variance_px2, config.min_axis_ratio,
+         config.faintest_sigma, *config.radii_px, config.damping, config.least_gain]
+    )  # fmt: skip
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -67,7 +64,7 @@ def _solved(matrix: Array, right: Array, chosen: Array, out: Array) -> None:
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def best_amplitudes(own: Array, pull: Array, start: Array) -> Array:
+def best_amplitudes(own: Array, pull: Array, start: Array, least_gain: float) -> Array:
     """(C, K) non-negative least squares, by active sets (Lawson & Hanson 1974).
 
     The set of the positive ones begins as that of `start`, which is mostly right.
@@ -94,7 +91,7 @@ def best_amplitudes(own: Array, pull: Array, start: Array) -> Array:
                 if first == added:  # its gain was a rounding error
                     break
                 continue
-            gain, best = WORTHWHILE, -1
+            gain, best = least_gain, -1
             for k in range(count):
                 if free[k] or own[c, k, k] <= 0:
                     continue
@@ -115,6 +112,7 @@ def _shape_step(
     slope: Array,
     amplitudes: Array,
     size_px2: float,
+    damping: float,
 ) -> tuple[Array, Array]:
     """Gauss-Newton step of the shape, and how the amplitudes follow it (C, K, 5)."""
     bands, count = amplitudes.shape
@@ -143,27 +141,27 @@ def _shape_step(
         # A prior of the size of the steps that are allowed, so that what the data do not
         # decide (the ellipse of a point) stays where it is.
         allowed = 0.5 if p < 2 else 0.5 * size_px2
-        matrix[p, p] += DAMPING * curvature[p, p] + 1 / allowed**2
+        matrix[p, p] += damping * curvature[p, p] + 1 / allowed**2
     return np.linalg.solve(matrix, right), follow
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _moved(shape: Array, step: Array, peak: Array) -> Array:
+def _moved(shape: Array, step: Array, peak: Array, limits: Array) -> Array:
     """The shape after a step, within its bounds."""
     out = shape.copy()
     for a in range(2):
         out[a] += min(max(step[a], -0.5), 0.5)
     away = np.hypot(out[0] - peak[0], out[1] - peak[1])
-    if away > MAX_OFFSET_PX:
+    if away > limits[OFFSET]:
         for a in range(2):
-            out[a] = peak[a] + (out[a] - peak[a]) * MAX_OFFSET_PX / away
+            out[a] = peak[a] + (out[a] - peak[a]) * limits[OFFSET] / away
     limit = 0.5 * (shape[2] + shape[4])  # no more than half as large again in one step
     most = max(abs(step[2]), abs(step[3]), abs(step[4]), 1e-300)
     scale = min(1.0, limit / most)
     yy, yx, xx = shape[2] + scale * step[2], shape[3] + scale * step[3], shape[4] + scale * step[4]
     middle, half = 0.5 * (yy + xx), np.hypot(0.5 * (yy - xx), yx)
-    large = max(middle + half, MIN_VARIANCE_PX2)
-    small = max(middle - half, MIN_VARIANCE_PX2, MIN_AXIS_RATIO**2 * large)
+    large = max(middle + half, limits[VARIANCE])
+    small = max(middle - half, limits[VARIANCE], limits[RATIO] ** 2 * large)
     angle = 0.5 * np.arctan2(2 * yx, yy - xx)
     cos, sin = np.cos(angle), np.sin(angle)
     out[2] = large * cos * cos + small * sin * sin
@@ -191,9 +189,10 @@ def _radius(
     widths: Array,
     psf_weights: Array,
     psf_covariances: Array,
+    limits: Array,
 ) -> int:
     """Half side of the box that holds a source's light."""
-    out = float(RADII_PX[0])
+    out = limits[LEAST]
     for c in range(amplitudes.shape[0]):
         for k in range(amplitudes.shape[1]):
             if amplitudes[c, k] <= 0:
@@ -209,10 +208,10 @@ def _radius(
                 xx = ww * xx + psf_covariances[c, m, 2]
                 top = amplitudes[c, k] * psf_weights[c, m]
                 top /= 2 * np.pi * np.sqrt(max(yy * xx - yx * yx, 1e-12))
-                if top > FAINTEST_SIGMA * noise[c]:
-                    far = 2 * np.log(top / (FAINTEST_SIGMA * noise[c]))
+                if top > limits[FAINTEST] * noise[c]:
+                    far = 2 * np.log(top / (limits[FAINTEST] * noise[c]))
                     out = max(out, np.sqrt(far * max(yy, xx)))
-    return int(min(np.ceil(out), RADII_PX[1]))
+    return int(min(np.ceil(out), limits[MOST]))
 
 
 def sweep(
@@ -228,6 +227,7 @@ def sweep(
     widths: Array,
     psf_weights: Array,
     psf_covariances: Array,
+    limits: Array,
 ) -> None:
     """Fit the sources in `order`, each to what all others leave, in place.
 
@@ -239,7 +239,7 @@ def sweep(
     """
     for n in order:  # not compiled: that would take the longest part a second time
         _fit(n, move, residual, weights, noise, peaks, shapes, amplitudes, radii, widths,
-             psf_weights, psf_covariances)  # fmt: skip
+             psf_weights, psf_covariances, limits)  # fmt: skip
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -256,6 +256,7 @@ def _fit(
     widths: Array,
     psf_weights: Array,
     psf_covariances: Array,
+    limits: Array,
 ) -> None:
     """Fit source `n` to what all others leave, in place; see `sweep`."""
     bands, height, width = residual.shape
@@ -274,16 +275,16 @@ def _fit(
     weight = weights[:, y0:y1, x0:x1].copy()
     add(data, templates, amplitudes[n], 1.0)
     own, pull, across, curvature, slope = equations(templates, slopes, data, weight)
-    best = best_amplitudes(own, pull, amplitudes[n])
+    best = best_amplitudes(own, pull, amplitudes[n], limits[GAIN])
     left = data.copy()
     add(left, templates, best, -1.0)
     if moving:
         size = 0.5 * (shapes[n, 2] + shapes[n, 4])
-        step, follow = _shape_step(own, across, curvature, slope, best, size)
+        step, follow = _shape_step(own, across, curvature, slope, best, size, limits[DAMPING])
         chi2 = _chi2(left, weight)
         trial = np.empty((bands, h, w), np.float32)
         for part in (1.0, 0.3):
-            shape = _moved(shapes[n], part * step, peaks[n])
+            shape = _moved(shapes[n], part * step, peaks[n], limits)
             changed = _followed(best, follow, shape - shapes[n])
             light_of(y0, x0, shape, changed, widths, psf_weights, psf_covariances, trial)
             np.subtract(data, trial, trial)
@@ -291,7 +292,7 @@ def _fit(
                 shapes[n], best, left = shape, changed, trial
                 break
     amplitudes[n] = best
-    wanted = _radius(shapes[n], best, noise, widths, psf_weights, psf_covariances)
+    wanted = _radius(shapes[n], best, noise, widths, psf_weights, psf_covariances, limits)
     ny, nx = int(np.rint(shapes[n, 0])), int(np.rint(shapes[n, 1]))
     if wanted == r and ny == cy and nx == cx:
         residual[:, y0:y1, x0:x1] = left

@@ -1,10 +1,9 @@
-"""Sources that a first look misses: what stiff models of its sources leave over.
+"""Iterative detection: candidates in the image minus the models of the sources.
 
-The sources found so far are fitted as sums of Gaussians (`gaussians`) and subtracted. Where
-the rest, filtered with the PSF, stands out of the noise, of the light that is there and of
-what is left on the other side of the brightest source around, a source is added; all that
-touch it are fitted again, sources are added that one's model has taken in (`pairs`), and
-both are done once more.
+The sources found so far are fitted as sums of Gaussians (`mog`) and subtracted. Where the
+residual, filtered with the PSF, stands out of the noise a candidate is added; all that touch it
+are fitted again; candidates that one's model absorbed are added (`close_pairs`); and both are
+done once more.
 """
 
 from __future__ import annotations
@@ -18,19 +17,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from astrolabel.core.config import HiddenConfig
+from astrolabel.core.config import FitConfig, ResidualConfig
 from astrolabel.core.psf import FWHM_PER_SIGMA
 from astrolabel.detect import close_pairs, fit, mog
 from astrolabel.detect.features import Fits
 from astrolabel.detect.psf_mog import mixture
 
 Array = NDArray[Any]
-
-FIRST_SWEEPS, NEXT_SWEEPS = 4, 2
-"""Times every source is fitted: at first, and after sources were added beside it. On a
-simulated tile chi2 per pixel is 1.08, 1.06 and 1.05 after 2 to 4."""
-MAX_WIDTH_PX = 40
-"""Widest half width at half maximum that a source is given at the start."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +45,7 @@ class Sky:
 
 
 def searched(
-    sky: Sky, peaks: NDArray[np.float64], possible: NDArray[np.bool_], config: HiddenConfig
+    sky: Sky, peaks: NDArray[np.float64], possible: NDArray[np.bool_], config: ResidualConfig
 ) -> Models:
     """Models of `peaks` and of what is found beside them, fitted together.
 
@@ -66,8 +59,8 @@ def searched(
     Models
         Their first N peaks are the given ones; the others are whole pixels.
     """
-    models = Models(sky, peaks, _variances(sky, peaks))
-    for turn in range(FIRST_SWEEPS):
+    models = Models(sky, peaks, _variances(sky, peaks, config.fit), config.fit)
+    for turn in range(config.fit.first_passes):
         models.sweep(move=turn > 0)
     for search in (_left_over, _taken_in) * config.rounds:
         new = search(sky, models, possible, config)
@@ -75,8 +68,8 @@ def searched(
             continue
         models.add(new, np.full(len(new), _least_variance(sky)))
         touched = cKDTree(new).query(models.shapes[:, :2])[0]
-        near = touched < models.radii + fit.RADII_PX[0]
-        for turn in range(NEXT_SWEEPS):
+        near = touched < models.radii + config.fit.radii_px[0]
+        for turn in range(config.fit.next_passes):
             models.sweep(move=turn > 0, which=near)
     return models
 
@@ -89,7 +82,8 @@ def _least_variance(sky: Sky) -> float:
 class Models:
     """All sources of a tile while they are fitted; see `sweeps.sweep` for the arrays."""
 
-    def __init__(self, sky: Sky, peaks: Array, variances: Array) -> None:
+    def __init__(self, sky: Sky, peaks: Array, variances: Array, config: FitConfig) -> None:
+        self._config = config
         self._mixture = mixture(sky.psfs)
         self._sky = sky
         self.residual = sky.image.copy()
@@ -110,7 +104,11 @@ class Models:
         shapes[:, :2] = peaks
         shapes[:, 2] = shapes[:, 4] = variances
         seeing = (self._sky.fwhm_px / FWHM_PER_SIGMA) ** 2
-        radii = np.clip(3 * np.sqrt(4 * variances + seeing), fit.RADII_PX[0], MAX_WIDTH_PX)
+        radii = np.clip(
+            3 * np.sqrt(4 * variances + seeing),
+            self._config.radii_px[0],
+            self._config.start_width_px,
+        )
         self.peaks = np.concatenate([self.peaks, peaks])
         self.shapes = np.concatenate([self.shapes, shapes])
         self.amplitudes = np.concatenate(
@@ -140,9 +138,9 @@ class Models:
             part[k] = light[:, at[0] - y0, at[1] - x0].sum() / total[tuple(at)]
         size = (self.amplitudes.sum(axis=1) * self._widths**2).sum(axis=1)
         size *= 0.5 * (self.shapes[:, 2] + self.shapes[:, 4]) / np.maximum(flux, 1e-30)
-        apart = np.abs(self.shapes[:, None, :2] - self.peaks[None]).max(axis=-1)
-        covers = apart <= self.radii[:, None]
-        host = np.max(np.where(covers, flux[:, None], 0), axis=0)
+        host = np.zeros(n)
+        for k in np.argsort(flux):  # the brightest that holds a peak comes last
+            host[np.abs(self.peaks - self.shapes[k, :2]).max(axis=1) <= self.radii[k]] = flux[k]
         return Fits(gain, np.clip(part, 0, 2),
                     np.sqrt(np.maximum(size, 0)) * FWHM_PER_SIGMA / self._sky.fwhm_px,
                     flux, host, self.residual, self._sky.weights)  # fmt: skip
@@ -184,10 +182,11 @@ class Models:
             self._widths,
             self._mixture.weights,
             self._mixture.covariances,
+            fit.limits(self._config),
         )
 
 
-def _variances(sky: Sky, peaks: NDArray[np.float64]) -> NDArray[np.float64]:
+def _variances(sky: Sky, peaks: NDArray[np.float64], config: FitConfig) -> NDArray[np.float64]:
     """(N,) intrinsic variance of a round Gaussian as wide as each source.
 
     The width is where the mean over a circle of the lesser of opposite pixels, which hardly
@@ -196,13 +195,13 @@ def _variances(sky: Sky, peaks: NDArray[np.float64]) -> NDArray[np.float64]:
     total = sky.weights.mean(axis=(1, 2))
     light = np.tensordot(total / max(float(total.sum()), 1e-30), sky.image, 1)
     light = ndimage.gaussian_filter(light, 0.7)  # takes off half of a pixel's noise
-    half = _half_widths(light, np.rint(peaks).astype(np.int64), MAX_WIDTH_PX)
+    half = _half_widths(light, np.rint(peaks).astype(np.int64), config.start_width_px)
     observed = (2 * half / FWHM_PER_SIGMA) ** 2
     return np.maximum(observed - (sky.fwhm_px / FWHM_PER_SIGMA) ** 2, _least_variance(sky))
 
 
 def _left_over(
-    sky: Sky, models: Models, possible: NDArray[np.bool_], config: HiddenConfig
+    sky: Sky, models: Models, possible: NDArray[np.bool_], config: ResidualConfig
 ) -> NDArray[np.float64]:
     """(M, 2) peaks of the residual, the most significant first."""
     sigma = sky.fwhm_px / FWHM_PER_SIGMA
@@ -235,7 +234,7 @@ def _left_over(
 
 
 def _taken_in(
-    sky: Sky, models: Models, possible: NDArray[np.bool_], config: HiddenConfig
+    sky: Sky, models: Models, possible: NDArray[np.bool_], config: ResidualConfig
 ) -> NDArray[np.float64]:
     """(M, 2) peaks that a source's own model hides (see `pairs`), at most one beside each."""
     sigma = sky.fwhm_px / FWHM_PER_SIGMA

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from astrolabel.core.config import SOURCE_TABLE, DetectConfig
-from astrolabel.detect.features import NAMES, Field, features, main_peaks
+from astrolabel.detect.features import NAMES, Field, Look, features
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +58,9 @@ class Trees:
 
 def is_source(field: Field, peaks: NDArray[np.float64], config: DetectConfig) -> NDArray[np.bool_]:
     """(N,) bool: which candidates are sources of their own; the main one of a parent is."""
-    likely = table().probability(features(field, peaks)) >= config.source_probability
-    return np.asarray(likely | main_peaks(field, peaks), bool)
+    look = Look.at(field, peaks)
+    likely = table().probability(features(look, peaks)) >= config.source_probability
+    return np.asarray(likely | look.main, bool)
 
 
 @functools.cache
@@ -90,8 +91,11 @@ def read_table(document: dict[str, Any]) -> Trees:
         for root, tree in zip(roots, trees, strict=True)
         for n in tree
     ]
-    columns = [np.array(c) for c in zip(*nodes, strict=True)]
-    return Trees(document["baseline"], roots, *columns, depth=max(map(_depth, trees)))
+    feature, threshold, missing, left, right, value = map(np.array, zip(*nodes, strict=True))
+    depth = max(map(_depth, trees))
+    return Trees(
+        document["baseline"], roots, feature, threshold, missing, left, right, value, depth
+    )
 
 
 def _depth(tree: list[list[Any]], node: int = 0) -> int:

@@ -1,9 +1,4 @@
-"""Saturated stars, and the peaks that are only their glare: aureole, spikes, bleed trails.
-
-All of that is about as bright on the other side of the star, and a neighbour is not: a peak
-is a source when it stands out of what the star has on both sides, and when nothing like it
-is at its mirror image.
-"""
+"""Saturated stars: their regions, their middles, and how far their light reaches."""
 
 from __future__ import annotations
 
@@ -13,11 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from astrolabel.core.config import DetectConfig
 from astrolabel.core.psf import FWHM_PER_SIGMA
 from astrolabel.detect.features import ring_levels
 
-MOST_FWHM = 30
-SKY_SIGMA = 0.8
 DARKEST = 10.0
 """Percentile of a circle that is a star's own light; its neighbours are on the rest."""
 
@@ -51,7 +45,10 @@ def saturated_stars(
 
 
 def star_reaches(
-    significance: NDArray[np.floating[Any]], stars: NDArray[np.float64], fwhm_px: float
+    significance: NDArray[np.floating[Any]],
+    stars: NDArray[np.float64],
+    fwhm_px: float,
+    config: DetectConfig,
 ) -> NDArray[np.float64]:
     """(M,) radii in pixels to which saturated stars are brighter than the sky.
 
@@ -66,11 +63,11 @@ def star_reaches(
     if len(stars) == 0:
         return np.zeros(0)
     smooth = ndimage.gaussian_filter(significance, fwhm_px / FWHM_PER_SIGMA)
-    radii = np.arange(1.0, MOST_FWHM + 1) * float(fwhm_px)
+    radii = np.arange(1.0, config.star_reach_fwhm + 1) * float(fwhm_px)
     out = []
     for star in stars:
         profile = ring_levels(smooth, star, radii, DARKEST)
         brightest = int(profile.argmax())
-        dark = np.flatnonzero(profile[brightest:] < SKY_SIGMA)
+        dark = np.flatnonzero(profile[brightest:] < config.star_sky_sigma)
         out.append(float(radii[brightest + int(dark[0]) if len(dark) else -1]))
     return np.array(out)

@@ -12,7 +12,7 @@ from astrolabel.catalog.catalog import Catalog
 from astrolabel.catalog.classify import Classes, classify
 from astrolabel.core.box import Box
 from astrolabel.core.coadd import Coadd
-from astrolabel.core.config import LabelConfig, MaskConfig
+from astrolabel.core.config import DeblendConfig, LabelConfig, MaskConfig
 from astrolabel.core.masks import threshold_mask
 from astrolabel.deblend import Deblender
 from astrolabel.deblend.base import Blend, SourceFit
@@ -75,10 +75,12 @@ def label_tile(
         if clipped is None:
             state = "skipped:outside the tile" if state == "ok" else state
         elif clipped.area < config.mask.min_area:
-            state, clipped = f"skipped:mask below {config.mask.min_area} pixels", None
+            state = f"skipped:mask below {config.mask.min_area} pixels"
+            clipped = clipped if config.mask.keep_small else None
         else:
             state = "skipped:labelled in another coadd" if elsewhere[k] else classes.state[k]
-        keep = config.classify.keep_unmatched or elsewhere[k]
+        small = state.startswith("skipped:mask below")
+        keep = config.classify.keep_unmatched or elsewhere[k] or small
         if clipped is not None and (state == "ok" or keep):
             annotations.append(
                 coco.annotation(
@@ -116,8 +118,8 @@ def deblend(
     found = detect(coadd, detection, config.detect)
     significance = (detection.image / detection.sky_sigma).astype(np.float32)
     grouping = group_footprints(found.footprint, significance, found.peaks, config.deblend)
-    pixels = _Pixels(coadd, detection, significance)
-    halos = pixels.take_halos(coadd, found.peaks, config.deblend.halo_fwhm)
+    pixels = _Pixels(coadd, detection, significance, config.deblend)
+    halos = pixels.take_halos(coadd, found.peaks)
     found_in: list[list[Source]] = [[] for _ in grouping.groups]
     chi2, count = 0.0, 0
     order = [
@@ -170,28 +172,37 @@ class _Pixels:
     """
 
     def __init__(
-        self, coadd: Coadd, detection: DetectionImage, significance: NDArray[np.float32]
+        self,
+        coadd: Coadd,
+        detection: DetectionImage,
+        significance: NDArray[np.float32],
+        config: DeblendConfig,
     ) -> None:
+        self._config = config
         self.image, self.weights = coadd.weighted(coadd.valid)
         self.saturated = np.asarray(coadd.plane("SAT").any(axis=0), bool)
         self.significance = significance
         self.left = detection.image.astype(np.float32)
         self._band_weights = detection.band_weights
-        self.sky = measure_sky(self.image, self.weights, coadd.psfs, significance)
+        self.sky = measure_sky(self.image, self.weights, coadd.psfs, significance, config.sky)
         self.image -= self.sky.level[:, None, None]
 
-    def take_halos(self, coadd: Coadd, peaks: NDArray[np.float64], reach: int) -> dict[int, Halo]:
+    def take_halos(self, coadd: Coadd, peaks: NDArray[np.float64]) -> dict[int, Halo]:
         """The aureoles and spikes of saturated stars, by the star's peak; out of `image`."""
-        return take_halos(self.image, self.weights, self.saturated, coadd.psfs_at, peaks, reach)
+        return take_halos(
+            self.image, self.weights, self.saturated, coadd.psfs_at, peaks, self._config.halo
+        )
 
     def measure_sky_again(self, psfs: NDArray[np.float32], core: Box, noise_too: bool) -> None:
         """Subtract what is now known to be sky inside `core`; its noise costs more."""
         image, weights = (a[(slice(None), *core.slices)] for a in (self.image, self.weights))
         if noise_too:
-            self.sky = measure_sky(image, weights, psfs, self.significance[core.slices])
+            self.sky = measure_sky(
+                image, weights, psfs, self.significance[core.slices], self._config.sky
+            )
             level = self.sky.level
         else:
-            level = level_of(image, weights, self.sky.empty)
+            level = level_of(image, weights, self.sky.empty, self._config.sky)
         self.image -= level[:, None, None]
 
     def blend(

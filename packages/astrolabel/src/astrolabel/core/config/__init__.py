@@ -1,10 +1,15 @@
 """Every number that labels depend on, one module a stage: unit, default and reason."""
 
-from pathlib import Path
-
 from astrolabel.core.config.catalog import ClassifyConfig
-from astrolabel.core.config.deblend import DeblendConfig
-from astrolabel.core.config.detect import DetectConfig, GlareConfig, HiddenConfig, StructureConfig
+from astrolabel.core.config.deblend import (
+    DeblendConfig,
+    HaloConfig,
+    ModelConfig,
+    PhotometryConfig,
+    SkyConfig,
+    StartConfig,
+)
+from astrolabel.core.config.detect import SOURCE_TABLE, DetectConfig, FitConfig, ResidualConfig
 from astrolabel.core.config.label import LabelConfig, preset
 from astrolabel.core.config.mask import MaskConfig
 from astrolabel.core.config.prepare import PrepareConfig
@@ -13,20 +18,23 @@ from astrolabel.core.config.tile import TileConfig
 from astrolabel.core.config.truth import TruthConfig
 
 __all__ = [
+    "SOURCE_TABLE",
     "ClassifyConfig",
     "DeblendConfig",
     "DetectConfig",
-    "GlareConfig",
-    "HiddenConfig",
+    "FitConfig",
+    "HaloConfig",
     "LabelConfig",
     "MaskConfig",
     "PrepareConfig",
     "SimulateConfig",
-    "StructureConfig",
+    "ModelConfig",
+    "PhotometryConfig",
+    "ResidualConfig",
+    "SkyConfig",
+    "StartConfig",
     "TileConfig",
     "TruthConfig",
     "preset",
     "smooth",
 ]
-
-SOURCE_TABLE = Path(__file__).with_name("source_probability.json")

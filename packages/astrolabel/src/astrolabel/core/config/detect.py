@@ -2,28 +2,73 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from dataclasses import dataclass, field
+from pathlib import Path
+
+SOURCE_TABLE = Path(__file__).with_name("source_probability.json")
+"""Trees that give the probability of a source from the features of a candidate; written by
+benchmarks/train_source_probability.py."""
+
+
+@functools.cache
+def source_table_hash() -> str:
+    """First 16 hex digits of the SHA-256 of the table that comes with the package."""
+    return hashlib.sha256(SOURCE_TABLE.read_bytes()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
-class HiddenConfig:
-    """The second look, at what stiff models of the sources leave over."""
+class FitConfig:
+    """Models of all sources of a tile as sums of Gaussians, for the residual search."""
+
+    first_passes: int = 4
+    """Times every source is fitted at first. On a simulated tile chi2 per pixel is 1.08, 1.06
+    and 1.05 after 2 to 4."""
+    next_passes: int = 2
+    """Times that sources are fitted again when others were added beside them."""
+    max_offset_px: float = 1.5
+    """Farthest a source moves from its peak: detection is never wrong by more."""
+    min_variance_px2: float = 0.1
+    """Smallest variance of an ellipse: a third of a pixel is a point."""
+    min_axis_ratio: float = 0.2
+    """Of an ellipse: the thickness of a disc seen edge on. What is thinner is two sources."""
+    faintest_sigma: float = 0.2
+    """A source is rendered to where a pixel's light is below this many sigma of the noise."""
+    radii_px: tuple[int, int] = (8, 100)
+    """Least and largest radius of a source's box: two seeing discs; what takes milliseconds."""
+    start_width_px: int = 40
+    """Widest half width at half maximum that a source is given at the start."""
+    damping: float = 0.05
+    """Of the shape's steps, as a part of their curvature."""
+    least_gain: float = 0.1
+    """Fall of chi2 for which one more of a source's Gaussians gets light."""
+
+
+@dataclass(frozen=True)
+class ResidualConfig:
+    """Iterative detection: candidates in the image minus the models of the sources."""
 
     rounds: int = 2
-    """Times the rest, and then each model, is searched; 0 leaves it out. On simulated UltraDeep
-    scenes models searched once, at the end, gave 0.842 of the blended sources, this 0.850."""
+    """Times that the residual, and then each model, is searched; 0 leaves it out. On simulated
+    UltraDeep scenes one search at the end found 0.842 of the blended sources, two 0.850."""
     threshold_sigma: float = 5.0
-    """Root of the summed squares over the bands of the rest's significance, filtered with
+    """Root of the summed squares over the bands of the residual's significance, filtered with
     the PSF."""
-    contrast: float = 0.01
-    """A peak of the rest must be this fraction of all light there: the models of simulated
+    contrast: float = 0.03
+    """A peak of the residual is at least this part of all light there: the models of simulated
     galaxies and stars are right to two or three per cent."""
     separation_fwhm: float = 0.55
-    """A peak of the rest that is nearer to a source than this is that source's own shape."""
+    """A peak of the residual that is nearer to a source than this is that source's own shape."""
     spacing_fwhm: float = 1.5
     """Of peaks nearer to each other than this only the highest is added in one round."""
+    reach_fwhm: float = 1.5
+    """Farther from where a mask could be, a source too faint for one gives its light to no
+    mask, and is not looked for."""
+    reach_threshold: float = 0.8
+    """A mask could be where the detection image has this part of the detection threshold."""
     pair_gain: float = 20.0
-    """Fall of chi2, by which a point source beside one of the models is added. On simulated
+    """Fall of chi2 by which a point source beside one of the models is a candidate. On simulated
     half-blended scenes 30 finds 0.6 % fewer sources, and makes 0.4 % fewer false labels."""
     pair_fwhm: tuple[float, float] = (0.8, 2.0)
     """It lies at this distance; nearer, an ellipse that does not fit and a pair look alike."""
@@ -31,92 +76,7 @@ class HiddenConfig:
     """Least signal to noise of a source that is searched, in all bands together."""
     pair_contrast: float = 0.01
     """It has this part of the source's light."""
-
-
-@dataclass(frozen=True)
-class GlareConfig:
-    """Which peaks around a saturated star are its aureole, spikes or bleed trail.
-
-    Only with `DetectConfig.join_saturated`, by which such a star has a peak of its own.
-    """
-
-    most_fwhm: int = 30
-    """Farthest, in seeing FWHM, that glare is looked for: 23 arcsec at HSC's scale, the
-    extent of the brightest stars that are simulated. 0 leaves every peak a source (the
-    paper's)."""
-    sky_sigma: float = 0.8
-    """It ends where the star's profile falls to this many sigma of a pixel of empty sky.
-    Spikes stay above the threshold where the profile is at 1 to 2."""
-    contrast: float = 0.3
-    """A source's peak is at least this part of the light that the star has there: the lesser
-    of the light here and at the mirror image. Aureoles have less, spikes up to 0.7. With 0.2,
-    one in ten simulated stars has a label more, and none of their neighbours one."""
-    window_fwhm: float = 0.9
-    """So far from the mirror image the like of a peak is looked for: middles of saturated
-    regions are known to a few pixels."""
-    alike: tuple[float, float] = (0.33, 4.0)
-    """What has this many times the peak's flux there is alike: the ratios of simulated stars'
-    spikes and trails to each other are 0.4 to 3; their neighbours have below 0.35, for want
-    of anything on the other side, or something else that is much brighter."""
-
-
-@dataclass(frozen=True)
-class StructureConfig:
-    """Which peaks are the structure of one large object, and no sources."""
-
-    min_area_fwhm2: float = 80.0
-    """Pixels above the threshold, in squared seeing FWHM, from which an object is large:
-    1400 at HSC's scale, a galaxy of about i = 19.5. 0 leaves every peak a source (the
-    paper's)."""
-    max_core: float = 0.25
-    """An object is large only when less than this part of its light is within a seeing FWHM
-    of its middle: simulated spirals have 0.03 to 0.14, in DECam's scenes up to 0.23. A crowd of
-    ordinary galaxies that counts as one parent is led by a compact one and has 0.1 to 0.6."""
-    min_part_fwhm2: float = 30.0
-    """The same for what sep cuts off from a large object and lies beside it,"""
-    max_part_core: float = 0.32
-    """... less than half as large, with up to this part of its light in its middle."""
-    min_flux: float = 0.02
-    """A peak in a large object is a source of its own when it is this part of its light.
-    Knots of simulated spirals are below 0.6 % nineteen times in twenty."""
-    counted_sigma: float = 4.0
-    """Only peaks beside a pixel of so many sigma count, most of which get a mask of 5: what else
-    the second look finds on empty sky is no part of a crowd that is seen."""
-    crowding: float = 2.2
-    """A crowd that makes one parent is so many times denser than its tile: 1.5 to 2.7 in
-    simulated UltraDeep scenes."""
-    field_peaks_fwhm2: float = 0.05
-    """Peaks in a squared seeing FWHM of a dense deep field, 200 sources above threshold per
-    square arcminute; with half as many, and in DECam's scenes, it is 0.03."""
-    field_area_fwhm2: float = 400.0
-    """So much of such a field counts with the tile's own, so that a small tile of a few peaks
-    does not tell alone: 20 peaks of it."""
-    core_sigma: float = 36.0
-    """Small peaks are structure when they are more than such neighbours would be, by this many
-    sigma of their number times the part of the light in the object's middle. Simulated spirals
-    of UltraDeep and DECam scenes have 38 to 1000 (57 of 59), crowds and smooth galaxies with
-    companions up to 34, if only what has the object's light on its other side too is counted."""
-    ground_fwhm: float = 3.0
-    """A peak stands beside the object, not on it, where the median of the light so many seeing
-    FWHM around it"""
-    ground_part: float = 0.12
-    """... is below this part of the object's own (median) brightness: 1.2 sigma of empty sky in
-    DECam's scenes, 2.7 in UltraDeep ones. With more the knots at the ends of simulated arms are
-    sources, with less true neighbours are lost,"""
-    ground_contrast: float = 0.5
-    """... and the point source that it stands for is this part of the light there."""
-    reach_fwhm: float = 6.0
-    """This far around a large object its outskirts still make peaks: in a shallow survey half
-    of a simulated spiral's discs is below the threshold. With 2 a third of those in DECam's
-    scenes have knots of their arms left over; farther out most peaks are other sources."""
-    smoothing_fwhm: float = 2.0
-    """Width of the image in which large objects are told apart, in units of the seeing's."""
-    clip_sigma: float = 200.0
-    """Light above this many sigma of empty sky counts as so much there: of a saturated star's a
-    galaxy beside it would be too small a part to be told apart."""
-    contrast: float = 0.05
-    """sep's deblending contrast in that image. At 0.01 the arms of the largest simulated
-    spirals are cut off, and their knots are no small part of what remains."""
+    fit: FitConfig = field(default_factory=FitConfig)
 
 
 @dataclass(frozen=True)
@@ -144,10 +104,24 @@ class DetectConfig:
     """`sep`: sep's sources; `log`: local maxima of Laplacians of Gaussians, which find the
     shoulders that multi-thresholding cannot separate, and sep's source in every footprint
     that has none (large and diffuse ones)."""
+    source_probability: float = 0.5
+    """Least probability that a candidate is a source of its own and not substructure of a
+    galaxy, an artifact of a bright star or noise. Lower finds more blended sources, higher
+    makes fewer false labels (the curve is in docs/labels.md). The brightest candidate of a
+    connected object always stays. 0 keeps every candidate (the paper's)."""
+    source_table: str = field(default_factory=source_table_hash)
+    """Hash of the table that the probability is computed with."""
     join_saturated: bool = True
-    """Peaks on one connected saturated region, or within two seeing FWHM of it, are one
-    source at the region's middle: its broken top is no blend, and what is nearer cannot be
-    told from it."""
+    """Peaks on one connected saturated region, or around it, are one source at the region's
+    middle: its broken top is no blend, and what is nearer cannot be told from it."""
+    saturated_reach_fwhm: float = 2.0
+    """How far around a saturated region that is, in seeing FWHM."""
+    star_reach_fwhm: int = 30
+    """Farthest, in seeing FWHM, that artifacts of a saturated star are looked for: 23 arcsec at
+    HSC's scale, the extent of the brightest stars that are simulated."""
+    star_sky_sigma: float = 0.8
+    """They end where the star's profile falls to this many sigma of a pixel of empty sky.
+    Spikes stay above the threshold where the profile is at 1 to 2."""
     log_widths_fwhm: tuple[float, ...] = (0.43, 0.28, 0.24)
     """Sigmas of the Gaussians in units of the bands' mean seeing FWHM, coarse to fine. The
     first is a star's own, with the best signal to noise; the finer ones add peaks that it
@@ -156,16 +130,19 @@ class DetectConfig:
     log_separation_fwhm: float = 0.55
     """A finer peak nearer than this to a coarser one is the same source."""
     log_contrast: float = 0.05
-    """The point source that a peak's Laplacian stands for must be at least this fraction of
-    the light there. Below it are the knots and the photon noise of one bright object."""
-    log_ridge: float = 0.1
+    """The point source that a peak's Laplacian stands for is at least this fraction of the
+    light there; below it is the photon noise of one bright object."""
+    log_ridge: float = 0.3
     """A peak at which the light bends along its flattest direction by less than this fraction of
     what it bends across lies on a ridge, where noise makes peaks: a disc seen edge-on. It must
-    bend along it by more than the noise; a source on a ridge that does not is left to the
-    second look, which knows the disc. On simulated half-blended scenes false labels fell by a
-    third, and a bright disc seen edge-on from some ten labels to one or two. 0 asks nothing."""
-    source_probability: float = 0.5
-    """Least probability that a candidate is a source of its own."""
-    hidden: HiddenConfig = field(default_factory=HiddenConfig)
-    glare: GlareConfig = field(default_factory=GlareConfig)
-    structure: StructureConfig = field(default_factory=StructureConfig)
+    bend along it by more than the noise. 0 asks nothing."""
+    parent_fwhm: float = 2.0
+    """Width, in units of the seeing's, of the Gaussian behind which substructure is none: what is
+    connected in that image is one parent, the host of its candidates."""
+    parent_contrast: float = 0.05
+    """sep's deblending contrast in that image. At 0.01 the arms of the largest simulated
+    spirals are cut off."""
+    parent_clip_sigma: float = 200.0
+    """Light above this many sigma of empty sky counts as so much there: of a saturated star's a
+    galaxy beside it would be too small a part to be told apart."""
+    residual: ResidualConfig = field(default_factory=ResidualConfig)

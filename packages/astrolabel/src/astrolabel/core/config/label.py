@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from astrolabel.core.config.catalog import ClassifyConfig
-from astrolabel.core.config.deblend import DeblendConfig
-from astrolabel.core.config.detect import DetectConfig, GlareConfig, HiddenConfig, StructureConfig
+from astrolabel.core.config.deblend import DeblendConfig, HaloConfig
+from astrolabel.core.config.detect import DetectConfig, ResidualConfig
 from astrolabel.core.config.mask import MaskConfig
 from astrolabel.core.config.prepare import PrepareConfig
 from astrolabel.core.config.tile import TileConfig
@@ -61,11 +61,10 @@ def preset(name: str) -> LabelConfig:
                 deblend_contrast=0.005,
                 peaks="sep",
                 join_saturated=False,
-                hidden=HiddenConfig(rounds=0),
-                glare=GlareConfig(most_fwhm=0),
-                structure=StructureConfig(min_area_fwhm2=0),
+                source_probability=0.0,
+                residual=ResidualConfig(rounds=0),
             ),
-            deblend=DeblendConfig(halo_fwhm=0),
-            mask=MaskConfig(faint=1.0),
+            deblend=DeblendConfig(halo=HaloConfig(reach_fwhm=0), share_excess=0.0),
+            mask=MaskConfig(faint=1.0, min_area=1),
         )
     raise InputError(f"unknown preset {name!r}", remedy="choose default or paper")
