@@ -4,7 +4,7 @@
                                   [--steps NAME ...]
 
 All recipes label the same scenes; columns and scenes are those of benchmarks/labels.py. The
-rules for glare and structure have their work with bright objects: --bright 6 adds as many large
+source probability has most of its work with bright objects: --bright 6 adds as many large
 galaxies and saturated stars to each scene.
 """
 
@@ -25,24 +25,24 @@ STEPS: Mapping[str, Mapping[str, Any]] = {
     "default": {},
     "sep's peaks": {"detect.peaks": "sep"},
     "coarse peaks only": {"detect.log_widths_fwhm": (0.43,)},
-    "one second look": {"detect.hidden.rounds": 1},
-    "no second look, no pairs": {"detect.hidden.rounds": 0},
+    "one second look": {"detect.residual.rounds": 1},
+    "no second look, no pairs": {"detect.residual.rounds": 0},
     "peaks on ridges": {"detect.log_ridge": 0.0},
-    "no pairs": {"detect.hidden.pair_gain": math.inf},
+    "no pairs": {"detect.residual.pair_gain": math.inf},
     "peaks on saturated regions": {"detect.join_saturated": False},
-    "no glare rule": {"detect.glare.most_fwhm": 0},
-    "no structure rule": {"detect.structure.min_area_fwhm2": 0.0},
+    "every candidate": {"detect.source_probability": 0.0},
+    "sure sources only": {"detect.source_probability": 0.7},
+    "models without shares": {"deblend.share_excess": 0.0},
     "sep's noise": {"detect.noise": "sep"},
     "bands by their noise": {"detect.combine": "weighted"},
     "masks at 5 sigma only": {"mask.faint": 1.0},
     "groups at 5 sigma": {"deblend.grouping_sigma": 5.0},
 }
-"""What is set by the name of its row; without its peaks on saturated regions joined a recipe has
-no glare rule either."""
+"""What is set by the name of its row."""
 
 
 def changed(config: Any, values: Mapping[str, Any]) -> Any:
-    """A configuration with some fields set, named by dots: ``detect.hidden.rounds``."""
+    """A configuration with some fields set, named by dots: ``detect.residual.rounds``."""
     for name, value in values.items():
         first, dot, rest = name.partition(".")
         inner = changed(getattr(config, first), {rest: value}) if dot else value

@@ -1,6 +1,6 @@
 """Deblenders, plain sep and photutils on the same simulated HSC-like scenes, in one table.
 
-    python benchmarks/deblenders.py [--seeds 1 2] [--size 350] [--only cmf scarlet ...]
+    python benchmarks/deblenders.py [--seeds 1 2] [--size 350] [--only parametric scarlet ...]
 
 Every deblender that is installed fits the same groups of the same detections; sep and
 photutils (segments of the same detection image, 5 sigma of the true noise) have their own
@@ -216,7 +216,7 @@ def measured(name: str, skies: Sequence[Sky]) -> Row | str:
 
 HEADER = (
     "| | sources | matched | failed | chi2/pixel | with unlisted | IoU isolated | IoU blended | "
-    "flux isolated | flux blended | scatter | ms a source | x cmf | first pass, s | MB |"
+    "flux isolated | flux blended | scatter | ms a source | x parametric | first pass, s | MB |"
 )
 
 

@@ -4,8 +4,9 @@
     python benchmarks/hsc_cutout.py path/to/hsc_cosmos_35.npz --companions [--deblender scarlet]
 
 The first three bands (g, r, i) with their variance and PSFs; the sources are the seven
-centres of the file's catalog. With `--companions` the points of light that `cmf` finds and
-that none of them stands for are listed too, and all are fitted by the deblender asked for.
+centres of the file's catalog. With `--companions` points of light that the parametric deblender
+finds and that none of them stands for are listed too, and all are fitted by the deblender asked
+for.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ def test_each_row_of_the_ablation_is_another_recipe(ablation):
     assert recipes["default"] == preset("default")
     assert len({recipe.digest() for recipe in recipes.values()}) == len(recipes)
     with pytest.raises(TypeError, match="no_such"):
-        ablation.changed(LabelConfig(), {"detect.hidden.no_such": 1})
+        ablation.changed(LabelConfig(), {"detect.residual.no_such": 1})
 
 
 def test_the_ablation_labels_one_scene_by_every_recipe_it_is_asked_for(

@@ -150,7 +150,7 @@ COMMON = {
     ),
     "deblend.engine": (
         "--deblender",
-        "cmf (default, built in); scarlet, scarlet2 where installed (`astrolabel docs deblenders`)",
+        "parametric (built in); scarlet, scarlet2 where installed (`astrolabel docs deblenders`)",
     ),
     "detect.combine": (
         "--detection-image",

@@ -30,7 +30,8 @@ def limits(config: FitConfig) -> NDArray[np.float64]:
     """(8,) the numbers of a configuration, for compiled functions."""
     return np.array(
         [config.max_offset_px, config.min_variance_px2, config.min_axis_ratio,
-         config.faintest_sigma, *config.radii_px, config.damping, config.least_gain]
+         config.faintest_sigma, config.min_radius_px, config.max_radius_px, config.damping,
+         config.least_gain]
     )  # fmt: skip
 
 

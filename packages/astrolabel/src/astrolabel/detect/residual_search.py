@@ -68,7 +68,7 @@ def searched(
             continue
         models.add(new, np.full(len(new), _least_variance(sky)))
         touched = cKDTree(new).query(models.shapes[:, :2])[0]
-        near = touched < models.radii + config.fit.radii_px[0]
+        near = touched < models.radii + config.fit.min_radius_px
         for turn in range(config.fit.next_passes):
             models.sweep(move=turn > 0, which=near)
     return models
@@ -106,7 +106,7 @@ class Models:
         seeing = (self._sky.fwhm_px / FWHM_PER_SIGMA) ** 2
         radii = np.clip(
             3 * np.sqrt(4 * variances + seeing),
-            self._config.radii_px[0],
+            self._config.min_radius_px,
             self._config.start_width_px,
         )
         self.peaks = np.concatenate([self.peaks, peaks])

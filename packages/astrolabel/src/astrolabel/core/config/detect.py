@@ -35,8 +35,10 @@ class FitConfig:
     """Of an ellipse: the thickness of a disc seen edge on. What is thinner is two sources."""
     faintest_sigma: float = 0.2
     """A source is rendered to where a pixel's light is below this many sigma of the noise."""
-    radii_px: tuple[int, int] = (8, 100)
-    """Least and largest radius of a source's box: two seeing discs; what takes milliseconds."""
+    min_radius_px: int = 8
+    """Least radius of a source's box: two seeing discs;"""
+    max_radius_px: int = 100
+    """... and the largest: what takes milliseconds."""
     start_width_px: int = 40
     """Widest half width at half maximum that a source is given at the start."""
     damping: float = 0.05
