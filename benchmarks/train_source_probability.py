@@ -151,8 +151,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data/real"))
     parser.add_argument("--scenes", type=float, default=1.0, help="part of the scenes")
     parser.add_argument("--cache", type=Path, help="keep the examples of each scene there")
-    parser.add_argument("--trees", type=int, default=120)
-    parser.add_argument("--leaves", type=int, default=12)
+    parser.add_argument("--trees", type=int, default=400)
+    parser.add_argument("--leaves", type=int, default=20)
     parser.add_argument("--dry", action="store_true", help="write no table")
     options = parser.parse_args()
     if options.cache:
@@ -164,7 +164,9 @@ def main() -> None:
     report(model.predict_proba(x[kept])[:, 1], y[kept], w[kept], kind[kept])
     if not options.dry:
         table = exported(fitted(x, y, w, options.trees, options.leaves))
-        settings.SOURCE_TABLE.write_text(json.dumps(table).replace("]], [[", "]],\n[[") + "\n")
+        settings.SOURCE_TABLE.write_text(
+            json.dumps(table, separators=(",", ":")).replace("]],[[", "]],\n[[") + "\n"
+        )
         print(f"wrote {settings.SOURCE_TABLE}")
 
 
