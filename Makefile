@@ -54,7 +54,7 @@ run-demo:
 	@echo "report:      $(OUT)/evaluation/model/report.html"
 
 test: $(VENV)/test.ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/test.ready
 	$(BIN)/ruff check .
