@@ -94,7 +94,8 @@ def open_labels(path: str | Path) -> Document:
             remedy="give a file that `astrolabel export --to parquet` wrote",
         )
     head = json.loads(kept)
-    return Table(head["document"], path, "annotations", (), table, tuple(head["attributes"]))
+    document = {**head["document"], "annotations": []}
+    return Table(document, path, "annotations", (), table, tuple(head["attributes"]))
 
 
 def _annotation(row: dict[str, Any], attributes: Sequence[str]) -> dict[str, Any]:
