@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from astroseg.core.config import Config
+from astroseg.core.config import Config, ModelConfig
 from astroseg.core.errors import InputError
 from astroseg.core.names import nearest
 from astroseg.models.sizes import MODELS
@@ -14,6 +14,11 @@ from astroseg.training.schedule import get_schedule
 def check_training(config: Config, *files: Path | None) -> None:
     """Raise InputError for an unknown model or schedule, or a file that is not there."""
     name = config.model.name
+    if config.model.file and name != ModelConfig.name:
+        raise InputError(
+            f"both a model ({name}) and a Detectron2 configuration ({config.model.file}) are given",
+            remedy="give --model or --model-config",
+        )
     if not config.model.file and name not in MODELS:
         raise InputError(
             f"unknown model {name!r}",
