@@ -80,8 +80,15 @@ SIMULATION = {
 }
 
 
-def add_make_coco(one: Parser) -> None:
-    group = one.add_argument_group("what to label")
+def add_describe(one: Parser) -> None:
+    _add_files(one)
+    add_settings(one, COMMON)
+    one.set_defaults(run=labelling.describe)
+
+
+def _add_files(one: Parser) -> Any:
+    """The options that name survey files."""
+    group = one.add_argument_group("which files")
     group.add_argument(
         "inputs", nargs="*", type=Path, metavar="INPUT", help="HSC or LSST coadds, or folders"
     )
@@ -90,8 +97,6 @@ def add_make_coco(one: Parser) -> None:
         help="a plain FITS file of one band; NAME,NAME=FILE for the planes of a cube",
     )  # fmt: skip
     group.add_argument("--bands", help="bands to use, blue to red (default: all there are)")
-    group.add_argument("--manifest", type=Path, help="a dataset file instead of all this")
-    group.add_argument("--root", type=Path, help="folder of the manifest's files")
     for name, what in (
         (
             "variance",
@@ -118,6 +123,18 @@ def add_make_coco(one: Parser) -> None:
         help="bits of a mask without MP_ cards: NO_DATA and BAD are no data, SAT is "
         "saturated, INTRP interpolated, BRIGHT_OBJECT near a bright star",
     )  # fmt: skip
+    group.add_argument(
+        "--survey", default="", metavar="NAME",
+        help="read the files as those of this survey (docs/surveys.md); default: by their headers",
+    )  # fmt: skip
+    group.add_argument("--strict", action="store_true", help="a doubt about a coadd is an error")
+    return group
+
+
+def add_make_coco(one: Parser) -> None:
+    group = _add_files(one)
+    group.add_argument("--manifest", type=Path, help="a dataset file instead of all this")
+    group.add_argument("--root", type=Path, help="folder of the manifest's files")
     group = one.add_argument_group("classes")
     group.add_argument("--catalog", type=Path, help="FITS, CSV or Parquet table")
     group.add_argument("--columns", **COLUMNS)
@@ -377,6 +394,7 @@ def add_reproduce(one: Parser) -> None:
 COMMANDS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     "simulate": ("simulate coadds, catalogs and their true labels", add_simulate),
     "make-coco": ("label coadds: detect, deblend, mask, classify", add_make_coco),
+    "describe": ("say what make-coco would assume about files, and doubt", add_describe),
     "truth-coco": ("label simulated scenes by pictures of their objects", add_truth_coco),
     "manifest check": (
         "say which files of a dataset are there, missing or wrong; exit code 2 if any is",

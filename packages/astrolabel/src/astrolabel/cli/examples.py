@@ -35,6 +35,12 @@ examples:
 
 Rerun the command to resume: finished tiles are kept.
 """,
+    "describe": """
+examples:
+  astrolabel describe coadds/
+  astrolabel describe --band g=g.fits r=r.fits --variance g=g_var.fits r=r_var.fits
+  astrolabel describe image.fits --bands f814w --survey hst
+""",
     "truth-coco": """
 examples:
   the scenes of Burke et al. (2019), in training/set_0, ..., validation/set_0, ...:

@@ -15,6 +15,7 @@ from astrolabel.core.errors import InputError
 
 if TYPE_CHECKING:
     from astrolabel.datasets.manifest import Manifest
+    from astrolabel.io.find import Inputs
     from astrolabel.label.workers import Workers
 
 
@@ -34,7 +35,7 @@ def simulate(options: argparse.Namespace) -> int:
 def make_coco(options: argparse.Namespace) -> int:
     from astrolabel.catalog.catalog import catalog_for
     from astrolabel.datasets.manifest import read_manifest
-    from astrolabel.io.find import Inputs, find_coadds
+    from astrolabel.io.find import find_coadds
     from astrolabel.label.pipeline import make_coco
 
     if options.status:
@@ -46,6 +47,8 @@ def make_coco(options: argparse.Namespace) -> int:
             )
         return _build(read_manifest(options.manifest), options)
     config = with_columns(settings(options), options.columns)
+    if options.strict:
+        config = replace(config, prepare=replace(config.prepare, strict=True))
     if options.out is None:
         raise InputError("no --out", remedy="say where the labels go: --out FOLDER")
     if (options.catalog is None) != (config.classify.scheme == "none"):
@@ -53,19 +56,7 @@ def make_coco(options: argparse.Namespace) -> int:
             "--catalog and --scheme go together",
             remedy="give both for classes, or neither for the one class `source`",
         )
-    inputs = Inputs(
-        paths=tuple(options.inputs),
-        bands=tuple(options.bands.split(",")) if options.bands else (),
-        band_files=tuple(
-            (tuple(n.split(",")), Path(f)) for n, f in pairs("--band", options.band, False)
-        ),
-        variance=paths("--variance", options.variance),
-        rms=paths("--rms", options.rms),
-        mask=paths("--mask", options.mask),
-        psf=paths("--psf", options.psf),
-        planes=bits("--mask-planes", options.mask_planes),
-        zeropoints=numbers("--zeropoint", options.zeropoint),
-    )
+    inputs = _inputs(options)
     problems: list[InputError] = []
     coadds = find_coadds(inputs, problems)
     if not coadds:
@@ -104,6 +95,36 @@ def reproduce(options: argparse.Namespace) -> int:
     return 2 if found.differences else 0
 
 
+def _inputs(options: argparse.Namespace) -> Inputs:
+    """The survey files that the options name."""
+    from astrolabel.io.find import Inputs
+
+    return Inputs(
+        paths=tuple(options.inputs),
+        bands=tuple(options.bands.split(",")) if options.bands else (),
+        band_files=tuple(
+            (tuple(n.split(",")), Path(f)) for n, f in pairs("--band", options.band, False)
+        ),
+        variance=paths("--variance", options.variance),
+        rms=paths("--rms", options.rms),
+        mask=paths("--mask", options.mask),
+        psf=paths("--psf", options.psf),
+        planes=bits("--mask-planes", options.mask_planes),
+        zeropoints=numbers("--zeropoint", options.zeropoint),
+        survey=options.survey,
+    )
+
+
+def describe(options: argparse.Namespace) -> int:
+    from astrolabel.io.find import find_coadds
+    from astrolabel.prepare.describe import describe
+
+    problems: list[InputError] = []
+    coadds = find_coadds(_inputs(options), problems)
+    print(describe(coadds, settings(options).prepare))
+    return _summarized("", [str(problem) for problem in problems])
+
+
 def truth_coco(options: argparse.Namespace) -> int:
     from astrolabel.io.truth import find_scenes
     from astrolabel.label.pipeline import make_coco, truth_recipe
@@ -125,7 +146,8 @@ def truth_coco(options: argparse.Namespace) -> int:
 
 
 def _summarized(summary: str, problems: Sequence[str]) -> int:
-    print(summary)
+    if summary:
+        print(summary)
     for line in problems:
         print(f"astrolabel: {line}", file=sys.stderr)
     return 2 if problems else 0

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from astrolabel.core.box import Box
 from astrolabel.core.coadd import Coadd
@@ -64,6 +65,8 @@ REGISTRY = (
         "the mask reaches the border of the source's model, which may have cut it off",
     ),
     Flag(11, "no_flux", "the model has no flux in at least one band, where it has no magnitude"),
+    Flag(12, "cosmic_ray", "the mask holds or touches pixels of a cosmic ray or a hot pixel"),
+    Flag(13, "trail", "the mask holds or touches the trail of a satellite or aircraft"),
 )
 """Every flag there is. A bit is never given to another flag: files outlive versions."""
 
@@ -119,6 +122,13 @@ def of_pixels(
     def holds(plane: str) -> bool:
         return bool((coadd.plane(plane, box) & pixels).any())
 
+    def touches(plane: str) -> bool:
+        wide = box.expanded(1) & Box.of_shape(coadd.image.shape)
+        inside = np.zeros(wide.shape, bool)
+        inside[box.slices_in(wide)] = pixels
+        near = ndimage.binary_dilation(inside, np.ones((3, 3)))
+        return bool((coadd.plane(plane, wide) & near).any())
+
     at_edge = box.y0 <= core.y0 or box.x0 <= core.x0 or box.y1 >= core.y1 or box.x1 >= core.x1
     is_set = {
         "edge": at_edge,
@@ -127,6 +137,8 @@ def of_pixels(
         "saturated_core": bool(coadd.plane("SAT", near_peak).any()),
         "no_data": bool((~coadd.valid[(slice(None), *box.slices)] & pixels).any()),
         "interpolated": holds("INTRP"),
+        "cosmic_ray": touches("COSMIC_RAY"),
+        "trail": touches("TRAIL"),
         "bright_star": holds("BRIGHT_OBJECT"),
         "poor_fit": _is_poor(residual[box.slices][pixels]),
     }

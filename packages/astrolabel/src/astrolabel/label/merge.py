@@ -15,7 +15,7 @@ from astrolabel.catalog.classify import categories
 from astrolabel.core.config import LabelConfig
 from astrolabel.core.errors import InputError, OutputError
 from astrolabel.core.files import atomic_path
-from astrolabel.core.notes import Note
+from astrolabel.core.notes import DOUBT, Note
 from astrolabel.deblend import libraries
 from astrolabel.export.croissant import write_croissant
 from astrolabel.io import coco
@@ -95,6 +95,8 @@ def merge(
     # A description needs the number of labels, not the labels.
     write_croissant(out / "coco.json", {**head, "annotations": range(total)})
     found = [*problems, *_problems(heads)]
+    if config.prepare.strict:
+        found += [str(n) for n, _ in doubts.gathered(heads) if n.severity == DOUBT]
     if total > PARQUET_BEYOND:
         try:
             write_parquet(out / "coco.parquet", {**head, "annotations": list(_annotations(tasks))})

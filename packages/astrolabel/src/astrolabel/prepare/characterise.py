@@ -17,6 +17,7 @@ from astrolabel.core.notes import Note, doubt, doubts
 from astrolabel.io import layers as fits_layers
 from astrolabel.io.files import CoaddFiles
 from astrolabel.prepare import blank, noise, sky
+from astrolabel.prepare.cosmic_rays import cosmic_rays
 from astrolabel.prepare.mesh import Mesh
 from astrolabel.prepare.pixels import Plane, read_plane
 from astrolabel.prepare.stamps import Stamps, find_stamps
@@ -111,8 +112,10 @@ def characterise(files: CoaddFiles, config: PrepareConfig | None = None) -> Char
     stamps = find_stamps(files, stack, valid, config.stars)
     notes += stamps.notes
     bands = [
-        _with_artifacts(one, plane, flat, stamp, config)
-        for one, plane, flat, stamp in zip(bands, planes, relative, stamps.psfs, strict=True)
+        _with_artifacts(one, plane, flat, stamp, measured, config)
+        for one, plane, flat, stamp, measured in zip(
+            bands, planes, relative, stamps.psfs, stamps.measured, strict=True
+        )
     ]
     for band, one in zip(files.bands, bands, strict=True):
         notes += [_trail_note(band, trail) for trail in one.trails]
@@ -244,13 +247,17 @@ def _with_artifacts(
     plane: Plane,
     relative: NDArray[np.float32],
     stamp: NDArray[np.float32],
+    measured: bool,
     config: PrepareConfig,
 ) -> Band:
     """A band with what needs its PSF: photon noise, and trails."""
     electrons = None
     if one.rms is not None:
-        rms = one.rms.whole
-        electrons = noise.electrons_per_count(relative * rms, rms, plane.valid, stamp)
+        rms, valid = one.rms.whole, plane.valid
+        if measured:  # rays would pass for photon noise
+            unit = np.ones(relative.shape, np.float32)
+            valid = valid & ~cosmic_rays(relative, unit, valid, stamp, config.artifacts)
+        electrons = noise.electrons_per_count(relative * rms, rms, valid, stamp)
     trails: tuple[Trail, ...] = ()
     if config.artifacts.trails == "auto":
         trails = find_trails(relative, plane.valid, config.artifacts)

@@ -114,7 +114,10 @@ def _with_artifacts(
     if _look_for_rays(plane, config) and known.measured_psf[index]:
         saturated = (mask[0] & (1 << mask[1]["SAT"])) != 0
         good = plane.valid & ~_grown(saturated, 2)
-        hit = cosmic_rays(plane.image, np.sqrt(plane.variance), good, stamp, config.artifacts)
+        # Of the sky alone where noise is measured: rays would pass for photon noise.
+        variance = plane.variance if one.rms is None else one.rms.at(box) ** 2
+        sigma = np.sqrt(np.where(plane.valid, variance, 0)).astype(np.float32)
+        hit = cosmic_rays(plane.image, sigma, good, stamp, config.artifacts)
         if hit.any():
             told.append(f"{int(hit.sum())} pixels of cosmic rays: no data")
         mask = _with_plane(mask, "COSMIC_RAY", hit)

@@ -55,7 +55,7 @@ def preset(name: str) -> LabelConfig:
     if name == "paper":
         return LabelConfig(
             preset="paper",
-            tile=TileConfig(margin_px=0, overlaps="keep"),
+            tile=TileConfig(margin_px=0, max_no_data=0.3, overlaps="keep"),
             detect=DetectConfig(
                 noise="sep",
                 deblend_contrast=0.005,

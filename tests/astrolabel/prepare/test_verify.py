@@ -1,0 +1,287 @@
+"""What files claim, compared with their pixels: each kind of wrong file read right."""
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from fits_files import FWHM_PX, SIGMA, gaussian, scene, tan_wcs, write_plain
+from scipy import ndimage
+
+from astrolabel.core import psf
+from astrolabel.core.config import PrepareConfig
+from astrolabel.core.config.prepare import NoiseConfig, SkyConfig
+from astrolabel.core.errors import InputError
+from astrolabel.core.notes import DOUBT
+from astrolabel.io.find import Inputs, find_coadds
+from astrolabel.prepare.describe import describe
+from astrolabel.prepare.read import characterise, read
+
+SHAPE = (256, 256)
+
+
+def stars(seed=1):
+    return scene(SHAPE, n=25, seed=seed)[0]
+
+
+def files_of(folder, image, noise=None, kind="variance", **cards):
+    science = write_plain(folder / "g.fits", image, tan_wcs(image.shape), **cards)
+    extra = {}
+    if noise is not None:
+        extra = {kind: {"g": write_plain(folder / "noise.fits", noise.astype(np.float32))}}
+    (files,) = find_coadds(Inputs(band_files=((("g",), science),), **extra))
+    return files
+
+
+def both(files, config=None):
+    known = characterise(files, config)
+    return known, read(files, known, config=config)
+
+
+def sky_of(coadd):
+    """Median and sigma of what is not bright."""
+    values = coadd.image[0][coadd.valid[0] & (coadd.image[0] < 3 * SIGMA)]
+    return float(np.median(values)), float(np.sqrt(np.median(coadd.variance[0])))
+
+
+def doubts(known):
+    return [str(n) for n in known.notes if n.severity == DOUBT]
+
+
+@pytest.mark.parametrize("level", [20.0, -5.0])
+def test_a_sky_left_in_is_subtracted_though_noise_is_given(tmp_path, level):
+    variance = np.full(SHAPE, SIGMA**2)
+    known, coadd = both(files_of(tmp_path, stars() + np.float32(level * SIGMA), variance))
+    middle, sigma = sky_of(coadd)
+    assert abs(middle) < 0.15 * SIGMA
+    assert sigma == pytest.approx(SIGMA, rel=0.01)
+    assert any("level of" in text and "subtracted" in text for text in doubts(known))
+
+
+def test_a_gradient_is_subtracted(tmp_path):
+    slope = np.linspace(0, 3 * SIGMA, SHAPE[1], dtype=np.float32)
+    _, coadd = both(files_of(tmp_path, stars() + slope, np.full(SHAPE, SIGMA**2)))
+    left, right = coadd.image[0][:, :60], coadd.image[0][:, -60:]
+    assert abs(np.median(left) - np.median(right)) < 0.25 * SIGMA
+
+
+def test_a_sky_that_is_zero_is_left_as_it_is(tmp_path):
+    image = stars()
+    known, coadd = both(files_of(tmp_path, image, np.full(SHAPE, SIGMA**2)))
+    np.testing.assert_array_equal(coadd.image[0], image)
+    assert not doubts(known)
+
+
+def test_a_large_galaxy_does_not_bend_the_sky(tmp_path):
+    y, x = np.indices(SHAPE) - 128.0
+    galaxy = 100 * SIGMA * np.exp(-np.hypot(y, x) / 18)
+    _, coadd = both(files_of(tmp_path, (stars() + galaxy + 5).astype(np.float32)))
+    lost = (stars() + galaxy)[120:136, 120:136] - coadd.image[0][120:136, 120:136]
+    assert abs(np.median(lost)) < 0.5 * SIGMA
+
+
+@pytest.mark.parametrize("factor", [0.03, 0.5, 2.0, 1500.0])
+def test_noise_that_is_not_the_scatter_is_rescaled(tmp_path, factor):
+    known, coadd = both(files_of(tmp_path, stars(), np.full(SHAPE, factor * SIGMA**2)))
+    assert sky_of(coadd)[1] == pytest.approx(SIGMA, rel=0.06)
+    assert any("rescaled" in text for text in doubts(known))
+
+
+def test_noise_that_is_nearly_the_scatter_is_taken_as_given(tmp_path):
+    _, coadd = both(files_of(tmp_path, stars(), np.full(SHAPE, 1.1 * SIGMA**2)))
+    np.testing.assert_allclose(coadd.variance, 1.1 * SIGMA**2, rtol=1e-6)
+
+
+def test_noise_that_does_not_follow_the_scatter_is_not_used(tmp_path):
+    variance = np.full(SHAPE, SIGMA**2)
+    variance[:, :128] *= 100
+    known, coadd = both(files_of(tmp_path, stars(), variance))
+    assert any("not used" in text for text in doubts(known))
+    assert np.ptp(np.sqrt(coadd.variance)) < SIGMA
+
+
+def test_files_can_be_trusted_by_setting(tmp_path):
+    config = PrepareConfig(sky=SkyConfig(subtract="never"), noise=NoiseConfig(trust="files"))
+    image = stars() + np.float32(20 * SIGMA)
+    _, coadd = both(files_of(tmp_path, image, np.full(SHAPE, 9 * SIGMA**2)), config)
+    np.testing.assert_array_equal(coadd.image[0], image)
+    np.testing.assert_allclose(coadd.variance, 9 * SIGMA**2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.0, -999.0, 1e30, -1e30])
+def test_fill_values_are_no_data(tmp_path, value):
+    image = stars() + np.float32(5)
+    y, x = np.indices(SHAPE)
+    empty = (y < 40) | (x + y > 430)
+    image[empty] = value
+    _, coadd = both(files_of(tmp_path, image))
+    assert not coadd.valid[0][empty].any()
+    assert coadd.valid[0][~empty].mean() > 0.999
+    assert sky_of(coadd)[1] == pytest.approx(SIGMA, rel=0.06)
+
+
+@pytest.mark.parametrize("bad", [np.nan, 0.0, -1.0])
+def test_noise_that_is_none_is_no_data(tmp_path, bad):
+    variance = np.full(SHAPE, SIGMA**2)
+    variance[100:120] = bad
+    _, coadd = both(files_of(tmp_path, stars(), variance))
+    assert not coadd.valid[0, 100:120].any()
+    assert coadd.valid[0, :100].all()
+
+
+def test_doubled_pixels_are_no_fill(tmp_path):
+    image = np.kron(np.random.default_rng(0).normal(0, 1, (64, 64)), np.ones((4, 4)))
+    _, coadd = both(files_of(tmp_path, image.astype(np.float32)))
+    assert coadd.valid.all()
+
+
+@pytest.mark.parametrize(("sigma", "heeded"), [(0.0, False), (1.5, True)])
+def test_correlated_noise_is_measured(tmp_path, sigma, heeded):
+    white = np.random.default_rng(1).normal(0, 1, SHAPE)
+    noise = ndimage.gaussian_filter(white, sigma, mode="wrap")
+    known, coadd = both(files_of(tmp_path, (noise / noise.std()).astype(np.float32)))
+    assert float(np.sqrt(np.median(coadd.variance))) == pytest.approx(1, rel=0.06)
+    assert (known.noise_correlation is not None) == heeded
+    if heeded:
+        two_px = np.exp(-4 / (4 * sigma**2))
+        assert coadd.noise_correlation[0, 6, 8] == pytest.approx(two_px, abs=0.08)
+
+
+def test_counts_of_few_photons_have_a_long_tail(tmp_path):
+    counts = np.random.default_rng(0).poisson(0.1, SHAPE).astype(np.float32)
+    _, coadd = both(files_of(tmp_path, counts))
+    assert np.mean(coadd.image[0]) == pytest.approx(0, abs=0.02)
+    assert (coadd.image[0] > 5 * np.sqrt(coadd.variance[0])).sum() <= 1
+
+
+@pytest.mark.parametrize("factor", [1e-21, 1e-12, 1e20])
+def test_units_beyond_float32_are_scaled_and_fluxes_stay_right(tmp_path, factor):
+    image = stars().astype(np.float64)
+    files = files_of(tmp_path, image * factor, MAGZERO=20.0)
+    known, coadd = both(files)
+    assert 1e-3 < np.sqrt(np.median(coadd.variance)) < 1e3
+    flux = (coadd.image[0] * 10 ** (-0.4 * coadd.zeropoints[0])).astype(np.float64)
+    true = (image - np.median(image)) * factor * 10 ** (-0.4 * 20)
+    bright = image > 20 * SIGMA
+    np.testing.assert_allclose(flux[bright], true[bright], rtol=0.1)
+    assert any("multiplied" in note.text for note in known.notes)
+
+
+def test_cosmic_rays_are_no_stars_and_no_data(tmp_path):
+    image, rng = stars(), np.random.default_rng(3)
+    hit = np.zeros(SHAPE, bool)
+    for _ in range(60):
+        y, x = rng.integers(5, 245, 2)
+        dy, dx = rng.integers(-1, 2, 2)
+        for k in range(rng.integers(1, 6)):
+            hit[y + k * dy, x + k * dx] = True
+    clean = image < 3 * SIGMA
+    image[hit] += rng.uniform(30, 1000, hit.sum()).astype(np.float32) * SIGMA
+    known, coadd = both(files_of(tmp_path, image))
+    assert psf.fwhm_px(known.psfs[0]) == pytest.approx(FWHM_PX, rel=0.1)
+    assert (~coadd.valid[0])[hit & clean].mean() > 0.95
+    assert (~coadd.valid[0])[~ndimage.binary_dilation(hit, np.ones((5, 5)))].mean() < 1e-3
+
+
+@pytest.mark.parametrize("fwhm", [2.2, 3.0, 6.0])
+def test_stars_of_any_width_are_no_cosmic_rays(tmp_path, fwhm):
+    rng = np.random.default_rng(0)
+    image = rng.normal(0, SIGMA, SHAPE)
+    for y in range(20, 240, 30):
+        for x in range(20, 240, 30):
+            dy, dx = rng.uniform(-0.5, 0.5, 2)
+            image += gaussian(SHAPE, y + dy, x + dx, SIGMA * 10 ** rng.uniform(2.5, 4.5), fwhm)
+    _, coadd = both(files_of(tmp_path, image.astype(np.float32)))
+    assert not coadd.plane("COSMIC_RAY").any()
+
+
+def test_a_trail_is_no_data_and_said(tmp_path):
+    y, x = np.indices(SHAPE)
+    across = (x - 2 * y + 120) / np.sqrt(5)
+    trail = 20 * SIGMA * np.exp(-(across**2) / 8)
+    known, coadd = both(files_of(tmp_path, (stars() + trail).astype(np.float32)))
+    assert coadd.plane("TRAIL")[0][np.abs(across) < 3].all()
+    assert coadd.plane("TRAIL")[0].mean() < 0.15
+    assert any("trail" in text for text in doubts(known))
+
+
+def test_a_disc_seen_edge_on_is_no_trail(tmp_path):
+    y, x = np.indices(SHAPE) - 128.0
+    disc = 100 * SIGMA * np.exp(-np.abs(x) / 30 - np.abs(y) / 2)
+    _, coadd = both(files_of(tmp_path, (stars() + disc).astype(np.float32)))
+    assert not coadd.plane("TRAIL").any()
+
+
+def test_knots_are_no_stars(tmp_path):
+    rng = np.random.default_rng(2)
+    y, x = np.indices(SHAPE) - 128.0
+    image = rng.normal(0, SIGMA, SHAPE) + 60 * SIGMA * np.exp(-np.hypot(y, x) / 35)
+    for _ in range(25):
+        a, r = rng.uniform(0, 2 * np.pi), rng.uniform(10, 60)
+        place = 128 + r * np.sin(a), 128 + r * np.cos(a)
+        image += gaussian(SHAPE, *place, SIGMA * 3000, rng.uniform(5, 12))
+    known, _ = both(files_of(tmp_path, image.astype(np.float32)))
+    assert "guess" in known.note("psf", "g")
+
+
+@pytest.mark.parametrize(
+    ("value", "comment", "expected"),
+    [(3.7, "Median FWHM in pixels", 3.7), (0.7, "[arcsec] seeing", 0.7 / 0.168), (4.1, "", 4.1)],
+)
+def test_a_seeing_card_is_read_in_its_unit(tmp_path, value, comment, expected):
+    image = np.random.default_rng(0).normal(0, 1, SHAPE).astype(np.float32)
+    files = files_of(tmp_path, image)
+    with fits.open(files.layers[0].path, mode="update") as hdus:
+        hdus[0].header["FWHM"] = (value, comment)
+    assert psf.fwhm_px(characterise(files).psfs[0]) == pytest.approx(expected, rel=0.05)
+
+
+def test_a_given_psf_that_is_not_the_stars_is_doubted(tmp_path):
+    stamp = write_plain(tmp_path / "p.fits", psf.moffat(7.0))
+    science = write_plain(tmp_path / "g.fits", stars())
+    inputs = Inputs(band_files=((("g",), science),), psf={"g": stamp})
+    (files,) = find_coadds(inputs)
+    assert any("stars have" in text for text in doubts(characterise(files)))
+
+
+def test_a_card_that_is_not_a_number_is_left_out_and_named(tmp_path):
+    files = files_of(tmp_path, stars())
+    path = files.layers[0].path
+    raw = bytearray(path.read_bytes())
+    end = raw.find(b"END" + b" " * 77)
+    raw[end : end + 80] = b"SEEING  =                  nan / no stars".ljust(80)
+    raw[end + 80 : end + 160] = b"END".ljust(80)
+    path.write_bytes(raw)
+    assert any("SEEING" in text for text in doubts(characterise(files)))
+
+
+def test_a_band_that_covers_less_is_said(tmp_path):
+    short = stars()
+    short[:, 192:] = np.nan
+    paths = write_plain(tmp_path / "g.fits", stars()), write_plain(tmp_path / "r.fits", short)
+    (files,) = find_coadds(Inputs(band_files=((("g",), paths[0]), (("r",), paths[1]))))
+    known = characterise(files)
+    assert known.coverage == (1.0, 0.75)
+    assert any(text.startswith("r coverage: data in 75 %") for text in doubts(known))
+
+
+def test_doubts_refuse_a_coadd_when_strict(tmp_path):
+    files = files_of(tmp_path, stars(), np.full(SHAPE, 9 * SIGMA**2))
+    with pytest.raises(InputError, match=r"variance plane is 3.* times the scatter"):
+        characterise(files, PrepareConfig(strict=True))
+
+
+def test_several_images_of_a_file_are_coadds_of_their_own(tmp_path):
+    chips = [fits.ImageHDU(stars(k), name="SCI", ver=k + 1) for k in range(3)]
+    errors = [fits.ImageHDU(np.full(SHAPE, SIGMA), name="ERR", ver=k + 1) for k in range(3)]
+    fits.HDUList([fits.PrimaryHDU(), *chips, *errors]).writeto(tmp_path / "g.fits")
+    found = find_coadds(Inputs(band_files=((("g",), tmp_path / "g.fits"),)))
+    assert [files.name for files in found] == ["g-image1", "g-image2", "g-image3"]
+    for k, files in enumerate(found):
+        np.testing.assert_array_equal(both(files)[1].image[0], stars(k))
+
+
+def test_describe_says_what_is_assumed_and_doubted(tmp_path):
+    files = files_of(tmp_path, stars() + 1, np.full(SHAPE, 9 * SIGMA**2), MAGZERO=99.0)
+    text = describe([files])
+    for word in ("256x256", "ra 150.1", "read as variance", "MAGZERO = 99 stands for none",
+                 "doubt: sky", "doubt: noise"):  # fmt: skip
+        assert word in text
