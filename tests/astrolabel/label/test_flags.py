@@ -23,7 +23,7 @@ from astrolabel.label.tile import label_tile
 from astrolabel.label.tiles import Tile
 
 SIDE = 90
-PLANES = {"SAT": 0, "INTRP": 1, "BRIGHT_OBJECT": 2, "NO_DATA": 3}
+PLANES = {"SAT": 0, "INTRP": 1, "BRIGHT_OBJECT": 2, "NO_DATA": 3, "COSMIC_RAY": 4, "TRAIL": 5}
 WHOLE = Box(0, 0, SIDE, SIDE)
 
 
@@ -126,6 +126,8 @@ CASES = [
     ("saturated_core", marked(LARGE, "SAT", 0), marked(LARGE, "SAT", 11)),
     ("no_data", marked(STAR, "NO_DATA", 2), marked(STAR, "NO_DATA", 15)),
     ("interpolated", marked(STAR, "INTRP", 2), marked(STAR, "INTRP", 15)),
+    ("cosmic_ray", marked(STAR, "COSMIC_RAY", 2), marked(STAR, "COSMIC_RAY", 15)),
+    ("trail", marked(STAR, "TRAIL", 2), marked(STAR, "TRAIL", 15)),
     ("bright_star", marked(STAR, "BRIGHT_OBJECT", 2), marked(STAR, "BRIGHT_OBJECT", 15)),
     ("blended", beside(8), beside(25)),
     ("poor_fit", Scene(fwhm=2.5, psf_fwhm=5.0), Scene(fwhm=5.0, psf_fwhm=5.0)),
@@ -161,7 +163,7 @@ def test_bits_are_those_of_files_already_written():
     assert {flag.name: flag.bit for flag in flags.REGISTRY} == {
         "edge": 0, "peak_outside": 1, "saturated": 2, "no_data": 3, "saturated_core": 4,
         "interpolated": 5, "bright_star": 6, "blended": 7, "poor_fit": 8, "not_converged": 9,
-        "truncated": 10, "no_flux": 11,
+        "truncated": 10, "no_flux": 11, "cosmic_ray": 12, "trail": 13,
     }  # fmt: skip
 
 
