@@ -55,6 +55,7 @@ def test_documents_of_other_programs_may_lack_what_they_lack(tmp_path):
         ("images", "height", -5),
         ("images", "height", 2**40),
         ("images", "file_name", 3),
+        ("images", "file_name", "x" * 5000),
         ("categories", "name", None),
     ],
 )

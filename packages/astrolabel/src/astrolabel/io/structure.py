@@ -17,6 +17,8 @@ Id = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Side = Annotated[int, msgspec.Meta(ge=0, le=2**20)]
 """A million pixels: more than any picture has, and what masks of it need can be counted."""
 Number = int | float
+NAME = r"^[^/]{0,200}(/[^/]{0,200}){0,20}$"
+"""Of a file: parts that every file system takes."""
 Numbers = list[Number | None] | None
 
 
@@ -37,7 +39,7 @@ class Astro(msgspec.Struct):
 
 class Image(msgspec.Struct):
     id: Id
-    file_name: str | None = None
+    file_name: Annotated[str, msgspec.Meta(pattern=NAME)] | None = None
     height: Side | None = None
     width: Side | None = None
     astro: Astro | None = None

@@ -240,7 +240,7 @@ class _Columns:
         """Keep one annotation."""
         try:
             self._add(item)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             what = f"annotation {len(self.segmentations) + 1} of the list is not whole ({error!r})"
             raise _broken(self.path, what) from error
 
