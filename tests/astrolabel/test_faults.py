@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -22,13 +23,11 @@ def faults():
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_hundred_faults_are_survived_or_told(faults, tmp_path):
-    found = faults.tally(110, 7, tmp_path)
-    assert {
-        name: {bad: counts[bad] for bad in faults.BAD if counts[bad]}
-        for name, counts in found.items()
-    } == {name: {} for name in faults.KINDS}
+def test_sixty_faults_are_survived_or_told():
+    """In a process of its own: the benchmark limits memory, which a test runner already holds."""
+    words = [sys.executable, "-W", "ignore", str(PATH), "--tries", "60", "--seed", "7"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_lost_fault_is_counted_as_lost(faults, tmp_path):

@@ -689,7 +689,7 @@ def test_a_killed_run_goes_on_in_the_next(dataset, hsc, tmp_path):
     run.send_signal(signal.SIGINT)
     _, err = run.communicate(timeout=60)
     assert run.returncode == 130
-    assert b"goes on from here" in err
+    assert b"rerun the command to resume" in err
     assert b"Traceback" not in err
     for job in hsc.jobs.values():
         job.polls = 0

@@ -188,7 +188,8 @@ def test_labels_are_counted_by_class_and_magnitude(tmp_path):
             for k, (m, c) in enumerate(zip(magnitudes, kinds, strict=True))
         ]  # fmt: skip
         classes = [{"id": 1, "name": "galaxy"}, {"id": 2, "name": "star"}]
-        coco.write(tmp_path / name, {"images": [], "annotations": annotations,
+        image = {"id": 1, "file_name": "a.png", "width": 9, "height": 9}
+        coco.write(tmp_path / name, {"images": [image], "annotations": annotations,
                                      "categories": classes})  # fmt: skip
         return tmp_path / name
 

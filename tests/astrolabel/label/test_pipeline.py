@@ -163,12 +163,12 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_file(patch, tmp_path):
 def test_a_tile_without_data_is_skipped_and_the_others_are_labelled(tmp_path):
     image, _ = scene()
     mask = np.zeros(image.shape, np.int32)
-    mask[:64, :40] = 1 << 8  # half of the first tile
+    mask[:64, :48] = 1 << 8  # 60 % of the first tile
     write_calexp(tmp_path / "in", "g", image, mask=mask)
     write_calexp(tmp_path / "in", "i", image)
     result = run(Inputs((tmp_path / "in",)), tmp_path / "out")
     states = [state for _, state in result.tiles]
-    assert states == ["skipped:50 % of the pixels of band g have no data", "ok", "ok", "ok"]
+    assert states == ["skipped:60 % of the pixels of band g have no data", "ok", "ok", "ok"]
     assert result.problems == ()
     assert len(coco.read(result.coco)["images"]) == 3
 

@@ -145,7 +145,7 @@ def test_a_parquet_table_gives_the_same_columns(tmp_path):
 def test_an_annotation_that_is_not_whole_is_named(tmp_path):
     entries = [entry(1, 20, 20), entry(2, 50, 60)]
     del entries[1]["category_id"]
-    with pytest.raises(InputError, match=r"annotation 2 .*category_id.*astrolabel validate"):
+    with pytest.raises(InputError, match=r"annotations\[1\].*category_id.*astrolabel validate"):
         read_labels(dataset(tmp_path, entries))
     whole = read_labels(dataset(tmp_path, [entry(1, 20, 20), entry(2, 50, 60)]))
     entries[1] = {k: v for k, v in entry(2, 50, 60).items() if k not in ("bbox", "area")}

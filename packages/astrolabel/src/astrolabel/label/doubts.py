@@ -12,7 +12,7 @@ from astrolabel.core.notes import DOUBT, Note, doubt, from_json
 
 CHI2 = (0.7, 2.0)
 """Chi2 per pixel of a tile's fits outside of this is far from 1: noise too large or too small,
-or a wrong PSF. Simulated scenes have 0.95 to 1.1, real UltraDeep ones up to 1.5."""
+or a wrong PSF. Wide on purpose: not calibrated on real coadds."""
 ONE_SIZE = 0.7
 """Part of a tile's labels within a fifth of one area, from which it is doubtful: noise and
 artifacts have one size, sources have many."""

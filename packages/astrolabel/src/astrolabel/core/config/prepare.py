@@ -86,8 +86,8 @@ class ArtifactConfig:
     """A pixel is a cosmic ray's where it exceeds what the PSF allows beside its neighbours by
     this many sigma, and"""
     sharp_margin: float = 0.5
-    """... by this part of that: PSFs are not known better. In real DECaLS, HSC and HST pixels no
-    star reaches it."""
+    """... by this fraction of that limit, for a PSF is not known better. Chosen on simulated
+    stars and hits; not measured on real stars."""
     growth_px: int = 1
     """A cosmic ray's pixels are grown by this, where they stand above the sky's noise."""
     trails: str = "auto"
