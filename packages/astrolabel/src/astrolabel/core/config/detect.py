@@ -109,7 +109,8 @@ class DetectConfig:
     source_probability: float = 0.5
     """Least probability that a candidate is a source of its own and not substructure of a
     galaxy, an artifact of a bright star or noise. Lower finds more blended sources, higher
-    makes fewer false labels. The brightest candidate of a connected object always stays. 0 keeps every candidate (the paper's)."""
+    makes fewer false labels. The brightest candidate of a connected object always stays. 0
+    keeps every candidate (the paper's)."""
     source_table: str = field(default_factory=source_table_hash)
     """Hash of the table that the probability is computed with."""
     join_saturated: bool = True
