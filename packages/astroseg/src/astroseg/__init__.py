@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from astroseg.core.errors import InputError, OutputError
     from astroseg.data.dataset import read_dataset
     from astroseg.evaluation.evaluate import evaluate
+    from astroseg.inference.calibrate import calibrate
     from astroseg.inference.model import Model, load
     from astroseg.inference.predict import predict
     from astroseg.inference.predictions import Predictions
@@ -28,6 +29,7 @@ _HOMES = {
     "Model": "astroseg.inference.model",
     "OutputError": "astroseg.core.errors",
     "Predictions": "astroseg.inference.predictions",
+    "calibrate": "astroseg.inference.calibrate",
     "configured": "astroseg.core.config",
     "evaluate": "astroseg.evaluation.evaluate",
     "load": "astroseg.inference.model",
@@ -44,6 +46,7 @@ __all__ = [
     "OutputError",
     "Predictions",
     "__version__",
+    "calibrate",
     "configured",
     "evaluate",
     "load",

@@ -41,6 +41,7 @@ _TRAIN = {
 _PREDICT = {
     "score": "least score (default: the model's; 0.5 in the paper)",
     "nms": "box IoU of two detections that are one (default: the model's; 0.3 in the paper)",
+    "purity": "instead of a score: what a calibrated checkpoint's detections shall have, as 0.95",
     "detections": "most per image or tile",
     "engine": "what runs the model (default auto: what trained it, where that is installed)",
     "model-config": "Detectron2 configuration file the model was trained from, where it has parts "
@@ -82,6 +83,20 @@ def add_predict(one: Parser) -> None:
     )  # fmt: skip
     one.add_argument("--out", type=Path, required=True, metavar="PRED", help="folder to write to")
     add_settings(one, "predict", _PREDICT)
+
+
+def add_calibrate(one: Parser) -> None:
+    one.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="of `astroseg train`")
+    one.add_argument(
+        "val", type=Path, metavar="VAL.json", help="labelled images it was not trained on"
+    )
+    one.add_argument(
+        "--out", type=Path, metavar="OUT.safetensors",
+        help="write a new checkpoint (default: replace CHECKPOINT, its weights unchanged)",
+    )  # fmt: skip
+    left_out = ("score", "purity", "format", "overlays")
+    common = {word: text for word, text in _PREDICT.items() if word not in left_out}
+    add_settings(one, "predict", common)
 
 
 def add_evaluate(one: Parser) -> None:
@@ -127,6 +142,7 @@ def add_models(_: Parser) -> None:
 COMMANDS: Mapping[str, tuple[str, Callable[[Parser], None]]] = {
     "train": ("train a model on a COCO dataset", add_train),
     "predict": ("apply a model to images of any size", add_predict),
+    "calibrate": ("make a model's scores probabilities", add_calibrate),
     "evaluate": ("compare predictions with the truth", add_evaluate),
     "convert": ("make a checkpoint of Detectron2 or DeepDISC usable by predict", add_convert),
     "models": ("list the models each engine has, and where weights come from", add_models),

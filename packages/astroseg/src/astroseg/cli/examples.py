@@ -60,6 +60,18 @@ magnitudes) and overlays/ (outlines on the images). An interrupted run goes on w
 stopped when it is given again.
 """
 
+_CALIBRATE = """
+examples:
+  astroseg calibrate run/best.safetensors val.json
+  then keep what was 95 % pure on val.json:
+    astroseg predict run/best.safetensors coadd.fits --purity 0.95 --out sky
+
+Predicts VAL.json, compares with its labels, and stores in the checkpoint the map from the
+network's score to the probability that a detection is right (its class, mask IoU 0.5 and more),
+with the scores that gave purities from 0.5 to 0.99. `astroseg predict` then writes that
+probability as score, and the network's own as raw_score.
+"""
+
 _EVALUATE = """
 examples:
   astroseg evaluate test.json predictions/predictions.json --out evaluation
@@ -83,6 +95,7 @@ examples:
 EXAMPLES = {
     "train": _TRAIN,
     "predict": _PREDICT,
+    "calibrate": _CALIBRATE,
     "evaluate": _EVALUATE,
     "convert": _CONVERT,
     "models": "",

@@ -145,6 +145,21 @@ def _predict(options: argparse.Namespace) -> int:
     return 0
 
 
+def _calibrate(options: argparse.Namespace) -> int:
+    from astroseg.cli.checks import check_file
+
+    config = settings(options)
+    check_file(options.checkpoint)
+    check_file(options.val)
+
+    from astroseg.inference.calibrate import calibrate, summary
+
+    made = calibrate(options.checkpoint, options.val, options.out, config, quiet=options.quiet)
+    print(summary(made))
+    print(options.out or options.checkpoint)
+    return 0
+
+
 def _evaluate(options: argparse.Namespace) -> int:
     config = settings(options)
 
@@ -205,6 +220,7 @@ def _models(_: argparse.Namespace) -> int:
 _COMMANDS = {
     "train": _train,
     "predict": _predict,
+    "calibrate": _calibrate,
     "evaluate": _evaluate,
     "convert": _convert,
     "models": _models,

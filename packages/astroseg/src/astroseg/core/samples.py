@@ -60,14 +60,17 @@ class Prediction:
     probabilities : (N, K) float32 of every class, None where the engine does not tell them.
         What a row lacks to 1 is the probability of no object.
     limited : whether more detections were found than the limit allowed to keep.
+    raw_scores : (N,) the network's own scores, where `scores` are calibrated probabilities
+        (`astroseg.core.calibration`, float64); None else.
     """
 
     boxes: NDArray[np.float32]
-    scores: NDArray[np.float32]
+    scores: NDArray[np.floating[Any]]
     labels: NDArray[np.int64]
     masks: tuple[Rle, ...]
     probabilities: NDArray[np.float32] | None = None
     limited: bool = False
+    raw_scores: NDArray[np.floating[Any]] | None = None
 
     def take(self, index: NDArray[np.intp]) -> Prediction:
         """The detections of those indices, in that order."""
@@ -79,4 +82,5 @@ class Prediction:
             tuple(self.masks[int(i)] for i in index),
             None if rows is None else rows[index],
             self.limited,
+            None if self.raw_scores is None else self.raw_scores[index],
         )

@@ -20,6 +20,7 @@ from astroseg.evaluation.metrics.detection import detect
 from astroseg.evaluation.metrics.matching import Pairs, box_candidates, mask_candidates, pair
 from astroseg.evaluation.metrics.objects import EvaluationSet
 from astroseg.evaluation.metrics.read import read
+from astroseg.evaluation.metrics.reliability import reliability
 from astroseg.evaluation.metrics.results import Evaluated, Metrics
 
 SCHEMA = 1
@@ -104,6 +105,9 @@ def compute(
         classification=classify(data, pairs, attributes, weights),
         deblending=deblend(data, pairs, boxes, masks, weights),
         sweep=sweep(data, boxes, thresholds, how.iou_threshold),
+        reliability=reliability(data, boxes, "box")
+        if masks is None
+        else reliability(data, masks, "mask"),
     )
     return Evaluated(data, pairs, boxes, masks, attributes, placed, metrics)
 

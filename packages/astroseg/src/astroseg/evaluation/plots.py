@@ -22,6 +22,7 @@ from astroseg.evaluation.metrics.classification import Classification, Sweep
 from astroseg.evaluation.metrics.deblending import Deblending
 from astroseg.evaluation.metrics.detection import Detection
 from astroseg.evaluation.metrics.objects import EvaluationSet
+from astroseg.evaluation.metrics.reliability import ALL_CLASSES, Reliability
 
 CLASS_COLOURS = ("#1c7ed6", "#e8890c", "#7048e8", "#0ca678", "#d6336c", "#868e96")
 """Of curves on white, by class, in the order of `pictures.CLASS_COLOURS`."""
@@ -228,6 +229,32 @@ def confidence_sweep(sweep: Sweep, classes: Sequence[str], chosen: float) -> Fig
     for axes in panels[:2]:
         axes.set_ylim(-0.03, 1.05)
         axes.legend(frameon=False, fontsize=8, loc="lower left")
+    return made
+
+
+def reliability_curves(reliability: Reliability, classes: Sequence[str]) -> Figure:
+    """Fraction of right detections against their score, and how many there are."""
+    made = figure(8.4, 3.4)
+    left, right = made.subplots(1, 2)
+    edges = np.array(reliability.edges)
+    left.plot([0, 1], [0, 1], color="#adb5bd", linewidth=1, zorder=0)
+    for k, name in enumerate((ALL_CLASSES, *classes)):
+        one = reliability.curves[name]
+        colour = CLASS_COLOURS[(k - 1) % len(CLASS_COLOURS)] if k else _INK
+        known = np.array(one.count) > 0
+        score, fraction = np.array(one.score)[known], np.array(one.right)[known]
+        error = one.expected_calibration_error
+        label = f"{name}, ECE {error:.3f}" if np.isfinite(error) else name
+        left.plot(score, fraction, "-o", color=colour, markersize=4, linewidth=1.4, label=label)
+        right.stairs(one.count, edges, color=colour, linewidth=1.4, fill=False)
+    left.set_xlim(0, 1)
+    left.set_ylim(-0.03, 1.05)
+    tidy(left, "mean score", "fraction right")
+    left.legend(frameon=False, fontsize=8, loc="upper left")
+    right.set_xlim(0, 1)
+    if any(reliability.curves[ALL_CLASSES].count):
+        right.set_yscale("log")
+    tidy(right, "score", "detections")
     return made
 
 

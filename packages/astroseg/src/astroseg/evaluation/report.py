@@ -17,6 +17,7 @@ from astroseg.evaluation.metrics.ap import SIZES
 from astroseg.evaluation.metrics.ap_report import ApReport, ApScores
 from astroseg.evaluation.metrics.bins import Attribute
 from astroseg.evaluation.metrics.bootstrap import Interval
+from astroseg.evaluation.metrics.reliability import LEAST_IOU
 from astroseg.evaluation.metrics.results import Evaluated, Metrics
 
 DEPTH = 0.8
@@ -58,6 +59,7 @@ def page(result: Evaluated, *, tiles: int) -> str:
         _classification_section(result),
         _deblending_section(result),
         _sweep_section(metrics),
+        _reliability_section(metrics),
         _pictures_section(result, tiles),
         _made_by(metrics),
     ]
@@ -369,6 +371,19 @@ def _sweep_section(metrics: Metrics) -> str:
         "<h2>Choice of the score threshold</h2>"
         f"<p>Everything above but AP uses {chosen:g} (grey line).</p>"
         + _image(plots.encode(made), "confidence sweep")
+    )
+
+
+def _reliability_section(metrics: Metrics) -> str:
+    scores = metrics.reliability
+    made = plots.reliability_curves(scores, metrics.info["classes"])
+    return (
+        "<h2>Are the scores probabilities?</h2><p>Of detections with a score of 0.8, eight in ten "
+        f"should be right: matched to a truth of their class at {scores.kind} IoU ≥ "
+        f"{LEAST_IOU:g}. Below the grey line, scores are too high. ECE is the mean distance "
+        "from it. Detections that are not in the predictions file do not count. "
+        "<code>astroseg calibrate</code> corrects a checkpoint's scores.</p>"
+        + _image(plots.encode(made), "reliability of the scores")
     )
 
 

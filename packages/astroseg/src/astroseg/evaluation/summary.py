@@ -11,6 +11,7 @@ from astroseg.core.errors import InputError
 from astroseg.core.files import read_json
 from astroseg.evaluation.metrics.ap_report import ApReport
 from astroseg.evaluation.metrics.bootstrap import Interval
+from astroseg.evaluation.metrics.reliability import ALL_CLASSES
 from astroseg.evaluation.metrics.results import Metrics
 
 
@@ -35,6 +36,8 @@ def summarise(metrics: Metrics) -> str:
         f"median box IoU  {_text(found.box.median)}; a constant box of {width:.0f}x{height:.0f} "
         f"px has {_number(found.baseline.median.value)}"
     )
+    error = metrics.reliability.curves[ALL_CLASSES].expected_calibration_error
+    lines.append(f"expected calibration error of the scores {_number(error)}")
     lines += [f"{name.replace('_', ' ')}: {count}" for name, count in metrics.counts.items()]
     lines += metrics.info.get("repairs", [])
     return "\n".join(lines)

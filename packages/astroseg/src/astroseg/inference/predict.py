@@ -16,6 +16,7 @@ import torch
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from astroseg.core.calibration import SCORE_DIGITS, Calibration
 from astroseg.core.config import (
     BRANCHES,
     Config,
@@ -40,6 +41,7 @@ from astroseg.engines.base import Engine
 from astroseg.engines.detectron2.file import read_config
 from astroseg.inference.coadd import Frame, predict_image, tiles_of
 from astroseg.inference.overlay import reduction, write_overlay
+from astroseg.inference.scores import least_score, stored_calibration
 from astroseg.inference.sky import check_format, image_catalog, write_catalog
 from astroseg.inference.tiling import Tile
 from astroseg.models.spec import ModelSpec
@@ -49,7 +51,13 @@ RESULTS_NAME = "predictions.json"
 INFO_NAME = "predictions.info.json"
 CATALOG_NAME = "catalog"
 OVERLAYS_NAME = "overlays"
-NO_MATTER = ("model.file", "predict.device", "predict.overlays", "predict.overlay_score")
+NO_MATTER = (
+    "model.file",
+    "predict.device",
+    "predict.overlays",
+    "predict.overlay_score",
+    "predict.calibration_score",
+)
 """Options that the detections do not depend on: a run goes on whatever they are."""
 OF_THE_CHECKPOINT = ("stretch", "q", "zscale_amplitude", "clip_sigma", "noise")
 """Settings of the data that a model is applied with as it was trained."""
@@ -86,6 +94,12 @@ class Job:
     config: Config
     category_ids: tuple[int, ...]
     key: str
+    calibration: Calibration | None
+    least: float
+
+    def calibrated(self, found: Prediction) -> Prediction:
+        """The detections with probabilities as scores, where the checkpoint was calibrated."""
+        return found if self.calibration is None else self.calibration.apply(found, self.least)
 
     def tiles(self, record: ImageRecord) -> tuple[Tile, ...]:
         """Of an image."""
@@ -183,9 +197,11 @@ def make_job(
     model = engine.build(spec)
     engine.load(model, checkpoint)
     model.to(choose_device(config.predict.device)).eval()
-    how = config.predict
-    engine.set_thresholds(model, score=how.score, nms=how.nms, detections=how.detections or None)
-    meta = header.meta
+    how, meta = config.predict, header.meta
+    calibration = stored_calibration(checkpoint, header, spec, how)
+    least = least_score(checkpoint, spec, how, calibration)
+    raw = least if calibration is None else calibration.raw(least)
+    engine.set_thresholds(model, score=raw, nms=how.nms, detections=how.detections or None)
     try:
         trained = json.loads(meta.get("config", "{}")).get("data", {})
         bands = json.loads(meta.get("bands", "[]"))
@@ -208,7 +224,7 @@ def make_job(
         "category_ids": ids,
     }
     key = hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
-    return Job(engine, model, spec, header, data, config, ids, key)
+    return Job(engine, model, spec, header, data, config, ids, key, calibration, least)
 
 
 def _inputs(
@@ -260,7 +276,7 @@ def _finished(
     look = look_at(record, pixels, job.data.bands, job.spec.channels, job.data)
     frame = Frame(record, pixels, look, job.data)
     folder = path.with_suffix("")
-    prediction = predict_image(
+    found = predict_image(
         job.engine,
         job.model,
         frame,
@@ -270,6 +286,7 @@ def _finished(
         key=key,
         done=progress.advance,
     )
+    prediction = job.calibrated(found)
     _write_catalog(job, frame, prediction, path.with_suffix(".fits"))
     if overlay:
         _write_overlay(job, frame, prediction, picture)
@@ -334,10 +351,12 @@ def results(
     """COCO results of an image: box XYWH in pixel edges, mask as RLE.
 
     Beyond COCO's: ``probabilities`` of all classes in the order of the categories, where the
-    engine tells them.
+    engine tells them; ``raw_score`` where ``score`` is a calibrated probability.
     """
     rows = []
-    probabilities = prediction.probabilities
+    probabilities, raw = prediction.probabilities, prediction.raw_scores
+    # A steep map brings scores together that six digits hold apart.
+    digits = SCORE_DIGITS if raw is None else 9
     for box, score, label, mask in zip(
         prediction.boxes, prediction.scores, prediction.labels, prediction.masks, strict=True
     ):
@@ -347,10 +366,13 @@ def results(
                 "image_id": image_id,
                 "category_id": category_ids[int(label)],
                 "bbox": [x0, y0, round(x1 - x0, 3), round(y1 - y0, 3)],
-                "score": round(float(score), 6),
+                "score": round(float(score), digits),
                 "segmentation": {"size": list(mask["size"]), "counts": mask["counts"]},
             }
         )
+    if raw is not None:
+        for row, value in zip(rows, raw, strict=True):
+            row["raw_score"] = round(float(value), SCORE_DIGITS)
     if probabilities is not None:
         for row, values in zip(rows, probabilities, strict=True):
             row["probabilities"] = [round(float(value), 6) for value in values]
@@ -382,6 +404,10 @@ def _merge(
             "contrast": job.data.contrast,
             "bands": list(job.data.bands),
             "trained": dict(job.header.meta),
+            "calibration": None
+            if job.calibration is None
+            else json.loads(job.calibration.to_json()),
+            "least score": job.least,
             "limit reached in": [
                 r.name for r, part in zip(records, found, strict=True) if part["limited"]
             ],

@@ -45,6 +45,7 @@ UNITS = {
     "box_y1": "pix",
 }
 DESCRIPTIONS = {
+    "raw_score": "the network's own score; score is the probability that the detection is right",
     "ra": "ICRS right ascension of the flux-weighted centroid",
     "dec": "declination of the same",
     "x": "column of the flux-weighted centroid, first pixel 0",
@@ -79,12 +80,14 @@ def image_catalog(
     zeropoint : AB magnitude of one unit of flux per band, () when unknown; without it
         there are fluxes but no magnitudes.
     """
+    raw = prediction.raw_scores
     rows = [_row(prediction, i, flux, len(names)) for i in range(len(prediction.labels))]
     columns: dict[str, Any] = {
         "image_id": np.full(len(rows), record.id, np.int64),
         "image": [record.name] * len(rows),
         "class": [classes[label] for label in prediction.labels],
         "score": prediction.scores.astype(np.float32),
+        **({} if raw is None else {"raw_score": raw.astype(np.float32)}),
         "ra": np.full(len(rows), np.nan),
         "dec": np.full(len(rows), np.nan),
     }
@@ -114,7 +117,11 @@ def _column_type(name: str) -> Any:
         return np.int64
     if name in ("image", "class"):
         return np.str_
-    return np.float32 if name == "score" or name.startswith(("box_", "prob_")) else np.float64
+    return (
+        np.float32
+        if name in ("score", "raw_score") or name.startswith(("box_", "prob_"))
+        else np.float64
+    )
 
 
 def read_wcs(record: ImageRecord) -> WCS | None:

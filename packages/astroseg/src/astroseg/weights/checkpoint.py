@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -122,6 +122,22 @@ def write_checkpoint(path: str | Path, tensors: Mapping[str, torch.Tensor], head
                 remedy="check the folder and free space",
             ) from problem
         _sort_header(temporary)
+
+
+def add_meta(path: str | Path, out: str | Path, meta: Mapping[str, str]) -> None:
+    """Write a checkpoint of ours with more in its header, the weights unchanged.
+
+    Parameters
+    ----------
+    out : the file to write, which may be the same.
+
+    Raises
+    ------
+    InputError : as `read_checkpoint`.
+    OutputError : the file cannot be written.
+    """
+    tensors, header = read_checkpoint(path)
+    write_checkpoint(out, tensors, replace(header, meta={**header.meta, **meta}))
 
 
 def _sort_header(path: Path) -> None:

@@ -17,7 +17,18 @@ class PredictConfig:
 
     score: Fraction | None = None
     """Detections below are dropped; None for the model's own limit, 0.5 as in the paper.
-    AP wants the whole list: 0.05 before measuring it."""
+    AP wants the whole list: 0.05 before measuring it. It is a limit of the score as it is
+    written, of the probability where the checkpoint is calibrated."""
+    purity: Fraction | None = None
+    """Instead of `score`, for a calibrated checkpoint: the lowest score whose detections were
+    this pure on the calibration's validation set (right class, mask IoU 0.5 and more)."""
+    calibrated: bool = True
+    """Give as score the probability that a detection is right, where `astroseg calibrate` put
+    the map into the checkpoint, and the network's own as raw_score. A network's own scores are
+    too high or too low by an amount that differs from model to model."""
+    calibration_score: Fraction = 0.05
+    """Detections below this raw score are not fitted by `astroseg calibrate`: there are many,
+    nearly all wrong, and they would decide the fit of the rest."""
     nms: Fraction | None = None
     """Box IoU above which the weaker of two detections of a class goes; None for the
     model's own limit: the paper's 0.3, or 0.5 for tiny, which was trained for it."""

@@ -50,6 +50,9 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         **_DATA,
         **_MODEL,
         "score": "predict.score",
+        "purity": "predict.purity",
+        "calibrated": "predict.calibrated",
+        "calibration-score": "predict.calibration_score",
         "nms": "predict.nms",
         "detections": "predict.detections",
         "device": "predict.device",
@@ -82,6 +85,7 @@ WORDS: Mapping[str, Mapping[str, str]] = {
 BRANCHES: Mapping[str, tuple[str, ...]] = {
     "train": ("data", "model", "schedule", "train"),
     "predict": ("data", "model", "predict"),
+    "calibrate": ("data", "model", "predict"),
     "evaluate": ("data", "evaluate"),
 }
 """Branches of the tree that each command reads."""

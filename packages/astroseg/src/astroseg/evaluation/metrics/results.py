@@ -12,6 +12,7 @@ from astroseg.evaluation.metrics.deblending import Deblending
 from astroseg.evaluation.metrics.detection import Detection
 from astroseg.evaluation.metrics.matching import Candidates, Pairs
 from astroseg.evaluation.metrics.objects import EvaluationSet
+from astroseg.evaluation.metrics.reliability import Reliability
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Metrics:
         themselves (engine, checkpoint).
     counts : what there was, and what was left out, by a name that says why.
     box_ap, mask_ap : AP; mask_ap is None where a file has no masks.
-    detection, classification, deblending, sweep : see their modules.
+    detection, classification, deblending, sweep, reliability : see their modules.
     """
 
     schema: int
@@ -37,6 +38,7 @@ class Metrics:
     classification: Classification
     deblending: Deblending
     sweep: Sweep
+    reliability: Reliability
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,162 @@
+"""The map from a model's scores to probabilities, and the scores that give a purity.
+
+A detection is right where a truth of its class, one-to-one, has a mask IoU of 0.5 and more
+with it. The map is that of a logistic regression on the score's logit (Platt 1999, Guo et al.
+2017), one for each class. It rises, so the order of a class's detections stays, and their AP.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from astroseg.core.errors import InputError
+from astroseg.core.samples import Prediction
+
+SCORE_DIGITS = 6
+"""After the point, that files of predictions keep of a network's score."""
+
+SCORE_END = 10.0**-SCORE_DIGITS
+"""Scores nearer to 0 or 1 count as this near."""
+
+ROUNDING = 1e-9
+"""Of probabilities, as files keep them."""
+
+
+@dataclass(frozen=True)
+class WorkingPoint:
+    """A limit of the calibrated score, and what it gave on the validation set.
+
+    Attributes
+    ----------
+    purity : fraction of the detections at or above the limit that are right.
+    score : the limit.
+    completeness : fraction of the truths that these detections find.
+    """
+
+    purity: float
+    score: float
+    completeness: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Probability that a detection is right: 1 / (1 + exp(-(logit(score) / temperature + offset))).
+
+    Attributes
+    ----------
+    classes : names.
+    temperature, offset : of each class; the temperature is positive.
+    detections : of each class that the fit used. Classes with few share one fit.
+    error, error_before : expected calibration error with the map and without it.
+    points : working points, purity rising.
+    """
+
+    classes: tuple[str, ...]
+    temperature: tuple[float, ...]
+    offset: tuple[float, ...]
+    detections: tuple[int, ...] = ()
+    error: float = math.nan
+    error_before: float = math.nan
+    points: tuple[WorkingPoint, ...] = ()
+
+    def __post_init__(self) -> None:
+        numbers = (*self.temperature, *self.offset)
+        if not len(self.classes) == len(self.temperature) == len(self.offset):
+            raise ValueError(f"{len(self.classes)} classes, {len(numbers)} numbers")
+        if not all(map(math.isfinite, numbers)) or min(self.temperature, default=1) <= 0:
+            raise ValueError(f"temperatures {self.temperature}, offsets {self.offset}")
+
+    def probability(self, score: NDArray[Any], label: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(N,) probabilities of raw scores (N,) and labels (N,) from 0."""
+        steep, offset = 1 / np.array(self.temperature), np.array(self.offset)
+        return sigmoid(logit(score) * steep[label] + offset[label])
+
+    def raw(self, probability: float) -> float:
+        """The least raw score of any class that this probability may have."""
+        if probability <= 0:
+            return 0.0
+        place = logit(np.array([probability]))
+        raw = sigmoid((place - np.array(self.offset)) * np.array(self.temperature))
+        # Below by more than rounding: what lies between is dropped by its probability.
+        return max(0.0, float(raw.min(initial=1.0)) - SCORE_END)
+
+    def score_of(self, purity: float) -> float:
+        """The lowest stored limit of a purity of at least that much.
+
+        Raises
+        ------
+        InputError
+            When no stored limit is as pure.
+        """
+        good = [point for point in self.points if point.purity >= purity - 1e-9]
+        if not good:
+            best = max((point.purity for point in self.points), default=0.0)
+            raise InputError(
+                f"no score gave a purity of {purity:g} on the calibration's validation set; the "
+                f"highest stored one is {best:.3f}",
+                remedy="ask for less, or give --score",
+            )
+        return min(point.score for point in good)
+
+    def of(self, classes: Sequence[str]) -> Calibration:
+        """The same with the classes in another order."""
+        order = [self.classes.index(name) for name in classes]
+        return Calibration(
+            tuple(classes),
+            tuple(self.temperature[i] for i in order),
+            tuple(self.offset[i] for i in order),
+            tuple(self.detections[i] for i in order) if self.detections else (),
+            self.error,
+            self.error_before,
+            self.points,
+        )
+
+    def apply(self, found: Prediction, least: float) -> Prediction:
+        """Detections with probabilities as scores, best first; those below `least` left out."""
+        # Of the digits that files keep: the fit and its limits were made from a file.
+        raw = np.round(found.scores.astype(np.float64), SCORE_DIGITS)
+        score = self.probability(raw, found.labels)
+        order = np.argsort(-score, kind="stable")
+        order = order[score[order] >= least - ROUNDING]
+        kept = found.take(order)
+        return Prediction(
+            kept.boxes,
+            score[order],
+            kept.labels,
+            kept.masks,
+            kept.probabilities,
+            kept.limited,
+            kept.scores,
+        )
+
+    def to_json(self) -> str:
+        """As checkpoints hold it."""
+        known = {k: v for k, v in asdict(self).items() if v == v}  # no NaN
+        return json.dumps(known, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Calibration:
+        """As `to_json` wrote it; ValueError for anything else."""
+        try:
+            return msgspec.json.decode(text, type=cls)
+        except msgspec.MsgspecError as error:
+            raise ValueError(str(error)) from error
+
+
+def logit(score: NDArray[Any]) -> NDArray[np.float64]:
+    """log(s / (1 - s)) of scores, away from 0 and 1."""
+    clipped = np.clip(np.asarray(score, np.float64), SCORE_END, 1 - SCORE_END)
+    return np.log(clipped / (1 - clipped))
+
+
+def sigmoid(value: NDArray[np.float64]) -> NDArray[np.float64]:
+    """1 / (1 + exp(-x)) without overflow."""
+    return np.exp(-np.logaddexp(0, -value))
