@@ -47,7 +47,7 @@ def prepare(folder: Path, tiles: int, size: int) -> None:
     (files,) = find_coadds(Inputs((folder / "sky",)))
     result = make_coco([files], LabelConfig(), folder / "labels", progress=False)
     document = repeated(coco.read(result.coco), folder / "labels", tiles)
-    coco.write(folder / "labels" / "all.json", document)
+    coco.write_json(folder / "labels" / "all.json", document)
 
 
 def main() -> None:

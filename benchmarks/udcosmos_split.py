@@ -104,10 +104,10 @@ def main() -> None:
         files = []
         for name, chosen in parts.items():
             files.append(Path(folder) / f"{name}.json")
-            coco.write(files[-1], document(chosen, tract_centres, patch_centres))
+            coco.write_json(files[-1], document(chosen, tract_centres, patch_centres))
         print(f"every patch but the test's for training: {len(leaks(files))} pairs of images leak")
         whole = Path(folder) / "coco.json"
-        coco.write(whole, document(sorted(shipped), tract_centres, patch_centres))
+        coco.write_json(whole, document(sorted(shipped), tract_centres, patch_centres))
         result = split_files([whole], Path(folder) / "out", regions=regions, rest=None)
         print(f"the shipped manifests: {len(leaks(list(result.files.values())))} leak")
         print("  " + result.summary().replace(f"{folder}/out/", "").replace("\n", "\n  "))

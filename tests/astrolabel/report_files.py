@@ -63,7 +63,7 @@ def dataset(folder: Path, entries, chi=None, info=None, name="coco.json", **astr
         ],
         "annotations": entries,
     }  # fmt: skip
-    coco.write(folder / name, document)
+    coco.write_json(folder / name, document)
     return folder / name
 
 

@@ -107,7 +107,7 @@ def test_what_is_labelled_elsewhere_stays_an_ignore_region(sky, tmp_path):
     doc = coco.read(source)
     doc["annotations"][0]["iscrowd"] = 1
     doc["annotations"][0]["attributes"]["ignored"] = "labelled in another coadd"
-    coco.write(source, doc)
+    coco.write_json(source, doc)
     words = ["--catalog", str(sky / "hsc.fits"), "--scheme", "hsc"]
     assert main(["relabel", str(source), *words, "--out", str(tmp_path / "new.json")]) == 0
     first = coco.read(tmp_path / "new.json")["annotations"][0]
@@ -134,7 +134,7 @@ def test_positions_and_places_are_needed(sky, tmp_path):
     elsewhere = str(tmp_path / "other" / "new.json")
     assert main(["relabel", str(source), *words, "--out", elsewhere]) == 2
     del doc["annotations"][2]["attributes"]["ra"]
-    coco.write(source, doc)
+    coco.write_json(source, doc)
     assert main(["relabel", str(source), *words, "--out", str(tmp_path / "new.json")]) == 2
     assert not (tmp_path / "new.json").exists()
 
@@ -189,7 +189,7 @@ def test_labels_are_counted_by_class_and_magnitude(tmp_path):
         ]  # fmt: skip
         classes = [{"id": 1, "name": "galaxy"}, {"id": 2, "name": "star"}]
         image = {"id": 1, "file_name": "a.png", "width": 9, "height": 9}
-        coco.write(tmp_path / name, {"images": [image], "annotations": annotations,
+        coco.write_json(tmp_path / name, {"images": [image], "annotations": annotations,
                                      "categories": classes})  # fmt: skip
         return tmp_path / name
 

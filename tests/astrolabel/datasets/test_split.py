@@ -69,7 +69,7 @@ def grid(n=6, ra=150.0, dec=2.0):
 
 def written(tmp_path, doc, **how):
     path = tmp_path / "coco.json"
-    coco.write(path, doc)
+    coco.write_json(path, doc)
     return split_files([path], tmp_path / "parts", **how)
 
 
@@ -215,21 +215,21 @@ def test_the_check_finds_sky_objects_and_images_in_common(tmp_path):
         {0: [label(10.003, 0.0, "1"), label(10.001 + 5e-5, 0.0), label(10.001, 0.0, iscrowd=1)]},
     )
     for name, doc in (("a", a), ("b", b)):
-        coco.write(tmp_path / f"{name}.json", doc)
+        coco.write_json(tmp_path / f"{name}.json", doc)
     found = leaks([tmp_path / "a.json", tmp_path / "b.json"])
     assert len(found) == 3
     assert "a and b share 200 square arcseconds of sky" in found[0]
     assert "annotation 1 of" in found[1]
     assert "catalog object 1" in found[1]
     assert "within 0.5 arcsec" in found[2]
-    coco.write(tmp_path / "c.json", a)
+    coco.write_json(tmp_path / "c.json", a)
     assert any("both have" in line for line in leaks([tmp_path / "a.json", tmp_path / "c.json"]))
 
 
 def test_the_check_command_fails_on_leaks(tmp_path, capsys):
-    coco.write(tmp_path / "a.json", document([tile("a", 10.0, 0.0)]))
-    coco.write(tmp_path / "b.json", document([tile("b", 10.0, 0.0)]))
-    coco.write(tmp_path / "c.json", document([tile("c", 11.0, 0.0)]))
+    coco.write_json(tmp_path / "a.json", document([tile("a", 10.0, 0.0)]))
+    coco.write_json(tmp_path / "b.json", document([tile("b", 10.0, 0.0)]))
+    coco.write_json(tmp_path / "c.json", document([tile("c", 11.0, 0.0)]))
     assert main(["split", "--check", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 2
     assert "1 leaks" in capsys.readouterr().out
     assert main(["split", "--check", str(tmp_path / "a.json"), str(tmp_path / "c.json")]) == 0
@@ -240,7 +240,7 @@ def test_files_are_joined_and_their_paths_followed(tmp_path):
     for name, ra in (("one", 10.0), ("two", 20.0)):
         (tmp_path / name / "images").mkdir(parents=True)
         tiles = [tile(f"{name}-{k}", ra + k, 0.0) for k in range(2)]
-        coco.write(tmp_path / name / "coco.json", document(tiles, {0: [label(ra, 0.0)]}))
+        coco.write_json(tmp_path / name / "coco.json", document(tiles, {0: [label(ra, 0.0)]}))
     files = [tmp_path / name / "coco.json" for name in ("one", "two")]
     regions = {"test": (Region("coadds", ("two*",)),)}
     result = split_files(files, tmp_path / "out", regions=regions)
@@ -345,7 +345,7 @@ def test_other_categories_cannot_be_joined(tmp_path):
     a, b = document([tile("a", 1.0, 0.0)]), document([tile("b", 2.0, 0.0)])
     b["categories"] = [{"id": 1, "name": "star"}]
     for name, doc in (("a", a), ("b", b)):
-        coco.write(tmp_path / f"{name}.json", doc)
+        coco.write_json(tmp_path / f"{name}.json", doc)
     with pytest.raises(InputError, match=r"b\.json.*categories are not those of a\.json"):
         split_files([tmp_path / "a.json", tmp_path / "b.json"], tmp_path / "out")
 

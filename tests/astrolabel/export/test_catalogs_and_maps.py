@@ -72,7 +72,7 @@ def file(tmp_path):
     (tmp_path / "images").mkdir()
     for image in doc["images"]:
         Image.new("RGB", SHAPE[::-1]).save(tmp_path / image["file_name"])
-    coco.write(tmp_path / "coco.json", doc)
+    coco.write_json(tmp_path / "coco.json", doc)
     return tmp_path / "coco.json"
 
 

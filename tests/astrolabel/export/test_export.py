@@ -69,7 +69,7 @@ def dataset(tmp_path):
         path = tmp_path / image["file_name"]
         path.parent.mkdir(exist_ok=True)
         Image.new("RGB", SHAPE[::-1]).save(path)
-    coco.write(tmp_path / "coco.json", doc)
+    coco.write_json(tmp_path / "coco.json", doc)
     return tmp_path
 
 
@@ -199,7 +199,7 @@ def test_regions_lie_on_the_sky_where_the_image_has_a_wcs(dataset):
 
 
 def test_regions_without_a_wcs_count_pixels_from_one(tmp_path):
-    coco.write(tmp_path / "coco.json", document(with_wcs=False))
+    coco.write_json(tmp_path / "coco.json", document(with_wcs=False))
     export(tmp_path / "coco.json", ["ds9"], tmp_path / "out")
     lines = (tmp_path / "out" / "regions" / "a.reg").read_text().splitlines()
     assert lines[2] == "image"
@@ -278,7 +278,7 @@ def test_croissant_does_not_describe_a_table(tmp_path):
 def test_a_faulty_file_is_exported_to_nothing(dataset):
     doc = document()
     doc["annotations"][0]["image_id"] = 99
-    coco.write(dataset / "coco.json", doc)
+    coco.write_json(dataset / "coco.json", doc)
     with pytest.raises(InputError, match="faulty"):
         export(dataset / "coco.json", ["ds9"])
     assert not (dataset / "regions").exists()

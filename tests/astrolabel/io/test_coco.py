@@ -42,7 +42,7 @@ def written(tmp_path):
     doc = coco.merge({"version": "1"}, CATEGORIES, [shard("a.png"), shard("b.png", 2)])
     for image in doc["images"]:
         Image.new("RGB", SHAPE[::-1]).save(tmp_path / image["file_name"])
-    coco.write(tmp_path / "coco.json", doc)
+    coco.write_json(tmp_path / "coco.json", doc)
     return tmp_path / "coco.json"
 
 
@@ -94,10 +94,10 @@ def test_equal_documents_give_equal_bytes(tmp_path):
     doc = coco.merge({"b": 1, "a": 2}, CATEGORIES, [shard("a.png")])
     reordered = {key: doc[key] for key in reversed(doc)}
     reordered["info"] = {"a": 2, "b": 1}
-    coco.write(tmp_path / "one.json", doc)
-    coco.write(tmp_path / "two.json", reordered)
+    coco.write_json(tmp_path / "one.json", doc)
+    coco.write_json(tmp_path / "two.json", reordered)
     assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
-    coco.write(tmp_path / "again.json", coco.read(tmp_path / "one.json"))
+    coco.write_json(tmp_path / "again.json", coco.read(tmp_path / "one.json"))
     assert (tmp_path / "again.json").read_bytes() == (tmp_path / "one.json").read_bytes()
 
 
@@ -130,7 +130,7 @@ def test_what_json_cannot_hold_is_a_programming_error(tmp_path):
 def test_an_unwritable_place_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"x\.json"):
-        coco.write(tmp_path / "file" / "x.json", {"images": []})
+        coco.write_json(tmp_path / "file" / "x.json", {"images": []})
 
 
 def test_every_truncation_is_one_clear_error(written):

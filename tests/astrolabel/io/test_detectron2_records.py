@@ -64,7 +64,7 @@ def write_document(folder):
         Image.new("RGB", SHAPE[::-1]).save(folder / image["file_name"])
         cube = np.arange(2 * SHAPE[0] * SHAPE[1], dtype=np.float32).reshape(2, *SHAPE)
         write_plain(folder / image["astro"]["cube"], cube)
-    coco.write(folder / "coco.json", doc)
+    coco.write_json(folder / "coco.json", doc)
     return doc
 
 

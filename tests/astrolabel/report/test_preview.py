@@ -207,7 +207,7 @@ def dataset(tmp_path):
         write_png(tmp_path / name, np.full((*SHAPE, 3), 20, np.uint8))
         image = {"file_name": name, "height": SHAPE[0], "width": SHAPE[1]}
         shards.append({"image": image, "annotations": items})
-    coco.write(tmp_path / "coco.json", coco.merge({}, CATEGORIES, shards))
+    coco.write_json(tmp_path / "coco.json", coco.merge({}, CATEGORIES, shards))
     return tmp_path / "coco.json"
 
 
@@ -238,7 +238,7 @@ def test_the_sky_has_its_first_row_at_the_bottom_and_its_left_on_the_left(tmp_pa
     if astro is not None:
         image["astro"] = astro
     shard = {"image": image, "annotations": [label(20, 30, 5, 5)]}
-    coco.write(tmp_path / "coco.json", coco.merge({}, CATEGORIES, [shard]))
+    coco.write_json(tmp_path / "coco.json", coco.merge({}, CATEGORIES, [shard]))
     drawn = np.asarray(Image.open(preview(tmp_path / "coco.json")[0]))
     height, scale = drawn.shape[0], drawn.shape[0] // SHAPE[0]
     rows = [3, 20]
@@ -271,7 +271,7 @@ def test_a_missing_image_is_named_and_nothing_written(dataset, tmp_path):
 def test_images_and_labels_that_cannot_be_read_are_named(dataset, tmp_path):
     doc = coco.read(dataset)
     doc["annotations"][0]["segmentation"]["counts"] = "o"
-    coco.write(dataset, doc)
+    coco.write_json(dataset, doc)
     with pytest.raises(InputError, match=r"labels of a/tile\.png cannot be drawn") as caught:
         preview(dataset, tmp_path / "out")
     assert "astrolabel validate" in caught.value.remedy
@@ -283,6 +283,6 @@ def test_images_and_labels_that_cannot_be_read_are_named(dataset, tmp_path):
 def test_a_document_that_does_not_say_its_images_is_refused(dataset, tmp_path):
     doc = coco.read(dataset)
     del doc["images"][1]["file_name"]
-    coco.write(dataset, doc)
+    coco.write_json(dataset, doc)
     with pytest.raises(InputError, match="image 2: has no file_name"):
         preview(dataset, tmp_path / "out")

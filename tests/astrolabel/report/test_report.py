@@ -507,7 +507,7 @@ def test_a_document_of_another_program_has_a_page(tmp_path):
         {"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "area": 100.0,
          "bbox": [20, 30, 10, 10], "segmentation": [[20, 30, 30, 30, 30, 40, 20, 40]]}
     ]  # fmt: skip
-    coco.write(path, document)
+    coco.write_json(path, document)
     measured = measure(path)
     page, _ = write_report(measured, tmp_path / "report.html")
     assert "1 galaxy" in page.read_text()

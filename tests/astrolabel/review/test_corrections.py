@@ -116,7 +116,7 @@ def test_a_class_that_is_not_there_is_refused():
 
 
 def test_the_commands(tmp_path, capsys):
-    coco.write(tmp_path / "coco.json", document())
+    coco.write_json(tmp_path / "coco.json", document())
     Image.fromarray(np.zeros((*SHAPE, 3), np.uint8)).save(tmp_path / "a.png")
     (tmp_path / "corrections.json").write_text(json.dumps({"corrections": CORRECTIONS}))
     words = ["apply", str(tmp_path / "coco.json"), str(tmp_path / "corrections.json"), "--out"]

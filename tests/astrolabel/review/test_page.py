@@ -55,7 +55,7 @@ def browser():
 @pytest.fixture
 def review(browser, tmp_path):
     """(page in the browser, folder); errors and requests beyond the page fail the test."""
-    coco.write(tmp_path / "coco.json", document())
+    coco.write_json(tmp_path / "coco.json", document())
     Image.fromarray(np.full((*SHAPE, 3), 40, np.uint8)).save(tmp_path / "a.png")
     file = write_review(tmp_path / "coco.json", tmp_path / "review.html")
     page = browser.new_page(viewport={"width": 1200, "height": 700})
@@ -172,7 +172,7 @@ def test_a_phone_shows_the_sky_first_and_nothing_is_wider_than_it(review):
 
 def test_predictions_are_a_layer_and_order_the_queue(browser, tmp_path):
     doc = document()
-    coco.write(tmp_path / "coco.json", doc)
+    coco.write_json(tmp_path / "coco.json", doc)
     Image.fromarray(np.zeros((*SHAPE, 3), np.uint8)).save(tmp_path / "a.png")
     results = [
         {"image_id": 1, "category_id": 1, "score": 0.9, "segmentation": a["segmentation"]}

@@ -74,7 +74,7 @@ def apply(options: argparse.Namespace) -> int:
         document = applied.document
         lost += [f"{path}: {line}" for line in applied.lost]
         print(f"{path}: {applied.summary()}")
-    coco.write(options.out, document)
+    coco.write_json(options.out, document)
     for line in lost:
         print(f"astrolabel: {line}", file=sys.stderr)
     return 2 if lost else 0

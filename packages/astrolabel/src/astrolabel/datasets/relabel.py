@@ -97,7 +97,7 @@ def relabel_file(
         "states": states,
     }
     new["info"] = info
-    coco.write(out, new)
+    coco.write_json(out, new)
     return Relabelled(out, states)
 
 

@@ -126,7 +126,7 @@ def split_files(
         dropped = {doc["images"][k]["file_name"]: reason for k, reason in split.why.items()}
         one["info"] = {**one["info"], "split": {"part": name, **rule, "dropped": dropped}}
         written[name] = out / f"{name}.json"
-        coco.write(written[name], one)
+        coco.write_json(written[name], one)
     title = f"{', '.join(p.name for p in files)} split into {', '.join(parts)}"
     drawing = sky_map(places, split.part, parts, split.why, title)
     write_bytes(out / "split.svg", drawing.encode())

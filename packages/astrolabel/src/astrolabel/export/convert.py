@@ -119,7 +119,7 @@ def _writers(
         "croissant": lambda: write_croissant(file, doc),
         "deepdisc": lambda: write_deepdisc(folder / f"{file.stem}-deepdisc.json", doc, file.parent),
         "coco": lambda: as_file(
-            f"{file.stem}{'-coco' if is_list else ''}.json", lambda p: coco.write(p, moved)
+            f"{file.stem}{'-coco' if is_list else ''}.json", lambda p: coco.write_json(p, moved)
         ),
     }
 

@@ -26,23 +26,7 @@ from astrolabel.io.rle import decode, encode, tight_box
 from astrolabel.io.structure import check_structure
 from astrolabel.io.validate import Problem, validate
 
-__all__ = [
-    "Problem",
-    "annotation",
-    "as_document",
-    "decode",
-    "document_lines",
-    "encode",
-    "list_json",
-    "merge",
-    "read",
-    "read_json",
-    "rebased",
-    "tight_box",
-    "validate",
-    "write",
-    "write_json",
-]
+__all__ = ["Problem", "decode", "encode", "tight_box", "validate"]
 
 Document = dict[str, Any]
 
@@ -140,49 +124,39 @@ def read_json(path: str | Path, object_hook: Callable[[dict[str, Any]], Any] | N
     InputError
         When it cannot be read, is empty, cut off or not JSON.
     """
-    path = Path(path)
+    path, text = Path(path), ""
     if path.exists():  # a pipe would never end
         regular_size(path)
     try:
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise InputError("there is no such file", file=path, remedy="check the name") from error
-    except OSError as error:
-        raise InputError(
-            f"cannot be read ({error.strerror or error})", file=path, remedy="give a JSON file"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise InputError(
-            "is not text, so not JSON", file=path, remedy="give the .json file itself"
-        ) from error
-    if not text.strip():
-        raise InputError("is empty", file=path, remedy="make it again")
-    try:
+        if not text.strip():
+            raise InputError("is empty", file=path, remedy="make it again")
         found = json.loads(text, object_hook=object_hook)
         if re.search(r"\\u[dD][89abAB]", text) and object_hook is None:
             json.dumps(found, ensure_ascii=False).encode()  # halves of characters, alone
         return found
-    except json.JSONDecodeError as error:
-        what = (
-            "is cut off"
-            if error.pos >= len(text.rstrip()) or "Unterminated" in error.msg
-            else "is not valid JSON"
-        )
-        raise InputError(
-            f"{what} (line {error.lineno}, column {error.colno}: {error.msg})",
-            file=path,
-            remedy="make or copy it again",
-        ) from error
-    except RecursionError as error:
-        raise InputError(
-            "is nested too deeply", file=path, remedy="give a COCO document"
-        ) from error
-    except ValueError as error:  # an integer of thousands of digits, half a character
-        raise InputError(
-            f"holds a value that cannot be read ({str(error).partition(';')[0]})",
-            file=path,
-            remedy="give a COCO document",
-        ) from error
+    except (OSError, RecursionError, ValueError) as error:
+        what, remedy = _why_unread(error, text)
+        raise InputError(what, file=path, remedy=remedy) from error
+
+
+def _why_unread(error: Exception, text: str) -> tuple[str, str]:
+    """What is wrong with a file that is no JSON, and the remedy."""
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file", "check the name"
+    if isinstance(error, OSError):
+        return f"cannot be read ({error.strerror or error})", "give a JSON file"
+    if isinstance(error, UnicodeDecodeError):
+        return "is not text, so not JSON", "give the .json file itself"
+    if isinstance(error, json.JSONDecodeError):
+        cut = error.pos >= len(text.rstrip()) or "Unterminated" in error.msg
+        place = f"(line {error.lineno}, column {error.colno}: {error.msg})"
+        return f"is {'cut off' if cut else 'not valid JSON'} {place}", "make or copy it again"
+    if isinstance(error, RecursionError):
+        return "is nested too deeply", "give a COCO document"
+    # An integer of thousands of digits, or half a character.
+    reason = str(error).partition(";")[0]
+    return f"holds a value that cannot be read ({reason})", "give a COCO document"
 
 
 def read(
@@ -221,30 +195,23 @@ def as_document(doc: Any, path: str | Path) -> Document:
     InputError
         When it is not, saying what it looks like.
     """
-    needed = ("images", "annotations", "categories")
+    what, remedy = "", "give one JSON object with images, annotations and categories"
     if isinstance(doc, list):
-        what = _kind_of_list(doc)
-        raise InputError(
-            f"is {what}, not a COCO document",
-            file=path,
-            remedy=f"make one of it: astrolabel export {Path(path).name} --to coco"
-            if "Detectron2" in what
-            else "give one JSON object with images, annotations and categories",
-        )
-    if not isinstance(doc, dict):
-        raise InputError(
-            f"holds a {type(doc).__name__}, not a COCO document",
-            file=path,
-            remedy="give one JSON object with images, annotations and categories",
-        )
-    missing = [key for key in needed if not isinstance(doc.get(key), list)]
-    if missing:
-        raise InputError(
-            f"has no list of {', '.join(missing)} (its keys: {', '.join(doc) or 'none'}), "
-            "so it is not a COCO detection document",
-            file=path,
-            remedy="give one JSON object with images, annotations and categories",
-        )
+        what = f"is {_kind_of_list(doc)}, not a COCO document"
+        if "Detectron2" in what:
+            remedy = f"make one of it: astrolabel export {Path(path).name} --to coco"
+    elif not isinstance(doc, dict):
+        what = f"holds a {type(doc).__name__}, not a COCO document"
+    else:
+        needed = ("images", "annotations", "categories")
+        missing = [key for key in needed if not isinstance(doc.get(key), list)]
+        if missing:
+            what = (
+                f"has no list of {', '.join(missing)} (its keys: {', '.join(doc) or 'none'}), "
+                "so it is not a COCO detection document"
+            )
+    if what:
+        raise InputError(what, file=path, remedy=remedy)
     return doc
 
 
@@ -258,11 +225,6 @@ def _kind_of_list(items: list[Any]) -> str:
     if "score" in first and "image_id" in first:
         return f"a list of {len(items)} COCO results (predictions)"
     return f"a list of {len(items)} objects with the keys {', '.join(sorted(first))}"
-
-
-def write(path: str | Path, doc: Mapping[str, Any]) -> None:
-    """Write a document, atomically; equal documents give equal bytes (see `write_json`)."""
-    write_json(path, doc)
 
 
 def write_json(path: str | Path, obj: Mapping[str, Any]) -> None:

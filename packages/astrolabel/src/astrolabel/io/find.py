@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -19,6 +19,11 @@ Stamps = dict[str, tuple[Path, ...]]
 ORDER = "ugrizy"
 
 
+def by_wavelength(bands: Iterable[str]) -> tuple[str, ...]:
+    """Bands from blue to red; those that are not broad bands come last, by name."""
+    return tuple(sorted(bands, key=lambda b: (ORDER.find(b) % (len(ORDER) + 1), b)))
+
+
 @dataclass(frozen=True)
 class Inputs:
     """What the user gave.
@@ -30,9 +35,9 @@ class Inputs:
     band_files : (names, file) pairs: several names for the planes of a cube.
     variance, rms, mask, psf : one further file for a band, or for all under the name ``*``;
         for ``psf`` also a folder of stamps by position.
-    planes : bit by plane name of masks whose headers do not tell.
+    planes : bit by plane name, for masks whose headers do not hold them.
     zeropoints : AB magnitude of one count by band, or for all under ``*``.
-    survey : key of a row of the registry of surveys; told by headers and names where empty.
+    survey : key of a row of the registry of surveys; recognised by headers and names where empty.
     """
 
     paths: tuple[Path, ...] = ()
@@ -110,10 +115,9 @@ def _by_name(
     """One coadd per tract and patch; what is wrong with one is no fault of the others."""
     groups: dict[tuple[str, str], dict[str, list[Path]]] = {}
     for file in files:
-        told = coadd_name(file)
-        assert told is not None
-        band, tract, patch = told
-        groups.setdefault((tract, patch), {}).setdefault(band, []).append(file)
+        if name := coadd_name(file):
+            band, tract, patch = name
+            groups.setdefault((tract, patch), {}).setdefault(band, []).append(file)
     coadds = []
     for (tract, patch), by_band in sorted(groups.items()):
         try:
@@ -128,8 +132,8 @@ def _by_name(
 def _one_patch(
     tract: str, patch: str, by_band: Mapping[str, Sequence[Path]], inputs: Inputs
 ) -> CoaddFiles:
-    there = sorted(by_band, key=lambda b: (ORDER.find(b) % len(ORDER + " "), b))
-    bands = inputs.bands or tuple(there)
+    there = by_wavelength(by_band)
+    bands = inputs.bands or there
     for band in bands:
         if band not in by_band:
             raise InputError(
@@ -228,16 +232,11 @@ def _from_bands(
 
 
 def _noise(inputs: Inputs, bands: Sequence[str], chip: int) -> dict[str, Layers]:
-    variance, rms = _per_band(inputs.variance, bands), _per_band(inputs.rms, bands)
-    for band in bands:
-        if band in variance and band in rms:
-            raise InputError(
-                f"band {band} has both a variance and an rms", remedy="give one of them"
-            )
-    return {
-        **_extra(inputs.variance, bands, "variance", chip=chip),
-        **_extra(inputs.rms, bands, "rms", chip=chip),
-    }
+    variance = _extra(inputs.variance, bands, "variance", chip=chip)
+    rms = _extra(inputs.rms, bands, "rms", chip=chip)
+    for band in variance.keys() & rms.keys():
+        raise InputError(f"band {band} has both a variance and an rms", remedy="give one of them")
+    return variance | rms
 
 
 def _extra(

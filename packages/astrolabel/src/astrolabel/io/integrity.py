@@ -1,9 +1,9 @@
 """Whether a FITS file is whole and unchanged, found out before any of its pixels is read.
 
-One pass over the bytes in blocks of a megabyte: headers must be headers, sizes must not be
-negative nor larger than the file can hold, and CHECKSUM and DATASUM must hold where they are
-given (FITS standard 4.0, section 4.4.2.7). Of a compressed file the pass reaches the checksum
-at its end.
+One pass over the bytes in blocks of a megabyte. Headers must be headers, and sizes neither
+negative nor larger than the file can hold. CHECKSUM and DATASUM must agree where they are given
+(FITS standard 4.0, section 4.4.2.7). Of a compressed file the pass reaches the checksum at its
+end.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ ROLES: Mapping[str, tuple[str, ...]] = {
     "inverse": ("INVVAR", "IVAR", "WGT"),
     "weight": ("WEIGHT", "WHT", "WEI", "CONF"),
 }
-"""What an HDU is by its EXTTYPE or EXTNAME. The last four are the ways to tell the noise of a
+"""What an HDU is by its EXTTYPE or EXTNAME. The last four are the ways to give the noise of a
 pixel: its variance, its root, one over it, and a weight that goes with one over it."""
 NOISE = ("variance", "rms", "inverse", "weight")
 """Of several noise planes the first of these is taken: a weight beside an error plane is one of
@@ -58,7 +58,7 @@ class Layers:
         or ``weight`` (what goes with one over it).
     index : plane of a cube along its first axis; None for a plain image.
     shape : (H, W) in pixels.
-    planes : (name, bit) of a mask's planes, for one whose header does not tell.
+    planes : (name, bit) of a mask's planes, for one whose header does not hold them.
     survey : key of its row in the registry; empty for a file of no known survey.
     unread : further images of the file that are not read.
     """
@@ -109,7 +109,7 @@ def open_fits(path: Path) -> Iterator[fits.HDUList]:
 def find_layers(path: Path, survey: str = "", chip: int = 0) -> tuple[Layers, ...]:
     """The bands a file holds: one for an image, one a plane for a cube.
 
-    HDUs are told apart by EXTTYPE, then EXTNAME, then (HSC's MaskedImage layout without
+    HDUs are recognised by EXTTYPE, then EXTNAME, then (HSC's MaskedImage layout without
     either) by the MP_ cards of the mask with the image before and the variance behind it.
 
     Parameters
@@ -181,12 +181,11 @@ def _chips(hdus: fits.HDUList, row: Survey | None) -> list[int]:
     if named:
         return named
     free = [i for i in _arrays(hdus) if _role(hdus[i].header) is None]
-    told = [i for i in free if CHIP.fullmatch(_extname(hdus[i].header))]
-    if len(told) > 1 and (len(told) == len(free) or (row and row.key in CHIPS_IN_FILE)):
-        return told
-    if row is not None and row.key in CHIPS_IN_FILE:
-        return free
-    return free[:1]
+    chips = [i for i in free if CHIP.fullmatch(_extname(hdus[i].header))]
+    in_file = row is not None and row.key in CHIPS_IN_FILE
+    if len(chips) > 1 and (in_file or len(chips) == len(free)):
+        return chips
+    return free if in_file else free[:1]
 
 
 def _roles(hdus: fits.HDUList, chips: list[int], chip: int) -> dict[str, int]:
@@ -247,14 +246,9 @@ def _kind(kind: str, row: Survey | None, word: str) -> str:
 def _noise_by_name(name: str, row: Survey | None) -> tuple[str, str]:
     """The kind of noise that one of the words of a file's name stands for, and the word."""
     words = set(re.split(r"[^A-Z]+", name.upper()))
-    if row is not None:
-        for word, kind in row.noise.items():
-            if word in words:
-                return kind, word
-    for kind in NOISE:
-        if told := words & set(ROLES[kind]):
-            return kind, sorted(told)[0]
-    return "", ""
+    of_survey = [] if row is None else [(kind, word) for word, kind in row.noise.items()]
+    usual = [(kind, word) for kind in NOISE for word in sorted(ROLES[kind])]
+    return next((found for found in of_survey + usual if found[1] in words), ("", ""))
 
 
 def _extname(header: fits.Header) -> str:
@@ -356,7 +350,7 @@ def _by_meaning(data: NDArray[Any], row: Survey) -> tuple[NDArray[np.int32], dic
     out = np.zeros(values.shape, np.int32)
     for k, name in enumerate(names):
         is_set = (values & row.bits.get(name, 0)) != 0
-        is_set |= np.isin(values, [code for code, told in row.codes.items() if told == name])
+        is_set |= np.isin(values, [code for code, plane in row.codes.items() if plane == name])
         out |= is_set.astype(np.int32) << k
     return out, {name: k for k, name in enumerate(names)}
 
@@ -429,7 +423,7 @@ class Seeing:
     ----------
     card : its keyword.
     value : its number.
-    unit : ``px``, ``arcsec``, or empty where neither survey nor comment tells.
+    unit : ``px``, ``arcsec``, or empty where neither survey nor comment has it.
     """
 
     card: str
@@ -441,7 +435,7 @@ SEEING_CARDS = ("SEEING", "PSF_FWHM", "FWHM", "IQ", "TOYPSF")
 
 
 def read_seeing(layers: Layers) -> Seeing | None:
-    """FWHM of the seeing where a header card tells it."""
+    """FWHM of the seeing, where a header card has it."""
     cards, row = read_cards(layers), layers.row
     known = {} if row is None else row.seeing
     for card in (*known, *SEEING_CARDS):

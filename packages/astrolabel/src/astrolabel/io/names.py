@@ -1,4 +1,4 @@
-"""What the names of survey files tell: band, tract, patch, and a stamp's place on the sky."""
+"""What the names of survey files hold: band, tract, patch, and a stamp's place on the sky."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ COADDS = (
         r"\.fits(\.fz|\.gz)?"
     ),
 )
-"""Names of coadds that tell tract, patch and band: HSC's in the flat form of its archive and in
-its deepCoadd-results tree (LSST's simulations have the same tree without ``HSC-``), and what
+"""Names of coadds with tract, patch and band. First HSC's, in the flat form of its archive and
+in its deepCoadd-results tree (LSST's simulations have the same tree without ``HSC-``). Then what
 LSST's butler calls the files it exports, dataset type first (``deep_coadd_5063_14_i_...``)."""
 STAMPS = (
     re.compile(
@@ -31,9 +31,9 @@ STAMPS = (
         r"(?P<patch>\d+,\d+)_(?:HSC-)?(?P<filter>[A-Za-z0-9]+)\.fits(\.fz|\.gz)?"
     ),
 )
-"""Names of PSF stamps that tell their place: those of HSC's PSF picker, alone or with the number
-of the line in the list it was asked for (``2-psf-calexp-pdr2_dud-HSC-I-9813-4,6-150.17282-
-2.60907.fits``; southern declinations have a second minus), and what the release's own
+"""Names of PSF stamps with their place. First those of HSC's PSF picker, alone or with the
+number of a line of the list of places (``2-psf-calexp-pdr2_dud-HSC-I-9813-4,6-150.17282-
+2.60907.fits``; southern declinations have a second minus). Then what the release's own
 downloadPsf.py makes of them (``2_psf_coadd_150.17282_+2.60907_9813_4,6_HSC-I.fits``)."""
 FIRST_LETTER = re.compile(r"[UGRIZY]\d?", re.IGNORECASE)
 """Broad bands by the names of their filters: HSC-I2 is the second filter of the band i."""
@@ -41,7 +41,7 @@ FIRST_LETTER = re.compile(r"[UGRIZY]\d?", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class StampName:
-    """What the name of a PSF stamp tells: band, patch, and its place in degrees."""
+    """What the name of a PSF stamp holds: band, patch, and its place in degrees."""
 
     band: str
     tract: str
@@ -51,26 +51,26 @@ class StampName:
 
 
 def coadd_name(file: Path) -> tuple[str, str, str] | None:
-    """(band, tract, patch) as a coadd's name tells them; None for any other name."""
+    """(band, tract, patch) in a coadd's name; None for any other name."""
     for pattern in COADDS:
         match = pattern.fullmatch(file.name)
         if match is None:
             continue
-        told = match.groupdict()
-        name = told["filter"] or told.get("behind")
+        found = match.groupdict()
+        name = found["filter"] or found.get("behind")
         if name:
-            return _band(name), told["tract"], told["patch"]
+            return _band(name), found["tract"], found["patch"]
     return None
 
 
 def stamp_name(file: Path) -> StampName | None:
-    """What the name of a stamp tells; None for any other name."""
+    """Band, patch and place in a stamp's name; None for any other name."""
     for pattern in STAMPS:
         match = pattern.fullmatch(file.name)
         if match is not None:
-            told = match.groupdict()
-            ra, dec = float(told["ra"]), float(told["dec"])
-            return StampName(_band(told["filter"]), told["tract"], told["patch"], ra, dec)
+            found = match.groupdict()
+            ra, dec = float(found["ra"]), float(found["dec"])
+            return StampName(_band(found["filter"]), found["tract"], found["patch"], ra, dec)
     return None
 
 

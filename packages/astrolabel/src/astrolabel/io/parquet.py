@@ -35,25 +35,27 @@ _OWN = (
 )
 
 
-def _pyarrow() -> tuple[Any, Any]:
+def load_pyarrow() -> Any:
+    """The library with its parts for Parquet and computing, where it is installed."""
     try:
         import pyarrow
+        import pyarrow.compute
         import pyarrow.parquet
     except ImportError as error:
         raise InputError(
             "pyarrow, which reads and writes Parquet, is not installed",
             remedy='pip install "astrolabel[parquet]"',
         ) from error
-    return pyarrow, pyarrow.parquet
+    return pyarrow
 
 
 def write_parquet(path: str | Path, doc: Mapping[str, Any]) -> None:
     """Write a COCO document as a table, atomically; equal documents give equal bytes.
 
     Columns: ``id, image_id, category_id`` int64, ``category`` its name, ``iscrowd`` int64,
-    ``area`` and ``bbox_x, bbox_y, bbox_width, bbox_height`` in pixels, the mask as
-    ``rle_height, rle_width`` int64 and ``rle_counts`` (COCO's compressed text), then one
-    column per attribute (``ra, dec, mag_i, ...``), null where an annotation lacks it.
+    ``area`` and ``bbox_x, bbox_y, bbox_width, bbox_height`` in pixels. The mask is in
+    ``rle_height, rle_width`` int64 and ``rle_counts`` (COCO's compressed text). Then follows
+    one column per attribute (``ra, dec, mag_i, ...``), null where an annotation lacks it.
 
     Raises
     ------
@@ -63,7 +65,7 @@ def write_parquet(path: str | Path, doc: Mapping[str, Any]) -> None:
     OutputError
         When the file cannot be written.
     """
-    pyarrow, parquet = _pyarrow()
+    pyarrow = load_pyarrow()
     items = doc["annotations"]
     names = {c["id"]: c["name"] for c in doc["categories"]}
     attributes = list(dict.fromkeys(key for a in items for key in a.get("attributes", ())))
@@ -102,7 +104,9 @@ def write_parquet(path: str | Path, doc: Mapping[str, Any]) -> None:
         {METADATA: json.dumps({"document": rest, "attributes": attributes}, sort_keys=True)}
     )
     with atomic_path(path) as temporary:
-        parquet.write_table(table, temporary, compression="zstd", row_group_size=ROWS_PER_GROUP)
+        pyarrow.parquet.write_table(
+            table, temporary, compression="zstd", row_group_size=ROWS_PER_GROUP
+        )
 
 
 def read_parquet(path: str | Path) -> dict[str, Any]:
@@ -114,9 +118,9 @@ def read_parquet(path: str | Path) -> dict[str, Any]:
     InputError
         When pyarrow is missing, or the file cannot be read or is another kind of table.
     """
-    pyarrow, parquet = _pyarrow()
+    pyarrow = load_pyarrow()
     try:
-        table = parquet.read_table(path)
+        table = pyarrow.parquet.read_table(path)
     except FileNotFoundError as error:
         raise InputError("there is no such file", file=path, remedy="check the name") from error
     except (OSError, pyarrow.ArrowException) as error:

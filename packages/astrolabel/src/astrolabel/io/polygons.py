@@ -8,12 +8,14 @@ as COCO does, they enclose 0.90 of the area (measured on its published HSC recor
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
 from scipy import ndimage
 
@@ -67,8 +69,13 @@ def shape_of(rle: Mapping[str, Any]) -> Any:
     return shapely.union_all(shapely.box(*np.array(boxes).T), grid_size=0.5)
 
 
-def check_polygons(polygons: Any, shape: tuple[int, int]) -> None:
+def check_polygons(polygons: Any, shape: tuple[int, int], beyond: float = 0.5) -> None:
     """Refuse polygons that pycocotools would lay out pixel by pixel, however far they go.
+
+    Parameters
+    ----------
+    beyond : how far points may lie outside of the image, in image sides: annotators draw over
+        borders, but not farther than half an image.
 
     Raises
     ------
@@ -77,13 +84,10 @@ def check_polygons(polygons: Any, shape: tuple[int, int]) -> None:
     """
     for polygon in polygons:
         sound = isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0
-        if not sound or not all(type(v) in (int, float) and abs(v) < 1e9 for v in polygon):
+        if not sound or not all(type(v) in (int, float) and math.isfinite(v) for v in polygon):
             raise ValueError("a polygon is not a list of three or more finite points x, y")
-        points = np.asarray(polygon, float).reshape(-1, 2)
-        # Half an image beyond it: annotators draw over borders, but not farther.
-        if (points < -0.5 * np.array(shape[::-1])).any() or (
-            points > 1.5 * np.array(shape[::-1])
-        ).any():
+        points = np.asarray(polygon, float).reshape(-1, 2) / shape[::-1]
+        if points.min() < -beyond or points.max() > 1 + beyond:
             raise ValueError(f"a polygon leaves its image of {shape[0]}x{shape[1]} pixels")
 
 
@@ -178,14 +182,13 @@ def fill_contours(
     areas = [_signed_area(ring) for ring in rings]
     for k in sorted(range(len(rings)), key=lambda k: -abs(areas[k])):
         ring = rings[k] - np.array([full.x0, full.y0])
-        border = _border(ring, full.shape)
-        inside = _inside(ring, full.shape) & ~border
+        border, filled = _drawn(ring, full.shape, False), _drawn(ring, full.shape, True)
         # Outer contours have negative areas with y downwards. One the other way round that
-        # lies on no mask is somebody else's outer contour.
+        # lies on no mask is an outer contour of another program.
         if areas[k] > 0 and out[border].all():
-            out &= ~inside
+            out &= ~filled | border
         else:
-            out |= inside | border
+            out |= filled
     box = full & Box.of_shape(shape)
     return (out[box.slices_in(full)] if box.area else np.zeros((0, 0), bool)), box
 
@@ -195,25 +198,11 @@ def _signed_area(ring: NDArray[np.int64]) -> float:
     return float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y)) / 2
 
 
-def _border(ring: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Pixels on the lines between the points."""
-    out = np.zeros(shape, bool)
-    for (xa, ya), (xb, yb) in zip(ring, np.roll(ring, -1, axis=0), strict=True):
-        n = max(abs(int(xb - xa)), abs(int(yb - ya))) + 1
-        out[
-            np.rint(np.linspace(ya, yb, n)).astype(int), np.rint(np.linspace(xa, xb, n)).astype(int)
-        ] = True
-    return out
-
-
-def _inside(ring: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Pixels with an odd number of sides to their left; those on a side may be either."""
-    columns = np.arange(shape[1])
-    out = np.zeros(shape, bool)
-    for (xa, ya), (xb, yb) in zip(ring, np.roll(ring, -1, axis=0), strict=True):
-        if ya == yb:
-            continue
-        rows = np.arange(min(ya, yb), max(ya, yb))
-        crossing = xa + (rows - ya) * (xb - xa) / (yb - ya)
-        out[rows] ^= columns[None, :] > crossing[:, None]
-    return out
+def _drawn(ring: NDArray[np.int64], shape: tuple[int, int], fill: bool) -> NDArray[np.bool_]:
+    """Pixels on the lines between the points and, filled, those inside of them."""
+    picture = Image.new("1", shape[::-1])
+    points = [(int(x), int(y)) for x, y in ring]
+    if fill and len(points) > 2:
+        ImageDraw.Draw(picture).polygon(points, fill=1, outline=1)
+    ImageDraw.Draw(picture).line([*points, points[0]], fill=1)
+    return np.array(picture)

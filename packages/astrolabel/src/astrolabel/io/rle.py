@@ -1,8 +1,8 @@
 """COCO run-length encoding of masks that cover a small part of a large image.
 
 COCO counts pixels down the columns: run lengths of unset and set pixels in turn,
-starting with unset ones. Everything here works on the runs, so its cost goes with the
-size of an object and never with the size of the image it lies in.
+starting with unset ones. Everything here works on the runs or on an object's columns, so its
+cost does not go with the area of the image it lies in.
 """
 
 from __future__ import annotations
@@ -46,15 +46,9 @@ def encode(mask: NDArray[np.bool_], box: Box, shape: tuple[int, int]) -> Rle:
 def _counts(mask: NDArray[np.bool_], box: Box, shape: tuple[int, int]) -> list[int]:
     """Run lengths down the columns of `shape`, of a mask whose box is inside it."""
     height, width = shape
-    # One row per image column, with an unset pixel at either end so that every run of
-    # the column has both edges in it.
-    columns = np.zeros((box.width, box.height + 2), np.int8)
-    columns[:, 1:-1] = mask.T
-    column, edge = np.nonzero(np.diff(columns, axis=1))
-    edges = (column + box.x0) * height + edge + box.y0
-    # A run down to the last row continues where the next column starts with one.
-    touching = np.flatnonzero(edges[1:-1:2] == edges[2::2])
-    edges = np.delete(edges, np.concatenate([2 * touching + 1, 2 * touching + 2]))
+    columns = np.zeros((box.width, height), np.int8)  # the box's columns of the image
+    columns[:, box.y0 : box.y1] = mask.T
+    edges = np.flatnonzero(np.diff(columns.ravel(), prepend=0, append=0)) + box.x0 * height
     runs: list[int] = np.diff(edges, prepend=0).tolist()
     rest = height * width - (int(edges[-1]) if len(edges) else 0)
     # pycocotools ends with the last run that holds a pixel.
@@ -98,9 +92,11 @@ def runs(rle: Rle) -> NDArray[np.int64]:
 
 
 def _decompress(counts: str) -> NDArray[np.int64]:
-    """Run lengths from COCO's text: 5 bits a character from 48 up, bit 6 to continue, the
-    sign in bit 5 of a number's last character; from the fourth on, less the run before
-    the last."""
+    """Run lengths from COCO's text.
+
+    A character from 48 up holds 5 bits; bit 6 continues a number, bit 5 of its last character
+    is the sign. From the fourth number on, the run before the last is subtracted.
+    """
     try:
         code = np.frombuffer(counts.encode("ascii"), np.uint8).astype(np.int64) - 48
     except UnicodeEncodeError as error:

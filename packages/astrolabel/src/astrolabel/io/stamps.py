@@ -16,7 +16,7 @@ from astrolabel.io import layers as fits_layers
 from astrolabel.io.names import coadd_name, stamp_name
 
 PLACE = ("RA", "DEC")
-"""Cards, in degrees, that tell the place of a stamp whose name does not."""
+"""Cards, in degrees, of the place of a stamp whose name does not hold it."""
 
 
 def stamps_of(folder: Path, band: str, patch: tuple[str, str], named: bool) -> tuple[Path, ...]:
@@ -27,7 +27,7 @@ def stamps_of(folder: Path, band: str, patch: tuple[str, str], named: bool) -> t
     patch : tract and patch of the coadd; stamps of another one are left out. Empty strings
         where it has none: any stamp may then be its.
     named : whether the folder was named for this band alone. Only then may there be files
-        whose names tell no band.
+        without a band in their names.
 
     Raises
     ------
@@ -36,11 +36,11 @@ def stamps_of(folder: Path, band: str, patch: tuple[str, str], named: bool) -> t
     """
     found = []
     for file in sorted(folder.rglob("*.fits*")):
-        told = stamp_name(file)
-        if told is None:
+        stamp = stamp_name(file)
+        if stamp is None:
             mine = named and coadd_name(file) is None
         else:
-            mine = told.band == band and patch in (("", ""), (told.tract, told.patch))
+            mine = stamp.band == band and patch in (("", ""), (stamp.tract, stamp.patch))
         if mine:
             found.append(file)
     if not found:
@@ -48,7 +48,7 @@ def stamps_of(folder: Path, band: str, patch: tuple[str, str], named: bool) -> t
         raise InputError(
             f"no PSF stamp of band {band}{where} in this folder",
             file=folder,
-            remedy="names as HSC's PSF picker gives them tell band and patch; for others "
+            remedy="names as HSC's PSF picker gives them hold band and patch; for others "
             f"name the folder's band: --psf {band}=FOLDER",
         )
     return tuple(found)
@@ -60,16 +60,16 @@ def stamps_beside(coadd: Path) -> tuple[Path, ...]:
     name, stem = coadd_name(coadd), coadd.name.split(".fits")[0].removeprefix("calexp-")
     whole, by_place = [], []
     for file in sorted(coadd.parent.glob("*psf*.fits*")):
-        told = stamp_name(file)
-        if told is None and file.name.startswith("psf") and stem in file.name:
+        stamp = stamp_name(file)
+        if stamp is None and file.name.startswith("psf") and stem in file.name:
             whole.append(file)
-        elif told is not None and (told.band, told.tract, told.patch) == name:
+        elif stamp is not None and (stamp.band, stamp.tract, stamp.patch) == name:
             by_place.append(file)
     return tuple(whole[:1] or by_place)
 
 
 def read_stamps(paths: Sequence[Path], wcs: Any, shape: tuple[int, int]) -> psf.StampGrid:
-    """Stamps by position: one file for each place, which its name or its header tells.
+    """Stamps by position: one file for each place, given by its name or its header.
 
     Parameters
     ----------
@@ -104,9 +104,9 @@ def read_stamps(paths: Sequence[Path], wcs: Any, shape: tuple[int, int]) -> psf.
 
 def _place(path: Path) -> tuple[float, float]:
     """(ra, dec) in degrees."""
-    told = stamp_name(path)
-    if told is not None:
-        return told.ra, told.dec
+    stamp = stamp_name(path)
+    if stamp is not None:
+        return stamp.ra, stamp.dec
     with fits_layers.open_fits(path) as hdus:
         for hdu in hdus:
             try:
@@ -114,7 +114,7 @@ def _place(path: Path) -> tuple[float, float]:
             except (KeyError, TypeError, ValueError):
                 continue
     raise InputError(
-        "neither its name nor the cards RA and DEC tell where this PSF stamp is from",
+        "neither its name nor cards RA and DEC hold the place of this PSF stamp",
         file=path,
         remedy="name it as HSC's PSF picker does, or write the cards, in degrees",
     )
@@ -133,13 +133,14 @@ def _only_image(path: Path) -> NDArray[Any]:
 
 
 POSITIONS = "POSITIONS"
-"""EXTNAME of the table of a PSF file that tells where its stamps are."""
+"""EXTNAME of the table of a PSF file with the places of its stamps."""
 
 
 def read_psf_grid(path: Path, band: str) -> psf.StampGrid | None:
-    """Stamps by position: a cube (K, P, P), the HDU of the band's name or the only image,
-    with a table `POSITIONS` of K rows whose columns x and y are pixels of the coadd from
-    0. None where the file has no such table.
+    """Stamps by position; None where the file has no table `POSITIONS`.
+
+    The stamps are a cube (K, P, P): the HDU of the band's name, or the only image. The table
+    has K rows; its columns x and y are pixels of the coadd, from 0.
     """
     with fits_layers.open_fits(path) as hdus:
         tables = [h for h in hdus if str(h.header.get("EXTNAME", "")).strip() == POSITIONS]
@@ -157,7 +158,7 @@ def read_psf_grid(path: Path, band: str) -> psf.StampGrid | None:
         table = tables[0].data
         if not {"x", "y"} <= {name.lower() for name in table.names} or len(table) != len(data):
             raise InputError(
-                f"{POSITIONS} does not tell x and y of {len(data)} stamps",
+                f"{POSITIONS} does not hold x and y of {len(data)} stamps",
                 file=path,
                 remedy="give the columns x and y with a row for each stamp",
             )

@@ -24,9 +24,7 @@ class Survey:
     key : what ``--survey`` takes.
     title : the survey or product in plain words.
     is_it : whether cards and file name are of this survey.
-    hdus : where image, noise and mask are, for people.
     noise : kind of noise plane by a word of a file's name, where it is not what it says.
-    noise_told : the meaning of its noise plane, for people.
     unit : of the pixels, for people.
     zeropoint : from the cards and the solid angle of a pixel.
     bits : value of the bits of an integer mask by plane name, for masks without MP_ cards.
@@ -38,8 +36,6 @@ class Survey:
     key: str
     title: str
     is_it: Callable[[Cards, str], bool]
-    hdus: str
-    noise_told: str
     unit: str
     zeropoint: Rule = zeropoints.of_cards
     noise: Mapping[str, str] = field(default_factory=dict)
@@ -84,40 +80,33 @@ DES_BITS = {
 SURVEYS: tuple[Survey, ...] = (
     Survey(
         "hsc", "HSC SSP coadds and other LSST Science Pipelines files scaled to 27",
-        _any(_name(r"calexp-"), _name(r"deepCoadd_")),
-        "IMAGE, MASK, VARIANCE by EXTTYPE or MP_ cards", "variance", "counts",
+        _any(_name(r"calexp-"), _name(r"deepCoadd_")), "counts",
         zeropoints.constant(27.0, "survey coadds are scaled to 27"),
     ),
     Survey(
-        "lsst", "LSST deep_coadd (DP1 and later)", _name(r"deep_coadd_"),
-        "IMAGE, MASK, VARIANCE by EXTTYPE or MP_ cards", "variance", "nJy",
+        "lsst", "LSST deep_coadd (DP1 and later)", _name(r"deep_coadd_"), "nJy",
         zeropoints.constant(31.4, "survey coadds are in nJy"),
     ),
     Survey(
         "decam-cp", "DECam Community Pipeline",
-        _both(_card("INSTRUME", "DECam"), _has("PLVER")),
-        "one HDU a CCD; weight and mask in files of their own", "relative weight", "counts",
+        _both(_card("INSTRUME", "DECam"), _has("PLVER")), "counts",
         codes={1: "BAD", 2: "NO_DATA", 3: "SAT", 4: "SAT", 5: "COSMIC_RAY", 6: "NO_DATA",
                7: "BAD", 8: "TRAIL"},
         seeing={"FWHM": "px"},
     ),
     Survey(
         "des", "DES coadd tiles", _any(_has("TILENAME", "TILEID"), _name(r"DES\d{4}[+-]\d{4}_")),
-        "SCI, MSK, WGT", "inverse variance", "counts",
-        zeropoints.constant(30.0, "DES coadds are scaled to 30"),
-        bits=DES_BITS,
+        "counts", zeropoints.constant(30.0, "DES coadds are scaled to 30"), bits=DES_BITS,
     ),
     Survey(
         "decals", "DECaLS and other Legacy Surveys bricks",
         _any(_has("LEGPIPEV"), _has("BRICK", "SURVEY"), _name(r"legacysurvey-"),
              _card("SURVEY", "DECALS", "LEGACYSURVEY", "BASS", "MZLS")),
-        "image, invvar and maskbits in files of their own", "inverse variance", "nanomaggies",
-        zeropoints.constant(22.5, "Legacy Surveys are in nanomaggies"),
+        "nanomaggies", zeropoints.constant(22.5, "Legacy Surveys are in nanomaggies"),
         bits={"BRIGHT_OBJECT": 2 | 2048, "SAT": 4 | 8 | 16 | 16384, "BAD": 1024},
     ),
     Survey(
         "panstarrs", "Pan-STARRS stacks", _any(_has("BSOFTEN", "BOFFSET"), _name(r"rings\.v3\.")),
-        "image; .wt (variance) and .mask in files of their own", "variance, scaled as the image",
         "asinh of the flux", zeropoints.panstarrs, noise={"WT": "variance"},
         bits={"BAD": 0x1 | 0x2 | 0x4 | 0x10 | 0x2000, "NO_DATA": 0x8 | 0x40, "SAT": 0x20,
               "COSMIC_RAY": 0x100, "TRAIL": 0x800, "BRIGHT_OBJECT": 0x200 | 0x400 | 0x1000},
@@ -125,70 +114,55 @@ SURVEYS: tuple[Survey, ...] = (
     ),
     Survey(
         "sdss", "SDSS frames", _any(_has("NMGY"), _both(_card("TELESCOP", "2.5m"), _has("CAMCOL"))),
-        "image; no noise plane", "none", "nanomaggies",
-        zeropoints.constant(22.5, "SDSS frames are in nanomaggies"),
+        "nanomaggies", zeropoints.constant(22.5, "SDSS frames are in nanomaggies"),
     ),
     Survey(
-        "kids", "KiDS coadds", _any(_name(r"KiDS_DR"), _card("OBJECT", "KIDS_"),
-                                     _card("PROJECT", "KiDS")),
-        "image; weight and mask in files of their own", "relative weight",
+        "kids", "KiDS coadds",
+        _any(_name(r"KiDS_DR"), _card("OBJECT", "KIDS_"), _card("PROJECT", "KiDS")),
         "flux of zero point 0", zeropoints.constant(0.0, "KiDS coadds have zero point 0"),
     ),
     Survey(
-        "hst", "HST drizzled images", _card("TELESCOP", "HST"),
-        "SCI, WHT, CTX", "relative weight (exposure time or inverse variance)",
-        "electrons/s or counts", zeropoints.hst,
+        "hst", "HST drizzled images", _card("TELESCOP", "HST"), "electrons/s or counts",
+        zeropoints.hst,
     ),
+    # WHT of JWST is a drizzle weight; ERR, the total error, is read before it.
     Survey(
-        "jwst", "JWST i2d mosaics", _card("TELESCOP", "JWST"),
-        "SCI, ERR, WHT, CON", "ERR, the total error; WHT is a drizzle weight", "MJy/sr",
-        bits={"BAD": 1, "SAT": 2},
+        "jwst", "JWST i2d mosaics", _card("TELESCOP", "JWST"), "MJy/sr", bits={"BAD": 1, "SAT": 2},
     ),
     Survey(
         "euclid", "Euclid MER mosaics", _any(_name(r"EUC_MER_"), _card("TELESCOP", "Euclid")),
-        "image; RMS and FLAG in files of their own", "rms", "counts",
+        "counts",
     ),
     Survey(
         "roman", "Roman mosaics as FITS", _any(_card("TELESCOP", "ROMAN"), _name(r"Roman_")),
-        "SCI, ERR, DQ", "ERR, the total error", "MJy/sr",
+        "MJy/sr",
     ),
     Survey(
         "ztf", "ZTF science and reference images",
-        _any(_card("INSTRUME", "ZTF"), _card("ORIGIN", "Zwicky"), _name(r"ztf_")),
-        "image; mask in a file of its own", "none (uncertainty images are rms)", "counts",
+        _any(_card("INSTRUME", "ZTF"), _card("ORIGIN", "Zwicky"), _name(r"ztf_")), "counts",
         bits={"TRAIL": 1, "BAD": 16 | 32 | 512, "SAT": 256, "NO_DATA": 1024,
               "COSMIC_RAY": 128, "BRIGHT_OBJECT": 4096},
         seeing={"SEEING": "px"},
     ),
     Survey(
-        "ukidss", "UKIDSS and other WFCAM images", _card("INSTRUME", "WFCAM"),
-        "one HDU a detector; confidence map in a file of its own", "relative weight",
-        "counts", zeropoints.vega_per_second("WFCAM", "EXP_TIME", zeropoints.VEGA_TO_AB["WFCAM"]),
-        seeing={"SEEING": "px"},
+        "ukidss", "UKIDSS and other WFCAM images", _card("INSTRUME", "WFCAM"), "counts",
+        zeropoints.vega_per_second("WFCAM", "EXP_TIME"), seeing={"SEEING": "px"},
     ),
     Survey(
-        "vista", "VISTA tiles and pawprints", _card("INSTRUME", "VIRCAM"),
-        "one HDU a detector; confidence map in a file of its own", "relative weight",
-        "counts", zeropoints.vega_per_second("VIRCAM", "EXPTIME", zeropoints.VEGA_TO_AB["VIRCAM"]),
-        seeing={"SEEING": "px"},
+        "vista", "VISTA tiles and pawprints", _card("INSTRUME", "VIRCAM"), "counts",
+        zeropoints.vega_per_second("VIRCAM", "EXPTIME"), seeing={"SEEING": "px"},
     ),
     Survey(
-        "cfht", "CFHT MegaPipe stacks", _any(_card("INSTRUME", "MegaPrime"),
-                                            _card("ORIGIN", "CFHT"), _name(r"MegaPipe")),
-        "image; weight in a file of its own", "relative weight", "counts",
+        "cfht", "CFHT MegaPipe stacks",
+        _any(_card("INSTRUME", "MegaPrime"), _card("ORIGIN", "CFHT"), _name(r"MegaPipe")), "counts",
+    ),
+    Survey("spitzer", "Spitzer mosaics", _card("TELESCOP", "Spitzer"), "MJy/sr"),
+    Survey(
+        "wise", "WISE and unWISE coadds", _card("TELESCOP", "WISE"), "counts (Vega)",
+        zeropoints.wise,
     ),
     Survey(
-        "spitzer", "Spitzer mosaics", _card("TELESCOP", "Spitzer"),
-        "image; unc (rms) and cov in files of their own", "rms", "MJy/sr",
-    ),
-    Survey(
-        "wise", "WISE and unWISE coadds", _card("TELESCOP", "WISE"),
-        "image; invvar, std or unc in files of their own", "as the file's name says",
-        "counts (Vega)", zeropoints.wise,
-    ),
-    Survey(
-        "galex", "GALEX intensity maps", _card("TELESCOP", "GALEX"),
-        "image; no noise plane", "none", "counts/s", zeropoints.galex,
+        "galex", "GALEX intensity maps", _card("TELESCOP", "GALEX"), "counts/s", zeropoints.galex,
     ),
 )  # fmt: skip
 BY_KEY: Mapping[str, Survey] = {survey.key: survey for survey in SURVEYS}

@@ -16,6 +16,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from astrolabel.core.errors import InputError
+from astrolabel.io.parquet import load_pyarrow
 
 Columns = dict[str, NDArray[Any]]
 """Arrays by lower-case column name; masked where the file says that a value is missing."""
@@ -160,15 +161,7 @@ def _check_last_ipac_row(path: Path) -> None:
 
 
 def _read_parquet(path: Path, wanted: Wanted) -> Columns:
-    try:
-        import pyarrow.compute
-        import pyarrow.parquet
-    except ImportError as error:
-        raise InputError(
-            "Parquet needs pyarrow, which is not installed",
-            file=path,
-            remedy='pip install "astrolabel[parquet]"',
-        ) from error
+    pyarrow = load_pyarrow()
     real = _by_lower(pyarrow.parquet.read_schema(path).names)
     chosen = list(dict.fromkeys(wanted(list(real))))
     table = pyarrow.parquet.read_table(path, columns=[real[name] for name in chosen])

@@ -10,11 +10,10 @@ from typing import Any
 
 from astrolabel.core.errors import InputError
 from astrolabel.io.files import CoaddFiles
-from astrolabel.io.find import Inputs, find_coadds
+from astrolabel.io.find import Inputs, by_wavelength, find_coadds
 
 IMAGE = re.compile(r"img_(?P<band>[A-Za-z0-9]+)\.fits(\.gz|\.fz)?")
 MASKS = re.compile(r"masks\.fits(\.gz|\.fz)?")
-ORDER = "ugrizy"
 
 
 def find_scenes(
@@ -95,7 +94,7 @@ def _scene(
             file=folder,
             remedy="keep one of them" if masks else "copy the scene again, or take it away",
         )
-    wanted = bands or sorted(files, key=lambda b: (ORDER.find(b) % len(ORDER + " "), b))
+    wanted = bands or by_wavelength(files)
     missing = [b for b in wanted if b not in files]
     if missing:
         raise InputError(f"no img_{missing[0]}.fits", file=folder, remedy="choose --bands")

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from pycocotools import mask as coco_mask
 
+from astrolabel.io.polygons import check_polygons
 from astrolabel.io.rle import measure
 
 TOLERANCE_PX = 1e-3
@@ -290,16 +291,9 @@ def _same_box(one: Any, two: list[int], slack: float) -> bool:
 def _measure_polygons(polygons: list[Any], shape: tuple[int, int]) -> tuple[int, list[int], float]:
     """Area and tight box of the pixels that polygons cover, and how far off the exact
     area of the polygons may be: half a pixel all along their outlines."""
-    perimeter = 0.0
-    for polygon in polygons:
-        sound = isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0
-        if not sound or not all(_is_number(v) and math.isfinite(v) for v in polygon):
-            raise ValueError("polygon is not a list of three or more finite points x, y")
-        points = np.asarray(polygon, float).reshape(-1, 2)
-        if points.min() < -1 or (points > np.array(shape[::-1]) + 1).any():
-            # pycocotools would lay the outline out pixel by pixel, however far it goes.
-            raise ValueError(f"polygon leaves its image of {shape[0]}x{shape[1]} pixels")
-        perimeter += float(np.hypot(*(points - np.roll(points, 1, axis=0)).T).sum())
+    check_polygons(polygons, shape, beyond=1 / min(shape))
+    rings = [np.reshape(polygon, (-1, 2)) for polygon in polygons]
+    perimeter = sum(float(np.hypot(*(r - np.roll(r, 1, axis=0)).T).sum()) for r in rings)
     if not polygons:
         return 0, [0, 0, 0, 0], 0.0
     rle = coco_mask.merge(coco_mask.frPyObjects(polygons, *shape))

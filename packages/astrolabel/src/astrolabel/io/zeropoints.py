@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,12 +32,12 @@ class ZeroPoint:
     Attributes
     ----------
     value : None where it is not known.
-    told : what it is from, or why it is not known.
+    source : what it is from, or why it is not known.
     doubtful : whether a card or unit that was there could not be used.
     """
 
     value: float | None
-    told: str
+    source: str
     doubtful: bool = False
 
 
@@ -73,7 +73,7 @@ def from_unit(cards: Cards, pixel_sr: float | None) -> ZeroPoint:
     pivot wavelength of PHOTPLAM)."""
     text = cards.text("BUNIT")
     if not text:
-        return ZeroPoint(None, "no card tells it")
+        return ZeroPoint(None, "no card gives it")
     if text.lower() in MAGGIES:
         return ZeroPoint(MAGGIES[text.lower()], f"unit {text}")
     unit = _unit(text)
@@ -119,14 +119,14 @@ def hst(cards: Cards, pixel_sr: float | None) -> ZeroPoint:
     if not flam or not plam or flam <= 0 or plam <= 0:
         return of_cards(cards, pixel_sr)
     value = -2.5 * np.log10(flam) - 5 * np.log10(plam) - 2.408
-    told = "cards PHOTFLAM and PHOTPLAM"
+    source = "cards PHOTFLAM and PHOTPLAM"
     unit = cards.text("BUNIT").upper().replace(" ", "")
     if unit and "/S" not in unit:
         time = cards.number("EXPTIME")
         if not time or time <= 0:
             return ZeroPoint(None, f"unit {unit} without an exposure time", True)
-        value, told = value + 2.5 * np.log10(time), f"{told}, in {time:g} s"
-    return ZeroPoint(float(value), told)
+        value, source = value + 2.5 * np.log10(time), f"{source}, in {time:g} s"
+    return ZeroPoint(float(value), source)
 
 
 def panstarrs(cards: Cards, pixel_sr: float | None) -> ZeroPoint:
@@ -137,32 +137,32 @@ def panstarrs(cards: Cards, pixel_sr: float | None) -> ZeroPoint:
     return ZeroPoint(float(25 + 2.5 * np.log10(time)), f"25 for one count a second, in {time:g} s")
 
 
-def vega_per_second(instrument: str, time_key: str, filters: Mapping[str, float]) -> Rule:
+def vega_per_second(instrument: str, time_key: str) -> Rule:
     """A rule for MAGZPT in Vega magnitudes of one count per second."""
 
     def rule(cards: Cards, pixel_sr: float | None) -> ZeroPoint:
         value, time = cards.number("MAGZPT"), cards.number(time_key)
         time = time or cards.number("EXPTIME")
         name = (cards.text("FILTER") or cards.text("ESO INS FILT1 NAME")).strip().upper()
-        offset = filters.get(name)
+        offset = VEGA_TO_AB[instrument].get(name)
         if value is None or abs(value) >= SENTINEL or offset is None or not time or time <= 0:
             return ZeroPoint(
                 None,
                 f"Vega MAGZPT of {instrument}, whose filter {name!r} or time is unknown",
                 True,
             )
-        told = f"card MAGZPT (Vega, per second), in {time:g} s, AB - Vega {offset:g}"
-        return ZeroPoint(float(value + 2.5 * np.log10(time) + offset), told)
+        source = f"card MAGZPT (Vega, per second), in {time:g} s, AB - Vega {offset:g}"
+        return ZeroPoint(float(value + 2.5 * np.log10(time) + offset), source)
 
     return rule
 
 
-def constant(value: float, told: str) -> Rule:
-    """A rule for surveys whose images all have one zero point, unless a card tells another."""
+def constant(value: float, source: str) -> Rule:
+    """A rule for surveys whose images all have one zero point, unless a card has another."""
 
     def rule(cards: Cards, pixel_sr: float | None) -> ZeroPoint:
         found = of_cards(cards, pixel_sr)
-        return found if found.value is not None else ZeroPoint(value, told)
+        return found if found.value is not None else ZeroPoint(value, source)
 
     return rule
 

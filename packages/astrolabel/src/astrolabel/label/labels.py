@@ -150,7 +150,7 @@ class Labels:
                     shutil.copyfile(self.folder / name, target)
         except OSError as error:
             raise OutputError(f"cannot be written ({error.strerror or error})", file=out) from error
-        coco.write(out / "coco.json", self.document)
+        coco.write_json(out / "coco.json", self.document)
         return out / "coco.json"
 
     def summary(self) -> str:

@@ -336,9 +336,9 @@ def _of_files(files: CoaddFiles) -> list[Note]:
         zero = fits_layers.read_zeropoint(layer)
         if zero.value is None:
             make = doubt if zero.doubtful else Note
-            notes.append(make("zeropoint", f"unknown, no magnitudes: {zero.told}", band))
+            notes.append(make("zeropoint", f"unknown, no magnitudes: {zero.source}", band))
         else:
-            notes.append(Note("zeropoint", f"{zero.value:.4g}: {zero.told}", band))
+            notes.append(Note("zeropoint", f"{zero.value:.4g}: {zero.source}", band))
     wcs = fits_layers.read_wcs(files.layers[0])
     if wcs is None:
         notes.append(Note("wcs", "none: no sky positions"))

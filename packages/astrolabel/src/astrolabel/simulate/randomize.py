@@ -135,7 +135,7 @@ def write_training_sky(
         "config": base.to_dict(),
         "randomize": ranges.to_dict(),
     }
-    coco.write(out / "coco.json", coco.merge(info, CATEGORIES, shards))
+    coco.write_json(out / "coco.json", coco.merge(info, CATEGORIES, shards))
     return out / "coco.json"
 
 

@@ -61,7 +61,7 @@ def write_scene(scene: Scene, out: str | Path) -> dict[str, Path]:
     paths["picture"] = out / picture_name(scene)
     write_bytes(paths["picture"], png_bytes(picture(scene)))
     paths["truth"] = out / "truth.json"
-    coco.write(paths["truth"], truth_document(scene))
+    coco.write_json(paths["truth"], truth_document(scene))
     return paths
 
 
