@@ -25,7 +25,8 @@ from astroseg.core.config import DataConfig
 from astroseg.core.device import choose_device
 from astroseg.core.rle import encode_at
 from astroseg.data.dataset import Dataset, read_dataset
-from astroseg.data.loader import Samples, Stream, open_stream, survey
+from astroseg.data.loader import Samples, Stream, open_stream
+from astroseg.data.look import survey
 from astroseg.engines import get_engine
 from astroseg.models.spec import model_spec
 

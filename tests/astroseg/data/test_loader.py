@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,17 +17,8 @@ from astroseg.core.errors import InputError
 from astroseg.core.rle import decode_tight
 from astroseg.data.dataset import Dataset, ImageRecord, read_dataset
 from astroseg.data.images import Pixels
-from astroseg.data.loader import (
-    Cache,
-    Samples,
-    Stream,
-    Ticket,
-    band_order,
-    dataset_bands,
-    look_at,
-    resolve_contrast,
-    survey,
-)
+from astroseg.data.loader import Cache, Samples, Stream, Ticket
+from astroseg.data.look import band_order, dataset_bands, look_at, resolve_contrast, survey
 
 ASINH = DataConfig(contrast="asinh", noise="dataset")
 
@@ -205,3 +197,35 @@ def test_noise_does_not_depend_on_pixels_without_data_or_on_sources() -> None:
             config = DataConfig(contrast="asinh", nan="zero")
             look = look_at(record, Pixels(tuple(image)), (), 1, config)
             assert look.scaling.sigma[0] == pytest.approx(2.0, rel=0.02)
+
+
+def test_a_large_image_is_measured_on_strips_and_checked_as_a_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from astroseg.data import look
+
+    rng = np.random.default_rng(0)
+    image = rng.normal(0, 2.0, (2, 600, 300)).astype(np.float32)
+    image[1] *= 3
+    image[:, :40] = 0  # nothing was observed there
+    record = ImageRecord(1, "a.npy", (Path("a.npy"),), 600, 300)
+    config = DataConfig(contrast="asinh")
+    pixels = Pixels(tuple(image))
+    whole = look_at(record, pixels, (), 2, config)
+    monkeypatch.setattr(look, "SAMPLE_PIXELS", 300 * 160)
+    read: list[int] = []
+    crop = Pixels.crop
+
+    def counted(self: Pixels, y0: int, x0: int, height: int, *rest: Any) -> Any:
+        read.append(height)
+        return crop(self, y0, x0, height, *rest)
+
+    monkeypatch.setattr(Pixels, "crop", counted)
+    sampled = look_at(record, pixels, (), 2, config)
+    assert np.allclose(sampled.scaling.sigma, whole.scaling.sigma, rtol=0.03)
+    assert np.allclose(sampled.scaling.sigma, (2, 6), rtol=0.03)
+    assert max(read) <= 20
+    image[1, 599, 299] = np.inf
+    with pytest.raises(InputError, match="has 1 pixels that are NaN or infinite"):
+        look_at(record, pixels, (), 2, config)
+    look_at(record, pixels, (), 2, DataConfig(contrast="asinh", nan="zero"))

@@ -10,8 +10,10 @@ from astroseg.cli.main import main
 from astroseg.core.config import configured
 from astroseg.core.config.convert import ConvertConfig
 from astroseg.core.errors import InputError, OutputError
+from astroseg.data.units import Units
 from astroseg.engines import get_engine
 from astroseg.engines.convert import convert
+from astroseg.inference.model import load
 from astroseg.inference.predict import predict
 from astroseg.models.spec import model_spec
 from astroseg.weights.checkpoint import read_header
@@ -90,3 +92,14 @@ def test_the_order_of_the_channels_and_the_pixels_statistics_are_told(tmp_path):
     convert(tmp_path / "a.pth", tmp_path / "a.safetensors", config)
     made = read_header(tmp_path / "a.safetensors").spec
     assert (made.pixel_mean, made.pixel_std) == ((1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
+
+
+def test_scalings_and_units_that_are_said_are_those_of_prediction(tmp_path, theirs):
+    config = dataclasses.replace(CONFIG, stretch=100.0, zeropoint=(30.0,), pixel_scale=0.263)
+    out = tmp_path / "a.safetensors"
+    convert(theirs[0], out, config)
+    job = load(out, device="cpu")._job
+    assert (job.data.stretch, job.data.q) == (100.0, 10.0)
+    assert job.units == Units((0.263, 0.263), (30.0, 30.0, 30.0))
+    with pytest.raises(InputError, match="2 zero points for 3 bands"):
+        dataclasses.replace(CONFIG, zeropoint=(1.0, 2.0)).check()

@@ -17,7 +17,7 @@ from astroseg.core.errors import InputError
 from astroseg.core.rle import decode_tight, encode_at
 from astroseg.core.samples import Prediction
 from astroseg.data.dataset import ImageRecord
-from astroseg.data.loader import look_at, read_record
+from astroseg.data.look import look_at, read_record
 from astroseg.inference.coadd import Frame, predict_image, tiles_of
 
 SIDE, TILE, OVERLAP = 1600, 256, 64

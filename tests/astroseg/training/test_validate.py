@@ -15,7 +15,8 @@ from astroseg.core.config import DataConfig, configured
 from astroseg.core.rle import decode_tight
 from astroseg.core.samples import Prediction
 from astroseg.data.dataset import read_dataset
-from astroseg.data.loader import Samples, survey
+from astroseg.data.loader import Samples
+from astroseg.data.look import survey
 from astroseg.evaluation.evaluate import evaluate
 from astroseg.inference.predict import results
 from astroseg.training.validate import evenly_spread, swapped, validate

@@ -43,6 +43,7 @@ _PREDICT = {
     "nms": "box IoU of two detections that are one (default: the model's; 0.3 in the paper)",
     "purity": "instead of a score: what a calibrated checkpoint's detections shall have, as 0.95",
     "detections": "most per image or tile",
+    "zeropoint": "AB magnitude of one unit of flux, of images whose headers do not say",
     "engine": "what runs the model (default auto: what trained it, where that is installed)",
     "model-config": "Detectron2 configuration file the model was trained from, where it has parts "
     "of its own making: it is RUN, if it is still the same",
@@ -126,6 +127,10 @@ def add_convert(one: Parser) -> None:
     one.add_argument("--contrast", required=True, help="how their pixels were scaled")
     one.add_argument("--stretch", type=float, default=0.5, help="of the Lupton contrasts")
     one.add_argument("--q", type=float, default=10.0, help="of the Lupton contrasts")
+    one.add_argument(
+        "--zeropoint", default="", metavar="X,X", help="AB, of its images, one or one per band"
+    )
+    one.add_argument("--pixel-scale", type=float, default=0.0, help="of its images, arcsec")
     one.add_argument("--pixel-mean", default="", metavar="X,X", help="(default: Detectron2's own)")
     one.add_argument("--pixel-std", default="", metavar="X,X", help="(default: Detectron2's own)")
     one.add_argument(

@@ -184,6 +184,8 @@ def _convert(options: argparse.Namespace) -> int:
         contrast=options.contrast,
         stretch=options.stretch,
         q=options.q,
+        zeropoint=_floats(options.zeropoint),
+        pixel_scale=options.pixel_scale,
         pixel_mean=_floats(options.pixel_mean),
         pixel_std=_floats(options.pixel_std),
         red_first=options.red_first,

@@ -14,14 +14,12 @@ import signal
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as MapDataset
 
@@ -39,182 +37,13 @@ from astroseg.data.augment import (
     view_objects,
     whole,
 )
-from astroseg.data.bands import COLOURS, are_known, order_of
-from astroseg.data.contrast import Scaling, measure, no_data
-from astroseg.data.dataset import Dataset, ImageRecord
-from astroseg.data.images import Pixels, read_pixels
+from astroseg.data.dataset import Dataset
+from astroseg.data.look import Look, clean, read_record
 
 logger = logging.getLogger(__name__)
 
 PREFETCH = 4
 """Batches each worker keeps ready: enough to smooth out a slow file."""
-
-
-@dataclass(frozen=True)
-class Look:
-    """How one image is to be read: bands in order, and its contrast, already measured."""
-
-    order: tuple[int, ...]
-    scaling: Scaling
-
-
-def resolve_contrast(config: DataConfig, dataset: Dataset) -> str:
-    """The contrast that "auto" stands for with these images."""
-    if config.contrast != "auto":
-        return config.contrast
-    pictures = dataset.of_pictures and read_record(dataset.images[0]).eight_bit
-    return "none" if pictures else "asinh"
-
-
-def dataset_bands(config: DataConfig, dataset: Dataset) -> tuple[tuple[str, ...], int]:
-    """Names (() when unknown) and number of the bands that all images shall give.
-
-    A grey picture among colours stands for all three.
-    """
-    first = dataset.images[0]
-    pixels = read_record(first)
-    if dataset.of_pictures and pixels.eight_bit and len(pixels.planes) == 1:
-        colour = ((r, p) for r in dataset.images if len((p := read_record(r)).planes) == 3)
-        first, pixels = next(colour, (first, pixels))
-    names = config.bands or band_names(first, pixels)
-    return names, len(names) or len(pixels.planes)
-
-
-def band_names(record: ImageRecord, pixels: Pixels) -> tuple[str, ...]:
-    """Names of an image's planes, () when neither dataset nor file knows them."""
-    if record.bands and len(record.bands) != len(pixels.planes):
-        raise InputError(
-            f"has {len(pixels.planes)} bands, but the dataset names {len(record.bands)} "
-            f"({', '.join(record.bands)})",
-            file=record.files[0],
-            remedy="mend the dataset or point it at the right images",
-        )
-    return record.bands or pixels.bands
-
-
-def band_order(
-    record: ImageRecord, pixels: Pixels, bands: Sequence[str], channels: int
-) -> tuple[int, ...]:
-    """Planes of an image that make the channels, in order.
-
-    Bands are found by name, then by filter ("HSC-G" is g). Names in headers that are no
-    filters, or one filter several times, say nothing: then the order of the planes counts,
-    with a warning.
-
-    Parameters
-    ----------
-    bands : names wanted; () for all planes as they come.
-    channels : how many there must be.
-
-    Raises
-    ------
-    InputError
-        When the image lacks a band or has another number of them.
-    """
-    names = band_names(record, pixels)
-    count = len(pixels.planes)
-    if count == 1 and channels == 3 and pixels.eight_bit and set(bands) <= set(COLOURS):
-        return (0, 0, 0)  # grey
-    order = order_of(names, bands) if bands and names else tuple(range(count))
-    if order is None:
-        if record.bands or are_known(names) or count != channels:
-            raise InputError(
-                f"has the bands {', '.join(names)}, but {', '.join(bands)} are wanted",
-                file=record.files[0],
-                remedy="use images of those bands, name them (g=FILE,r=FILE), or train with "
-                "others (--bands)",
-            )
-        logger.warning(
-            "%s: its headers name the bands %s; taken as %s in the order given",
-            record.files[0], ", ".join(names), ", ".join(bands),
-        )  # fmt: skip
-        order = tuple(range(count))
-    if len(order) != channels:
-        raise InputError(
-            f"has {len(order)} bands, not {channels}",
-            file=record.files[0],
-            remedy="use images of the same bands, or train with others (--bands)",
-        )
-    return order
-
-
-def read_record(record: ImageRecord) -> Pixels:
-    """The pixels of a dataset's image, checked against the size the dataset gives."""
-    return read_pixels(record.files, (record.height, record.width))
-
-
-def look_at(
-    record: ImageRecord, pixels: Pixels, bands: Sequence[str], channels: int, config: DataConfig
-) -> Look:
-    """Read a whole image once, check it, and measure its contrast.
-
-    Raises
-    ------
-    InputError
-        For missing bands, or pixels that are not finite unless they are to be zero.
-    """
-    order = band_order(record, pixels, bands, channels)
-    flux = pixels.whole(order)
-    empty = None if pixels.eight_bit else no_data(flux)
-    flux = clean(flux, record, config)
-    names = band_names(record, pixels)
-    given = config.noise == "dataset" and len(record.sky_sigma) == len(pixels.planes)
-    sigma = record.sky_sigma if given else ()
-    try:
-        scaling = measure(
-            config.contrast,
-            flux,
-            tuple(names[i] for i in order) if names else (),
-            tuple(sigma[i] for i in order) if sigma else (),
-            empty=empty,
-            config=config,
-        )
-    except InputError as error:
-        raise InputError(error.problem, file=record.files[0], remedy=error.remedy) from error
-    return Look(order, scaling)
-
-
-def clean(
-    flux: NDArray[np.float32], record: ImageRecord, config: DataConfig
-) -> NDArray[np.float32]:
-    """Refuse pixels that are not finite, or set them to zero, as the configuration says."""
-    bad = ~np.isfinite(flux)
-    count = int(np.count_nonzero(bad))
-    if not count:
-        return flux
-    if config.nan != "zero":
-        raise InputError(
-            f"has {count} pixels that are NaN or infinite ({100 * count / bad.size:.2g} % of "
-            f"{bad.size})",
-            file=record.files[0],
-            remedy="mend the image, or set them to the sky level with --nan zero",
-        )
-    return np.where(bad, np.float32(0), flux)
-
-
-def survey(
-    dataset: Dataset,
-    bands: Sequence[str],
-    channels: int,
-    config: DataConfig,
-    *,
-    progress: Callable[[int], Any] | None = None,
-) -> tuple[Look, ...]:
-    """Open every image once before training begins.
-
-    What is wrong with any of them is said now and not after hours; what the contrasts
-    need to know of whole images is measured, so that training reads crops only.
-    """
-
-    def one(record: ImageRecord) -> Look:
-        look = look_at(record, read_record(record), bands, channels, config)
-        if progress is not None:
-            progress(1)
-        return look
-
-    # Threads: reading and numpy's reductions both leave the interpreter free.
-    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-        return tuple(pool.map(one, dataset.images))
 
 
 class Cache:
@@ -303,7 +132,7 @@ class Samples(MapDataset[Any]):
             ("objects", index), partial(decode, self.dataset.truth[index]), _objects_bytes
         )
         flux = pixels.crop(view.y0, view.x0, view.height, view.width, look.order)
-        image = turn(look.scaling(clean(flux, record, self.config)), view)
+        image = turn(look(clean(flux, record, self.config)), view)
         seen: Objects = view_objects(objects, view, self.config.keep_fraction)
         return Sample(
             image=np.ascontiguousarray(image, np.float32),

@@ -14,6 +14,7 @@ from astroseg.core.config.convert import ConvertConfig
 from astroseg.core.errors import InputError, OutputError
 from astroseg.core.files import sha256
 from astroseg.core.version import __version__
+from astroseg.data.units import Units
 from astroseg.engines import get_engine
 from astroseg.engines.base import Engine
 from astroseg.engines.detectron2.file import digest, read_config
@@ -60,17 +61,27 @@ def convert(file: str | Path, out: str | Path, config: ConvertConfig) -> LoadRep
     meta = {
         "program": f"astroseg {__version__}",
         "contrast": config.contrast,
-        "stretch": repr(config.stretch),
-        "q": repr(config.q),
+        "config": json.dumps({"data": {"stretch": config.stretch, "q": config.q}}),
+        "units": _units(config).to_json(),
         "bands": json.dumps(list(config.bands)),
         "category_ids": json.dumps(list(range(1, len(config.classes) + 1))),
         "converted_from": file.name,
         "converted_from_sha256": sha256(file),
     }
     if spec.config_program:
-        meta |= {"config": Path(config.config).name, "config_sha256": digest(spec.config_program)}
+        meta |= {
+            "config_file": Path(config.config).name,
+            "config_sha256": digest(spec.config_program),
+        }
     engine.save(model, out, meta)
     return report
+
+
+def _units(config: ConvertConfig) -> Units:
+    """What the user says of the images that the weights were trained on."""
+    scale, zeros = config.pixel_scale, config.zeropoint
+    each = zeros * (len(config.bands) if len(zeros) == 1 else 1)
+    return Units((scale, scale) if scale > 0 else (), each)
 
 
 def _model(config: ConvertConfig, fields: dict[str, Any]) -> tuple[Engine, ModelSpec]:

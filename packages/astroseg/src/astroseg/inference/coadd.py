@@ -22,7 +22,7 @@ from astroseg.core.files import read_json, write_json
 from astroseg.core.samples import Prediction
 from astroseg.data.dataset import ImageRecord
 from astroseg.data.images import Pixels
-from astroseg.data.loader import Look, clean
+from astroseg.data.look import Look, clean
 from astroseg.engines.base import Engine
 from astroseg.inference.tiling import Tile, join, shift, split
 from astroseg.models.duplicates import one_per_source
@@ -62,7 +62,7 @@ class Frame:
 
     def seen(self, y0: int, x0: int, y1: int, x1: int) -> NDArray[np.float32]:
         """The same as the network sees it."""
-        return np.ascontiguousarray(self.look.scaling(self.flux(y0, x0, y1, x1)))
+        return np.ascontiguousarray(self.look(self.flux(y0, x0, y1, x1)))
 
 
 def tiles_of(shape: tuple[int, int], config: PredictConfig, trained_on: int) -> tuple[Tile, ...]:

@@ -15,7 +15,7 @@ from astroseg.core.errors import InputError
 from astroseg.data.dataset import ImageRecord
 from astroseg.data.images import Pixels, read_pixels
 from astroseg.data.inputs import image_record
-from astroseg.data.loader import look_at
+from astroseg.data.units import with_zeropoint
 from astroseg.inference.coadd import Frame, predict_image
 from astroseg.inference.predict import choose_engine, make_job
 from astroseg.inference.predictions import Predictions
@@ -93,7 +93,8 @@ class Model:
         if bands or zeropoint is not None:
             record = _described(record, len(pixels.planes), bands, zeropoint)
         job = self._job
-        look = look_at(record, pixels, job.data.bands, job.spec.channels, job.data)
+        record = with_zeropoint(record, pixels, job.config.predict.zeropoint)
+        look = job.look(record, pixels)
         frame = Frame(record, pixels, look, job.data)
         tiles = job.tiles(record)
         found = predict_image(job.engine, job.model, frame, job.config.predict, tiles)

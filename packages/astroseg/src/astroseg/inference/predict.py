@@ -34,8 +34,10 @@ from astroseg.core.progress import Progress
 from astroseg.core.samples import Prediction
 from astroseg.core.version import __version__
 from astroseg.data.dataset import Dataset, ImageRecord, configured_dataset
+from astroseg.data.images import Pixels
 from astroseg.data.inputs import expand, image_record
-from astroseg.data.loader import band_names, look_at, read_record
+from astroseg.data.look import Look, band_names, look_at, read_record
+from astroseg.data.units import Units, gains, with_zeropoint
 from astroseg.engines import get_engine
 from astroseg.engines.base import Engine
 from astroseg.engines.detectron2.file import read_config
@@ -96,6 +98,19 @@ class Job:
     key: str
     calibration: Calibration | None
     least: float
+    units: Units
+
+    def look(self, record: ImageRecord, pixels: Pixels) -> Look:
+        """How an image is read, in the units of the training."""
+        data = self.data
+        return look_at(
+            record,
+            pixels,
+            data.bands,
+            self.spec.channels,
+            data,
+            lambda order: gains(record, pixels, order, self.units, data, self.config.predict),
+        )
 
     def calibrated(self, found: Prediction) -> Prediction:
         """The detections with probabilities as scores, where the checkpoint was calibrated."""
@@ -208,6 +223,7 @@ def make_job(
         known = {k: v for k, v in trained.items() if k in OF_THE_CHECKPOINT}
         values = {**known, "contrast": meta["contrast"], "bands": bands}
         data = from_dict(DataConfig, values, config.data)
+        units = Units.from_json(meta.get("units", "{}"))
     except (KeyError, ValueError) as error:
         raise InputError(
             f"has a header without what prediction needs ({error!r})",
@@ -224,7 +240,7 @@ def make_job(
         "category_ids": ids,
     }
     key = hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
-    return Job(engine, model, spec, header, data, config, ids, key, calibration, least)
+    return Job(engine, model, spec, header, data, config, ids, key, calibration, least, units)
 
 
 def _inputs(
@@ -273,7 +289,8 @@ def _finished(
             progress.advance(len(tiles))
             return dict(part)
     pixels = read_record(record)
-    look = look_at(record, pixels, job.data.bands, job.spec.channels, job.data)
+    record = with_zeropoint(record, pixels, job.config.predict.zeropoint)
+    look = job.look(record, pixels)
     frame = Frame(record, pixels, look, job.data)
     folder = path.with_suffix("")
     found = predict_image(

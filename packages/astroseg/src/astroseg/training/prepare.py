@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,9 @@ from astroseg.core.config.tree import changed
 from astroseg.core.errors import InputError
 from astroseg.core.version import __version__
 from astroseg.data.dataset import Dataset, check_same_classes, configured_dataset
-from astroseg.data.loader import (
-    Samples,
-    Stream,
-    dataset_bands,
-    default_workers,
-    resolve_contrast,
-    survey,
-)
+from astroseg.data.loader import Samples, Stream, default_workers
+from astroseg.data.look import dataset_bands, resolve_contrast, survey
+from astroseg.data.units import Units, training_units
 from astroseg.engines.base import Engine
 from astroseg.engines.detectron2.file import ConfigFile, digest
 from astroseg.engines.detectron2.override import changes
@@ -65,6 +60,7 @@ class Plan:
     workers : loader processes.
     fingerprint : what must not change when the run is resumed.
     weights : the file the model starts from, None for random weights.
+    units : pixel scale, zero points and noise of the training images.
     """
 
     config: Config
@@ -79,6 +75,7 @@ class Plan:
     workers: int
     fingerprint: Mapping[str, Any]
     weights: Path | None = None
+    units: Units = field(default_factory=Units)
 
     @property
     def steps(self) -> int:
@@ -144,13 +141,14 @@ def prepare(
     # Each worker, and the main process for validation, holds a cache of its own.
     cache = config.train.cache_mb * 2**20 // (workers + 1)
     shared = {"seed": config.train.seed, "cache_bytes": cache}
+    samples = _samples(dataset, data, channels, quiet, schedule.crop, schedule.flips, shared)
     return Plan(
         config=config,
         engine=engine,
         spec=spec,
         schedule=schedule,
         lengths=lengths,
-        samples=_samples(dataset, data, channels, quiet, schedule.crop, schedule.flips, shared),
+        samples=samples,
         stream=stream,
         validation=_samples(validation, data, channels, quiet, 1.0, False, shared)
         if validation is not None and rank == 0
@@ -161,6 +159,7 @@ def prepare(
         workers=workers,
         fingerprint=_fingerprint(config, schedule, spec, dataset, engine),
         weights=weights,
+        units=training_units(dataset, [look.order for look in samples.looks], data),
     )
 
 
@@ -268,6 +267,7 @@ def checkpoint_meta(plan: Plan, step: int) -> dict[str, str]:
         "bands": json.dumps(list(data.bands)),
         "category_ids": json.dumps(list(dataset.category_ids)),
         "image_side": str(max(max(image.height, image.width) for image in dataset.images)),
+        "units": plan.units.to_json(),
         "training_data": dataset.path.name,
         "training_data_sha256": dataset.digest,
         "schedule": json.dumps(dataclasses.asdict(plan.schedule)),

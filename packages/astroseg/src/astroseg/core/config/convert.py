@@ -29,6 +29,11 @@ class ConvertConfig:
     """Of the Lupton contrasts, in the images' flux unit."""
     q: float = 10.0
     """Of the Lupton contrasts."""
+    zeropoint: tuple[float, ...] = ()
+    """AB magnitude of one unit of flux of its images, one or one per band; empty: unknown, and
+    prediction takes fluxes as they are."""
+    pixel_scale: float = 0.0
+    """Of its images in arcsec; 0: unknown, and any image is taken."""
     pixel_mean: tuple[float, ...] = ()
     """Subtracted from the scaled pixels, as the network sees the channels; empty: Detectron2's own
     for this model, which DeepDISC leaves as they are."""
@@ -53,6 +58,11 @@ class ConvertConfig:
                 raise InputError(
                     f"the {name} of the model are not told", remedy=f"give --{name} in their order"
                 )
+        if len(self.zeropoint) not in (0, 1, len(self.bands)):
+            raise InputError(
+                f"{len(self.zeropoint)} zero points for {len(self.bands)} bands",
+                remedy="give one, or one for each band",
+            )
         if self.contrast not in get_args(Contrast) or self.contrast == "auto":
             names = [name for name in get_args(Contrast) if name != "auto"]
             raise InputError(

@@ -10,6 +10,8 @@ import msgspec
 from astroseg.core.config.train import Device
 from astroseg.core.config.tree import Count, Fraction, PositiveInt
 
+AtLeastOne = Annotated[float, msgspec.Meta(ge=1)]
+
 
 @dataclass(frozen=True)
 class PredictConfig:
@@ -36,6 +38,13 @@ class PredictConfig:
     """Most detections of an image or tile of the paper's 1000x1000 px (of 256x256 px for the
     model tiny), in proportion more of larger ones; 0 for the model's own limit. Where it was
     reached is printed."""
+    zeropoint: tuple[float, ...] = ()
+    """AB magnitude of one unit of flux of images that do not say theirs: one number, or one for
+    each band in the image's order."""
+    scale_tolerance: AtLeastOne = 1.25
+    """Greatest factor between an image's pixel scale and those of the training images, where
+    both are known; beyond it the image is refused. The seeing, which a network also learns,
+    differs as much from image to image."""
     device: Device = "auto"
     """cuda, cuda:N, cpu, or auto: the GPU where there is one."""
     tile_size: Count = 0

@@ -55,6 +55,8 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "calibration-score": "predict.calibration_score",
         "nms": "predict.nms",
         "detections": "predict.detections",
+        "zeropoint": "predict.zeropoint",
+        "scale-tolerance": "predict.scale_tolerance",
         "device": "predict.device",
         "tile-size": "predict.tile_size",
         "overlap": "predict.overlap",
