@@ -59,14 +59,14 @@ CORRECTIONS = [
 
 
 def named(doc):
-    return {a["attributes"]["name"]: a for a in doc["annotations"]}
+    return {a["attributes"].get("name"): a for a in doc["annotations"]}
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0)])
 def test_corrections_follow_the_place_and_not_the_id(order):
     applied = apply(document(order), CORRECTIONS)
     assert not coco.validate(applied.document)
-    assert applied.done == {"accept": 0, "reject": 1, "merge": 1, "class": 1}
+    assert {k: n for k, n in applied.done.items() if n} == {"reject": 1, "merge": 1, "class": 1}
     assert applied.lost == ()
     found = named(applied.document)
     assert set(found) == {0, 2}
@@ -101,6 +101,10 @@ def test_a_correction_without_a_label_is_said_and_the_others_are_applied():
         ({"corrections": [{"action": "burn", **place(0)}]}, "correction 1 is not whole"),
         ({"corrections": [{"action": "accept", "image": "a.png", "x": "1", "y": 2}]}, "not whole"),
         ({"corrections": [{"action": "class", **place(0)}]}, "names no class"),
+        ({"corrections": [{"action": "merge", **place(0)}]}, "not whole"),
+        ({"corrections": [{"action": "split", **place(0), "peak": [1]}]}, "not whole"),
+        ({"corrections": [{"action": "add", **place(0), "outline": []}]}, "not whole"),
+        ({"corrections": [{"action": "accept", **place(0), "made": [{}]}]}, "not whole"),
     ],
 )
 def test_a_file_that_holds_none_is_refused(tmp_path, content, said):
@@ -125,6 +129,84 @@ def test_the_commands(tmp_path, capsys):
     assert main(["validate", str(tmp_path / "new.json")]) == 0
     assert main([*words, str(tmp_path / "deep" / "new.json")]) == 2
     assert main(["review", str(tmp_path / "coco.json")]) == 0
-    page = (tmp_path / "review.html").read_text()
+    page = (tmp_path / "review" / "index.html").read_text()
     assert '"name":"galaxy"' in page
-    assert "http" not in page.replace("http-equiv", "")
+    assert "http" not in page
+    assert (tmp_path / "review" / "pictures" / "0.js").read_text().startswith("arrived(")
+
+
+def test_a_log_of_lines_is_read_and_an_undo_takes_back_the_one_before(tmp_path):
+    path = tmp_path / "log.jsonl"
+    entries = [CORRECTIONS[0], CORRECTIONS[2], {"action": "undo", "who": "me"}, CORRECTIONS[1]]
+    path.write_text("".join(json.dumps(e) + "\n" for e in entries))
+    assert read_corrections(path) == [CORRECTIONS[0], CORRECTIONS[1]]
+    path.write_text("{")
+    with pytest.raises(InputError, match="line 1 is not JSON"):
+        read_corrections(path)
+
+
+WCS = {
+    "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 150.0, "CRVAL2": 2.0, "CRPIX1": 30.5,
+    "CRPIX2": 20.5, "CDELT1": -5e-5, "CDELT2": 5e-5, "CUNIT1": "deg", "CUNIT2": "deg",
+}  # fmt: skip
+
+
+def on_sky(doc, name, dx=0, dy=0):
+    """The document with a WCS; its image starts dx, dy pixels further."""
+    wcs = {**WCS, "CRPIX1": WCS["CRPIX1"] - dx, "CRPIX2": WCS["CRPIX2"] - dy}
+    image = {**doc["images"][0], "file_name": name, "astro": {"wcs": wcs}}
+    return {**doc, "images": [image]}
+
+
+def sky_of(x, y):
+    """RA and Dec of pixel edges, near enough to the reference pixel."""
+    dec = 2.0 + (y - 20) * 5e-5
+    return {"ra": 150.0 - (x - 30) * 5e-5 / np.cos(np.radians(2.0)), "dec": dec}
+
+
+def test_corrections_follow_the_sky_to_other_tiles():
+    """The same sky in an image that starts 2 columns and 3 rows further, and with other names."""
+    moved = document()
+    for item in moved["annotations"]:
+        x, y, w, h = item["bbox"]
+        again = coco.annotation(
+            mask=np.ones((h, w), bool), box=Box(y - 3, x - 2, h, w), image_shape=SHAPE,
+            category_id=1, attributes=item["attributes"],
+        )  # fmt: skip
+        item |= again
+    moved = on_sky(moved, "tile-b.png", 2, 3)
+    made = coco.annotation(
+        mask=np.ones((2, 2), bool), box=Box(21, 31, 2, 2), image_shape=SHAPE, category_id=1,
+        attributes={"name": "new"},
+    )  # fmt: skip
+    outline = [[40.0, 10.0, 44.0, 10.0, 44.0, 13.0, 40.0, 13.0]]
+    corrections = [
+        {"action": "reject", **place(0)},
+        {"action": "split", **place(2), "peak": [32, 22], "made": [
+            {"segmentation": made["segmentation"], "class": "galaxy", "attributes": {"name": 2}},
+            {"segmentation": made["segmentation"], "class": "star", "attributes": {"name": 9}},
+        ]},
+        {"action": "add", **place(3), "x": 42.0, "y": 11.5, "outline": outline, "class": "star"},
+    ]  # fmt: skip
+    corrections = [{**c, **sky_of(c["x"], c["y"]), "image": "old/tile-a.png"} for c in corrections]
+    applied = apply(moved, corrections)
+    assert applied.lost == ()
+    assert not coco.validate(applied.document)
+    items = applied.document["annotations"]
+    assert {a["attributes"].get("name") for a in items} == {1, 2, 3, 9, None}
+    assert named(applied.document)[2]["id"] == 3  # the first of a split keeps the id
+    assert named(applied.document)[2]["bbox"] == [29, 18, 2, 2]
+    assert named(applied.document)[9]["category_id"] == 2
+    new = next(a for a in items if a["attributes"].get("reviewed") == "add")
+    assert (new["bbox"], new["area"], new["category_id"]) == ([38, 7, 4, 3], 12, 2)
+
+
+def test_a_label_that_grew_is_found_by_the_place_inside_it():
+    doc = document()
+    grown = coco.annotation(
+        mask=np.ones((15, 15), bool), box=Box(17, 28, 15, 15), image_shape=SHAPE, category_id=1,
+        attributes={"name": 2},
+    )  # fmt: skip
+    doc["annotations"][2] |= grown
+    applied = apply(doc, [{"action": "class", **place(2), "class": "star"}])
+    assert named(applied.document)[2]["category_id"] == 2

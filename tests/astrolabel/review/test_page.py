@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
+import time
 
 import numpy as np
 import pytest
 from PIL import Image
+from review_scene import SHAPE as SHAPE_OF_SCENE
+from review_scene import B, scene
 
 from astrolabel.core.box import Box
 from astrolabel.io import coco
 from astrolabel.review.corrections import apply, read_corrections
 from astrolabel.review.page import write_review
+from astrolabel.review.server import Server
+from astrolabel.review.session import Session
 
 SHAPE = (120, 160)
 
@@ -63,6 +69,7 @@ def review(browser, tmp_path):
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("request", lambda r: wrong.append(r.url) if r.url.startswith("http") else None)
     page.goto(file.as_uri())
+    page.wait_for_function("window.review")
     yield page, tmp_path
     assert wrong == []
     page.close()
@@ -131,7 +138,7 @@ def test_keys_correct_and_undo_and_the_file_is_applied(review):
 
 def test_shift_and_click_merge(review):
     page, folder = review
-    page.evaluate("window.review.choose(window.review.frame().labels[0])")
+    page.evaluate("window.review.choose(1)")
     view, box = state(page)["view"], page.locator("#sky").bounding_box()
     x, y = 8 + 38 + 3, SHAPE[0] - 14
     page.keyboard.down("Shift")
@@ -156,9 +163,10 @@ def test_wheel_and_keys_zoom_and_a_link_opens_a_label(review):
     page.wait_for_function(f"window.review.state().view.zoom > {before * 2}")
     page.keyboard.press("h")
     page.wait_for_function(f"Math.abs(window.review.state().view.zoom - {before}) < 1e-6")
-    page.goto((folder / "review.html").as_uri() + "#9")
-    page.reload()
-    assert state(page)["chosen"] == 9
+    for hash_ in ("#9", "#id=9", "#image=a.png&x=11&y=70"):
+        page.goto("about:blank")
+        page.goto((folder / "review.html").as_uri() + hash_)
+        page.wait_for_function("window.review && window.review.state().chosen === 9")
 
 
 def test_a_phone_shows_the_sky_first_and_nothing_is_wider_than_it(review):
@@ -174,18 +182,127 @@ def test_predictions_are_a_layer_and_order_the_queue(browser, tmp_path):
     doc = document()
     coco.write_json(tmp_path / "coco.json", doc)
     Image.fromarray(np.zeros((*SHAPE, 3), np.uint8)).save(tmp_path / "a.png")
-    results = [
-        {"image_id": 1, "category_id": 1, "score": 0.9, "segmentation": a["segmentation"]}
-        for a in doc["annotations"]
-        if a["id"] != 6
-    ]
+    results = [{**a, "score": 0.9} for a in doc["annotations"] if a["id"] != 6]
     (tmp_path / "p.json").write_text(json.dumps(results))
     file = write_review(
         tmp_path / "coco.json", tmp_path / "r.html", predictions=tmp_path / "p.json"
     )
     page = browser.new_page()
     page.goto(file.as_uri())
-    page.select_option("#order", "iou")
-    assert page.locator("#queue button").first.get_attribute("data-id") == "6"
-    assert page.evaluate("window.review.frame().predictions.length") == 15
+    page.wait_for_function("window.review")
+    for order in ("disagreement", "iou"):
+        page.select_option("#order", order)
+        assert page.locator("#queue button").first.get_attribute("data-id") == "6"
+    assert page.evaluate("window.review.layers.predictions.n") == 15
     page.close()
+
+
+def test_a_missed_source_is_in_the_queue_and_becomes_a_label(browser, tmp_path):
+    doc = document()
+    truth = {**doc, "annotations": doc["annotations"]}
+    coco.write(tmp_path / "truth.json", truth)
+    coco.write(tmp_path / "coco.json", {**doc, "annotations": doc["annotations"][1:]})
+    Image.fromarray(np.zeros((*SHAPE, 3), np.uint8)).save(tmp_path / "a.png")
+    file = write_review(tmp_path / "coco.json", tmp_path / "r.html", truth=tmp_path / "truth.json")
+    page = browser.new_page()
+    page.goto(file.as_uri())
+    page.wait_for_function("window.review")
+    first = page.locator("#queue button").first
+    assert (first.get_attribute("data-kind"), first.get_attribute("data-id")) == ("truth", "1")
+    first.click()
+    page.locator("#sky").focus()
+    page.keyboard.press("a")
+    (entry,) = state(page)["corrections"]
+    assert entry["action"] == "add"
+    assert "15 of 15" not in page.inner_text("#count")
+    applied = apply(coco.read(tmp_path / "coco.json"), [entry])
+    made = applied.document["annotations"][-1]
+    assert made["segmentation"] == doc["annotations"][0]["segmentation"]
+    assert made["attributes"]["reviewed"] == "add"
+    page.close()
+
+
+def test_a_value_is_a_filter(review):
+    page, _ = review
+    page.select_option("#column", "mag_i")
+    page.fill("#high", "21.5")
+    page.wait_for_function("window.review.state().drawn === 8")
+    page.fill("#low", "20.5")
+    page.wait_for_function("window.review.state().drawn === 4")
+
+
+def test_text_stands_out_from_its_ground(review):
+    """WCAG AA: 4.5 to 1 for every visible text."""
+    page, _ = review
+    page.evaluate("window.review.choose(1)")
+    assert page.inner_text("#chosen") == "Label 1: galaxy"
+    low = page.evaluate(
+        """() => {
+          const linear = v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+          const light = colour => {
+            const [r, g, b] = colour.match(/[\\d.]+/g).map(v => linear(v / 255));
+            return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+          };
+          const ground = e => {
+            for (; e; e = e.parentElement) {
+              const colour = getComputedStyle(e).backgroundColor;
+              if (!colour.endsWith(", 0)")) return colour;
+            }
+            return "rgb(0,0,0)";
+          };
+          const text = e => [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim());
+          const shown = [...document.querySelectorAll("body *")].filter(e => e.offsetParent);
+          return shown.filter(text).map(e => {
+            const [a, b] = [light(getComputedStyle(e).color), light(ground(e))];
+            return [e.tagName, (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)];
+          }).filter(([, ratio]) => ratio < 4.5);
+        }"""
+    )
+    assert low == []
+
+
+def until(page, expression):
+    """Wait for an expression; `wait_for_function` needs what the page's policy forbids."""
+    deadline = time.monotonic() + 20
+    while not page.evaluate(expression):
+        assert time.monotonic() < deadline, expression
+        page.wait_for_timeout(50)
+
+
+def test_a_split_by_keys_is_fitted_by_the_server(browser, tmp_path):
+    path = scene(tmp_path / "labels")
+    server = Server(Session(path, tmp_path / "made"))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    page = browser.new_page(viewport={"width": 1200, "height": 700})
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.goto(server.address)
+    until(page, "window.review && window.review.state().drawn === 2")
+    page.fill("#go", "1")
+    page.keyboard.press("Enter")
+    page.locator("#sky").focus()
+    page.keyboard.press("d")
+    # The second star is six pixels to the right of the label's middle.
+    view, box = state(page)["view"], page.locator("#sky").bounding_box()
+    x, y = B[1] + 0.5, SHAPE_OF_SCENE[0] - (B[0] + 0.5)
+    at = (box["x"] + (x - view["x"]) * view["zoom"], box["y"] + (y - view["y"]) * view["zoom"])
+    page.mouse.click(*at)
+    until(page, "window.review.state().corrections.length === 1")
+    until(page, "window.review.layers.made.n === 2")
+    assert state(page)["chosen"] == 1
+    assert [c["action"] for c in read_corrections(path.with_name("coco.corrections.jsonl"))] == [
+        "split"
+    ]
+    until(page, "document.querySelector('#place').textContent.includes('g ')")
+    page.keyboard.press("z")
+    until(page, "window.review.state().corrections.length === 0")
+    assert read_corrections(path.with_name("coco.corrections.jsonl")) == []
+    page.keyboard.press("x")
+    until(page, "window.review.state().corrections.length === 1")
+    page.reload()
+    until(page, "window.review && window.review.state().drawn === 1")
+    assert wrong == []
+    page.close()
+    server.shutdown()
+    server.server_close()

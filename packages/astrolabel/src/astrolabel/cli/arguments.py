@@ -357,18 +357,34 @@ def add_review(one: Parser) -> None:
     one.add_argument("coco", type=Path, metavar="COCO.json")
     one.add_argument(
         "--with", dest="predictions", type=Path, metavar="FILE",
-        help="predictions on the same images: COCO results or a COCO document",
+        help="predictions on the same images or sky: COCO results or a COCO document",
+    )  # fmt: skip
+    one.add_argument(
+        "--truth", type=Path, metavar="FILE",
+        help="true sources on the same images or sky: truth.json of a simulated sky",
     )  # fmt: skip
     _add_images(one)
-    one.add_argument("--out", type=Path, help="page (default: review.html beside the file)")
+    one.add_argument(
+        "--out", type=Path,
+        help="folder of the page (default: review beside the file), or PAGE.html for one file",
+    )  # fmt: skip
+    group = one.add_argument_group("on this machine")
+    group.add_argument(
+        "--serve", action="store_true",
+        help="open the page from a local server: corrections are saved beside the file as they "
+        "are made, splits and merges are fitted at once",
+    )  # fmt: skip
+    group.add_argument("--port", type=int, default=0, help="of the server (default: a free one)")
+    group.add_argument("--no-browser", action="store_true", help="only print the address")
     one.set_defaults(run=datasets.review)
 
 
 def add_apply(one: Parser) -> None:
     one.add_argument("coco", type=Path, metavar="COCO.json")
     one.add_argument(
-        "corrections", type=Path, nargs="+", metavar="CORRECTIONS.json",
-        help="as the review page saves them, applied in the order given",
+        "corrections", type=Path, nargs="+", metavar="CORRECTIONS",
+        help="as the review page saves them (.json) or its server (.jsonl), applied in the order "
+        "given",
     )  # fmt: skip
     one.add_argument("--out", type=Path, required=True, help="new file, beside the old one")
     one.set_defaults(run=datasets.apply)

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 from astrolabel.cli.named import numbers, with_columns
 from astrolabel.cli.settings import settings
@@ -53,8 +54,36 @@ def preview(options: argparse.Namespace) -> int:
 def review(options: argparse.Namespace) -> int:
     from astrolabel.review.page import write_review
 
-    out = options.out or options.coco.parent / "review.html"
-    print(write_review(options.coco, out, options.images, options.predictions))
+    if options.serve:
+        return _serve(options)
+    out = options.out or options.coco.parent / "review"
+    print(write_review(options.coco, out, options.images, options.predictions, options.truth))
+    return 0
+
+
+def _serve(options: argparse.Namespace) -> int:
+    import webbrowser
+    from tempfile import TemporaryDirectory
+
+    from astrolabel.review.server import Server
+    from astrolabel.review.session import Session
+
+    if options.out is not None:
+        raise InputError("--out and --serve exclude each other", remedy="give one of them")
+    with TemporaryDirectory(prefix="astrolabel-review-") as folder:
+        files = options.images, options.predictions, options.truth
+        session = Session(options.coco, Path(folder), *files)
+        session.page()  # what is wrong with the files is said before the browser opens
+        server = Server(session, options.port)
+        print(f"{server.address}  (Ctrl-C ends it)\ncorrections: {session.log}", flush=True)
+        if not options.no_browser:
+            webbrowser.open(server.address)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            print(f"\napply them: astrolabel apply {options.coco} {session.log} --out NEW.json")
+        finally:
+            server.server_close()
     return 0
 
 
@@ -70,7 +99,7 @@ def apply(options: argparse.Namespace) -> int:
         )
     document, lost = coco.read(options.coco), []
     for path in options.corrections:
-        applied = apply(document, read_corrections(path))
+        applied = apply(document, read_corrections(path), options.coco.parent)
         document = applied.document
         lost += [f"{path}: {line}" for line in applied.lost]
         print(f"{path}: {applied.summary()}")

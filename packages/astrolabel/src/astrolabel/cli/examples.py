@@ -130,14 +130,18 @@ examples:
 """,
     "review": """
 examples:
-  astrolabel review labels/coco.json
-  astrolabel review labels/coco.json --with predictions.json --out review.html
+  astrolabel review labels/coco.json               labels/review/index.html: open it
+  astrolabel review labels/coco.json --serve       save corrections as they are made
+  astrolabel review labels/coco.json --with predictions.json
+  astrolabel review sky/labels.json --truth sky/truth.json --out review.html
 
-The page holds all that it shows. It can be mailed; corrections are saved as a file.
+The page needs no network. A folder or one file of it can be mailed; corrections are then saved
+as a download. The queue shows first where labels and predictions disagree.
 """,
     "apply": """
 example:
   astrolabel apply labels/coco.json corrections.json --out labels/reviewed.json
+  astrolabel apply labels/coco.json labels/coco.corrections.jsonl --out labels/reviewed.json
 """,
     "preview": """
 example:

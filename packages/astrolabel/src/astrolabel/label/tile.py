@@ -19,7 +19,7 @@ from astrolabel.deblend.base import Blend, SourceFit
 from astrolabel.deblend.grouping import Grouping, brightest_first, cut_blend, group_footprints
 from astrolabel.deblend.sky import level_of, measure_sky
 from astrolabel.deblend.star_halo import Halo, take_halos
-from astrolabel.detect.detect import DetectionImage, detect, detection_image
+from astrolabel.detect.detect import DetectionImage, Detections, detect, detection_image
 from astrolabel.io import coco
 from astrolabel.label import flags
 from astrolabel.label.records import Source, TileLabels, magnitudes, sky_sigma
@@ -90,7 +90,7 @@ def label_tile(
                     # An ignore region needs a category too: COCO has none for "unknown".
                     category_id=max(int(classes.category_id[k]), 1),
                     iscrowd=0 if state == "ok" else 1,
-                    attributes=_attributes(
+                    attributes=attributes(
                         coadd, source, (ra[k], dec[k]), core, classes, k, config, residual
                     )
                     | ({} if state == "ok" else {"ignored": state.removeprefix("skipped:")}),
@@ -108,14 +108,19 @@ def deblend(
     core: Box,
     config: LabelConfig,
     deblender: Deblender,
+    found: Detections | None = None,
 ) -> tuple[list[Source], float, NDArray[np.float32]]:
     """Detect, fit group by group, and mask.
+
+    Parameters
+    ----------
+    found : the sources, where they are known; else they are detected.
 
     Returns the sources, chi2 per pixel of all fits, and what the models leave of the
     detection image: (H, W) counts. Groups whose footprint does not reach `core` are left
     out: they are another tile's.
     """
-    found = detect(coadd, detection, config.detect)
+    found = detect(coadd, detection, config.detect) if found is None else found
     significance = (detection.image / detection.sky_sigma).astype(np.float32)
     grouping = group_footprints(found.footprint, significance, found.peaks, config.deblend)
     pixels = _Pixels(coadd, detection, significance, config.deblend)
@@ -305,7 +310,7 @@ def _classes(
     )
 
 
-def _attributes(
+def attributes(
     coadd: Coadd,
     source: Source,
     sky: tuple[float, float],

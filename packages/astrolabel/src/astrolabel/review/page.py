@@ -2,46 +2,53 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
-from pycocotools import mask as coco_mask
 
 from astrolabel.core.errors import InputError
 from astrolabel.core.files import write_bytes
 from astrolabel.io import coco
 from astrolabel.io.any_coco import viewable
 from astrolabel.io.colours import colours
-from astrolabel.io.frames import Frame, frames_of, place_in_frames
-from astrolabel.io.polygons import mask_of, outlines, rle_of
+from astrolabel.io.frames import Frame, frames_of
 from astrolabel.io.residual_image import read_residual
+from astrolabel.io.trace import trace
+from astrolabel.review.columns import attribute_columns, pack
+from astrolabel.review.disagreement import compare
+from astrolabel.review.layers import Layer, layer, places_of, read_layer, score_of
+from astrolabel.review.pictures import RGB, Overview, picture, residual_picture, upright, uri
 
-JPEG_QUALITY = 90
-MIN_SCORE = 0.3
-"""Predictions below this score are left out: they are most, and mean least."""
-RESIDUAL_SIGMA = 5.0
-"""Residuals are full colour at this many sigma."""
+SCRIPTS = ("store.js", "sky.js", "panel.js", "corrections.js")
+INDEX, PICTURES = "index.html", "pictures"
+MISSED_IOU = 0.1
+"""A prediction, or a true source, whose best IoU is below has no label."""
+
+Columns = dict[str, NDArray[Any]]
 
 
 def write_review(
-    path: Path, out: Path, images: Path | None = None, predictions: Path | None = None
+    path: Path,
+    out: Path,
+    images: Path | None = None,
+    predictions: Path | None = None,
+    truth: Path | None = None,
 ) -> Path:
-    """Write the page of a label file, which holds all that it shows; the page.
+    """Write the page of a label file, which needs no network and no server; the page.
 
     Parameters
     ----------
     path : a COCO file of any program.
-    out : the page.
+    out : a folder, which gets ``index.html`` and the pictures; or a name that ends in
+        ``.html`` for one file with the pictures in it.
     images : folder of the images; found beside the file where None.
-    predictions : COCO results, or a COCO document, on the same images.
+    predictions : COCO results, or a COCO document, on the same images or the same sky.
+    truth : a COCO document of the true sources, on the same images or the same sky.
 
     Raises
     ------
@@ -51,160 +58,214 @@ def write_review(
         When the page cannot be written.
     """
     document = viewable(coco.read(path), path, images)
-    found = [] if predictions is None else _predictions(predictions, document)
+    page, folder = (out, None) if out.suffix == ".html" else (out / INDEX, out)
+    data = page_data(document, path, predictions, truth, folder)
+    write_bytes(page, page_text(data).encode("utf-8"))
+    return page
+
+
+def page_text(data: Mapping[str, Any]) -> str:
+    """The page, with its scripts and its data in it."""
+    here = resources.files("astrolabel.review")
+    text = json.dumps(coco.plain(data), separators=(",", ":")).replace("</", "<\\/")
+    scripts = "".join(here.joinpath(name).read_text("utf-8") for name in SCRIPTS)
+    page = here.joinpath("page.html").read_text("utf-8")
+    return page.replace("/*STYLE*/", here.joinpath("page.css").read_text("utf-8")).replace(
+        "/*SCRIPT*/", f'"use strict";\nconst D = {text};\n{scripts}'
+    )
+
+
+def page_data(
+    document: coco.Document,
+    path: Path,
+    predictions: Path | None = None,
+    truth: Path | None = None,
+    folder: Path | None = None,
+) -> dict[str, Any]:
+    """All that the page shows, as plain values.
+
+    Parameters
+    ----------
+    document : made ready by `io.any_coco.viewable`.
+    path : its file; pictures are named from its folder.
+    folder : where the page's pictures are written; they are in the values where None.
+
+    Raises
+    ------
+    InputError
+        When a file cannot be read, or holds masks that cannot be decoded.
+    """
+    frames = frames_of(document["images"])
     try:
-        data = _data(document, path, found)
+        labels = layer(document["annotations"], places_of(document, frames))
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"cannot be drawn ({error})", file=path, remedy=f"see `astrolabel validate {path}`"
         ) from error
-    text = json.dumps(coco.plain(data), separators=(",", ":")).replace("</", "<\\/")
-    template = resources.files("astrolabel.review").joinpath("page.html").read_text("utf-8")
-    write_bytes(out, template.replace('"DATA"', text).encode("utf-8"))
-    return out
-
-
-def _predictions(path: Path, document: coco.Document) -> list[dict[str, Any]]:
-    """Results, or the annotations of a document whose images have the same names."""
-    read = coco.read_json(path)
-    if isinstance(read, list):
-        items = read
-    else:
-        images = coco.as_document(read, path)["images"]
-        theirs = {i["id"]: Path(i["file_name"]).name for i in images}
-        ours = {Path(i["file_name"]).name: i["id"] for i in document["images"]}
-        items = [
-            {**a, "image_id": ours.get(theirs.get(a["image_id"], ""), 0)}
-            for a in read["annotations"]
-        ]
-    known = {image["id"] for image in document["images"]}
-    return [
-        {"score": 1.0, **item}
-        for item in items
-        if item.get("image_id") in known
-        and item.get("segmentation")
-        and (item.get("attributes") or {}).get("score", item.get("score", 1.0)) >= MIN_SCORE
-    ]
-
-
-def _data(
-    document: coco.Document, path: Path, predictions: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """All that the page shows, as plain values."""
-    frames = frames_of(document["images"])
-    labels = place_in_frames(frames, document["annotations"])
-    others = place_in_frames(frames, predictions)
-    best = _best_iou(document, predictions)
-    chi2 = _chi2(document, path.parent)
+    names = {c["id"]: str(c["name"]) for c in document["categories"]}
+    order = {name: n for n, name in enumerate(names.values())}
     tints = colours(document["categories"])
-    categories = [
-        {"id": c["id"], "name": str(c["name"]), "tint": tints[c["id"]]}
-        for c in document["categories"]
+    residuals: dict[int, NDArray[np.float32]] = {}
+    keep = _keeper(folder)
+    shown = [
+        _frame(name, frame, document, path.parent, residuals, keep)
+        for name, frame in frames.items()
     ]
-    names = {image["id"]: str(image["file_name"]) for image in document["images"]}
-    shown = []
-    for name, frame in frames.items():
-        upright = _upright(frame)
-        items = []
-        for one in labels[name]:
-            item = one[0]
-            extra = {"chi2": chi2.get(item["id"]), "iou": best.get(item["id"])}
-            drawn = _outline(*one, frame, upright)
-            attributes = {**(item.get("attributes") or {}), "area": item["area"]}
-            items.append(
-                {"id": item["id"], "cat": item["category_id"], "ignore": item.get("iscrowd", 0),
-                 "image": names[item["image_id"]], **drawn, **extra, "attr": attributes}
-            )  # fmt: skip
-        shown.append(
-            {
-                "name": name,
-                "width": frame.shape[1],
-                "height": frame.shape[0],
-                "upright": upright,
-                "wcs": _tangent(frame),
-                "tiles": _tiles(frame, path.parent, upright),
-                "labels": items,
-                "predictions": [
-                    {"score": one[0]["score"], **_outline(*one, frame, upright)}
-                    for one in others[name]
-                ],
+    extra: Columns = {"chi2": _chi2(labels, residuals, document, frames)}
+    layers: dict[str, Any] = {}
+    score = np.zeros(len(labels))
+    for kind, file in (("predictions", predictions), ("truth", truth)):
+        if file is not None:
+            other, theirs = read_layer(file, document, frames)
+            mine, of_other = compare(labels, other, labels.text(names), other.text(theirs))
+            score = np.maximum(score, mine.score)
+            extra[f"iou_{kind}"] = mine.iou.astype(np.float32)
+            classes = np.array([order.get(name, -1) for name in other.text(theirs)], np.int16)
+            # The last one stands for "none", which is at index -1.
+            extra[f"class_{kind}"] = np.append(classes, np.int16(-1))[mine.best]
+            sure = np.array([score_of(item) for item in other.items])
+            missed = np.where(of_other.iou < MISSED_IOU, of_other.score * sure, 0)
+            about: Columns = {
+                "iou": of_other.iou.astype(np.float32),
+                "disagreement": missed.astype(np.float32),
             }
-        )
-    return {"file": path.name, "categories": categories, "frames": shown}
-
-
-def _upright(frame: Frame) -> bool:
-    """Whether the first row goes to the bottom, as the sky is shown."""
-    astro = frame.images[0].get("astro") or {}
-    return bool(astro.get("wcs") or astro.get("cube"))
-
-
-def _outline(
-    item: Mapping[str, Any],
-    shape: tuple[int, int],
-    offset: tuple[int, int],
-    frame: Frame,
-    upright: bool,
-) -> dict[str, Any]:
-    """Rings of x and y in half pixels of the page's picture, and the box around them."""
-    rings = []
-    for ring in outlines(rle_of(item["segmentation"], shape)):
-        points = ring + 0.5 + (offset[1], offset[0])
-        if upright:
-            points[:, 1] = frame.shape[0] - points[:, 1]
-        rings.append(np.rint(2 * points).astype(int))
-    every = np.concatenate(rings) if rings else np.zeros((1, 2), int)
+            if kind == "predictions":
+                about["attr.score"] = sure.astype(np.float32)
+            layers[kind] = _packed(other, shown, classes, about)
+    if layers:
+        extra["disagreement"] = score.astype(np.float32)
+    mine_classes = np.array([order[n] for n in labels.text(names)], np.int16)
     return {
-        "rings": [ring.ravel().tolist() for ring in rings],
-        "box": [*(every.min(0) / 2).tolist(), *(every.max(0) / 2).tolist()],
+        "file": path.name,
+        "categories": [
+            {"id": c["id"], "name": str(c["name"]), "tint": tints[c["id"]]}
+            for c in document["categories"]
+        ],
+        "images": [
+            {key: image[key] for key in ("file_name", "width", "height")}
+            for image in document["images"]
+        ],
+        "frames": shown,
+        "layers": {"labels": _packed(labels, shown, mine_classes, extra), **layers},
     }
 
 
-def _tiles(frame: Frame, folder: Path, upright: bool) -> list[dict[str, Any]]:
-    out = []
+def _keeper(folder: Path | None) -> Callable[[RGB], str]:
+    """What keeps a picture and gives its address.
+
+    In a folder it is a script of one line, not a JPEG: a page that was opened from a disk may
+    load scripts beside it, and may then read the picture's pixels.
+    """
+    if folder is None:
+        return uri
+    count = iter(range(1_000_000))
+
+    def keep(pixels: RGB) -> str:
+        name = f"{PICTURES}/{next(count)}.js"
+        write_bytes(folder / name, f'arrived("{name}","{uri(pixels)}")'.encode("ascii"))
+        return name
+
+    return keep
+
+
+def _frame(
+    name: str,
+    frame: Frame,
+    document: coco.Document,
+    folder: Path,
+    residuals: dict[int, NDArray[np.float32]],
+    keep: Callable[[RGB], str],
+) -> dict[str, Any]:
+    """A coadd with its pictures; its residuals are added to those by the index of an image."""
+    flip = upright(frame)
+    overview = Overview(frame.shape)
+    index = {image["id"]: n for n, image in enumerate(document["images"])}
+    tiles = []
     for image, (dy, dx) in zip(frame.images, frame.offsets, strict=True):
-        height = int(image["height"])
+        pixels = picture(folder / image["file_name"], flip)
+        y = frame.shape[0] - dy - int(image["height"]) if flip else dy
+        overview.add(pixels, dx, y)
         residual = (image.get("astro") or {}).get("residual")
-        out.append(
+        chi = None
+        if residual and (folder / residual).is_file():
+            chi = residuals[index[image["id"]]] = read_residual(folder / residual)
+        tiles.append(
             {
+                "image": index[image["id"]],
                 "x": dx,
-                "y": frame.shape[0] - dy - height if upright else dy,
-                "width": int(image["width"]),
-                "height": height,
-                "picture": _picture(folder / image["file_name"], upright),
-                "residual": _residual(folder / residual, upright)
-                if residual and (folder / residual).is_file()
-                else None,
+                "y": y,
+                "picture": keep(pixels),
+                "residual": None if chi is None else keep(residual_picture(chi, flip)),
             }
         )
-    return out
+    bands = (frame.images[0].get("astro") or {}).get("bands") or []
+    return {
+        "name": name,
+        "width": frame.shape[1],
+        "height": frame.shape[0],
+        "upright": flip,
+        "wcs": _tangent(frame),
+        "bands": bands if len(bands) == 3 else ["blue", "green", "red"],
+        "overview": keep(overview.pixels) if len(tiles) > 1 else None,
+        "tiles": tiles,
+    }
 
 
-def _picture(path: Path, upright: bool) -> str:
-    try:
-        with Image.open(path) as opened:
-            pixels = np.asarray(opened.convert("RGB"))
-    except (OSError, UnidentifiedImageError) as error:
-        raise InputError(
-            f"the image cannot be opened ({error})", file=path, remedy="give --images DIR"
-        ) from error
-    return _uri(pixels, upright)
+def _packed(
+    of: Layer, shown: Sequence[Mapping[str, Any]], classes: NDArray[np.int16], extra: Columns
+) -> dict[str, Any]:
+    """A layer for the page: boxes and rings in pixels of the coadds as shown."""
+    boxes = np.zeros((len(of), 4), np.int32)
+    rings, points, n_rings, n_points = [0], [], [0], 0
+    for n, (pixels, box) in enumerate(of.masks):
+        frame = shown[of.frame[n]]
+        flip = frame["upright"]
+        y0 = frame["height"] - box.y1 if flip else box.y0
+        boxes[n] = box.x0, y0, box.x1, y0 + box.height
+        corners, starts = trace(pixels)
+        if flip:
+            corners[:, 1] = box.height - corners[:, 1]
+        rings += (starts[1:] + n_points).tolist()
+        n_points += len(corners)
+        n_rings.append(n_rings[-1] + len(starts) - 1)
+        points.append(corners.astype(np.int16))
+    every = np.concatenate(points) if points else np.zeros((0, 2), np.int16)
+    attributes, texts = attribute_columns([item.get("attributes") or {} for item in of.items])
+    columns: Columns = {
+        "id": np.array([item.get("id", n + 1) for n, item in enumerate(of.items)], np.int32),
+        "cat": classes,
+        "ignore": np.array([item.get("iscrowd", 0) for item in of.items], np.uint8),
+        "frame": of.frame,
+        "image": of.image,
+        "area": of.area.astype(np.int32),
+        "box": boxes.ravel(),
+        "rings_of": np.array(n_rings, np.int32),
+        "rings": np.array(rings, np.int32),
+        "points": every.ravel(),
+        **attributes,
+        **extra,
+    }
+    return {"n": len(of), **pack(columns, texts)}
 
 
-def _residual(path: Path, upright: bool) -> str:
-    """Red: flux that no model explains; blue: models brighter than the image."""
-    chi = np.nan_to_num(read_residual(path)) / RESIDUAL_SIGMA
-    white = 1 - np.clip(np.abs(chi), 0, 1)
-    rgb = np.stack([np.where(chi > 0, 1, white), white, np.where(chi < 0, 1, white)], axis=-1)
-    return _uri((255 * rgb).astype(np.uint8), upright)
-
-
-def _uri(pixels: NDArray[np.uint8], upright: bool) -> str:
-    stream = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels[::-1] if upright else pixels)).save(
-        stream, format="JPEG", quality=JPEG_QUALITY
-    )
-    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
+def _chi2(
+    labels: Layer,
+    residuals: Mapping[int, NDArray[np.float32]],
+    document: coco.Document,
+    frames: Mapping[str, Frame],
+) -> NDArray[np.float32]:
+    """Mean squared residual of each label in sigma; NaN where there is none."""
+    found = np.full(len(labels), np.nan, np.float32)
+    corner = {place[1]: place[2:4] for place in places_of(document, frames).values()}
+    for n, (pixels, box) in enumerate(labels.masks):
+        chi = residuals.get(int(labels.image[n]))
+        if chi is not None:
+            dy, dx = corner[int(labels.image[n])]
+            values = chi[box.shifted(-dy, -dx).slices][pixels].astype(np.float64)
+            values = values[np.isfinite(values)]
+            if values.size:
+                found[n] = round(float((values**2).mean()), 2)
+    return found
 
 
 def _tangent(frame: Frame) -> dict[str, Any] | None:
@@ -215,48 +276,5 @@ def _tangent(frame: Frame) -> dict[str, Any] | None:
     return {
         "pixel": [float(v) - 1 for v in wcs.wcs.crpix],
         "sky": [float(v) for v in wcs.wcs.crval],
-        "matrix": np.asarray(wcs.pixel_scale_matrix).tolist(),
+        "matrix": np.asarray(wcs.pixel_scale_matrix, float).tolist(),
     }
-
-
-def _chi2(document: coco.Document, folder: Path) -> dict[int, float]:
-    """Mean squared residual in each label's mask, sigma squared, where residuals are there."""
-    found = {}
-    for image in document["images"]:
-        name = (image.get("astro") or {}).get("residual")
-        if not name or not (folder / name).is_file():
-            continue
-        squared = read_residual(folder / name).astype(np.float64) ** 2
-        for item in document["annotations"]:
-            if item["image_id"] == image["id"]:
-                mask, box = mask_of(item["segmentation"], squared.shape)
-                values = squared[box.slices][mask]
-                values = values[np.isfinite(values)]
-                if values.size:
-                    found[item["id"]] = round(float(values.mean()), 2)
-    return found
-
-
-def _best_iou(
-    document: coco.Document, predictions: Sequence[Mapping[str, Any]]
-) -> dict[int, float]:
-    """Largest mask IoU of each label with a prediction on its image; empty without any."""
-    found: dict[int, float] = {}
-    if not predictions:
-        return found
-    for image in document["images"]:
-        shape = (image["height"], image["width"])
-        mine = [a for a in document["annotations"] if a["image_id"] == image["id"]]
-        theirs = [p for p in predictions if p["image_id"] == image["id"]]
-        if not mine:
-            continue
-        iou = np.zeros((len(mine), 1))
-        if theirs:
-            ours, other = (
-                [rle_of(a["segmentation"], shape) for a in group] for group in (mine, theirs)
-            )
-            iou = np.asarray(coco_mask.iou(ours, other, [0] * len(other)))
-        found |= {
-            a["id"]: round(float(best), 3) for a, best in zip(mine, iou.max(axis=1), strict=True)
-        }
-    return found

@@ -1,0 +1,121 @@
+"""How much labels and predictions, or labels and truth, disagree: what to look at first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from astrolabel.review.layers import Layer
+
+SAME_IOU = 0.5
+"""Masks of a larger IoU are of the same source, and their classes are compared."""
+INSIDE = 0.5
+"""A mask of which a larger part lies in another is that one's, where it is no source there."""
+SMALL_PX = 20.0
+"""A mask of so many pixels counts half: the noise of its border is a good part of it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """One layer against another.
+
+    Attributes
+    ----------
+    iou : (N,) the largest IoU of each mask with one of the other layer.
+    best : (N,) int64 index of that one; -1 where no mask meets it.
+    score : (N,) disagreement, 0 to 1: see `compare`.
+    """
+
+    iou: NDArray[np.float64]
+    best: NDArray[np.int64]
+    score: NDArray[np.float64]
+
+
+def compare(
+    one: Layer, other: Layer, classes: Sequence[str], other_classes: Sequence[str]
+) -> tuple[Compared, Compared]:
+    """Disagreement of every mask of a layer with another layer, and the other way round.
+
+    It is the largest of
+
+    - 1 - IoU with the best match;
+    - 1 where the best match has an IoU above `SAME_IOU` and another class;
+    - the disagreement of a mask of the other layer that lies inside (more than `INSIDE` of it)
+      and has no match of its own: two sources in one label;
+
+    each times ``area / (area + SMALL_PX)`` of the mask that disagrees.
+
+    Parameters
+    ----------
+    classes, other_classes : names by mask; empty where unknown, which differs from none.
+    """
+    n, m, shared = _pairs(one, other)
+    area, other_area = one.area, other.area
+    iou = shared / (area[n] + other_area[m] - shared)
+    mine = _compared(n, m, iou, area, classes, other_classes)
+    theirs = _compared(m, n, iou, other_area, other_classes, classes)
+    held = (shared > INSIDE * other_area[m]) & (theirs.iou[m] < SAME_IOU)
+    score = mine.score.copy()
+    np.maximum.at(score, n[held], theirs.score[m[held]])
+    return Compared(mine.iou, mine.best, score), theirs
+
+
+def _compared(
+    n: NDArray[np.int64],
+    m: NDArray[np.int64],
+    iou: NDArray[np.float64],
+    area: NDArray[np.int64],
+    classes: Sequence[str],
+    others: Sequence[str],
+) -> Compared:
+    """The best of the pairs (n, m) of each n, and the disagreement with it."""
+    largest, best = np.zeros(len(area)), np.full(len(area), -1, np.int64)
+    order = np.argsort(iou, kind="stable")  # of several the last is kept: the largest
+    largest[n[order]], best[n[order]] = iou[order], m[order]
+    differs = np.array(
+        [
+            largest[k] > SAME_IOU and bool(name and others[best[k]]) and name != others[best[k]]
+            for k, name in enumerate(classes)
+        ],
+        bool,
+    )
+    score = np.where(differs, 1.0, 1.0 - largest) * (area / (area + SMALL_PX))
+    return Compared(largest, best, score)
+
+
+def _pairs(
+    one: Layer, other: Layer
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of the masks that share pixels, and how many."""
+    found: list[tuple[int, int, int]] = []
+    for frame in np.unique(one.frame):
+        rows, others = (np.flatnonzero(layer.frame == frame) for layer in (one, other))
+        if not len(others):
+            continue
+        tree = shapely.STRtree(_rectangles(other, others))
+        for i, j in zip(*tree.query(_rectangles(one, rows)), strict=True):
+            n, m = int(rows[i]), int(others[j])
+            if shared := _shared(one, n, other, m):
+                found.append((n, m, shared))
+    table = np.array(found, np.int64).reshape(-1, 3)
+    return table[:, 0], table[:, 1], table[:, 2]
+
+
+def _rectangles(layer: Layer, rows: NDArray[np.intp]) -> NDArray[np.object_]:
+    boxes = [layer.masks[n][1] for n in rows]
+    # Boxes that only touch share no pixel.
+    edges = np.array([(b.x0, b.y0, b.x1 - 0.5, b.y1 - 0.5) for b in boxes], float)
+    return np.asarray(shapely.box(*edges.T), np.object_)
+
+
+def _shared(one: Layer, n: int, other: Layer, m: int) -> int:
+    """Pixels that two masks share."""
+    (mine, box), (theirs, where) = one.masks[n], other.masks[m]
+    both = box & where
+    if not both.area:
+        return 0
+    return int(np.count_nonzero(mine[both.slices_in(box)] & theirs[both.slices_in(where)]))
