@@ -45,7 +45,7 @@ QUEUE = 200
 def labelled(folder: Path, size: int, seed: int) -> Path:
     """A simulated sky and the program's labels of it; their file."""
     simulate(folder / "sky", SimulateConfig(seed=seed, size=size))
-    config = LabelConfig(classify=ClassifyConfig(scheme="hsc"))
+    config = LabelConfig(classify=ClassifyConfig(scheme="hsc", keep_unmatched=True))
     catalog = folder / "sky" / "catalog_hsc.fits"
     found = catalog_for(catalog, config.classify), catalog
     inputs = Inputs(paths=(folder / "sky",))
@@ -71,7 +71,7 @@ def speed(folder: Path, labels: int, size: int) -> dict[str, float]:
     """Seconds to write and to open, milliseconds of a redraw, megabytes."""
     file = labelled(folder, size, seed=4)
     many = file.with_name("many.json")
-    coco.write(many, copies(coco.read(file), labels))
+    coco.write_json(many, copies(coco.read(file), labels))
     began = time.process_time()
     page = write_review(many, folder / "review")
     return {
@@ -217,14 +217,18 @@ def faults(folder: Path, seed: int, size: int, number: int) -> dict[str, Any]:
     doc = coco.read(folder / "sky" / "truth.json")
     kinds = planted(doc, number, np.random.default_rng(seed))
     changed = folder / "sky" / "changed.json"
-    coco.write(changed, doc)
+    coco.write_json(changed, doc)
     frames = frames_of(doc["images"])
     labels = layer(doc["annotations"], places_of(doc, frames))
     other, names = read_layer(predictions, doc, frames)
     own = {c["id"]: c["name"] for c in doc["categories"]}
     mine, theirs = compare(labels, other, labels.text(own), other.text(names))
     entries = [(s, kinds.get(a["id"])) for s, a in zip(mine.score, labels.items, strict=True)]
-    entries += [(s, None) for s, i in zip(theirs.score, theirs.iou, strict=True) if i < MISSED_IOU]
+    entries += [
+        (score, None)
+        for score, iou, item in zip(theirs.score, theirs.iou, other.items, strict=True)
+        if iou < MISSED_IOU and not item["iscrowd"]
+    ]
     entries.sort(key=lambda one: -one[0])
     out: dict[str, Any] = {"labels": len(labels), "planted": len(kinds)}
     for first in (len(kinds), 100, QUEUE):

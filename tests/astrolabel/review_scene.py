@@ -45,7 +45,7 @@ def scene(folder, boxes=ONE):
     }  # fmt: skip
     image = {"file_name": "a.png", "height": SHAPE[0], "width": SHAPE[1], "astro": astro}
     names = [{"id": 1, "name": "galaxy"}, {"id": 2, "name": "star"}]
-    coco.write(
+    coco.write_json(
         folder / "coco.json", coco.merge({}, names, [{"image": image, "annotations": items}])
     )
     return folder / "coco.json"

@@ -200,8 +200,8 @@ def test_predictions_are_a_layer_and_order_the_queue(browser, tmp_path):
 def test_a_missed_source_is_in_the_queue_and_becomes_a_label(browser, tmp_path):
     doc = document()
     truth = {**doc, "annotations": doc["annotations"]}
-    coco.write(tmp_path / "truth.json", truth)
-    coco.write(tmp_path / "coco.json", {**doc, "annotations": doc["annotations"][1:]})
+    coco.write_json(tmp_path / "truth.json", truth)
+    coco.write_json(tmp_path / "coco.json", {**doc, "annotations": doc["annotations"][1:]})
     Image.fromarray(np.zeros((*SHAPE, 3), np.uint8)).save(tmp_path / "a.png")
     file = write_review(tmp_path / "coco.json", tmp_path / "r.html", truth=tmp_path / "truth.json")
     page = browser.new_page()

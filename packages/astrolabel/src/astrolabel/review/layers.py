@@ -50,8 +50,11 @@ class Layer:
         return np.array([int(pixels.sum()) for pixels, _ in self.masks], np.int64)
 
     def text(self, categories: Mapping[int, str]) -> list[str]:
-        """(N,) class names; empty where there is none."""
-        return [categories.get(item.get("category_id", 0), "") for item in self.items]
+        """(N,) class names; empty where there is none, as of ignore regions."""
+        return [
+            "" if item.get("iscrowd") else categories.get(item.get("category_id", 0), "")
+            for item in self.items
+        ]
 
 
 Place = tuple[int, int, int, int, tuple[int, int]]
@@ -125,7 +128,7 @@ def read_layer(
             file=path,
             remedy="give results on the same images, or a document of the same sky",
         )
-    kept = [item for item in items if score_of(item) >= MIN_SCORE and not item.get("iscrowd")]
+    kept = [item for item in items if score_of(item) >= MIN_SCORE]
     try:
         return layer(kept, places), names
     except (ValueError, KeyError, TypeError) as error:

@@ -124,7 +124,8 @@ def page_data(
             # The last one stands for "none", which is at index -1.
             extra[f"class_{kind}"] = np.append(classes, np.int16(-1))[mine.best]
             sure = np.array([score_of(item) for item in other.items])
-            missed = np.where(of_other.iou < MISSED_IOU, of_other.score * sure, 0)
+            ignored = np.array([bool(item.get("iscrowd")) for item in other.items], bool)
+            missed = np.where(~ignored & (of_other.iou < MISSED_IOU), of_other.score * sure, 0)
             about: Columns = {
                 "iou": of_other.iou.astype(np.float32),
                 "disagreement": missed.astype(np.float32),
@@ -134,7 +135,7 @@ def page_data(
             layers[kind] = _packed(other, shown, classes, about)
     if layers:
         extra["disagreement"] = score.astype(np.float32)
-    mine_classes = np.array([order[n] for n in labels.text(names)], np.int16)
+    mine_classes = np.array([order[names[i["category_id"]]] for i in labels.items], np.int16)
     return {
         "file": path.name,
         "categories": [
