@@ -23,6 +23,7 @@ _TRAIN = {
     "weights-sha256": "trust the download of this hash, where none is published",
     **_DATA,
     "bands": "bands the network gets, in order",
+    "targets": "attributes to learn, with uncertainty, as redshift,mag_i",
     "contrast": "auto: asinh for fluxes, none for 8-bit pictures; lupton, lupton-hc and zscale "
     "are the paper's, for three bands",
     "stretch": "of the Lupton contrasts, in flux units (default 0.5: HSC counts)",

@@ -41,7 +41,8 @@ class Parser(argparse.ArgumentParser):
         for word in unknown:
             name = word.partition("=")[0]
             if not word.startswith("-"):
-                raise InputError(f"unexpected {word!r}", remedy=f"see {self.prog} --help")
+                remedy = f"write lists with commas, as g,r,i, or see {self.prog} --help"
+                raise InputError(f"unexpected {word!r}", remedy=remedy)
             known = [k for k in self._option_string_actions if "_" not in k]
             remedy = nearest(name.replace("_", "-"), known)
             raise InputError(f"unknown option {name}", remedy=remedy or f"see {self.prog} --help")

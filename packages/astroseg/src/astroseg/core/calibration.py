@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import msgspec
@@ -127,15 +127,7 @@ class Calibration:
         order = np.argsort(-score, kind="stable")
         order = order[score[order] >= least - ROUNDING]
         kept = found.take(order)
-        return Prediction(
-            kept.boxes,
-            score[order],
-            kept.labels,
-            kept.masks,
-            kept.probabilities,
-            kept.limited,
-            kept.scores,
-        )
+        return replace(kept, scores=score[order], raw_scores=kept.scores)
 
     def to_json(self) -> str:
         """As checkpoints hold it."""

@@ -9,7 +9,7 @@ dataset's categories. Masks are COCO's compressed RLE dictionaries,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ class Sample:
     masks : N RLEs of (H, W), or `astroseg.core.crops.Crops`, which is such a sequence.
     image_id : of the COCO file.
     ignored : (H, W) bool, regions without truth; None where there are none.
+    targets : (N, T) float32, attributes to learn, NaN where unknown; None where there are none.
     """
 
     image: NDArray[np.float32]
@@ -38,6 +39,7 @@ class Sample:
     masks: Sequence[Rle]
     image_id: int = 0
     ignored: NDArray[np.bool_] | None = None
+    targets: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.labels)
@@ -62,6 +64,8 @@ class Prediction:
     limited : whether more detections were found than the limit allowed to keep.
     raw_scores : (N,) the network's own scores, where `scores` are calibrated probabilities
         (`astroseg.core.calibration`, float64); None else.
+    mixtures : (N, T, 3, K) float32: weights, means and deviations of the K Gaussians of each
+        target of the model, in the target's unit; None for models without targets.
     """
 
     boxes: NDArray[np.float32]
@@ -71,16 +75,17 @@ class Prediction:
     probabilities: NDArray[np.float32] | None = None
     limited: bool = False
     raw_scores: NDArray[np.floating[Any]] | None = None
+    mixtures: NDArray[np.float32] | None = None
 
     def take(self, index: NDArray[np.intp]) -> Prediction:
         """The detections of those indices, in that order."""
-        rows = self.probabilities
-        return Prediction(
-            self.boxes[index],
-            self.scores[index],
-            self.labels[index],
-            tuple(self.masks[int(i)] for i in index),
-            None if rows is None else rows[index],
-            self.limited,
-            None if self.raw_scores is None else self.raw_scores[index],
+        optional = ("probabilities", "raw_scores", "mixtures")
+        known = {name: rows for name in optional if (rows := getattr(self, name)) is not None}
+        return replace(
+            self,
+            boxes=self.boxes[index],
+            scores=self.scores[index],
+            labels=self.labels[index],
+            masks=tuple(self.masks[int(i)] for i in index),
+            **{name: rows[index] for name, rows in known.items()},
         )

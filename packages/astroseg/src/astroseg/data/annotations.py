@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from astroseg.core.errors import InputError
 from astroseg.core.masks import BadCounts, Masks, from_counts, joined
 from astroseg.core.rle import encode_at
+from astroseg.core.targets import is_sentinel
 from astroseg.data.identifiers import key_of
 from astroseg.data.repairs import Repairs
 from astroseg.data.segmentation import LeftOut, Shape, compressed
@@ -74,6 +75,7 @@ class Frame:
     crowd_as_objects : whether rows of iscrowd 1 are objects like the others.
     scored : whether the rows are predictions.
     measured : whether boxes, areas and attributes of the file are wanted beside the masks.
+    targets : attributes to learn or to compare, read whether measured or not.
     """
 
     path: Path
@@ -83,6 +85,14 @@ class Frame:
     crowd_as_objects: bool = False
     scored: bool = False
     measured: bool = True
+    targets: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> Any:
+        """Of the rows: the keys that are read."""
+        if self.measured:
+            return Any
+        return TargetRow if self.targets else MaskRow
 
 
 class MaskRow(TypedDict, total=False):
@@ -94,6 +104,12 @@ class MaskRow(TypedDict, total=False):
     iscrowd: Any
     bbox: Any
     segmentation: Any
+
+
+class TargetRow(MaskRow, total=False):
+    """The same with attributes."""
+
+    attributes: Any
 
 
 @dataclass
@@ -193,7 +209,7 @@ def _add(batch: _Batch, row: Any, place: int, frame: Frame, repairs: Repairs) ->
     batch.boxes.append(box or _NO_BOX)
     batch.area.append(_area(row.get("area"), repairs) if frame.measured else math.nan)
     batch.score.append(score)
-    if frame.measured:
+    if frame.measured or frame.targets:
         batch.attributes.append(row.get("attributes"))
     return ""
 
@@ -313,7 +329,7 @@ def _part(batch: _Batch, frame: Frame, repairs: Repairs) -> _Part:
         kept = (masks.area > 0) | boxed
         if (~kept).any():
             repairs.left_out["mask without a pixel"] += int((~kept).sum())
-    attributes = _attributes(batch.attributes, repairs)
+    attributes = _attributes(batch.attributes, frame, repairs)
     return _Part(
         image[kept],
         np.array(batch.category, np.int32)[kept],
@@ -327,8 +343,10 @@ def _part(batch: _Batch, frame: Frame, repairs: Repairs) -> _Part:
     )
 
 
-def _attributes(rows: Sequence[Any], repairs: Repairs) -> dict[str, NDArray[np.float64]]:
-    """Columns of the numbers that metrics are binned by."""
+def _attributes(
+    rows: Sequence[Any], frame: Frame, repairs: Repairs
+) -> dict[str, NDArray[np.float64]]:
+    """Columns of the numbers that metrics are binned by, and of the targets."""
     columns: dict[str, NDArray[np.float64]] = {}
     for i, row in enumerate(rows):
         if not row:
@@ -337,10 +355,16 @@ def _attributes(rows: Sequence[Any], repairs: Repairs) -> dict[str, NDArray[np.f
             repairs.mended["attributes that are no object, ignored"] += 1
             continue
         for name, value in row.items():
-            if name.startswith("mag_") or name in ATTRIBUTES:
-                if name not in columns:
-                    columns[name] = np.full(len(rows), np.nan)
-                columns[name][i] = _attribute(name, value, repairs)
+            binned = frame.measured and (name.startswith("mag_") or name in ATTRIBUTES)
+            if not binned and name not in frame.targets:
+                continue
+            if name not in columns:
+                columns[name] = np.full(len(rows), np.nan)
+            number = _attribute(name, value, repairs)
+            if not frame.scored and name in frame.targets and is_sentinel(name, number):
+                repairs.mended[f"sentinel values of {name} (such as -99), taken as unknown"] += 1
+                number = math.nan
+            columns[name][i] = number
     return columns
 
 

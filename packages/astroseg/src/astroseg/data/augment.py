@@ -27,11 +27,13 @@ class Objects:
     corners : (N, 2) int64, (y0, x0) of each bitmap in the frame.
     bitmaps : N arrays (h, w) bool, set on all four edges.
     labels : (N,) int64 from 0.
+    targets : (N, T) float32, None where there are none.
     """
 
     corners: NDArray[np.int64]
     bitmaps: tuple[Bitmap, ...]
     labels: NDArray[np.int64]
+    targets: NDArray[np.float32] | None = None
 
     @property
     def boxes(self) -> NDArray[np.float32]:
@@ -131,7 +133,7 @@ def decode(truth: Truth) -> Objects:
     """The objects of a whole image."""
     decoded = [decode_tight(rle) for rle in truth.masks]
     corners = np.array([corner for _, corner in decoded], np.int64).reshape(-1, 2)
-    return Objects(corners, tuple(bitmap for bitmap, _ in decoded), truth.labels)
+    return Objects(corners, tuple(bitmap for bitmap, _ in decoded), truth.labels, truth.targets)
 
 
 def view_objects(
@@ -161,7 +163,12 @@ def view_objects(
         corners.append(_turned_corner(corner, part.shape, view))
         bitmaps.append(np.ascontiguousarray(turn(part, view)))
         kept.append(i)
-    return Objects(np.array(corners, np.int64).reshape(-1, 2), tuple(bitmaps), objects.labels[kept])
+    return Objects(
+        np.array(corners, np.int64).reshape(-1, 2),
+        tuple(bitmaps),
+        objects.labels[kept],
+        None if objects.targets is None else objects.targets[kept],
+    )
 
 
 def _turned_corner(corner: tuple[int, int], shape: tuple[int, ...], view: View) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from astroseg.core.errors import InputError
 from astroseg.core.stream import Document
-from astroseg.data.annotations import Annotations, Frame, MaskRow, read_rows
+from astroseg.data.annotations import Annotations, Frame, read_rows
 from astroseg.data.identifiers import key_of, locate, numbered, readable
 from astroseg.data.images import read_pixels
 from astroseg.data.parquet import open_labels
@@ -97,6 +97,7 @@ def read_coco(
     strict: bool = False,
     crowd_as_objects: bool = False,
     measured: bool = True,
+    targets: Sequence[str] = (),
 ) -> CocoFile:
     """Read a COCO document, a list of Detectron2 records, or a Parquet table of labels.
 
@@ -111,6 +112,7 @@ def read_coco(
     strict : refuse what would be repaired or left out.
     crowd_as_objects : take ``iscrowd: 1`` as objects, for tools that write it for every RLE.
     measured : whether boxes, areas and attributes are wanted beside the masks.
+    targets : attributes that are wanted in any case.
 
     Raises
     ------
@@ -135,9 +137,9 @@ def read_coco(
         categories.place_of,
         crowd_as_objects=crowd_as_objects,
         measured=measured,
+        targets=tuple(targets),
     )
-    kind = Any if measured else MaskRow
-    found = read_rows(document.rows(kind) if labelled else [], frame, repairs)
+    found = read_rows(document.rows(frame.kind) if labelled else [], frame, repairs)
     used = set(np.unique(found.category).tolist()) if labelled else None
     names, ids, label_of_place = _classes(categories, used, path, repairs)
     if labelled and not names:

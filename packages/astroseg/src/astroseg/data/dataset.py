@@ -68,11 +68,14 @@ class Truth:
     labels : (N,) int64 from 0.
     masks : N RLEs of (H, W), none of them empty.
     ignored : RLEs of the regions without truth.
+    targets : (N, T) float32 of the attributes to learn, NaN where unknown; None where there
+        are none.
     """
 
     labels: NDArray[np.int64]
     masks: Sequence[Rle]
     ignored: Sequence[Rle] = ()
+    targets: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -86,10 +89,18 @@ class Truths(Sequence[Truth]):
     annotations : of all images, sorted by image, with masks.
     images : how many there are.
     least_pixels : objects of fewer pixels are ignore regions.
+    targets : attributes to learn.
     """
 
-    def __init__(self, annotations: Annotations, images: int, least_pixels: int = 0) -> None:
+    def __init__(
+        self,
+        annotations: Annotations,
+        images: int,
+        least_pixels: int = 0,
+        targets: tuple[str, ...] = (),
+    ) -> None:
         self._annotations, self._least = annotations, least_pixels
+        self.targets = targets
         self._bounds = np.searchsorted(annotations.image, np.arange(images + 1))
 
     def __len__(self) -> int:
@@ -101,16 +112,32 @@ class Truths(Sequence[Truth]):
         if not -len(self) <= index < len(self):
             raise IndexError(index)
         start, stop = self._bounds[index % len(self) : index % len(self) + 2]
-        one, masks = self._annotations, self._annotations.masks
+        masks = self._annotations.masks
         assert masks is not None
-        crowd = one.crowd[start:stop] | (masks.area[start:stop] < self._least)
+        crowd = self._ignored(start, stop)
         chosen, ignored = start + np.flatnonzero(~crowd), start + np.flatnonzero(crowd)
-        labels = one.category[chosen].astype(np.int64)
-        return Truth(labels, tuple(masks[chosen]), tuple(masks[ignored]))
+        labels = self._annotations.category[chosen].astype(np.int64)
+        targets = self._targets(chosen) if self.targets else None
+        return Truth(labels, tuple(masks[chosen]), tuple(masks[ignored]), targets)
+
+    def _ignored(self, start: int, stop: int) -> NDArray[np.bool_]:
+        one = self._annotations
+        assert one.masks is not None
+        return one.crowd[start:stop] | (one.masks.area[start:stop] < self._least)
+
+    def _targets(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+        known = self._annotations.attributes
+        none = np.full(len(rows), np.nan)
+        columns = [known[name][rows] if name in known else none for name in self.targets]
+        return np.stack(columns, axis=1).astype(np.float32)
+
+    def all_targets(self) -> NDArray[np.float32]:
+        """(N, T) attributes to learn of the objects of all images, NaN where unknown."""
+        return self._targets(np.flatnonzero(~self._ignored(0, len(self._annotations))))
 
     def without_small(self, least_pixels: int) -> Truths:
         """The same with objects of fewer pixels as ignore regions."""
-        return Truths(self._annotations, len(self), least_pixels)
+        return Truths(self._annotations, len(self), least_pixels, self.targets)
 
     def rows(self, indices: Sequence[int]) -> Annotations:
         """The annotations of some images, which they number anew from 0, as their file has them."""
@@ -205,6 +232,7 @@ def read_dataset(
     strict: bool = False,
     crowd_as_objects: bool = False,
     measured: bool = False,
+    targets: Sequence[str] = (),
 ) -> Dataset:
     """Read a COCO document, or a list of Detectron2 records.
 
@@ -225,6 +253,7 @@ def read_dataset(
         strict=strict,
         crowd_as_objects=crowd_as_objects,
         measured=measured,
+        targets=targets,
     )
     found = coco.annotations
     if found.masks is None:
@@ -244,7 +273,7 @@ def read_dataset(
         classes=coco.classes,
         category_ids=coco.category_ids,
         images=tuple(_record(entry, coco.path) for entry in coco.images),
-        truth=Truths(found, len(coco.images)),
+        truth=Truths(found, len(coco.images), targets=tuple(targets)),
         objects=len(found) - crowd,
         ignored=crowd,
         repairs=coco.repairs,
@@ -253,7 +282,12 @@ def read_dataset(
 
 
 def configured_dataset(
-    path: str | Path, data: DataConfig, *, labelled: bool = True, measured: bool = False
+    path: str | Path,
+    data: DataConfig,
+    *,
+    labelled: bool = True,
+    measured: bool = False,
+    targets: Sequence[str] = (),
 ) -> Dataset:
     """`read_dataset` as settings say."""
     return read_dataset(
@@ -264,6 +298,7 @@ def configured_dataset(
         strict=data.strict,
         crowd_as_objects=data.iscrowd == "object",
         measured=measured,
+        targets=targets,
     )
 
 

@@ -141,6 +141,7 @@ class Samples(MapDataset[Any]):
             masks=crops_of(seen.bitmaps, seen.corners, view.shape),
             image_id=record.id,
             ignored=seen_regions(self.dataset.truth[index].ignored, view),
+            targets=seen.targets,
         )
 
 

@@ -3,7 +3,8 @@
 Such a file is a bare JSON list with one record per image: its files (one `filename_<band>`
 each, or `filename`, or `file_name`: a name or a list of names), `height`, `width`,
 `image_id`, and `annotations` with `bbox` and `bbox_mode`, `segmentation` as polygons or
-RLE, and `category_id` counted from 0. It names no classes. Polygons of whole numbers are
+RLE, and `category_id` counted from 0. Other numbers of an annotation, such as `redshift` and
+`mag_i`, are its attributes. It names no classes. Polygons of whole numbers are
 OpenCV's contours, which run through the centres of the masks' border pixels; records that
 `astrolabel` wrote say that theirs run along the edges, as COCO's do.
 """
@@ -19,6 +20,8 @@ from astroseg.core.errors import InputError
 # Detectron2's BoxMode, as it comes out of JSON.
 _XYXY = (0, "0", "XYXY_ABS", "BoxMode.XYXY_ABS")
 _XYWH = (1, "1", "XYWH_ABS", "BoxMode.XYWH_ABS", None)
+
+_STANDARD = ("id", "image_id", "bbox_mode", "category_id", "iscrowd", "area")
 
 
 def is_records(document: Any) -> bool:
@@ -129,6 +132,7 @@ def _annotation(item: Mapping[str, Any], image_id: int, number: int) -> dict[str
         box = [x, y, a, b]
     else:
         raise ValueError(f"bbox_mode {mode!r} is neither XYXY_ABS (0) nor XYWH_ABS (1)")
+    numbers = {k: v for k, v in item.items() if type(v) in (int, float) and k not in _STANDARD}
     category = int(item["category_id"])
     if category < 0:
         raise ValueError(f"category_id {category}")
@@ -139,5 +143,5 @@ def _annotation(item: Mapping[str, Any], image_id: int, number: int) -> dict[str
         "bbox": box,
         "segmentation": item.get("segmentation"),
         "iscrowd": item.get("iscrowd", 0),
-        "attributes": item.get("attributes"),
+        "attributes": numbers | dict(item.get("attributes") or {}),
     }

@@ -74,6 +74,7 @@ def made_prediction(
     *,
     probabilities: torch.Tensor | None = None,
     limited: bool,
+    mixtures: torch.Tensor | None = None,
 ) -> Prediction:
     """A network's answer on an image (H, W) in plain arrays.
 
@@ -90,6 +91,7 @@ def made_prediction(
         masks=masks,
         probabilities=None if probabilities is None else probabilities.float().cpu().numpy(),
         limited=limited,
+        mixtures=None if mixtures is None else mixtures.float().cpu().numpy(),
     )
 
 

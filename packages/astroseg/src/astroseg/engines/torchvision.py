@@ -85,6 +85,7 @@ class TorchvisionEngine:
                 to_device(sample.labels, device).to(torch.int64),
                 TruthMasks(sample.masks, device),
                 ignore_regions(sample, device),
+                None if sample.targets is None else to_device(sample.targets, device).float(),
             )
             for sample in batch
         ]
@@ -118,6 +119,7 @@ class TorchvisionEngine:
                         shape,
                         probabilities=one.probabilities,
                         limited=one.limited,
+                        mixtures=one.mixtures,
                     )
                     for one in plain(tensors)
                 ]

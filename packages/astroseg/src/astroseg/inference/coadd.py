@@ -140,17 +140,27 @@ def _batch(model: torch.nn.Module) -> int:
 
 
 def _write(path: Path, key: str, prediction: Prediction) -> None:
-    rows = prediction.probabilities
     value = {
         "key": key,
         "boxes": prediction.boxes,
         "scores": prediction.scores,
         "labels": prediction.labels,
         "masks": [dict(mask) for mask in prediction.masks],
-        "probabilities": None if rows is None else rows,
         "limited": prediction.limited,
+        **{name: _shaped(getattr(prediction, name)) for name in ("probabilities", "mixtures")},
     }
     write_json(path, value)
+
+
+def _shaped(rows: NDArray[np.float32] | None) -> dict[str, Any] | None:
+    """An array of several axes with its shape, which a list of no rows does not tell."""
+    return None if rows is None else {"shape": rows.shape, "values": rows.ravel()}
+
+
+def _unshaped(stored: dict[str, Any] | None) -> NDArray[np.float32] | None:
+    if stored is None:
+        return None
+    return np.array(stored["values"], np.float32).reshape(stored["shape"])
 
 
 def _read(path: Path, key: str) -> Prediction | None:
@@ -160,12 +170,12 @@ def _read(path: Path, key: str) -> Prediction | None:
     value = read_json(path)
     if value.get("key") != key:
         return None
-    rows = value["probabilities"]
     return Prediction(
         np.array(value["boxes"], np.float32).reshape(-1, 4),
         np.array(value["scores"], np.float32),
         np.array(value["labels"], np.int64),
         tuple(value["masks"]),
-        None if rows is None else np.array(rows, np.float32).reshape(len(value["scores"]), -1),
+        _unshaped(value["probabilities"]),
         bool(value["limited"]),
+        mixtures=_unshaped(value["mixtures"]),
     )

@@ -139,16 +139,21 @@ def join(
 
 
 def _concatenated(parts: Sequence[Prediction], limited: bool) -> Prediction:
-    rows = [p.probabilities for p in parts if p.probabilities is not None]
-    told = len(rows) == len(parts)
     return Prediction(
         np.concatenate([p.boxes for p in parts]).reshape(-1, 4),
         np.concatenate([p.scores for p in parts]),
         np.concatenate([p.labels for p in parts]),
         tuple(mask for p in parts for mask in p.masks),
-        np.concatenate(rows) if told else None,
+        _all_or_none([p.probabilities for p in parts]),
         limited,
+        mixtures=_all_or_none([p.mixtures for p in parts]),
     )
+
+
+def _all_or_none(rows: Sequence[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
+    """The rows of all tiles, None where one does not tell them."""
+    told = [part for part in rows if part is not None]
+    return np.concatenate(told) if len(told) == len(rows) else None
 
 
 def _same_source(

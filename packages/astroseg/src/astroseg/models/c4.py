@@ -54,7 +54,18 @@ class C4Heads(RoiHeads):
         return {
             **class_and_box_losses(scores, deltas, samples, spec.box_weights, spec),
             "loss_mask": mask_loss(logits, samples, truths, spec),
+            **self.target_losses(features, samples, truths, spec),
         }
+
+    def target_inputs(self, spec: ModelSpec) -> int:
+        """Channels of `target_features`."""
+        return spec.stage_channels[-1]
+
+    def target_features(
+        self, features: Sequence[torch.Tensor], boxes: Sequence[torch.Tensor], spec: ModelSpec
+    ) -> torch.Tensor:
+        """(N, channels) what class and box are told from, of the boxes of every image."""
+        return self._regions(features, boxes, spec).mean(dim=(2, 3))
 
     def classify(
         self,

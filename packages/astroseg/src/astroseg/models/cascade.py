@@ -53,6 +53,14 @@ class CascadeHeads(RoiHeads):
         scores, deltas = self.box_predictor[index](self.box_head[index](pooled))
         return scores, deltas
 
+    def target_features(
+        self, features: Sequence[torch.Tensor], boxes: Sequence[torch.Tensor], spec: ModelSpec
+    ) -> torch.Tensor:
+        """(N, channels) of the last head, which knows the objects best."""
+        assert isinstance(self.box_head, nn.ModuleList)
+        found: torch.Tensor = self.box_head[-1](pool(features, boxes, spec.box_pool, spec))
+        return found
+
     def box_losses(
         self,
         features: Sequence[torch.Tensor],

@@ -14,6 +14,7 @@ from astroseg.models import boxes as bx
 from astroseg.models.layers import Conv, head_norm, start_msra, start_normal, start_xavier
 from astroseg.models.mask_targets import IgnoreRegions, TruthMasks
 from astroseg.models.spec import ModelSpec
+from astroseg.models.targets import TargetHead, in_units, target_loss
 
 # Pooled values, and regions, that pass the heads at once in prediction: 50 MB, which a
 # thousand regions of a pyramid fill, or sixty of the 1024 channels of "c4". A hundred masks of
@@ -31,6 +32,7 @@ class Truth:
     labels: torch.Tensor
     masks: TruthMasks
     ignored: IgnoreRegions | None = None
+    targets: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +45,7 @@ class Detections:
     masks : (N, M, M) probabilities inside the box.
     probabilities : (N, K) of each class.
     limited : whether the limit of detections left some out.
+    mixtures : (N, T, 3, K) of each target, in its unit; None without targets.
     """
 
     boxes: torch.Tensor
@@ -51,6 +54,7 @@ class Detections:
     masks: torch.Tensor
     probabilities: torch.Tensor
     limited: bool
+    mixtures: torch.Tensor | None = None
 
 
 def region_levels(boxes: torch.Tensor, spec: ModelSpec) -> torch.Tensor:
@@ -155,6 +159,8 @@ class RoiHeads(nn.Module):
         super().__init__()
         self.add_heads(spec)
         self.mask_head = MaskHead(spec)
+        if spec.targets:
+            self.target_head = TargetHead(spec, self.target_inputs(spec))
 
     def add_heads(self, spec: ModelSpec) -> None:
         """Make what answers with classes and boxes."""
@@ -184,7 +190,47 @@ class RoiHeads(nn.Module):
         return {
             **self.box_losses(features, samples, truths, shapes, spec),
             "loss_mask": mask_loss(logits, samples, truths, spec),
+            **self.target_losses(features, samples, truths, spec),
         }
+
+    def target_losses(
+        self,
+        features: Sequence[torch.Tensor],
+        samples: Sequence[Sampled],
+        truths: Sequence[Truth],
+        spec: ModelSpec,
+    ) -> dict[str, torch.Tensor]:
+        """Loss of the targets over the sampled objects; none where the model has no targets."""
+        if not spec.targets:
+            return {}
+        regions = [s.boxes[: len(s.index)] for s in samples]
+        unknown = [s.boxes.new_full((len(s.index), len(spec.targets)), torch.nan) for s in samples]
+        values = [
+            none if t.targets is None else t.targets[s.index]
+            for t, s, none in zip(truths, samples, unknown, strict=True)
+        ]
+        mixtures = self.mixtures(features, regions, spec)
+        return {"loss_targets": target_loss(mixtures, torch.cat(values), spec)}
+
+    def mixtures(
+        self, features: Sequence[torch.Tensor], boxes: Sequence[torch.Tensor], spec: ModelSpec
+    ) -> torch.Tensor:
+        """(N, T, 3, K) of the boxes of every image, see `TargetHead`."""
+        found: torch.Tensor = self.target_head(
+            self.target_features(features, boxes, spec), torch.cat(list(boxes))
+        )
+        return found
+
+    def target_inputs(self, spec: ModelSpec) -> int:
+        """Channels of `target_features`."""
+        return box_features(spec)
+
+    def target_features(
+        self, features: Sequence[torch.Tensor], boxes: Sequence[torch.Tensor], spec: ModelSpec
+    ) -> torch.Tensor:
+        """(N, channels) what class and box are told from, of the boxes of every image."""
+        found: torch.Tensor = self.box_head(pool(features, boxes, spec.box_pool, spec))
+        return found
 
     def box_losses(
         self,
@@ -227,10 +273,9 @@ class RoiHeads(nn.Module):
         spec: ModelSpec,
     ) -> Detections:
         """Objects of one image of that (height, width)."""
-        room = max(1, BOX_VALUES // (spec.feature_channels * spec.box_pool**2))
+        room = min(BOX_CHUNK, max(1, BOX_VALUES // (spec.feature_channels * spec.box_pool**2)))
         parts = [
-            self.classify(features, chunk, shape, spec)
-            for chunk in torch.split(proposals, min(room, BOX_CHUNK))
+            self.classify(features, chunk, shape, spec) for chunk in torch.split(proposals, room)
         ]
         boxes, scores = (torch.cat(kind) for kind in zip(*parts, strict=True))
         top = spec.most_detections(shape)
@@ -244,7 +289,11 @@ class RoiHeads(nn.Module):
             logits = self.mask_logits(features, region, spec)
             masks.append(logits[torch.arange(len(kind)), kind].float().sigmoid())
         limited = len(found[0]) > top
-        return Detections(box, score, label, torch.cat(masks), probability, limited)
+        mixtures = None
+        if spec.targets:
+            found_in = [self.mixtures(features, [part], spec) for part in torch.split(box, room)]
+            mixtures = in_units(torch.cat(found_in), spec)
+        return Detections(box, score, label, torch.cat(masks), probability, limited, mixtures)
 
 
 def box_features(spec: ModelSpec) -> int:

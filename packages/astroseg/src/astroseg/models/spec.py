@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from astroseg.core.errors import InputError
+from astroseg.models.consistency import check
 from astroseg.models.sizes import MODELS, TRANSFORMERS
 
 Norm = Literal["FrozenBN", "BN", "GN", "LN"]
@@ -67,6 +68,9 @@ NOT_STRUCTURE = frozenset(
         "config_program",
     }
 )
+
+# Of the head that learns attributes: another head where the targets are others.
+_TARGETS = ("targets", "target_mean", "target_std", "target_components", "target_floor")
 
 # These mean nothing to weights that are spread over another number of channels.
 _PIXELS = ("pixel_mean", "pixel_std", "reverse_channels")
@@ -152,6 +156,10 @@ class ModelSpec:
     reverse_channels : whether the network sees the channels last to first: images come red
         first, the model zoo's weights want blue first.
     pixel_mean, pixel_std : per channel as the network sees them, in the input's unit.
+    targets : attributes of objects that are learned, as mixtures of Gaussians.
+    target_mean, target_std : of each, what its values are standardised by.
+    target_components : Gaussians of a mixture.
+    target_floor : least deviation of a Gaussian, of the standardised values.
     config : a user's Detectron2 configuration (`astroseg.engines.detectron2.override`), which
         then says what is built in the place of the fields of the network above; "" for the
         models of this program.
@@ -219,11 +227,16 @@ class ModelSpec:
     reverse_channels: bool = False
     pixel_mean: tuple[float, ...] = ()
     pixel_std: tuple[float, ...] = ()
+    targets: tuple[str, ...] = ()
+    target_mean: tuple[float, ...] = ()
+    target_std: tuple[float, ...] = ()
+    target_components: int = 5  # DeepDISC's photometric redshifts
+    target_floor: float = 0.01
     config: str = ""
     config_program: str = ""
 
     def __post_init__(self) -> None:
-        _check(self)
+        check(self)
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -392,129 +405,10 @@ def structure_differences(stored: ModelSpec, wanted: ModelSpec) -> list[str]:
     for field in dataclasses.fields(ModelSpec):
         a, b = getattr(stored, field.name), getattr(wanted, field.name)
         pixels = field.name in _PIXELS and stored.channels != wanted.channels
+        if field.name in _TARGETS and stored.targets != wanted.targets:
+            continue  # told as the classes are
         if field.name == "config" and a != b:
             found.append("it was made from another Detectron2 configuration file, or from none")
         elif field.name not in NOT_STRUCTURE and not pixels and a != b:
             found.append(f"{field.name} is {a} in the file, {b} in the model")
     return found
-
-
-def _check(spec: ModelSpec) -> None:
-    """Raise InputError where fields contradict each other."""
-    if spec.channels < 1:
-        raise InputError(
-            f"model {spec.name} with {spec.channels} channels", remedy="give at least one"
-        )
-    if not spec.classes or len(set(spec.classes)) != len(spec.classes):
-        raise InputError(
-            f"model {spec.name} with classes {list(spec.classes)}",
-            remedy="give at least one class, each once",
-        )
-    for field in ("pixel_mean", "pixel_std"):
-        if len(getattr(spec, field)) != spec.channels:
-            raise InputError(
-                f"{field} has {len(getattr(spec, field))} values for {spec.channels} channels",
-                remedy="give one number, or one per channel",
-            )
-    if min(spec.pixel_std) <= 0:
-        raise InputError(f"pixel_std {spec.pixel_std}", remedy="give positive numbers")
-    if len(spec.anchor_sizes) != len(spec.strides):
-        raise InputError(
-            f"{len(spec.anchor_sizes)} levels of anchor sizes for {len(spec.strides)} levels",
-            remedy=f"give one tuple of sizes for each of the strides {spec.strides}",
-        )
-    if len({len(sizes) for sizes in spec.anchor_sizes}) != 1:
-        raise InputError(
-            "levels differ in their number of anchor sizes", remedy="give each the same number"
-        )
-    if len(spec.blocks) != len(spec.stage_channels):
-        raise InputError(
-            f"{len(spec.blocks)} stages of blocks, {len(spec.stage_channels)} of channels",
-            remedy="give one number of each per stage",
-        )
-    _check_variant(spec)
-    _check_attention(spec)
-    if spec.class_weights and len(spec.class_weights) != len(spec.classes):
-        raise InputError(
-            f"{len(spec.class_weights)} class weights for {len(spec.classes)} classes",
-            remedy="give one for each class, in the dataset's order",
-        )
-    if min(spec.class_weights, default=1) <= 0 or spec.focal_gamma < 0:
-        raise InputError(
-            f"class weights {spec.class_weights} and focal_gamma {spec.focal_gamma}",
-            remedy="give weights above 0 and a gamma of at least 0",
-        )
-    for field in ("score_threshold", "nms_threshold", "ignore_cover"):
-        if not 0 <= getattr(spec, field) <= 1:
-            raise InputError(
-                f"{field} {getattr(spec, field)}", remedy="give a number between 0 and 1"
-            )
-    if spec.detections_per_image < 1:
-        raise InputError(
-            f"detections_per_image {spec.detections_per_image}", remedy="give at least 1"
-        )
-
-
-def _check_variant(spec: ModelSpec) -> None:
-    """Raise InputError where the features, deformable stages or cascade make no network."""
-    if spec.features not in ("fpn", "c4", "dc5"):
-        raise InputError(f"features {spec.features!r}", remedy="use fpn, c4 or dc5")
-    if spec.features != "fpn" and (spec.backbone != "resnet" or len(spec.blocks) != 4):
-        raise InputError(
-            f"features {spec.features} of a {spec.backbone} backbone of {len(spec.blocks)} stages",
-            remedy="use fpn, or a resnet of four stages",
-        )
-    if spec.features == "c4" and spec.box_pool != 2 * spec.mask_pool:
-        raise InputError(
-            f"features c4 with box_pool {spec.box_pool} and mask_pool {spec.mask_pool}",
-            remedy="give box_pool twice mask_pool",
-        )
-    if unknown := sorted(set(spec.deform_stages) - set(spec.stages)):
-        raise InputError(
-            f"deformable stages {unknown}", remedy=f"use some of {', '.join(spec.stages)}"
-        )
-    if spec.deform_stages and spec.backbone != "resnet":
-        raise InputError(f"deformable stages in a {spec.backbone} backbone", remedy="use a resnet")
-    if len(spec.cascade_iou) != len(spec.cascade_weights):
-        raise InputError(
-            f"a cascade of {len(spec.cascade_iou)} IoUs and {len(spec.cascade_weights)} weights",
-            remedy="give one of each per box head",
-        )
-    if spec.cascade_weights and spec.features == "c4":
-        raise InputError("a cascade on features c4", remedy="use fpn or dc5")
-
-
-def _check_attention(spec: ModelSpec) -> None:
-    """Raise InputError where the fields make no transformer."""
-    if spec.backbone not in ("resnet", "small", "swin", "mvit"):
-        raise InputError(f"backbone {spec.backbone!r}", remedy="use resnet, small, swin or mvit")
-    if not 0 <= spec.drop_path < 1:
-        raise InputError(f"drop_path {spec.drop_path}", remedy="give a chance from 0 to below 1")
-    if spec.backbone in ("resnet", "small"):
-        return
-    if spec.norm != "LN":
-        raise InputError(f"norm {spec.norm} in a {spec.backbone} backbone", remedy="use LN")
-    if len(spec.attention_heads) != len(spec.blocks):
-        raise InputError(
-            f"attention heads {spec.attention_heads} for {len(spec.blocks)} stages",
-            remedy="give one number per stage",
-        )
-    first = spec.stage_channels[0]
-    if spec.stage_channels != tuple(first * 2**i for i in range(len(spec.blocks))):
-        raise InputError(
-            f"stage_channels {spec.stage_channels} of a {spec.backbone} backbone",
-            remedy="double them from stage to stage",
-        )
-    if any(c % h for c, h in zip(spec.stage_channels, spec.attention_heads, strict=True)):
-        raise InputError(
-            f"attention heads {spec.attention_heads} on channels {spec.stage_channels}",
-            remedy="give numbers that divide the channels",
-        )
-    if spec.attention_window < 2:
-        raise InputError(f"attention_window {spec.attention_window}", remedy="give at least 2")
-    # Its windows are halved twice, and their keys pooled by four.
-    if spec.backbone == "mvit" and spec.attention_window % 8:
-        raise InputError(
-            f"attention_window {spec.attention_window} of a mvit backbone",
-            remedy="give a multiple of 8",
-        )

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from astroseg.core.config import Config, ModelConfig
 from astroseg.core.errors import InputError
+from astroseg.core.targets import location_and_scale
 from astroseg.data.contrast import PIXEL_STATISTICS
+from astroseg.data.dataset import Dataset
 from astroseg.engines.detectron2.file import ConfigFile, digest, read_config
 from astroseg.engines.detectron2.override import config_spec, frozen_norms, with_pixels
 from astroseg.models.spec import ZOO_STD_X101_BGR, ModelSpec, model_spec
@@ -76,10 +81,41 @@ def training_spec(
     return dataclasses.replace(header.spec, **changes)
 
 
+def with_targets(spec: ModelSpec, config: ModelConfig, dataset: Dataset) -> ModelSpec:
+    """The model with a head for the targets of the settings.
+
+    One that has them already, from a checkpoint, keeps its scaling, which its weights need.
+
+    Raises
+    ------
+    InputError : a target that no object of the dataset has, or of one value only.
+    """
+    if spec.targets == config.targets:
+        return spec
+    values = dataset.truth.all_targets() if config.targets else np.zeros((0, 0), np.float32)
+    scales = [location_and_scale(column) for column in values.T]
+    for name, (_, scale) in zip(config.targets, scales, strict=True):
+        if not scale > 0:
+            problem = "no object has" if math.isnan(scale) else "all objects have one value of"
+            raise InputError(
+                f"{problem} the attribute {name!r}",
+                file=dataset.path,
+                remedy="give --targets names of numbers under `attributes` of the annotations",
+            )
+    return dataclasses.replace(
+        spec,
+        targets=config.targets,
+        target_mean=tuple(mean for mean, _ in scales),
+        target_std=tuple(scale for _, scale in scales),
+        target_components=config.target_components,
+        target_floor=config.target_floor,
+    )
+
+
 def network_overrides(config: ModelConfig) -> dict[str, Any]:
     """Fields of the spec that the settings give other values than the model's own."""
     names = {one.name for one in dataclasses.fields(ModelSpec)}
-    own = {"name", "config"}
+    own = {"name", "config", "targets", "target_components", "target_floor"}
     given = {one.name: getattr(config, one.name) for one in dataclasses.fields(config)}
     return {k: v for k, v in given.items() if k in names - own and v is not None}
 

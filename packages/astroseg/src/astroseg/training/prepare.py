@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -25,10 +26,10 @@ from astroseg.engines.base import Engine
 from astroseg.engines.detectron2.file import ConfigFile, digest
 from astroseg.engines.detectron2.override import changes
 from astroseg.models.spec import ModelSpec
-from astroseg.training.architecture import training_spec
+from astroseg.training.architecture import training_spec, with_targets
 from astroseg.training.schedule import Schedule, get_schedule, override, stage_steps
 from astroseg.training.validate import evenly_spread
-from astroseg.weights.checkpoint import CLASS_HEADS, matches
+from astroseg.weights.checkpoint import CLASS_HEADS, TARGET_HEADS, matches
 from astroseg.weights.pretrained import weights_file
 
 # What a resumed run may change: where it computes, not what. A configuration file may have
@@ -111,7 +112,8 @@ def prepare(
         For anything that would make the run fail later.
     """
     schedule = _schedule(config)
-    dataset, validation = _datasets(train, val, config.data)
+    targets = config.model.targets
+    dataset, validation = _datasets(train, val, config.data, targets)
     bands, channels = dataset_bands(config.data, dataset)
     contrast = resolve_contrast(config.data, dataset)
     config = changed(config, {"data.bands": bands, "data.contrast": contrast})
@@ -123,6 +125,12 @@ def prepare(
         model = "" if config.model.file else config.model.name
         weights = weights_file(config.model.weights, model, trusted=trusted, quiet=quiet)
     spec = training_spec(config, channels, dataset.classes, weights, file)
+    spec = with_targets(spec, config.model, dataset)
+    if targets and (reason := engine.refusal(spec)) is not None:
+        raise InputError(
+            f"engine {engine.name} does not learn targets ({reason})",
+            remedy="use --engine torchvision, or leave --targets out",
+        )
     lengths = stage_steps(schedule, len(dataset))
     stream = Stream(
         len(dataset),
@@ -180,13 +188,15 @@ def _schedule_name(config: Config) -> str:
     return "tiny" if _is_tiny(config) else "paper"
 
 
-def _datasets(train: Path, val: Path | None, data: DataConfig) -> tuple[Dataset, Dataset | None]:
-    dataset = configured_dataset(train, data)
+def _datasets(
+    train: Path, val: Path | None, data: DataConfig, targets: tuple[str, ...]
+) -> tuple[Dataset, Dataset | None]:
+    dataset = configured_dataset(train, data, targets=targets)
     dataset.require_objects()
     dataset = dataset.without_small(data.least_pixels)
     if val is None:
         return dataset, None
-    validation = configured_dataset(val, data, measured=True)
+    validation = configured_dataset(val, data, measured=True, targets=targets)
     check_same_classes(dataset, validation)
     return dataset, validation.without_small(data.least_pixels)
 
@@ -219,7 +229,8 @@ def load_weights(plan: Plan, model: torch.nn.Module) -> str:
     """
     if plan.weights is None:
         return ""
-    report = plan.engine.load(model, plan.weights, allow_missing=CLASS_HEADS, adapt_channels=True)
+    fresh = (*CLASS_HEADS, *TARGET_HEADS)
+    report = plan.engine.load(model, plan.weights, allow_missing=fresh, adapt_channels=True)
     said = f"{plan.config.model.weights}{f' ({report.origin})' if report.origin else ''}: {report}"
     if report.origin and any(matches(name, CLASS_HEADS) for name in report.loaded):
         said += (
@@ -242,6 +253,14 @@ def describe(plan: Plan, model: torch.nn.Module, device: torch.device) -> str:
         f"{plan.config.data.contrast}, engine {plan.engine.name} on {device}",
         f"schedule {plan.schedule.name}: {plan.steps} steps of {plan.schedule.batch} images",
     ]
+    if plan.spec.targets:
+        known = np.isfinite(dataset.truth.all_targets()).sum(axis=0)
+        lines += [
+            f"target {name}: {count} known values, median {mean:.4g}, deviation {std:.3g}"
+            for name, count, mean, std in zip(
+                plan.spec.targets, known, plan.spec.target_mean, plan.spec.target_std, strict=True
+            )
+        ]
     if plan.spec.config:
         lines.append(f"{plan.config.model.file} is built with other values than it has:")
         lines += [f"  {line}" for line in changes(plan.spec)]

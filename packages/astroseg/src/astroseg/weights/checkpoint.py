@@ -37,6 +37,9 @@ CLASS_HEADS: tuple[str, ...] = (
 )
 """Patterns of the parameters whose meaning is the classes': to leave out for new classes."""
 
+TARGET_HEADS: tuple[str, ...] = ("roi_heads.target_head.*",)
+"""The same for the attributes that are learned."""
+
 _META = "meta."
 
 
@@ -269,7 +272,7 @@ def place(
     InputError : another architecture, other classes, or a tensor that was not placed and
         not allowed to be. The model is then unchanged.
     """
-    other_classes = _check_spec(spec, header, file, allow_missing)
+    fresh = _check_spec(spec, header, file, allow_missing)
     state = model.state_dict()
     tensors = _with_full_names(tensors, state)
     new: dict[str, torch.Tensor] = {}
@@ -277,7 +280,7 @@ def place(
     first = first_convolution or spec.first_convolution
     for name in sorted(state.keys() & tensors.keys()):
         stored = tensors[name]
-        if other_classes and matches(name, CLASS_HEADS):
+        if matches(name, fresh):
             mismatched.append(name)
         elif stored.shape == state[name].shape:
             new[name] = stored
@@ -314,8 +317,8 @@ def _with_full_names(
 
 def _check_spec(
     wanted: ModelSpec, header: Header, file: str | Path, allow_missing: Sequence[str]
-) -> bool:
-    """Raise where the stored model is another; return whether only its classes are."""
+) -> tuple[str, ...]:
+    """Raise where the stored model is another; patterns of the heads that mean something else."""
     stored = header.spec
     if stored is None:
         for name, value in header.fields.items():
@@ -327,22 +330,26 @@ def _check_spec(
                     file=file,
                     remedy=f"build the model with {name}={value}",
                 )
-        return False
+        return ()
     if differences := structure_differences(stored, wanted):
         raise InputError(
             f"is a {stored.name}, not this {wanted.name}: {'; '.join(differences[:4])}",
             file=file,
             remedy=f"use {_option(stored)} or another checkpoint",
         )
-    if stored.classes == wanted.classes:
-        return False
-    if all(pattern in allow_missing for pattern in CLASS_HEADS):
-        return True
-    raise InputError(
-        f"was trained for the classes {list(stored.classes)}, not {list(wanted.classes)}",
-        file=file,
-        remedy="use a dataset of these classes, or ask for new class heads",
-    )
+    fresh: tuple[str, ...] = ()
+    for what, heads in (("classes", CLASS_HEADS), ("targets", TARGET_HEADS)):
+        ours, theirs = getattr(wanted, what), getattr(stored, what)
+        if ours == theirs:
+            continue
+        if not all(pattern in allow_missing for pattern in heads):
+            raise InputError(
+                f"was trained for the {what} {list(theirs)}, not {list(ours)}",
+                file=file,
+                remedy=f"use a dataset of these {what}, or ask for new heads",
+            )
+        fresh += heads
+    return fresh
 
 
 def _option(spec: ModelSpec) -> str:

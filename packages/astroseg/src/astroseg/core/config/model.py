@@ -67,6 +67,15 @@ class ModelConfig:
     focal_gamma: NonNegative | None = None
     """Of the focal loss of the classes, 2 in its paper; 0 is the cross entropy, which Mask R-CNN
     has: its samples are balanced already."""
+    targets: tuple[str, ...] = ()
+    """Attributes of objects to learn, with uncertainty: any numbers under `attributes` of the
+    annotations, as redshift,mag_i. Unknown values are in no loss."""
+    target_components: PositiveInt = 5
+    """Gaussians that a target's probability density is made of; five can hold the two or three
+    peaks of photometric redshifts (DeepDISC's number)."""
+    target_floor: Positive = 0.01
+    """Least deviation of such a Gaussian, in deviations of the training set's values: without it
+    values that repeat are learned ever more sharply, and the loss has no end."""
     ignore_cover: Fraction | None = None
     """Background with more than this fraction of its pixels in an ignore region takes no part in
     a loss (0.5: more than half of it is unknown)."""

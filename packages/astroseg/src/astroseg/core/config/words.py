@@ -40,6 +40,7 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "least-pixels": "data.least_pixels",
         "class-weights": "model.class_weights",
         "focal-gamma": "model.focal_gamma",
+        "targets": "model.targets",
         "seed": "train.seed",
         "save-every": "train.save_every",
         "validate-every": "train.validate_every",

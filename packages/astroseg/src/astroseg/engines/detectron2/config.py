@@ -79,6 +79,8 @@ _KNOWN = frozenset(
 
 def refusals(spec: ModelSpec) -> list[str]:
     """What of a spec Detectron2's configurations cannot say, one clause each; empty: nothing."""
+    if spec.targets:
+        return ["it has no head for attributes of objects"]
     if spec.class_weights or spec.focal_gamma:
         return ["its loss of the classes has neither weights nor focus"]
     if spec.config:
