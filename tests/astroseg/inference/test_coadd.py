@@ -120,6 +120,41 @@ def test_an_interrupted_coadd_goes_on_with_the_tiles_it_lacks(tmp_path: Path) ->
     assert other.calls == sum(told)
 
 
+def test_probabilities_and_mixtures_cross_tiles_and_interruptions_some_tiles_empty(
+    tmp_path: Path,
+) -> None:
+    class Telling(Thresholds):
+        """Tells the brightness of each source in two targets and two classes."""
+
+        def _one(self, image: NDArray[np.float32]) -> Prediction:
+            plain = super()._one(image)
+            corners = [corner for _, corner in map(decode_tight, plain.masks)]
+            told = np.array([image[y : y + 5, x : x + 5].max() for y, x in corners], np.float32)
+            return dataclasses.replace(
+                plain,
+                probabilities=np.tile(told[:, None], (1, 2)) / 100,
+                mixtures=np.tile(told[:, None, None, None], (1, 2, 3, 4)),
+            )
+
+    image = on_seams(60)[0][:, :700, :700]
+    image[:, :, 350:] = 0  # half of the tiles find nothing
+    frame = frame_of(image, tmp_path)
+    whole = found_in(frame, Telling())
+    kept: dict[str, Any] = {"kept": lambda n: tmp_path / "parts" / f"{n}.json", "key": "same"}
+    found_in(frame, Telling(), **kept)
+    again = found_in(frame, Telling(stop_after=0), **kept)
+    assert 0 < len(whole.scores)
+    for prediction in (whole, again):
+        assert prediction.mixtures is not None
+        assert prediction.probabilities is not None
+        assert prediction.mixtures.shape == (len(whole.scores), 2, 3, 4)
+        for row, mask in zip(prediction.mixtures, prediction.masks, strict=True):
+            _, (y, x) = decode_tight(mask)
+            assert row[0, 0, 0] == pytest.approx(image[0, y : y + 5, x : x + 5].max(), rel=0.5)
+    assert np.array_equal(whole.mixtures, again.mixtures)
+    assert np.array_equal(whole.probabilities, again.probabilities)
+
+
 def test_tiles_have_the_side_of_the_training_images_within_limits() -> None:
     def sides(shape: tuple[int, int], trained_on: int, **changes: Any) -> set[int]:
         config = dataclasses.replace(PredictConfig(), **changes)
