@@ -18,7 +18,8 @@ from astroseg.core.errors import InputError
 from astroseg.core.samples import Sample
 from astroseg.data.augment import View
 from astroseg.data.dataset import read_dataset
-from astroseg.data.loader import Samples, survey
+from astroseg.data.loader import Samples
+from astroseg.data.look import survey
 from astroseg.engines import get_engine
 from astroseg.training.architecture import training_spec, with_targets
 from astroseg.training.train import LAST_NAME, train
