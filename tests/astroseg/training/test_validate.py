@@ -18,7 +18,7 @@ from astroseg.data.dataset import read_dataset
 from astroseg.data.loader import Samples
 from astroseg.data.look import survey
 from astroseg.evaluation.evaluate import evaluate
-from astroseg.inference.predict import results
+from astroseg.inference.results import results
 from astroseg.training.validate import evenly_spread, swapped, validate
 
 

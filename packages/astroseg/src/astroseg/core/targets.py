@@ -7,7 +7,7 @@ weights that add to 1, means and deviations, in the target's unit.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -95,6 +95,33 @@ def quantile(mixtures: NDArray[np.floating], p: float) -> NDArray[np.float64]:
     return (low + high) / 2
 
 
-def column(target: str, taken: Collection[str]) -> str:
-    """Name of a target's column, that of a measurement being taken: mag_i is measured, too."""
-    return f"{target}_learned" if target in taken else target
+def columns(
+    mixtures: NDArray[np.floating], targets: Sequence[str], taken: Collection[str] = ()
+) -> dict[str, NDArray[np.float64]]:
+    """Median, deviation and quantiles of each target by name and suffix, (N,) each.
+
+    Parameters
+    ----------
+    mixtures : (N, T, 3, K).
+    taken : names that other columns have, as mag_i of the measured magnitude; a target of such a
+        name is called ``mag_i_learned``.
+    """
+    numbers = summary(mixtures)
+    return {
+        (f"{name}_learned" if name in taken else name) + suffix: numbers[:, place, k]
+        for place, name in enumerate(targets)
+        for k, suffix in enumerate(SUFFIXES)
+    }
+
+
+def learned(names: Collection[str]) -> tuple[str, ...]:
+    """Which of some columns are medians of targets: those with a deviation and quantiles."""
+    there = set(names)
+    return tuple(n for n in names if all(n + suffix in there for suffix in SUFFIXES))
+
+
+def by_name(mixtures: NDArray[np.float32], targets: Sequence[str]) -> dict[str, Mixture]:
+    """The mixtures (N, T, 3, K) of each target."""
+    return {
+        name: Mixture(*np.moveaxis(mixtures[:, place], 1, 0)) for place, name in enumerate(targets)
+    }

@@ -98,7 +98,7 @@ class Model:
         frame = Frame(record, pixels, look, job.data)
         tiles = job.tiles(record)
         found = predict_image(job.engine, job.model, frame, job.config.predict, tiles)
-        return Predictions(job.calibrated(found), frame, self.classes)
+        return Predictions(job.calibrated(found), frame, self.classes, job.spec.targets)
 
 
 def load(checkpoint: str | Path, config: Config | None = None, **words: Any) -> Model:

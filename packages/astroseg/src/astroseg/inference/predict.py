@@ -16,7 +16,7 @@ import torch
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from astroseg.core.calibration import SCORE_DIGITS, Calibration
+from astroseg.core.calibration import Calibration
 from astroseg.core.config import (
     BRANCHES,
     Config,
@@ -43,6 +43,7 @@ from astroseg.engines.base import Engine
 from astroseg.engines.detectron2.file import read_config
 from astroseg.inference.coadd import Frame, predict_image, tiles_of
 from astroseg.inference.overlay import reduction, write_overlay
+from astroseg.inference.results import results
 from astroseg.inference.scores import least_score, stored_calibration
 from astroseg.inference.sky import check_format, image_catalog, write_catalog
 from astroseg.inference.tiling import Tile
@@ -313,7 +314,7 @@ def _finished(
             f"{record.name}: the limit of detections was reached, and sources are left out; "
             "raise it with --detections"
         )
-    rows = results(record.id, prediction, job.category_ids)
+    rows = results(record.id, prediction, job.category_ids, job.spec.targets)
     part = {"key": key, "annotations": rows, "notes": notes, "limited": prediction.limited}
     write_json(path, part)
     shutil.rmtree(folder, ignore_errors=True)
@@ -322,10 +323,13 @@ def _finished(
 
 def _write_catalog(job: Job, frame: Frame, prediction: Prediction, path: Path) -> None:
     """Write the sky catalog of an image."""
-    write_catalog(path, [frame_catalog(frame, prediction, job.spec.classes)])
+    classes, targets = job.spec.classes, job.spec.targets
+    write_catalog(path, [frame_catalog(frame, prediction, classes, targets)])
 
 
-def frame_catalog(frame: Frame, prediction: Prediction, classes: Sequence[str]) -> Table:
+def frame_catalog(
+    frame: Frame, prediction: Prediction, classes: Sequence[str], targets: Sequence[str] = ()
+) -> Table:
     """The sky catalog of an image."""
     record, order = frame.record, frame.look.order
     names = band_names(record, frame.pixels)
@@ -333,7 +337,7 @@ def frame_catalog(frame: Frame, prediction: Prediction, classes: Sequence[str]) 
         names[i] if names else str(place) for place, i in enumerate(order)
     ]
     zeros = [record.zeropoint[i] for i in order if i < len(record.zeropoint)]
-    return image_catalog(record, prediction, frame.flux, bands, zeros, classes)
+    return image_catalog(record, prediction, frame.flux, bands, zeros, classes, targets)
 
 
 def _write_overlay(job: Job, frame: Frame, prediction: Prediction, path: Path) -> None:
@@ -362,40 +366,6 @@ def _stamp(record: ImageRecord) -> str:
     return f"{record} {[(s.st_size, s.st_mtime_ns) for s in stats]}"
 
 
-def results(
-    image_id: int, prediction: Prediction, category_ids: Sequence[int]
-) -> list[dict[str, Any]]:
-    """COCO results of an image: box XYWH in pixel edges, mask as RLE.
-
-    Beyond COCO's: ``probabilities`` of all classes in the order of the categories, where the
-    engine tells them; ``raw_score`` where ``score`` is a calibrated probability.
-    """
-    rows = []
-    probabilities, raw = prediction.probabilities, prediction.raw_scores
-    # A steep map brings scores together that six digits hold apart.
-    digits = SCORE_DIGITS if raw is None else 9
-    for box, score, label, mask in zip(
-        prediction.boxes, prediction.scores, prediction.labels, prediction.masks, strict=True
-    ):
-        x0, y0, x1, y1 = (round(float(value), 3) for value in box)
-        rows.append(
-            {
-                "image_id": image_id,
-                "category_id": category_ids[int(label)],
-                "bbox": [x0, y0, round(x1 - x0, 3), round(y1 - y0, 3)],
-                "score": round(float(score), digits),
-                "segmentation": {"size": list(mask["size"]), "counts": mask["counts"]},
-            }
-        )
-    if raw is not None:
-        for row, value in zip(rows, raw, strict=True):
-            row["raw_score"] = round(float(value), SCORE_DIGITS)
-    if probabilities is not None:
-        for row, values in zip(rows, probabilities, strict=True):
-            row["probabilities"] = [round(float(value), 6) for value in values]
-    return rows
-
-
 def _merge(
     job: Job, records: Sequence[ImageRecord], checkpoint: Path, out: Path, suffix: str
 ) -> PredictResult:
@@ -420,6 +390,7 @@ def _merge(
             "config_hash": config_hash(job.config),
             "contrast": job.data.contrast,
             "bands": list(job.data.bands),
+            "targets": list(job.spec.targets),
             "trained": dict(job.header.meta),
             "calibration": None
             if job.calibration is None

@@ -18,9 +18,11 @@ from PIL import Image
 from astroseg.core.files import atomic_path, write_json
 from astroseg.core.rle import decode_tight
 from astroseg.core.samples import Prediction, Rle
+from astroseg.core.targets import SUFFIXES, Mixture, by_name, learned
 from astroseg.inference.coadd import Frame
 from astroseg.inference.overlay import COLOURS, drawn, reduction
-from astroseg.inference.predict import frame_catalog, results, thinned
+from astroseg.inference.predict import frame_catalog, thinned
+from astroseg.inference.results import results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,11 +39,13 @@ class Predictions:
     prediction : boxes, scores, labels, masks as RLE, and class probabilities.
     frame : the image.
     classes : names of the labels.
+    targets : names of the attributes that the model learned.
     """
 
     prediction: Prediction
     frame: Frame
     classes: tuple[str, ...]
+    targets: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.prediction.labels)
@@ -50,7 +54,13 @@ class Predictions:
     def table(self) -> Table:
         """One row a detection: class, score, position (ICRS), shape, fluxes, magnitudes, with
         units. ``x`` and ``y`` count from 0 at the centre of the first pixel."""
-        return frame_catalog(self.frame, self.prediction, self.classes)
+        return frame_catalog(self.frame, self.prediction, self.classes, self.targets)
+
+    @property
+    def mixtures(self) -> dict[str, Mixture]:
+        """Probability densities of the learned attributes, one row a detection, by name."""
+        found = self.prediction.mixtures
+        return {} if found is None else by_name(found, self.targets)
 
     @property
     def masks(self) -> Masks:
@@ -140,7 +150,9 @@ class Predictions:
         with atomic_path(folder / PICTURE_NAME) as temporary:
             Image.fromarray(plain[::scale, ::scale]).save(temporary, format="PNG")
         rows = results(record.id, self.prediction, range(1, len(self.classes) + 1))
-        columns = ("ra", "dec", "x", "y", *(n for n in self.table.colnames if n[:4] == "mag_"))
+        names = self.table.colnames
+        told = {name + suffix for name in learned(names) for suffix in SUFFIXES}
+        columns = ("ra", "dec", "x", "y", *(n for n in names if n[:4] == "mag_" or n in told))
         attributes = [{name: float(row[name]) for name in columns} for row in self.table]
         document = {
             "info": {"description": f"astroseg's detections in {record.name}"},

@@ -26,6 +26,7 @@ from astroseg.core.errors import InputError
 from astroseg.core.files import atomic_path
 from astroseg.core.rle import Bitmap, decode_tight
 from astroseg.core.samples import Prediction
+from astroseg.core.targets import columns as target_columns
 from astroseg.data.dataset import ImageRecord
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ def image_catalog(
     names: Sequence[str],
     zeropoint: Sequence[float],
     classes: Sequence[str],
+    targets: Sequence[str] = (),
 ) -> Table:
     """Catalog of one image's detections.
 
@@ -79,6 +81,7 @@ def image_catalog(
     names : of the C bands.
     zeropoint : AB magnitude of one unit of flux per band, () when unknown; without it
         there are fluxes but no magnitudes.
+    targets : names of the attributes that the model learned.
     """
     raw = prediction.raw_scores
     rows = [_row(prediction, i, flux, len(names)) for i in range(len(prediction.labels))]
@@ -103,6 +106,10 @@ def image_catalog(
     if prediction.probabilities is not None:
         for i, name in enumerate(classes):
             columns[f"prob_{name}"] = prediction.probabilities[:, i]
+    if prediction.mixtures is not None:
+        # Magnitudes keep their names where an image has no zero point, too.
+        taken = {*columns, *(f"mag_{name}" for name in names)}
+        columns |= target_columns(prediction.mixtures, targets, taken)
     if (wcs := read_wcs(record)) is not None and rows:
         columns["ra"], columns["dec"] = sky_position(wcs, columns["x"], columns["y"])
     table = Table(columns, dtype=[_column_type(name) for name in columns])
