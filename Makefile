@@ -77,7 +77,7 @@ bench: $(VENV)/test.ready
 $(VENV)/demo.ready: packages/astrolabel/pyproject.toml packages/astroseg/pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -e "packages/astrolabel[simulate,parquet,fetch]" -e "packages/astroseg[parquet]"
+	$(BIN)/python -m pip install --quiet -e "packages/astrolabel[simulate,parquet,fetch]" -e "packages/astroseg[parquet,tensorboard]"
 	touch $@
 
 $(VENV)/test.ready: $(VENV)/demo.ready pyproject.toml

@@ -38,6 +38,7 @@ _TRAIN = {
     "amp": "mixed precision (default auto: on GPUs)",
     "workers": "loader processes",
     "seed": "equal seeds give equal runs",
+    "log-to": "tensorboard, wandb, mlflow, each an extra; log.jsonl is always written",
 }
 _PREDICT = {
     "score": "least score (default: the model's; 0.5 in the paper)",

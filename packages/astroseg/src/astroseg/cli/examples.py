@@ -38,7 +38,7 @@ The dataset is a COCO file with polygons or RLE. A schedule file is TOML:
   clip = 1.0
 
 In the run's folder: best.safetensors (by validation mask AP) and last.safetensors, the
-models; state.safetensors, for --resume; log.jsonl and tensorboard/; config.json.
+models; state.safetensors, for --resume; log.jsonl; config.json.
 """
 
 _PREDICT = """

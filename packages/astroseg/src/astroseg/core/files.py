@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -50,6 +51,18 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         # Gone already after a rename; what is left over would only confuse.
         if temporary.parent.is_dir():
             temporary.unlink(missing_ok=True)
+
+
+def remove_abandoned(folder: str | Path, names: Sequence[str]) -> None:
+    """Remove what processes that were killed while writing these files left of them.
+
+    Call it where no other process writes there: before a run begins.
+    """
+    parts = re.compile(r"\.[0-9a-f]{8}\.(?P<name>.+)")
+    for path in Path(folder).glob(".*"):
+        match = parts.fullmatch(path.name)
+        if match and match["name"] in names:
+            path.unlink(missing_ok=True)
 
 
 def _umask() -> int:

@@ -110,19 +110,22 @@ def _packed(counts: Sequence[str | bytes]) -> tuple[NDArray[np.uint8], NDArray[n
     return np.frombuffer(b"".join(raw), np.uint8), last
 
 
-def joined(parts: Sequence[Masks]) -> Masks:
-    """The masks of several columns one after the other."""
+def joined(parts: list[Masks]) -> Masks:
+    """The masks of several columns one after the other. The list is emptied, and each column
+    freed when it is joined: memory holds no column twice."""
     if not parts:
         return from_counts([], np.zeros((0, 2), np.int32))
-    starts = np.cumsum([0, *(len(part.text) for part in parts)])
-    return Masks(
-        np.concatenate([part.text for part in parts]),
-        np.concatenate([part.first + start for part, start in zip(parts, starts, strict=False)]),
-        np.concatenate([part.last + start for part, start in zip(parts, starts, strict=False)]),
-        np.concatenate([part.shape for part in parts]),
-        np.concatenate([part.area for part in parts]),
-        np.concatenate([part.boxes for part in parts]),
-    )
+    starts = np.cumsum([0, *(len(part.text) for part in parts)]).tolist()
+    first = [part.first + start for part, start in zip(parts, starts, strict=False)]
+    last = [part.last + start for part, start in zip(parts, starts, strict=False)]
+    columns = [[getattr(part, name) for part in parts] for name in ("shape", "area", "boxes")]
+    text = [part.text for part in parts]
+    parts.clear()
+    rest: list[NDArray[Any]] = []
+    for column in (text, first, last, *columns):
+        rest.append(np.concatenate(column))
+        column.clear()
+    return Masks(*rest)
 
 
 class BadCounts(ValueError):

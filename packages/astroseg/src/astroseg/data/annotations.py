@@ -319,28 +319,47 @@ def _part(batch: _Batch, frame: Frame, repairs: Repairs) -> _Part:
     except BadCounts as error:
         name = str(batch.names[error.index])[:40]
         raise _unusable(frame, name, str(error)) from error
-    boxes = np.array(batch.boxes, np.float64).reshape(-1, 4)
-    absent = np.isnan(boxes[:, 0])
-    boxes[absent] = masks.boxes[absent]
-    area, boxed = np.array(batch.area, np.float64), np.array(batch.boxed, np.bool_)
-    own = np.where(boxed, boxes[:, 2] * boxes[:, 3], masks.area)
+    boxed = np.array(batch.boxed, np.bool_)
     kept = np.ones(len(image), np.bool_)
     if not frame.scored:
         kept = (masks.area > 0) | boxed
         if (~kept).any():
             repairs.left_out["mask without a pixel"] += int((~kept).sum())
     attributes = _attributes(batch.attributes, frame, repairs)
+    if frame.measured:
+        boxes, area, score = (c[kept] for c in _measurements(batch, masks, boxed))
+    else:
+        boxes, area, score = _none(int(kept.sum()))
     return _Part(
         image[kept],
         np.array(batch.category, np.int32)[kept],
         np.array(batch.crowd, np.bool_)[kept],
         masks[kept],
-        boxes[kept],
-        np.where(np.isnan(area), own, area)[kept],
-        np.array(batch.score, np.float64)[kept],
+        boxes,
+        area,
+        score,
         {name: column[kept] for name, column in attributes.items()},
         boxed[kept],
     )
+
+
+_Measurements = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+
+
+def _measurements(batch: _Batch, masks: Masks, boxed: NDArray[np.bool_]) -> _Measurements:
+    """Boxes, areas and scores of the file; of the masks where it has none."""
+    boxes = np.array(batch.boxes, np.float64).reshape(-1, 4)
+    absent = np.isnan(boxes[:, 0])
+    boxes[absent] = masks.boxes[absent]
+    area = np.array(batch.area, np.float64)
+    own = np.where(boxed, boxes[:, 2] * boxes[:, 3], masks.area)
+    return boxes, np.where(np.isnan(area), own, area), np.array(batch.score, np.float64)
+
+
+def _none(count: int) -> _Measurements:
+    """The same unknown, in no memory: these columns would take as much as the masks."""
+    boxes = np.broadcast_to(np.float64(np.nan), (count, 4))
+    return boxes, boxes[:, 0], boxes[:, 0]
 
 
 def _attributes(
@@ -383,40 +402,53 @@ def _attribute(name: str, value: Any, repairs: Repairs) -> float:
     return number if math.isfinite(number) else math.nan
 
 
-def _joined(parts: Sequence[_Part], frame: Frame, repairs: Repairs) -> Annotations:
-    """All batches, sorted by image."""
+def _joined(parts: list[_Part], frame: Frame, repairs: Repairs) -> Annotations:
+    """All batches, sorted by image. The list is emptied: memory holds no column twice."""
     if not parts:
-        parts = [_part(_Batch(), frame, repairs)]
-    image = np.concatenate([part.image for part in parts])
-    order = np.argsort(image, kind="stable")
+        parts.append(_part(_Batch(), frame, repairs))
+    columns = {
+        name: [getattr(part, name) for part in parts]
+        for name in ("image", "category", "crowd", "boxed", "boxes", "area", "score", "masks")
+    }
     names = sorted({name for part in parts for name in part.attributes})
     attributes = {
-        name: np.concatenate(
-            [part.attributes.get(name, np.full(len(part), np.nan)) for part in parts]
-        )[order]
+        name: [part.attributes.get(name, np.full(len(part), np.nan)) for part in parts]
         for name in names
     }
-    boxed = np.concatenate([part.boxed for part in parts])[order]
-    crowd = np.concatenate([part.crowd for part in parts])[order]
+    parts.clear()
+    image = np.concatenate(columns.pop("image"))
+    order: Any = slice(None)
+    if (np.diff(image) < 0).any():
+        order = np.argsort(image, kind="stable")
+        image = image[order]
+    crowd, boxed = (np.concatenate(columns.pop(name))[order] for name in ("crowd", "boxed"))
     masks: Masks | None = None
     if not len(boxed) or not boxed.all():
-        masks = joined([part.masks for part in parts if part.masks is not None])[order]
-        if frame.scored and boxed.any():
-            raise InputError(
-                f"has {int(boxed.sum())} predictions without a segmentation among {len(boxed)}",
-                file=frame.path,
-                remedy="give every prediction a segmentation, or none of them",
-            )
-        if new := int((boxed & ~crowd).sum()):
-            repairs.mended["boxes without a mask, taken as ignore regions"] += new
-        crowd = crowd | boxed
-    return Annotations(
-        image[order],
-        np.concatenate([part.category for part in parts])[order],
-        crowd,
-        masks,
-        np.concatenate([part.boxes for part in parts])[order],
-        np.concatenate([part.area for part in parts])[order],
-        np.concatenate([part.score for part in parts])[order],
-        attributes,
-    )
+        masks = joined(columns.pop("masks"))[order]
+        crowd = crowd | boxed if _boxes_ignored(boxed, crowd, frame, repairs) else crowd
+    if frame.measured:
+        boxes, area, score = (
+            np.concatenate(columns.pop(name))[order] for name in ("boxes", "area", "score")
+        )
+    else:
+        boxes, area, score = _none(len(image))
+    category = np.concatenate(columns.pop("category"))[order]
+    numbers = {name: np.concatenate(attributes.pop(name))[order] for name in names}
+    return Annotations(image, category, crowd, masks, boxes, area, score, numbers)
+
+
+def _boxes_ignored(
+    boxed: NDArray[np.bool_], crowd: NDArray[np.bool_], frame: Frame, repairs: Repairs
+) -> bool:
+    """Whether rows without a mask are ignore regions of a file that has masks; counted."""
+    if not boxed.any():
+        return False
+    if frame.scored:
+        raise InputError(
+            f"has {int(boxed.sum())} predictions without a segmentation among {len(boxed)}",
+            file=frame.path,
+            remedy="give every prediction a segmentation, or none of them",
+        )
+    if new := int((boxed & ~crowd).sum()):
+        repairs.mended["boxes without a mask, taken as ignore regions"] += new
+    return True

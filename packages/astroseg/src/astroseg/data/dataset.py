@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -264,10 +264,6 @@ def read_dataset(
             remedy="give annotations with polygons or RLE",
         )
     crowd = int(found.crowd.sum())
-    if not measured:
-        # The columns that training does not read take as much memory as the masks.
-        none = np.broadcast_to(np.float64(np.nan), (len(found), 4))
-        found = replace(found, boxes=none, area=none[:, 0], score=none[:, 0])
     return Dataset(
         path=coco.path,
         classes=coco.classes,

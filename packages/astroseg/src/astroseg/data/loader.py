@@ -11,6 +11,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -210,6 +211,8 @@ def open_stream(samples: Samples, stream: Stream, start: int, workers: int) -> I
         batch_sampler=_Batches(stream, start),
         collate_fn=_as_list,
         num_workers=workers,
+        # Forked workers share the labels with the trainer; started otherwise each has its own.
+        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
         prefetch_factor=PREFETCH if workers else None,
         worker_init_fn=_quiet_worker,
     )

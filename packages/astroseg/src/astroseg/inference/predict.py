@@ -29,7 +29,7 @@ from astroseg.core.config import (
 from astroseg.core.config.tree import from_dict
 from astroseg.core.device import choose_device
 from astroseg.core.errors import InputError
-from astroseg.core.files import read_json, sha256, write_json
+from astroseg.core.files import read_json, remove_abandoned, sha256, write_json
 from astroseg.core.progress import Progress
 from astroseg.core.samples import Prediction
 from astroseg.core.version import __version__
@@ -169,6 +169,7 @@ def predict(
         )
     engine = engine or choose_engine(config, header.engine, header.spec)
     records, ids = _inputs(inputs, config.data, header)
+    remove_abandoned(out, (RESULTS_NAME, INFO_NAME, f"{CATALOG_NAME}{suffix}"))
     job = make_job(checkpoint, header, header.spec, engine, config, ids)
     total = 0
     with Progress(sum(len(job.tiles(record)) for record in records), "tile", quiet) as progress:

@@ -43,6 +43,7 @@ FREE_TO_CHANGE = frozenset(
         "train.cache_mb",
         "train.save_every",
         "train.log_every",
+        "train.log_to",
     }
 )
 

@@ -1,19 +1,19 @@
-"""What a run says while it goes on: JSONL, TensorBoard and a progress bar."""
+"""What a run says while it goes on: JSONL, trackers and a progress bar."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from astroseg.core.files import write_text
 from astroseg.core.progress import Progress
+from astroseg.training.trackers import Tracker
 
 LOG_NAME = "log.jsonl"
-TENSORBOARD_NAME = "tensorboard"
 
 
 class RunLog:
@@ -23,17 +23,20 @@ class RunLog:
     again, and the log tells each once.
     """
 
-    def __init__(self, folder: Path, *, start: int, steps: int, quiet: bool) -> None:
-        # Imported here: it takes a second that predicting and evaluating need not wait.
-        from torch.utils.tensorboard import SummaryWriter
-
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        start: int,
+        steps: int,
+        quiet: bool,
+        trackers: Sequence[Tracker] = (),
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / LOG_NAME
         self._rewind(start)
         self._file = self._path.open("a", encoding="utf-8")
-        self._board: Any = SummaryWriter(
-            str(folder / TENSORBOARD_NAME), purge_step=start if start else None
-        )
+        self._trackers = trackers
         self._progress = Progress(steps, "step", quiet, start)
 
     def _rewind(self, start: int) -> None:
@@ -43,13 +46,17 @@ class RunLog:
         write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def line(self, step: int, kind: str, values: Mapping[str, Any]) -> None:
-        """Write one line; numbers go to TensorBoard as kind/name, too."""
+        """Write one line; numbers go to the trackers as kind/name, too."""
         row = {"step": step, "kind": kind} | {k: _finite(v) for k, v in values.items()}
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
-        for name, value in values.items():
-            if isinstance(value, float | int) and math.isfinite(value):
-                self._board.add_scalar(f"{kind}/{name}", value, step)
+        numbers = {
+            f"{kind}/{name}": float(value)
+            for name, value in values.items()
+            if isinstance(value, float | int) and math.isfinite(value)
+        }
+        for tracker in self._trackers:
+            tracker.log(step, numbers)
 
     def advance(self, loss: float | None) -> None:
         """One step done; its loss, where it is known already."""
@@ -72,7 +79,8 @@ class RunLog:
     ) -> None:
         self._progress.__exit__(kind, value, traceback)
         self._file.close()
-        self._board.close()
+        for tracker in self._trackers:
+            tracker.close(kind is None)
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from astroseg.core.config import Config, config_hash, configured, to_dict
+from astroseg.core.config import BRANCHES, Config, config_hash, configured, leaves, to_dict
 from astroseg.core.device import choose_device
 from astroseg.core.errors import AstrosegError, OutputError
-from astroseg.core.files import write_json
+from astroseg.core.files import remove_abandoned, write_json
 from astroseg.core.samples import Sample
 from astroseg.data.loader import open_stream
 from astroseg.engines import get_engine
@@ -37,15 +37,18 @@ from astroseg.training.prepare import (
     load_weights,
     prepare,
 )
-from astroseg.training.runlog import RunLog
+from astroseg.training.runlog import LOG_NAME, RunLog
 from astroseg.training.schedule import Stage, learning_rate, locate
 from astroseg.training.state import RunState, read_state, write_state
+from astroseg.training.trackers import check_trackers, open_trackers
 from astroseg.training.validate import swapped, validate
 
 STATE_NAME = "state.safetensors"
 LAST_NAME = "last.safetensors"
 BEST_NAME = "best.safetensors"
 CONFIG_NAME = "config.json"
+WRITTEN = (STATE_NAME, LAST_NAME, BEST_NAME, CONFIG_NAME, LOG_NAME)
+"""Files that are replaced whole, of which a killed run may leave a part."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,7 @@ def train(
     if isinstance(engine, str):
         words["engine"], engine = engine, None
     config = configured("train", config, **words)
+    check_trackers(config.train.log_to)
     out = Path(out)
     state_path = out / STATE_NAME
     if state_path.exists() and not resume:
@@ -167,6 +171,7 @@ class _Run:
     def train(self, *, quiet: bool) -> TrainResult:
         plan = self.plan
         if self.group.leads:
+            remove_abandoned(self.out, WRITTEN)
             self._write_config()
         with (
             _Log.opened(self, quiet) as log,
@@ -374,7 +379,11 @@ class _Log:
         if not run.group.leads:
             yield cls(None, plan.config.train.log_every)
             return
-        with RunLog(run.out, start=run.step, steps=plan.steps, quiet=quiet) as log:
+        settings = leaves(plan.config, *BRANCHES["train"])
+        trackers = open_trackers(plan.config.train.log_to, run.out, run.step, settings)
+        with RunLog(
+            run.out, start=run.step, steps=plan.steps, quiet=quiet, trackers=trackers
+        ) as log:
             log.say(describe(plan, run.model, run.device))
             if run.placed:
                 log.say(run.placed)

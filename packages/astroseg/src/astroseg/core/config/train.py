@@ -44,3 +44,6 @@ class TrainConfig:
     """Validations without a better mask AP after which the run ends; 0: never."""
     log_every: PositiveInt = 10
     """Steps between lines of log.jsonl."""
+    log_to: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
+    """Where the numbers of log.jsonl go, too. Each needs its extra: pip install
+    'astroseg[tensorboard]'. The environment of wandb and mlflow says where they send them."""

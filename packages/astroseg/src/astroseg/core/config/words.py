@@ -46,6 +46,7 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "validate-every": "train.validate_every",
         "validation-images": "train.validation_images",
         "log-every": "train.log_every",
+        "log-to": "train.log_to",
     },
     "predict": {
         **_DATA,
