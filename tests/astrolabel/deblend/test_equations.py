@@ -4,7 +4,6 @@ import scipy.optimize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from astrolabel.core.numerics import PIECE, dot
 from astrolabel.deblend import equations
 from astrolabel.deblend.initialize import symmetric_profile
 from astrolabel.deblend.spectra import non_negative_least_squares
@@ -73,12 +72,6 @@ def test_a_step_is_smaller_with_damping_and_with_a_prior():
     np.testing.assert_allclose(damped, [0.5, 0.25], rtol=1e-6)
     held = equations.damped_step(matrix, vector, 1, np.array([4.0, 0.0]), np.array([0.5, 9.0]), 0.0)
     np.testing.assert_allclose(held, [0.25, 0.5], rtol=1e-6)
-
-
-@pytest.mark.parametrize("size", [0, 1, PIECE - 1, PIECE, 3 * PIECE + 7])
-def test_a_dot_product_adds_up_every_pair_once(size):
-    a, b = np.random.default_rng(2).normal(1, 1, (2, size)).astype(np.float32)
-    assert dot(a, b) == pytest.approx(float(a.astype(float) @ b), rel=1e-5)
 
 
 @settings(max_examples=60, deadline=None)

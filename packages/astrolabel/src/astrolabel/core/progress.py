@@ -99,7 +99,7 @@ def steps(
 
 
 def say_when_compiling() -> None:
-    """Say once, in this process, when numba compiles: the first run does so for a minute."""
+    """Say once, in this process, when numba compiles: the first run does so for a while."""
     if _Compiling.listens:
         return
     from numba.core import event
@@ -118,7 +118,7 @@ def _listener(event: Any) -> Any:
             if not _Compiling.said:
                 _Compiling.said = True
                 line = (
-                    "first run: compiling the numerical code, about a minute; "
+                    "first run: compiling the numerical code, 10 to 30 seconds; "
                     "later runs reuse the result"
                 )
                 log.info(line)

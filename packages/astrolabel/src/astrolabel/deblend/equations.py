@@ -1,4 +1,4 @@
-"""Normal equations of the components of a blend, of their fluxes and shapes together; compiled.
+"""Normal equations of the components of a blend, of their fluxes and shapes together.
 
 A component's parameters are its flux in each band, then those of its shape, which all bands
 share. Components come one after the other in flat arrays: component n has ``counts[n]`` images
@@ -10,16 +10,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from astrolabel.core.numerics import dot
+from astrolabel.core.numerics import dot, inlined, kernel, solve
 
 Array = NDArray[Any]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def places(counts: Array, bands: int) -> Array:
     """(N + 1,) where each component's parameters begin."""
     at = np.zeros(counts.size + 1, np.int64)
@@ -28,15 +27,7 @@ def places(counts: Array, bands: int) -> Array:
     return at
 
 
-@numba.njit(cache=True, nogil=True)
-def _overlap(a: Array, b: Array) -> tuple[int, int, int, int]:
-    """Rows y0 <= y < y1 and columns x0 <= x < x1 that two boxes share; none where y1 <= y0."""
-    y0, y1 = max(a[0], b[0]), min(a[0] + a[2], b[0] + b[2])
-    x0, x1 = max(a[1], b[1]), min(a[1] + a[3], b[1] + b[3])
-    return (y0, y1, x0, x1) if x1 > x0 else (y0, y0, x0, x0)
-
-
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _cut(
     flat: Array, start: int, box: Array, bands: int, band: int, part: tuple[int, ...], out: Array
 ) -> None:
@@ -56,15 +47,20 @@ def _cut(
             k += width
 
 
-@numba.njit(cache=True, nogil=True)
-def _scale(images: Array, factor: Array) -> None:
-    for p in range(images.shape[0]):
-        line = images[p]
-        for j in range(factor.size):
-            line[j] *= factor[j]
+@kernel
+def _flat(image: Array, part: tuple[int, ...]) -> Array:
+    """(pixels,) of (H, W) where `part` is."""
+    y0, y1, x0, x1 = part
+    width = x1 - x0
+    out = np.empty((y1 - y0) * width, np.float32)
+    for i in range(y1 - y0):
+        line, into = image[y0 + i, x0:x1], out[i * width : (i + 1) * width]
+        for j in range(width):
+            into[j] = line[j]
+    return out
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def normal_equations(
     flat: Array,
     starts: Array,
@@ -87,30 +83,36 @@ def normal_equations(
     matrix, vector = np.zeros((at[-1], at[-1])), np.zeros(at[-1])
     for n in range(counts.size):
         for m in range(n + 1):
-            part = _overlap(boxes[n], boxes[m])
-            y0, y1, x0, x1 = part
-            size = (y1 - y0) * (x1 - x0)
-            if size <= 0:
+            a, b = boxes[n], boxes[m]
+            y0, y1 = max(a[0], b[0]), min(a[0] + a[2], b[0] + b[2])
+            x0, x1 = max(a[1], b[1]), min(a[1] + a[3], b[1] + b[3])
+            if y1 <= y0 or x1 <= x0:
                 continue
+            part, size = (y0, y1, x0, x1), (y1 - y0) * (x1 - x0)
             left = np.empty((counts[n], size), np.float32)
             right = np.empty((counts[m], size), np.float32)
             for c in range(bands):
-                weight = weights[c, y0:y1, x0:x1].copy().reshape(size)
+                weight = _flat(weights[c], part)
                 _cut(flat, starts[n], boxes[n], bands, c, part, left)
-                _scale(left, weight)
+                for p in range(left.shape[0]):
+                    line = left[p]
+                    for j in range(size):
+                        line[j] *= weight[j]
                 _cut(flat, starts[m], boxes[m], bands, c, part, right)
                 block = matrix[at[n] : at[n + 1], at[m] : at[m + 1]]
                 _add_products(left, right, c, fluxes[n], fluxes[m], n == m, block)
                 if n == m:
-                    rest = residual[c, y0:y1, x0:x1].copy().reshape(size)
+                    rest = _flat(residual[c], part)
                     vector[at[n] + c] = dot(left[0], rest)
                     for p in range(1, counts[n]):
                         vector[at[n] + bands + p - 1] += fluxes[n, c] * dot(left[p], rest)
-    _mirror(matrix)
+    for i in range(vector.size):
+        for j in range(i):
+            matrix[j, i] = matrix[i, j]
     return matrix, vector
 
 
-@numba.njit(cache=True, nogil=True)
+@inlined
 def _add_products(
     left: Array, right: Array, c: int, a: Array, b: Array, lower: bool, out: Array
 ) -> None:
@@ -127,15 +129,6 @@ def _add_products(
             out[c, bands + q - 1] += b[c] * dot(left[0], right[q])
 
 
-@numba.njit(cache=True, nogil=True)
-def _mirror(matrix: Array) -> None:
-    """The upper half of a symmetric matrix from its lower one."""
-    for i in range(matrix.shape[0]):
-        for j in range(i):
-            matrix[j, i] = matrix[i, j]
-
-
-@numba.njit(cache=True, nogil=True)
 def shared_noise(
     flat: Array,
     starts: Array,
@@ -151,63 +144,42 @@ def shared_noise(
     ----------
     common : (C, C) float64 correlation of the bands' noise, zero on the diagonal.
     """
-    bands = weights.shape[0]
+    bands = len(weights)
     at = places(counts, bands)
     out = np.zeros((at[-1], at[-1]))
     if not common.any():
         return out
-    for n in range(counts.size):
+    root = np.sqrt(weights)
+    for n in range(len(counts)):
         for m in range(n + 1):
-            part = _overlap(boxes[n], boxes[m])
-            y0, y1, x0, x1 = part
-            size = (y1 - y0) * (x1 - x0)
-            if size <= 0:
+            low = np.maximum(boxes[n, :2], boxes[m, :2])
+            high = np.minimum(boxes[n, :2] + boxes[n, 2:], boxes[m, :2] + boxes[m, 2:])
+            if (high <= low).any():
                 continue
-            left = np.empty((bands, counts[n], size), np.float32)
-            right = np.empty((bands, counts[m], size), np.float32)
-            for c in range(bands):
-                root = np.sqrt(weights[c, y0:y1, x0:x1]).reshape(size)
-                _cut(flat, starts[n], boxes[n], bands, c, part, left[c])
-                _scale(left[c], root)
-                _cut(flat, starts[m], boxes[m], bands, c, part, right[c])
-                _scale(right[c], root)
-            block = out[at[n] : at[n + 1], at[m] : at[m + 1]]
-            _across_bands(left, right, fluxes[n], fluxes[m], common, block)
-    _mirror(out)
+            weight = root[:, low[0] : high[0], low[1] : high[1]]
+            sides = []
+            for k in (n, m):
+                _, _, h, w = boxes[k]
+                y, x = low - boxes[k, :2]
+                images = flat[starts[k] : starts[k] + counts[k] * bands * h * w]
+                images = images.reshape(counts[k], bands, h, w)
+                part = images[:, :, y : y + weight.shape[1], x : x + weight.shape[2]].astype(float)
+                part = part * weight
+                sides.append(part.reshape(counts[k] * bands, -1))
+            products = (sides[0] @ sides[1].T).reshape(counts[n], bands, counts[m], bands)
+            block = _across_bands(products * common[:, None], fluxes[n], fluxes[m])
+            out[at[n] : at[n + 1], at[m] : at[m + 1]] = block
+            out[at[m] : at[m + 1], at[n] : at[n + 1]] = block.T
     return out
 
 
-@numba.njit(cache=True, nogil=True)
-def _across_bands(left: Array, right: Array, a: Array, b: Array, common: Array, out: Array) -> None:
-    """The share of two components: of every pair of bands, by what these have in common."""
-    bands = a.size
-    for c in range(bands):
-        for d in range(bands):
-            out[c, d] = common[c, d] * dot(left[c, 0], right[d, 0])
-    for q in range(1, right.shape[1]):
-        column = bands + q - 1
-        for c in range(bands):
-            mixed = _mixed(right[:, q], common[c] * b)
-            out[c, column] = dot(left[c, 0], mixed)
-            for p in range(1, left.shape[1]):
-                out[bands + p - 1, column] += a[c] * dot(left[c, p], mixed)
-    for p in range(1, left.shape[1]):
-        for d in range(bands):
-            out[bands + p - 1, d] = dot(_mixed(left[:, p], common[d] * a), right[d, 0])
+def _across_bands(products: Array, a: Array, b: Array) -> Array:
+    """Of two components' parameters, from the products (P, C, Q, C) of their images."""
+    rows = np.concatenate([products[0], np.einsum("c,pcqd->pqd", a, products[1:])])
+    return np.concatenate([rows[:, 0], np.einsum("d,rqd->rq", b, rows[:, 1:])], axis=1)
 
 
-@numba.njit(cache=True, nogil=True)
-def _mixed(images: Array, factors: Array) -> Array:
-    """(pixels,) float32: images of all bands added up."""
-    out = np.zeros(images.shape[1], np.float32)
-    for c in range(factors.size):
-        factor, line = np.float32(factors[c]), images[c]
-        for j in range(out.size):
-            out[j] += factor * line[j]
-    return out
-
-
-@numba.njit(cache=True, nogil=True)
+@kernel
 def damped_step(
     matrix: Array, vector: Array, bands: int, precision: Array, away: Array, damping: float
 ) -> Array:
@@ -219,12 +191,19 @@ def damped_step(
     precision, away : of the priors of the shape, and how far it is from them; empty without.
     damping : in units of the curvature.
     """
+    size = vector.size
     for p in range(precision.size):
         matrix[bands + p, bands + p] += precision[p]
         vector[bands + p] -= precision[p] * away[p]
-    for p in range(bands, len(vector)):
+    for p in range(bands, size):
         matrix[p, p] *= 1 + damping
-    ridge = 1e-9 * np.trace(matrix) / len(matrix) + 1e-30
-    for p in range(len(vector)):
+    trace = 0.0
+    for p in range(size):
+        trace += matrix[p, p]
+    ridge = 1e-9 * trace / size + 1e-30
+    out = np.empty((1, size))
+    for p in range(size):
         matrix[p, p] += ridge
-    return np.linalg.solve(matrix, vector)[bands:]
+        out[0, p] = vector[p]
+    solve(matrix, out)
+    return out[0, bands:]

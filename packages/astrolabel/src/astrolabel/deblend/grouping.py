@@ -11,13 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 import scipy.ndimage
 from numpy.typing import NDArray
 
 from astrolabel.core.box import Box
 from astrolabel.core.config import DeblendConfig
+from astrolabel.core.numerics import kernel
 from astrolabel.deblend.base import Blend, Noise
 
 EIGHT = np.ones((3, 3))
@@ -301,7 +301,7 @@ def _passes(basins: NDArray[np.int32], height: NDArray[np.float32]) -> list[tupl
     return sorted(best, key=lambda pair: (-best[pair], pair))
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _sift(heap_key: Any, heap_at: Any, size: int, key: float, at: int) -> None:
     """Put an entry into a max-heap of `size` entries (ties: the earlier index first)."""
     i = size
@@ -314,7 +314,7 @@ def _sift(heap_key: Any, heap_at: Any, size: int, key: float, at: int) -> None:
     heap_key[i], heap_at[i] = key, at
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def flood(height: Any, inside: Any, pixels: Any) -> Any:
     """Watershed basins of the peaks: pixels join a basin from the highest down.
 
@@ -334,7 +334,7 @@ def flood(height: Any, inside: Any, pixels: Any) -> Any:
     heap_at = np.empty(h * w, np.int64)
     size = 0
     for n in range(pixels.shape[0]):
-        y, x = pixels[n]
+        y, x = pixels[n, 0], pixels[n, 1]
         if basins[y, x] < 0:
             basins[y, x] = n
             _sift(heap_key, heap_at, size, height[y, x], y * w + x)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 import scipy.ndimage
 from numpy.typing import NDArray
 
 from astrolabel.core.box import Box
 from astrolabel.core.config import StartConfig
+from astrolabel.core.numerics import kernel
 from astrolabel.deblend.convolve import Kernels
 
 Image = NDArray[np.float32]
@@ -189,7 +189,7 @@ def _guess(
     return Start(centre, False, ellipse, _fit_radius(psf, peak, ellipse, radius, config))
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def symmetric_profile(
     image: NDArray[Any], known: NDArray[Any], cy: int, cx: int, floor: float, max_radius: int
 ) -> tuple[NDArray[Any], int]:

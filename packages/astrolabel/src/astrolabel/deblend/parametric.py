@@ -237,10 +237,9 @@ class Parametric:
         templates = [c.template.ravel() for c in self.components]
         starts = np.concatenate([[0], np.cumsum([t.size for t in templates])]).astype(np.int64)
         matrix, vector = gram(np.concatenate(templates), starts, rows, self.image, self.weights)
-        begin = np.array([c.flux for c in self.components])
-        for band in range(len(self.image)):
-            begin[:, band] = non_negative_least_squares(matrix[band], vector[band], begin[:, band])
-        for c, flux in zip(self.components, begin, strict=True):
+        begin = np.array([c.flux for c in self.components]).T.copy()
+        best = [non_negative_least_squares(*of) for of in zip(matrix, vector, begin, strict=True)]
+        for c, flux in zip(self.components, np.array(best).T.copy(), strict=True):
             c.flux = flux
         self._subtract()
 

@@ -8,13 +8,15 @@ derivatives, are written down at once and a convolution with a PSF is a product.
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
-import numba
 import numpy as np
 import scipy.optimize
 from numpy.typing import NDArray
 from scipy.special import gammaincinv
+
+from astrolabel.core.numerics import kernel
 
 Array = NDArray[Any]
 
@@ -61,7 +63,6 @@ def mixture(log_index: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]
     return table[k] + min(max(at - k, 0.0), 1.0) * slope, slope / _STEP
 
 
-@numba.njit(cache=True, nogil=True)
 def covariance(shape: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(yy, xy, xx) in pixels squared of a profile of these parameters, and its derivatives.
 
@@ -69,17 +70,18 @@ def covariance(shape: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray
     -------
     (3,) and (3, 3): derivatives by LOG_RADIUS, STRETCH_1 and STRETCH_2, one a row.
     """
-    size, e1, e2 = np.exp(2 * shape[LOG_RADIUS]), shape[STRETCH_1], shape[STRETCH_2]
-    e = float(np.sqrt(e1 * e1 + e2 * e2))
-    c, s = np.cosh(e), (np.sinh(e) / e if e > 1e-6 else 1.0)
+    size, e1, e2 = math.exp(2 * shape[LOG_RADIUS]), float(shape[STRETCH_1]), float(shape[STRETCH_2])
+    e = math.sqrt(e1 * e1 + e2 * e2)
+    c, s = math.cosh(e), (math.sinh(e) / e if e > 1e-6 else 1.0)
     # d(sinh e / e)/de / e
     ds = (c - s) / e**2 if e > 1e-3 else 1 / 3
     value = size * np.array([c - s * e1, s * e2, c + s * e1])
-    slopes = np.empty((3, 3))
+    slopes = size * np.array([
+        [0.0, 0.0, 0.0],
+        [s * e1 - ds * e1 * e1 - s, ds * e1 * e2, s * e1 + ds * e1 * e1 + s],
+        [s * e2 - ds * e2 * e1, ds * e2 * e2 + s, s * e2 + ds * e2 * e1],
+    ])  # fmt: skip
     slopes[0] = 2 * value
-    slopes[1] = s * e1 - ds * e1 * e1 - s, ds * e1 * e2, s * e1 + ds * e1 * e1 + s
-    slopes[2] = s * e2 - ds * e2 * e1, ds * e2 * e2 + s, s * e2 + ds * e2 * e1
-    slopes[1:] *= size
     return value, slopes
 
 
@@ -92,7 +94,7 @@ def stretch(matrix: NDArray[np.float64]) -> tuple[float, float, float]:
     return 0.25 * float(np.log(low * high)), float(e * np.cos(angle)), float(e * np.sin(angle))
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def transforms(
     out: Array,
     psf: Array,
@@ -117,16 +119,17 @@ def transforms(
     amplitudes, by_index : of `mixture`.
     """
     count, bands, rows, columns = out.shape
-    width = 2 * (columns - 1)
-    kx = 2 * np.pi * np.arange(columns) / width
-    along = np.exp(-1j * kx * x).astype(np.complex64)
+    kx, along = np.empty(columns), np.empty(columns, np.complex64)
+    for j in range(columns):
+        kx[j] = 2 * np.pi * j / (2 * (columns - 1))
+        along[j] = complex(np.cos(kx[j] * x), -np.sin(kx[j] * x))
     e, q = np.empty(columns), np.empty(columns)
-    planes = np.zeros((3, columns))
-    planes[0] = 1.0
+    planes = np.empty((3, columns))
     for i in range(rows):
         ky = 2 * np.pi * (i if 2 * i < rows else i - rows) / rows
+        for j in range(columns):
+            planes[0, j], planes[1, j], planes[2, j] = 0.0 if value[0] > 0 else 1.0, 0.0, 0.0
         if value[0] > 0:
-            planes[:] = 0
             half = 0.5 * widths[0] * widths[0]
             for j in range(columns):
                 q[j] = value[0] * ky * ky + (2 * value[1] * ky + value[2] * kx[j]) * kx[j]
@@ -140,7 +143,7 @@ def transforms(
                     planes[2, j] += c * e[j]
                     squared = e[j] * e[j]
                     e[j] = squared * squared
-        phase = np.complex64(np.exp(-1j * ky * y))
+        phase = np.complex64(complex(np.cos(ky * y), -np.sin(ky * y)))
         for p in range(count):
             for c in range(bands):
                 line, by = out[p, c, i], psf[c, i]
@@ -156,65 +159,36 @@ REACH = 4
 """Pixels on either side that they take."""
 
 
-@numba.njit(cache=True, nogil=True)
-def _first(lines: Array, out: Array) -> None:
-    """First derivative across nine lines at the middle one."""
+@kernel
+def _first(source: Array, step: int, out: Array) -> None:
+    """First derivative along pixels that lie `step` apart.
+
+    Parameters
+    ----------
+    source : flat, from `REACH` pixels before the first of `out` to as many after its last.
+    """
     f1, f2 = np.float32(FIRST[0]), np.float32(FIRST[1])
     f3, f4 = np.float32(FIRST[2]), np.float32(FIRST[3])
+    a, b, c, d = source, source[step:], source[2 * step :], source[3 * step :]
+    f, g, h, i = source[5 * step :], source[6 * step :], source[7 * step :], source[8 * step :]
     for j in range(out.size):
-        out[j] = (
-            f1 * (lines[5, j] - lines[3, j])
-            + f2 * (lines[6, j] - lines[2, j])
-            + f3 * (lines[7, j] - lines[1, j])
-            + f4 * (lines[8, j] - lines[0, j])
-        )
+        out[j] = f1 * (f[j] - d[j]) + f2 * (g[j] - c[j]) + f3 * (h[j] - b[j]) + f4 * (i[j] - a[j])
 
 
-@numba.njit(cache=True, nogil=True)
-def _second(lines: Array, out: Array) -> None:
-    """Second derivative across nine lines at the middle one."""
+@kernel
+def _second(source: Array, step: int, out: Array) -> None:
+    """Second derivative; see `_first`."""
     s0, s1, s2 = np.float32(SECOND[0]), np.float32(SECOND[1]), np.float32(SECOND[2])
     s3, s4 = np.float32(SECOND[3]), np.float32(SECOND[4])
+    a, b, c, d = source, source[step:], source[2 * step :], source[3 * step :]
+    e, f, g = source[4 * step :], source[5 * step :], source[6 * step :]
+    h, i = source[7 * step :], source[8 * step :]
     for j in range(out.size):
-        out[j] = (
-            s0 * lines[4, j]
-            + s1 * (lines[5, j] + lines[3, j])
-            + s2 * (lines[6, j] + lines[2, j])
-            + s3 * (lines[7, j] + lines[1, j])
-            + s4 * (lines[8, j] + lines[0, j])
-        )
+        near = s0 * e[j] + s1 * (f[j] + d[j]) + s2 * (g[j] + c[j])
+        out[j] = near + s3 * (h[j] + b[j]) + s4 * (i[j] + a[j])
 
 
-@numba.njit(cache=True, nogil=True)
-def _first_along(line: Array, out: Array) -> None:
-    """First derivative along a line, whose first `REACH` pixels are before those of `out`."""
-    f1, f2 = np.float32(FIRST[0]), np.float32(FIRST[1])
-    f3, f4 = np.float32(FIRST[2]), np.float32(FIRST[3])
-    for j in range(out.size):
-        out[j] = (
-            f1 * (line[j + 5] - line[j + 3])
-            + f2 * (line[j + 6] - line[j + 2])
-            + f3 * (line[j + 7] - line[j + 1])
-            + f4 * (line[j + 8] - line[j])
-        )
-
-
-@numba.njit(cache=True, nogil=True)
-def _second_along(line: Array, out: Array) -> None:
-    """Second derivative along a line, whose first `REACH` pixels are before those of `out`."""
-    s0, s1, s2 = np.float32(SECOND[0]), np.float32(SECOND[1]), np.float32(SECOND[2])
-    s3, s4 = np.float32(SECOND[3]), np.float32(SECOND[4])
-    for j in range(out.size):
-        out[j] = (
-            s0 * line[j + 4]
-            + s1 * (line[j + 5] + line[j + 3])
-            + s2 * (line[j + 6] + line[j + 2])
-            + s3 * (line[j + 7] + line[j + 1])
-            + s4 * (line[j + 8] + line[j])
-        )
-
-
-@numba.njit(cache=True, nogil=True)
+@kernel
 def derived(images: Array, slopes: Array, y0: int, x0: int, out: Array) -> None:
     """The template and its derivatives by the parameters, cut from the images of `transforms`.
 
@@ -228,18 +202,19 @@ def derived(images: Array, slopes: Array, y0: int, x0: int, out: Array) -> None:
     """
     count, bands, h, w = out.shape
     columns = images.shape[3]
+    # Not the number 1: a function is compiled again for every number that stands in its call.
+    down, right = columns, images.strides[3] // images.itemsize
     # Whole rows at a time, one after the other as they lie in memory: the compiler does
     # several pixels at once, and what runs over the ends of rows is not taken.
     size = h * columns
     begin = y0 * columns
-    shifted, across = (2 * REACH + 1, size), (images.strides[2], images.strides[3])
+    above, left = begin - REACH * columns, begin - REACH
     wide = np.zeros(size + 2 * REACH, np.float32)
     parts = np.empty((3, size), np.float32)
     for c in range(bands):
-        flat = images[0, c].reshape(-1)
-        lines = np.lib.stride_tricks.as_strided(flat[begin - REACH * columns :], shifted, across)
-        _first(lines, parts[0])
-        _first_along(flat[begin - REACH :], parts[1])
+        flat = images[0, c].reshape(images.shape[2] * columns)
+        _first(flat[above:], down, parts[0])
+        _first(flat[left:], right, parts[1])
         for i in range(h):
             at = i * columns + x0
             template, by_y, by_x = flat[begin + at :], parts[0, at:], parts[1, at:]
@@ -249,20 +224,20 @@ def derived(images: Array, slopes: Array, y0: int, x0: int, out: Array) -> None:
                 out[2, c, i, j] = -by_x[j]
         if count == 3:
             continue
-        flat = images[1, c].reshape(-1)
-        lines = np.lib.stride_tricks.as_strided(flat[begin - REACH * columns :], shifted, across)
-        _first(lines, wide[REACH : size + REACH])
-        _first_along(wide, parts[1])
-        _second(lines, parts[0])
-        _second_along(flat[begin - REACH :], parts[2])
-        by_index = images[2, c].reshape(-1)[begin:]
+        flat = images[1, c].reshape(images.shape[2] * columns)
+        _first(flat[above:], down, wide[REACH : size + REACH])
+        _first(wide, right, parts[1])
+        _second(flat[above:], down, parts[0])
+        _second(flat[left:], right, parts[2])
+        flat = images[2, c].reshape(images.shape[2] * columns)
         for i in range(h):
             at = i * columns + x0
-            yy, yx, xx = parts[0, at:], parts[1, at:], parts[2, at:]
+            yy, yx, xx, by_index = parts[0, at:], parts[1, at:], parts[2, at:], flat[begin + at :]
             for m in range(3):
                 by_yy, by_xx = np.float32(slopes[m, 0]), np.float32(slopes[m, 2])
                 by_yx = np.float32(2 * slopes[m, 1])
                 line = out[3 + m, c, i]
                 for j in range(w):
                     line[j] = by_yy * yy[j] + by_yx * yx[j] + by_xx * xx[j]
-            out[6, c, i] = by_index[at : at + w]
+            for j in range(w):
+                out[6, c, i, j] = by_index[j]

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from astrolabel.core.numerics import SUMS
+from astrolabel.core.numerics import kernel, summing
 
 Array = NDArray[Any]
 
 
-@numba.njit(cache=True, nogil=True, fastmath=SUMS)
+@summing
 def gram(
     templates: Array, starts: Array, boxes: Array, image: Array, weights: Array
 ) -> tuple[Array, Array]:
@@ -32,7 +31,7 @@ def gram(
     matrix = np.zeros((bands, count, count))
     vector = np.zeros((bands, count))
     for n in range(count):
-        y0, x0, h, w = boxes[n]
+        y0, x0, h, w = boxes[n, 0], boxes[n, 1], boxes[n, 2], boxes[n, 3]
         for c in range(bands):
             weighted = np.empty((h, w), np.float32)
             total = 0.0
@@ -49,7 +48,7 @@ def gram(
                 total += float(part)
             vector[c, n] = total
             for m in range(n, count):
-                v0, u0, g, f = boxes[m]
+                v0, u0, g, f = boxes[m, 0], boxes[m, 1], boxes[m, 2], boxes[m, 3]
                 ya, yb = max(y0, v0), min(y0 + h, v0 + g)
                 xa, xb = max(x0, u0), min(x0 + w, u0 + f)
                 total = 0.0
@@ -65,7 +64,7 @@ def gram(
     return matrix, vector
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def non_negative_least_squares(matrix: Array, vector: Array, start: Array) -> Array:
     """Minimise ``x.M.x/2 - v.x`` over x >= 0 by cyclic coordinate descent.
 
@@ -73,8 +72,10 @@ def non_negative_least_squares(matrix: Array, vector: Array, start: Array) -> Ar
     ----------
     matrix, vector, start : (N, N), (N,) and (N,) float64; M positive semi-definite.
     """
-    x = start.copy()
-    count = x.size
+    count = start.size
+    x = np.empty(count)
+    for n in range(count):
+        x[n] = start[n]
     # Cycles converge linearly; two hundred settle pairs correlated at 0.98 to 1e-4.
     for _ in range(200):
         change, scale = 0.0, 0.0
@@ -94,7 +95,7 @@ def non_negative_least_squares(matrix: Array, vector: Array, start: Array) -> Ar
     return x
 
 
-@numba.njit(cache=True, nogil=True, fastmath=SUMS)
+@summing
 def best_fluxes(template: Array, data: Array, weights: Array) -> tuple[Array, float]:
     """Non-negative flux of a template in each band that fits data best, and chi2 then.
 

@@ -13,10 +13,10 @@ import functools
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from astrolabel.core.numerics import kernel, solve
 from astrolabel.detect import mog
 
 Array = NDArray[Any]
@@ -101,7 +101,7 @@ def gain_of_second(
     return _gains(seen, known, inverse, pull, across, np.linalg.inv(curvature), slope, where)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _gains(
     seen: Array,
     known: Array,
@@ -129,7 +129,7 @@ def _gains(
     count, shape = pull.shape[1], slope.size
     gain, flux = np.zeros((h, w)), np.zeros((h, w))
     taken, common = np.zeros(count), np.zeros((bands, shape))
-    score, matrix, best = np.zeros(bands), np.zeros((bands, bands)), np.zeros(bands)
+    score, matrix, best = np.zeros(bands), np.zeros((bands, bands)), np.zeros((1, bands))
     for y in range(h):
         for x in range(w):
             if not where[y, x]:
@@ -159,28 +159,12 @@ def _gains(
                     score[c] -= slope[p] * along
                     for d in range(c + 1):
                         matrix[c, d] -= along * common[d, p]
-            best[:] = score
-            _solve(matrix, best)
+                best[0, c] = score[c]
+            solve(matrix, best)
             for c in range(bands):
-                gain[y, x] += max(best[c], 0.0) * score[c]
-                flux[y, x] += best[c]
+                gain[y, x] += max(best[0, c], 0.0) * score[c]
+                flux[y, x] += best[0, c]
     return gain, flux
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _solve(matrix: Array, right: Array) -> None:
-    """Solution of a positive definite system over `right`; the upper triangle is not read."""
-    size = right.size
-    for i in range(size):
-        for j in range(i):
-            ratio = matrix[i, j] / matrix[j, j]
-            for k in range(j + 1, i + 1):
-                matrix[i, k] -= ratio * matrix[k, j]
-            right[i] -= ratio * right[j]
-    for i in range(size - 1, -1, -1):
-        right[i] /= matrix[i, i]
-        for j in range(i):
-            right[j] -= matrix[i, j] * right[i]
 
 
 @functools.lru_cache(maxsize=64)

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from astrolabel.core.config import FitConfig
-from astrolabel.core.numerics import PIECE, SUMS
-from astrolabel.detect.mog import ROUND, SHAPE, add, equations, light_of, render
+from astrolabel.core.numerics import PIECE, inlined, kernel, solve, summing
+from astrolabel.detect.mog import SHAPE, added, covariances, equations, light_of, render
 
 Array = NDArray[Any]
 
@@ -35,77 +34,77 @@ def limits(config: FitConfig) -> NDArray[np.float64]:
     )  # fmt: skip
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _solved(matrix: Array, right: Array, chosen: Array, out: Array) -> None:
-    """``matrix.x = right`` among the `chosen` unknowns, by Cholesky, into `out` (K,).
-
-    The matrix is positive semi-definite; images of neighbouring widths are nearly the same,
-    so its diagonal is taken a millionth larger.
-    """
-    count = len(chosen)
-    lower = np.empty((count, count))
-    for i in range(count):
-        for j in range(i + 1):
-            part = matrix[chosen[i], chosen[j]] * (1 + RIDGE if i == j else 1.0)
-            for k in range(j):
-                part -= lower[i, k] * lower[j, k]
-            if i == j:
-                lower[i, i] = np.sqrt(max(part, 1e-300))
-            else:
-                lower[i, j] = part / lower[j, j]
-        part = right[chosen[i]]
-        for k in range(i):
-            part -= lower[i, k] * out[chosen[k]]
-        out[chosen[i]] = part / lower[i, i]
-    for i in range(count - 1, -1, -1):
-        part = out[chosen[i]]
-        for k in range(i + 1, count):
-            part -= lower[k, i] * out[chosen[k]]
-        out[chosen[i]] = part / lower[i, i]
+@kernel
+def _positive(values: Array) -> Array:
+    """Indices of those above zero."""
+    out = np.empty(values.size, np.int64)
+    count = 0
+    for k in range(values.size):
+        if values[k] > 0:
+            out[count] = k
+            count += 1
+    return out[:count]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@kernel
+def _among(matrix: Array, at: Array) -> Array:
+    """(N, N) of the unknowns `at`, its diagonal a millionth larger."""
+    out = np.empty((at.size, at.size))
+    for i in range(at.size):
+        for j in range(at.size):
+            out[i, j] = matrix[at[i], at[j]]
+        out[i, i] *= 1 + RIDGE
+    return out
+
+
+@inlined
 def best_amplitudes(own: Array, pull: Array, start: Array, least_gain: float) -> Array:
     """(C, K) non-negative least squares, by active sets (Lawson & Hanson 1974).
 
     The set of the positive ones begins as that of `start`, which is mostly right.
     """
     bands, count = pull.shape
-    out = start.copy()
-    solved = np.empty(count)
+    out, free = np.empty((bands, count)), np.empty(count)
     for c in range(bands):
         x = out[c]
-        x[np.diag(own[c]) <= 0] = 0
-        free = x > 0
+        for k in range(count):
+            x[k] = start[c, k] if own[c, k, k] > 0 else 0.0
+            free[k] = 1.0 if x[k] > 0 else 0.0
         added = -1
         for _ in range(5 * count):
-            chosen = np.flatnonzero(free)
-            _solved(own[c], pull[c], chosen, solved)
+            at = _positive(free)
+            solved = np.empty((1, at.size))
+            for n in range(at.size):
+                solved[0, n] = pull[c, at[n]]
+            solve(_among(own[c], at), solved)
             part, first = 1.0, -1
-            for n in chosen:
-                if solved[n] <= 0 and x[n] < part * (x[n] - solved[n]):
-                    part, first = x[n] / (x[n] - solved[n]), int(n)
-            for n in chosen:
-                x[n] += part * (solved[n] - x[n])
+            for n in range(at.size):
+                old, new = x[at[n]], solved[0, n]
+                if new <= 0 and old < part * (old - new):
+                    part, first = old / (old - new), at[n]
+            for n in range(at.size):
+                x[at[n]] += part * (solved[0, n] - x[at[n]])
             if first >= 0:
-                x[first], free[first] = 0.0, False
+                x[first], free[first] = 0.0, 0.0
                 if first == added:  # its gain was a rounding error
                     break
                 continue
             gain, best = least_gain, -1
             for k in range(count):
-                if free[k] or own[c, k, k] <= 0:
+                if free[k] > 0 or own[c, k, k] <= 0:
                     continue
-                left = pull[c, k] - (own[c, k] * x).sum()
+                left = pull[c, k]
+                for n in range(count):
+                    left -= own[c, k, n] * x[n]
                 if left > 0 and left * left / own[c, k, k] > gain:
                     gain, best = left * left / own[c, k, k], k
             if best < 0:
                 break
-            free[best], added = True, best
+            free[best], added = 1.0, best
     return out
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@inlined
 def _shape_step(
     own: Array,
     across: Array,
@@ -117,49 +116,51 @@ def _shape_step(
 ) -> tuple[Array, Array]:
     """Gauss-Newton step of the shape, and how the amplitudes follow it (C, K, 5)."""
     bands, count = amplitudes.shape
-    matrix = curvature.copy()
-    right = slope.copy()
+    matrix, step = np.empty((SHAPE, SHAPE)), np.empty((1, SHAPE))
+    for p in range(SHAPE):
+        step[0, p] = slope[p]
+        for q in range(SHAPE):
+            matrix[p, q] = curvature[p, q]
     follow = np.zeros((bands, count, SHAPE))
     for c in range(bands):
-        active = np.flatnonzero(amplitudes[c] > 0)
-        size = len(active)
-        if size == 0:
-            continue
-        part = np.zeros((size, size))
-        side = np.zeros((size, SHAPE))
-        for a in range(size):
-            for p in range(SHAPE):
-                side[a, p] = across[c, active[a], p]
-                right[p] -= amplitudes[c, active[a]] * side[a, p]
-            for b in range(size):
-                part[a, b] = own[c, active[a], active[b]]
-            part[a, a] *= 1 + 1e-6  # neighbouring widths are nearly the same image
-        solved = np.linalg.solve(part, side)
-        matrix -= side.T @ solved
-        for a in range(size):
-            follow[c, active[a]] = solved[a]
+        at = _positive(amplitudes[c])
+        solved = np.empty((SHAPE, at.size))
+        for p in range(SHAPE):
+            for n in range(at.size):
+                solved[p, n] = across[c, at[n], p]
+                step[0, p] -= amplitudes[c, at[n]] * solved[p, n]
+        solve(_among(own[c], at), solved)
+        for p in range(SHAPE):
+            for n in range(at.size):
+                follow[c, at[n], p] = solved[p, n]
+                for q in range(SHAPE):
+                    matrix[q, p] -= across[c, at[n], q] * solved[p, n]
     for p in range(SHAPE):
         # A prior of the size of the steps that are allowed, so that what the data do not
         # decide (the ellipse of a point) stays where it is.
         allowed = 0.5 if p < 2 else 0.5 * size_px2
         matrix[p, p] += damping * curvature[p, p] + 1 / allowed**2
-    return np.linalg.solve(matrix, right), follow
+    solve(matrix, step)
+    return step[0], follow
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _moved(shape: Array, step: Array, peak: Array, limits: Array) -> Array:
-    """The shape after a step, within its bounds."""
-    out = shape.copy()
+@inlined
+def _moved(shape: Array, part: float, step: Array, peak: Array, limits: Array) -> Array:
+    """The shape after part of a step, within its bounds."""
+    out, change = np.empty(SHAPE), np.empty(SHAPE)
+    for p in range(SHAPE):
+        change[p] = part * step[p]
     for a in range(2):
-        out[a] += min(max(step[a], -0.5), 0.5)
+        out[a] = shape[a] + min(max(change[a], -0.5), 0.5)
     away = np.hypot(out[0] - peak[0], out[1] - peak[1])
     if away > limits[OFFSET]:
         for a in range(2):
             out[a] = peak[a] + (out[a] - peak[a]) * limits[OFFSET] / away
     limit = 0.5 * (shape[2] + shape[4])  # no more than half as large again in one step
-    most = max(abs(step[2]), abs(step[3]), abs(step[4]), 1e-300)
+    most = max(abs(change[2]), abs(change[3]), abs(change[4]), 1e-300)
     scale = min(1.0, limit / most)
-    yy, yx, xx = shape[2] + scale * step[2], shape[3] + scale * step[3], shape[4] + scale * step[4]
+    yy, xx = shape[2] + scale * change[2], shape[4] + scale * change[4]
+    yx = shape[3] + scale * change[3]
     middle, half = 0.5 * (yy + xx), np.hypot(0.5 * (yy - xx), yx)
     large = max(middle + half, limits[VARIANCE])
     small = max(middle - half, limits[VARIANCE], limits[RATIO] ** 2 * large)
@@ -171,18 +172,20 @@ def _moved(shape: Array, step: Array, peak: Array, limits: Array) -> Array:
     return out
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _followed(amplitudes: Array, follow: Array, step: Array) -> Array:
-    out = amplitudes.copy()
-    for c in range(out.shape[0]):
-        for k in range(out.shape[1]):
+@inlined
+def _followed(amplitudes: Array, follow: Array, new: Array, old: Array) -> Array:
+    """The amplitudes for a new shape."""
+    out = np.empty(amplitudes.shape)
+    for c in range(amplitudes.shape[0]):
+        for k in range(amplitudes.shape[1]):
+            out[c, k] = amplitudes[c, k]
             for p in range(SHAPE):
-                out[c, k] -= follow[c, k, p] * step[p]
+                out[c, k] -= follow[c, k, p] * (new[p] - old[p])
             out[c, k] = max(out[c, k], 0.0)
     return out
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@inlined
 def _radius(
     shape: Array,
     amplitudes: Array,
@@ -194,19 +197,13 @@ def _radius(
 ) -> int:
     """Half side of the box that holds a source's light."""
     out = limits[LEAST]
+    wide = covariances(shape, widths, psf_covariances)
     for c in range(amplitudes.shape[0]):
         for k in range(amplitudes.shape[1]):
             if amplitudes[c, k] <= 0:
                 continue
-            ww = widths[k] * widths[k]
             for m in range(psf_weights.shape[1]):
-                yy, yx, xx = shape[2], shape[3], shape[4]
-                if k == ROUND:
-                    yy = xx = 0.5 * (yy + xx)
-                    yx = 0.0
-                yy = ww * yy + psf_covariances[c, m, 0]
-                yx = ww * yx + psf_covariances[c, m, 1]
-                xx = ww * xx + psf_covariances[c, m, 2]
+                yy, yx, xx = wide[c, k, m, 0], wide[c, k, m, 1], wide[c, k, m, 2]
                 top = amplitudes[c, k] * psf_weights[c, m]
                 top /= 2 * np.pi * np.sqrt(max(yy * xx - yx * yx, 1e-12))
                 if top > limits[FAINTEST] * noise[c]:
@@ -239,11 +236,12 @@ def sweep(
     peaks, shapes, amplitudes, radii : (N, 2), (N, 5), (N, C, K) float64, (N,) int64.
     """
     for n in order:  # not compiled: that would take the longest part a second time
-        _fit(n, move, residual, weights, noise, peaks, shapes, amplitudes, radii, widths,
+        moving = move and bool(amplitudes[n].any())
+        _fit(n, moving, residual, weights, noise, peaks, shapes, amplitudes, radii, widths,
              psf_weights, psf_covariances, limits)  # fmt: skip
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _fit(
     n: int,
     move: bool,
@@ -268,47 +266,82 @@ def _fit(
         return
     h, w = y1 - y0, x1 - x0
     templates = np.empty((bands, len(widths), h, w), np.float32)
-    moving = move and amplitudes[n].max() > 0
-    slopes = np.empty((bands, SHAPE, h, w) if moving else (bands, SHAPE, 0, 0), np.float32)
+    slopes = np.empty((bands, SHAPE, h if move else 0, w if move else 0), np.float32)
     render(y0, x0, shapes[n], amplitudes[n], widths, psf_weights, psf_covariances,
            templates, slopes)  # fmt: skip
-    data = residual[:, y0:y1, x0:x1].copy()
-    weight = weights[:, y0:y1, x0:x1].copy()
-    add(data, templates, amplitudes[n], 1.0)
+    weight = _cut(weights, y0, x0, h, w)
+    data = added(_cut(residual, y0, x0, h, w), templates, amplitudes[n], 1.0)
     own, pull, across, curvature, slope = equations(templates, slopes, data, weight)
-    best = best_amplitudes(own, pull, amplitudes[n], limits[GAIN])
-    left = data.copy()
-    add(left, templates, best, -1.0)
-    if moving:
-        size = 0.5 * (shapes[n, 2] + shapes[n, 4])
+    best, shape = best_amplitudes(own, pull, amplitudes[n], limits[GAIN]), shapes[n]
+    left = added(data, templates, best, -1.0)
+    if move:
+        size = 0.5 * (shape[2] + shape[4])
         step, follow = _shape_step(own, across, curvature, slope, best, size, limits[DAMPING])
         chi2 = _chi2(left, weight)
         trial = np.empty((bands, h, w), np.float32)
         for part in (1.0, 0.3):
-            shape = _moved(shapes[n], part * step, peaks[n], limits)
-            changed = _followed(best, follow, shape - shapes[n])
-            light_of(y0, x0, shape, changed, widths, psf_weights, psf_covariances, trial)
-            np.subtract(data, trial, trial)
+            moved = _moved(shape, part, step, peaks[n], limits)
+            changed = _followed(best, follow, moved, shape)
+            light_of(y0, x0, moved, changed, widths, psf_weights, psf_covariances, trial)
+            _subtract(data, trial, trial)
             if _chi2(trial, weight) < chi2:
-                shapes[n], best, left = shape, changed, trial
+                shape, best, left = moved, changed, trial
                 break
-    amplitudes[n] = best
-    wanted = _radius(shapes[n], best, noise, widths, psf_weights, psf_covariances, limits)
-    ny, nx = int(np.rint(shapes[n, 0])), int(np.rint(shapes[n, 1]))
+    for p in range(SHAPE):
+        shapes[n, p] = shape[p]
+    for c in range(bands):
+        for k in range(len(widths)):
+            amplitudes[n, c, k] = best[c, k]
+    wanted = _radius(shape, best, noise, widths, psf_weights, psf_covariances, limits)
+    ny, nx = int(np.rint(shape[0])), int(np.rint(shape[1]))
     if wanted == r and ny == cy and nx == cx:
-        residual[:, y0:y1, x0:x1] = left
+        _paste(left, residual, y0, x0)
         return
-    residual[:, y0:y1, x0:x1] = data
+    _paste(data, residual, y0, x0)
     radii[n] = wanted
     y0, y1 = max(ny - wanted, 0), min(ny + wanted + 1, height)
     x0, x1 = max(nx - wanted, 0), min(nx + wanted + 1, width)
     if y1 > y0 and x1 > x0:
         light = np.empty((bands, y1 - y0, x1 - x0), np.float32)
-        light_of(y0, x0, shapes[n], best, widths, psf_weights, psf_covariances, light)
-        residual[:, y0:y1, x0:x1] -= light
+        light_of(y0, x0, shape, best, widths, psf_weights, psf_covariances, light)
+        around = _cut(residual, y0, x0, y1 - y0, x1 - x0)
+        _subtract(around, light, light)
+        _paste(light, residual, y0, x0)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=SUMS)
+@kernel
+def _cut(image: Array, y0: int, x0: int, h: int, w: int) -> Array:
+    """A copy of a box of (C, H, W) float32."""
+    out = np.empty((image.shape[0], h, w), np.float32)
+    for c in range(image.shape[0]):
+        for i in range(h):
+            line, into = image[c, y0 + i, x0 : x0 + w], out[c, i]
+            for j in range(w):
+                into[j] = line[j]
+    return out
+
+
+@kernel
+def _paste(part: Array, image: Array, y0: int, x0: int) -> None:
+    """A box written over (C, H, W)."""
+    bands, h, w = part.shape
+    for c in range(bands):
+        for i in range(h):
+            line, into = part[c, i], image[c, y0 + i, x0 : x0 + w]
+            for j in range(w):
+                into[j] = line[j]
+
+
+@kernel
+def _subtract(a: Array, b: Array, out: Array) -> None:
+    """``a - b`` of (C, h, w), into `out`."""
+    for c in range(a.shape[0]):
+        for i in range(a.shape[1]):
+            for j in range(a.shape[2]):
+                out[c, i, j] = a[c, i, j] - b[c, i, j]
+
+
+@summing
 def _chi2(left: Array, weights: Array) -> float:
     """Of a residual (C, h, w) float32."""
     total = 0.0

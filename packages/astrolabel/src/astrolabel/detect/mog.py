@@ -11,11 +11,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from astrolabel.core.numerics import dot
+from astrolabel.core.numerics import dot, inlined, kernel
 
 Array = NDArray[Any]
 
@@ -30,22 +29,30 @@ TAIL = 20.0
 """A Gaussian is not evaluated where its exponent is below minus this."""
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _convolved(shape: Array, k: int, width: float, psf_covariance: Array) -> tuple[float, ...]:
-    """Covariance (yy, yx, xx) of the source's Gaussian `k` behind one of the PSF's."""
-    yy, yx, xx = shape[2], shape[3], shape[4]
-    if k == ROUND:
-        yy = xx = 0.5 * (yy + xx)
-        yx = 0.0
-    ww = width * width
-    return ww * yy + psf_covariance[0], ww * yx + psf_covariance[1], ww * xx + psf_covariance[2]
+@kernel
+def covariances(shape: Array, widths: Array, psf_covariances: Array) -> Array:
+    """(C, K, M, 3) covariance (yy, yx, xx) of each Gaussian of a source behind each of a PSF's."""
+    bands, count = psf_covariances.shape[:2]
+    out = np.empty((bands, len(widths), count, 3))
+    for k in range(len(widths)):
+        ww = widths[k] * widths[k]
+        yy, yx, xx = shape[2], shape[3], shape[4]
+        if k == ROUND:
+            yy = xx = 0.5 * (yy + xx)
+            yx = 0.0
+        for c in range(bands):
+            for m in range(count):
+                out[c, k, m, 0] = ww * yy + psf_covariances[c, m, 0]
+                out[c, k, m, 1] = ww * yx + psf_covariances[c, m, 1]
+                out[c, k, m, 2] = ww * xx + psf_covariances[c, m, 2]
+    return out
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _bell(
-    cy: float, cx: float, yy: float, yx: float, xx: float, norm: float, bell: Array
+    cy: float, cx: float, covariance: Array, weight: float, bell: Array
 ) -> tuple[int, int, int, int]:
-    """A Gaussian of this centre and covariance on a box, times `norm`.
+    """A Gaussian of this centre and covariance on a box, of this integral.
 
     The first row is two running products along it (its logarithm is quadratic), the others
     are each the one before times a row of ratios that change by a constant factor: no
@@ -60,41 +67,41 @@ def _bell(
     The rows i0 <= i < i1 and columns j0 <= j < j1 where it is; it is nothing elsewhere.
     """
     h, w = bell.shape
+    yy, yx, xx = covariance[0], covariance[1], covariance[2]
     far_y, far_x = np.sqrt(2 * TAIL * yy), np.sqrt(2 * TAIL * xx)
     i0, i1 = max(int(np.ceil(cy - far_y)), 0), min(int(np.floor(cy + far_y)) + 1, h)
     j0, j1 = max(int(np.ceil(cx - far_x)), 0), min(int(np.floor(cx + far_x)) + 1, w)
     if i1 <= i0 or j1 <= j0:
         return 0, 0, 0, 0
     det = yy * xx - yx * yx
+    norm = weight / (2 * np.pi * np.sqrt(det))
     iyy, iyx, ixx = xx / det, -yx / det, yy / det
     middle = min(max(int(np.rint(cy)), i0), i1 - 1)
     dy = middle - cy
     size = j1 - j0
-    first, up, down = np.empty(size, np.float32), np.empty(size), np.empty(size)
+    first = bell[middle, j0:j1]
     for j in range(size):
         dx = j0 + j - cx
         first[j] = norm * np.exp(-0.5 * (iyy * dy * dy + 2 * iyx * dy * dx + ixx * dx * dx))
-    tilt = np.exp(-iyx)
-    falling = np.exp(-iyy * (dy + 0.5) - iyx * (j0 - cx))
-    rising = np.exp(iyy * (dy - 0.5) + iyx * (j0 - cx))
-    for j in range(size):
-        down[j], up[j] = falling, rising
-        falling *= tilt
-        rising /= tilt
-    bell[middle, j0:j1] = first
-    factor = np.float32(np.exp(-iyy))
-    for step, ratios, last in ((1, down, i1), (-1, up, i0 - 1)):
-        ratio = ratios.astype(np.float32)
-        for i in range(middle + step, last, step):
+    tilt, factor = np.exp(-iyx), np.float32(np.exp(-iyy))
+    ratio = np.empty(size, np.float32)
+    for step in (1, -1):
+        change = np.exp(-iyy * (step * dy + 0.5) - step * iyx * (j0 - cx))
+        for j in range(size):
+            ratio[j] = change
+            change = change * tilt if step > 0 else change / tilt
+        i = middle + step
+        while i0 <= i < i1:
             now, before = bell[i, j0:j1], bell[i - step, j0:j1]
             for j in range(size):
                 now[j] = before[j] * ratio[j]
             for j in range(size):
                 ratio[j] *= factor
+            i += step
     return i0, i1, j0, j1
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def render(
     y0: int,
     x0: int,
@@ -120,23 +127,21 @@ def render(
     templates[:] = 0
     slopes[:] = 0
     bell = np.empty((h, w), np.float32)
+    cy, cx = shape[0] - y0, shape[1] - x0
+    wide = covariances(shape, widths, psf_covariances)
     for c in range(bands):
         for k in range(count):
             for m in range(psf_weights.shape[1]):
-                p = psf_weights[c, m]
-                if p == 0:
+                if psf_weights[c, m] == 0:
                     continue
-                yy, yx, xx = _convolved(shape, k, widths[k], psf_covariances[c, m])
-                norm = p / (2 * np.pi * np.sqrt(yy * xx - yx * yx))
-                cy, cx = shape[0] - y0, shape[1] - x0
-                inside = _bell(cy, cx, yy, yx, xx, norm, bell)
+                inside = _bell(cy, cx, wide[c, k, m], psf_weights[c, m], bell)
                 _add_bell(bell, inside, 1.0, templates[c, k])
                 if slopes.size > 0 and amplitudes[c, k] > 0:
-                    _add_slopes(bell, inside, cy, cx, yy, yx, xx, amplitudes[c, k],
+                    _add_slopes(bell, inside, cy, cx, wide[c, k, m], amplitudes[c, k],
                                 widths[k] * widths[k], k == ROUND, slopes[c])  # fmt: skip
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def light_of(
     y0: int,
     x0: int,
@@ -149,19 +154,18 @@ def light_of(
 ) -> None:
     """One source, in counts, written over `light` (C, h, w) float32; see `render`."""
     light[:] = 0
-    bell = np.empty(light.shape[1:], np.float32)
+    bell = np.empty((light.shape[1], light.shape[2]), np.float32)
+    wide = covariances(shape, widths, psf_covariances)
     for c in range(light.shape[0]):
         for k in range(len(widths)):
             for m in range(psf_weights.shape[1]):
                 a = amplitudes[c, k] * psf_weights[c, m]
                 if a > 0:
-                    yy, yx, xx = _convolved(shape, k, widths[k], psf_covariances[c, m])
-                    norm = a / (2 * np.pi * np.sqrt(yy * xx - yx * yx))
-                    inside = _bell(shape[0] - y0, shape[1] - x0, yy, yx, xx, norm, bell)
+                    inside = _bell(shape[0] - y0, shape[1] - x0, wide[c, k, m], a, bell)
                     _add_bell(bell, inside, 1.0, light[c])
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _add_bell(bell: Array, inside: tuple[int, int, int, int], factor: float, out: Array) -> None:
     i0, i1, j0, j1 = inside
     a = np.float32(factor)
@@ -171,15 +175,13 @@ def _add_bell(bell: Array, inside: tuple[int, int, int, int], factor: float, out
             into[j] += a * line[j]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@inlined
 def _add_slopes(
     bell: Array,
     inside: tuple[int, int, int, int],
     cy: float,
     cx: float,
-    yy: float,
-    yx: float,
-    xx: float,
+    covariance: Array,
     amplitude: float,
     ww: float,
     is_round: bool,
@@ -187,6 +189,7 @@ def _add_slopes(
 ) -> None:
     """Derivatives of one Gaussian of a source by its shape, added to `out` (5, h, w)."""
     i0, i1, j0, j1 = inside
+    yy, yx, xx = covariance[0], covariance[1], covariance[2]
     det = yy * xx - yx * yx
     iyy, iyx, ixx = np.float32(xx / det), np.float32(-yx / det), np.float32(yy / det)
     a = np.float32(amplitude)
@@ -212,7 +215,7 @@ def _add_slopes(
             by_xx[j] += own * along_x + other * along_y
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def equations(
     templates: Array, slopes: Array, data: Array, weights: Array
 ) -> tuple[Array, Array, Array, Array, Array]:
@@ -262,11 +265,21 @@ def equations(
     return own, pull, across, curvature, slope
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def add(image: Array, templates: Array, amplitudes: Array, sign: float) -> None:
-    """The source added to (C, h, w), in place."""
-    h, w = image.shape[1:]
-    for c in range(templates.shape[0]):
-        for k in range(templates.shape[1]):
-            if amplitudes[c, k] != 0:
-                _add_bell(templates[c, k], (0, h, 0, w), sign * amplitudes[c, k], image[c])
+@kernel
+def added(image: Array, templates: Array, amplitudes: Array, sign: float) -> Array:
+    """(C, h, w) with the source."""
+    bands, count, h, w = templates.shape
+    out = np.empty((bands, h, w), np.float32)
+    for c in range(bands):
+        for i in range(h):
+            line, into = image[c, i], out[c, i]
+            for j in range(w):
+                into[j] = line[j]
+        for k in range(count):
+            a = np.float32(sign * amplitudes[c, k])
+            if a != 0:
+                for i in range(h):
+                    line, into = templates[c, k, i], out[c, i]
+                    for j in range(w):
+                        into[j] += a * line[j]
+    return out

@@ -11,13 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from astrolabel.core.config import FitConfig, ResidualConfig
+from astrolabel.core.numerics import kernel
 from astrolabel.core.psf import FWHM_PER_SIGMA
 from astrolabel.detect import close_pairs, fit, mog
 from astrolabel.detect.features import Fits
@@ -276,16 +276,17 @@ def _apart(points: NDArray[np.float64], distance: float) -> NDArray[np.float64]:
     return points[keep]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _half_widths(image: Array, pixels: Array, most: int) -> Array:
     """(N,) half width in pixels of the sources at `pixels`, at most `most`.
 
     Where the mean over a circle of the lesser of two opposite pixels is half the centre's.
     """
     height, width = image.shape
-    out = np.full(pixels.shape[0], float(most))
+    out = np.empty(pixels.shape[0])
     for n in range(pixels.shape[0]):
-        y, x = pixels[n]
+        y, x = pixels[n, 0], pixels[n, 1]
+        out[n] = most
         centre = image[y, x]
         before = 1.0
         for r in range(1, most):
