@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import resource
 import sys
 import tempfile
@@ -31,15 +32,21 @@ SPACING = 24
 """px between stars: none touches its neighbour."""
 
 
-def write_sky(path: Path, size: int, bands: int) -> NDArray[np.int64]:
-    """A FITS cube of stars on unit noise, written row by row; returns their (y, x)."""
+def stars(size: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """(y, x) and flux of the stars of a sky."""
     rng = np.random.default_rng(0)
     place = np.arange(SPACING, size - SPACING, SPACING)
     centres = np.stack(np.meshgrid(place, place, indexing="ij"), axis=-1).reshape(-1, 2)
     centres = centres + rng.integers(-3, 4, centres.shape)
-    flux = 10 ** rng.uniform(2.0, 3.5, len(centres))
+    return centres, 10 ** rng.uniform(2.0, 3.5, len(centres))
+
+
+def write_sky(path: Path, size: int, bands: int) -> None:
+    """A FITS cube of the stars on unit noise, written band by band."""
+    centres, flux = stars(size)
+    rng = np.random.default_rng(1)
     header = fits.Header({"SIMPLE": True, "BITPIX": -32, "NAXIS": 3})
-    header |= fits.Header({"NAXIS1": size, "NAXIS2": size, "NAXIS3": bands})
+    header.update({"NAXIS1": size, "NAXIS2": size, "NAXIS3": bands})
     yy, xx = np.mgrid[-8:9, -8:9]
     stamp = np.exp(-(yy**2 + xx**2) / (2 * 1.7**2)) / (2 * np.pi * 1.7**2)
     with path.open("wb") as file:
@@ -50,7 +57,6 @@ def write_sky(path: Path, size: int, bands: int) -> NDArray[np.int64]:
                 plane[y - 8 : y + 9, x - 8 : x + 9] += (light * stamp).astype(np.float32)
             file.write(plane.astype(">f4").tobytes())
         file.write(b"\0" * (-file.tell() % 2880))
-    return centres
 
 
 def found(checkpoint: Path, sky: Path, out: Path, config: Config) -> list[dict]:
@@ -92,7 +98,13 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        centres = write_sky(folder / "sky.fits", given.size, spec.channels)
+        # In a process of its own: the largest memory of this one is to be that of prediction.
+        words = (folder / "sky.fits", given.size, spec.channels)
+        making = multiprocessing.get_context("spawn").Process(target=write_sky, args=words)
+        making.start()
+        making.join()
+        assert making.exitcode == 0
+        centres, _ = stars(given.size)
         print(f"{len(centres)} stars on {given.size}x{given.size} px; in tiles:")
         tiled = hits(found(given.checkpoint, folder / "sky.fits", folder / "t", config), centres)
         unit = 1 if sys.platform == "darwin" else 1024

@@ -110,3 +110,23 @@ def test_the_papers_sets_shrink_alike(decam):
 
 def test_a_class_without_objects_has_no_percentage(decam):
     assert decam.percent(None, "star") == "-"
+
+
+def test_the_sky_of_seams_has_its_stars_in_a_fits_cube(monkeypatch, tmp_path):
+    from astropy.io import fits
+
+    seams = load("seams", monkeypatch)
+    seams.write_sky(tmp_path / "sky.fits", 96, 2)
+    centres, flux = seams.stars(96)
+    cube = fits.getdata(tmp_path / "sky.fits")
+    assert cube.shape == (2, 96, 96)
+    bright = centres[flux > 500]
+    assert len(bright) > 2
+    assert (cube[:, bright[:, 0], bright[:, 1]] > 15).all()
+
+
+def test_label_memory_reads_what_it_writes(monkeypatch, tmp_path, capfd):
+    label_memory = load("label_memory", monkeypatch)
+    label_memory.write_labels(tmp_path / "a.json", 300, 7)
+    label_memory.measure(tmp_path / "a.json", 0)
+    assert "300 objects in 7 images" in capfd.readouterr().out

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from astroseg.core.errors import InputError, OutputError
-from astroseg.core.files import atomic_path, read_json, write_json
+from astroseg.core.files import atomic_path, read_json, write_json, write_rows
 
 
 def test_failed_writer_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -63,3 +63,12 @@ def test_a_file_is_as_open_as_the_user_makes_files(tmp_path: Path) -> None:
         temporary.chmod(0o600)  # as safetensors leaves it
     (tmp_path / "plain").touch()
     assert (tmp_path / "private.bin").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_rows_one_by_one_are_the_list_as_it_is_written_whole(tmp_path: Path) -> None:
+    for rows in ([], [{"a": 1.5}], [{"a": np.float32(0.1)}, {"a": float("nan")}, [2]]):
+        write_json(tmp_path / "whole.json", rows)
+        write_rows(tmp_path / "rows.json", iter(rows))
+        text = (tmp_path / "rows.json").read_text()
+        assert text == (tmp_path / "whole.json").read_text()
+        assert len(json.loads(text)) == len(rows)

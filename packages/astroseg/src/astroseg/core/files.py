@@ -8,7 +8,7 @@ import math
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -83,11 +83,20 @@ def write_json(path: str | Path, value: Any, *, indent: int | None = None) -> No
     A list is written one entry a line, so that a file of many predictions can be looked
     at and compared line by line.
     """
-    if indent is None and isinstance(value, list) and value:
-        text = "[\n" + ",\n".join(_dumps(item, None) for item in value) + "\n]\n"
+    if indent is None and isinstance(value, list):
+        write_rows(path, value)
     else:
-        text = _dumps(value, indent) + "\n"
-    write_text(path, text)
+        write_text(path, _dumps(value, indent) + "\n")
+
+
+def write_rows(path: str | Path, rows: Iterable[Any]) -> None:
+    """Write a JSON list as `write_json` does, of rows that memory need not hold at once."""
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        before = "[\n"
+        for row in rows:
+            file.write(before + _dumps(row, None))
+            before = ",\n"
+        file.write("[]\n" if before == "[\n" else "\n]\n")
 
 
 def _dumps(value: Any, indent: int | None) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from astroseg.core.config import (
 from astroseg.core.config.tree import from_dict
 from astroseg.core.device import choose_device
 from astroseg.core.errors import InputError
-from astroseg.core.files import read_json, remove_abandoned, sha256, write_json
+from astroseg.core.files import read_json, remove_abandoned, sha256, write_json, write_rows
 from astroseg.core.progress import Progress
 from astroseg.core.samples import Prediction
 from astroseg.core.version import __version__
@@ -372,8 +372,16 @@ def _merge(
 ) -> PredictResult:
     """The final files from the parts, which are then removed."""
     parts = out / PARTS_NAME
-    found = [read_json(parts / f"{record.id}.json") for record in records]
-    rows = [row for part in found for row in part["annotations"]]
+    found: list[dict[str, Any]] = []
+
+    def rows() -> Iterator[dict[str, Any]]:
+        """Of one image after the other: a survey's fill more than memory."""
+        for record in records:
+            part = read_json(parts / f"{record.id}.json")
+            found.append({**part, "annotations": len(part["annotations"])})
+            yield from part["annotations"]
+
+    write_rows(out / RESULTS_NAME, rows())
     notes = tuple(note for part in found for note in part["notes"])
     tables = [Table.read(parts / f"{r.id}.fits") for r in records]
     catalog = out / f"{CATALOG_NAME}{suffix}"
@@ -406,9 +414,9 @@ def _merge(
         "categories": [{"id": i, "name": name} for i, name in classes],
     }
     write_json(out / INFO_NAME, info, indent=1)
-    write_json(out / RESULTS_NAME, rows)
+    total = sum(part["annotations"] for part in found)
     shutil.rmtree(parts)
-    return PredictResult(out / RESULTS_NAME, catalog, len(records), len(rows), notes)
+    return PredictResult(out / RESULTS_NAME, catalog, len(records), total, notes)
 
 
 def _image_entry(record: ImageRecord) -> dict[str, Any]:
