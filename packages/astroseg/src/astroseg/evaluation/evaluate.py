@@ -22,6 +22,7 @@ from astroseg.evaluation.metrics.objects import EvaluationSet
 from astroseg.evaluation.metrics.read import read
 from astroseg.evaluation.metrics.reliability import reliability
 from astroseg.evaluation.metrics.results import Evaluated, Metrics
+from astroseg.evaluation.metrics.targets import evaluate_targets
 
 SCHEMA = 1
 """Of metrics.json; raised when a field changes its meaning."""
@@ -108,6 +109,7 @@ def compute(
         reliability=reliability(data, boxes, "box")
         if masks is None
         else reliability(data, masks, "mask"),
+        targets=evaluate_targets(data, pairs, how, weights),
     )
     return Evaluated(data, pairs, boxes, masks, attributes, placed, metrics)
 

@@ -23,6 +23,8 @@ from astroseg.evaluation.metrics.deblending import Deblending
 from astroseg.evaluation.metrics.detection import Detection
 from astroseg.evaluation.metrics.objects import EvaluationSet
 from astroseg.evaluation.metrics.reliability import ALL_CLASSES, Reliability
+from astroseg.evaluation.metrics.results import Evaluated
+from astroseg.evaluation.metrics.targets import target_pairs
 
 CLASS_COLOURS = ("#1c7ed6", "#e8890c", "#7048e8", "#0ca678", "#d6336c", "#868e96")
 """Of curves on white, by class, in the order of `pictures.CLASS_COLOURS`."""
@@ -255,6 +257,36 @@ def reliability_curves(reliability: Reliability, classes: Sequence[str]) -> Figu
     if any(reliability.curves[ALL_CLASSES].count):
         right.set_yscale("log")
     tidy(right, "score", "detections")
+    return made
+
+
+def targets(result: Evaluated) -> Figure:
+    """Predicted against true values of each learned attribute, with the quantiles."""
+    names = result.data.targets
+    columns = min(len(names), 3)
+    rows = -(-len(names) // columns)
+    made = figure(4.2 * columns, 3.8 * rows)
+    panels = made.subplots(rows, columns, squeeze=False).ravel()
+    for axes in panels[len(names) :]:
+        axes.set_axis_off()
+    for axes, name in zip(panels, names, strict=False):
+        one, scores = target_pairs(result.data, result.pairs, name), result.metrics.targets[name]
+        tidy(axes, f"true {name}", f"predicted {name}")
+        if not len(one.truth):
+            continue
+        # A thousand bars are a picture, more are a black square.
+        shown = np.linspace(0, len(one.truth) - 1, min(len(one.truth), 1000)).astype(int)
+        span = (one.truth[shown], one.low[shown], one.high[shown])
+        axes.vlines(*span, color="#74c0fc", linewidth=0.6, alpha=0.6)
+        axes.plot(one.truth[shown], one.found[shown], ".", color="#1c7ed6", markersize=3)
+        ends = np.array([one.truth.min(), one.truth.max()])
+        axes.plot(ends, ends, color=_INK, linewidth=1)
+        limit = scores.outlier_limit * (1 + ends if scores.over_one_plus_z else 1)
+        for sign in (-1, 1):
+            axes.plot(ends, ends + sign * limit, "--", color="#adb5bd", linewidth=1)
+        room = 0.1 * max(float(np.ptp(ends)), 1e-9)
+        axes.set_xlim(ends[0] - room, ends[1] + room)
+        axes.set_ylim(ends[0] - 2 * room, ends[1] + 2 * room)
     return made
 
 

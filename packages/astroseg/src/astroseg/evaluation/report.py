@@ -60,6 +60,7 @@ def page(result: Evaluated, *, tiles: int) -> str:
         _deblending_section(result),
         _sweep_section(metrics),
         _reliability_section(metrics),
+        _targets_section(result),
         _pictures_section(result, tiles),
         _made_by(metrics),
     ]
@@ -384,6 +385,26 @@ def _reliability_section(metrics: Metrics) -> str:
         "from it. Detections that are not in the predictions file do not count. "
         "<code>astroseg calibrate</code> corrects a checkpoint's scores.</p>"
         + _image(plots.encode(made), "reliability of the scores")
+    )
+
+
+def _targets_section(result: Evaluated) -> str:
+    scores = result.metrics.targets
+    if not scores:
+        return ""
+    rows = [
+        [_text(name), f"{s.pairs:,}", *(_interval(v) for v in (s.bias, s.scatter, s.outliers)),
+         _number(s.outlier_limit), _interval(s.coverage)]
+        for name, s in scores.items()
+    ]  # fmt: skip
+    head = ["", "pairs", "bias", "scatter", "outliers", "beyond", "coverage"]
+    return (
+        "<h2>Are the learned attributes right?</h2><p>Errors of matched pairs with a known truth; "
+        "of a redshift they are divided by 1 + z. Bias is their median, scatter 1.4826 times "
+        "their median absolute deviation. Coverage is the fraction of truths between the "
+        "predicted quantiles: 0.68 where the uncertainties are right.</p>"
+        + _table(head, rows, numbers=True)
+        + _image(plots.encode(plots.targets(result)), "predicted against true")
     )
 
 

@@ -25,6 +25,12 @@ class EvaluateConfig:
     """Of the magnitudes to bin by; the paper's i. Another one there is where absent."""
     magnitude_step: Positive = 0.5
     """Width of the magnitude bins: a dozen bins over a survey's range."""
+    redshift_outlier: Positive = 0.15
+    """Error of a redshift, over 1 + z, beyond which it is an outlier: the usual limit of
+    photometric redshifts."""
+    outlier_scatter: Positive = 5.0
+    """The same for other learned attributes, in units of their scatter: one Gaussian error in
+    two million lies beyond."""
     resamples: PositiveInt = 1000
     """Bootstrap draws over images; 1000 leaves the ends of a 95 % interval uncertain by some
     5 % of its width."""

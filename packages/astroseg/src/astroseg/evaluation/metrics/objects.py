@@ -93,6 +93,7 @@ class EvaluationSet:
     folder : of the truth file; the images' names are relative to it.
     without_predictions : ids of images the predictions file does not list.
     repairs : what was repaired in the files and left out of them, one line a reason.
+    targets : attributes that the predictions tell, with quantiles.
     """
 
     images: tuple[Image, ...]
@@ -104,6 +105,7 @@ class EvaluationSet:
     folder: Path
     without_predictions: tuple[int, ...] = ()
     repairs: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
 
     @property
     def has_masks(self) -> bool:

@@ -12,6 +12,7 @@ from astroseg.core.errors import InputError
 from astroseg.core.files import read_json
 from astroseg.core.masks import Masks
 from astroseg.core.stream import Document, open_document
+from astroseg.core.targets import SUFFIXES, learned
 from astroseg.data.annotations import Annotations, Frame, read_rows
 from astroseg.data.coco import CocoFile, read_coco
 from astroseg.data.identifiers import key_of
@@ -39,6 +40,8 @@ def read(
         ``predictions`` or ``annotations``, with ``info``, ``images`` and ``categories``
         (matched to the truth's by name). Beside a bare list ``NAME.json``, a file
         ``NAME.info.json`` may hold these three; `astroseg.inference.predict` writes it.
+        Learned attributes are ``attributes: {redshift, redshift_std, redshift_lo,
+        redshift_hi}``, compared with the truth's ``attributes: {redshift}``.
     classes, strict, crowd_as_objects : as of `astroseg.data.coco.read_coco`.
 
     Raises
@@ -50,11 +53,15 @@ def read(
     truth, predictions = Path(truth), Path(predictions)
     document, head = _results(predictions)
     names = tuple(classes) or _names_of_records(truth, head)
-    coco = read_coco(truth, classes=names, strict=strict, crowd_as_objects=crowd_as_objects)
+    targets = _targets(document)
+    coco = read_coco(
+        truth, classes=names, strict=strict, crowd_as_objects=crowd_as_objects, targets=targets
+    )
     label_of = _match_classes(head, coco, predictions)
     repairs = Repairs()
     listed = _check_images(head, coco, predictions)
-    frame = Frame(predictions, coco.shapes, coco.image_of, label_of, scored=True)
+    told = tuple(name + suffix for name in targets for suffix in SUFFIXES)
+    frame = Frame(predictions, coco.shapes, coco.image_of, label_of, scored=True, targets=told)
     found = read_rows(document.rows(), frame, repairs)
     if strict:
         repairs.refuse(predictions)
@@ -78,7 +85,15 @@ def read(
             [f"truth: {line}" for line in coco.repairs.lines()]
             + [f"predictions: {line}" for line in repairs.lines()]
         ),
+        targets=targets,
     )
+
+
+def _targets(document: Document) -> tuple[str, ...]:
+    """Attributes that the first prediction with attributes tells with their quantiles."""
+    rows = next(document.rows(), [])
+    told = (row.get("attributes") for row in rows if isinstance(row, dict))
+    return learned(next((one for one in told if isinstance(one, dict) and one), {}))
 
 
 def _results(path: Path) -> tuple[Document, Mapping[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from astroseg.evaluation.metrics import bins
@@ -13,6 +13,7 @@ from astroseg.evaluation.metrics.detection import Detection
 from astroseg.evaluation.metrics.matching import Candidates, Pairs
 from astroseg.evaluation.metrics.objects import EvaluationSet
 from astroseg.evaluation.metrics.reliability import Reliability
+from astroseg.evaluation.metrics.targets import TargetScores
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Metrics:
     counts : what there was, and what was left out, by a name that says why.
     box_ap, mask_ap : AP; mask_ap is None where a file has no masks.
     detection, classification, deblending, sweep, reliability : see their modules.
+    targets : of the learned attributes by name, empty where the predictions tell none.
     """
 
     schema: int
@@ -39,6 +41,7 @@ class Metrics:
     deblending: Deblending
     sweep: Sweep
     reliability: Reliability
+    targets: dict[str, TargetScores] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
