@@ -51,7 +51,7 @@ def scene(folder: Path, config: SimulateConfig, names: list[str]) -> dict[str, d
         "galaxies": np.flatnonzero([b.bright and not b.is_star for b in bodies]),
         "stars": np.flatnonzero([b.artifacts is not None for b in bodies]),
     }
-    (files,) = find_coadds(_inputs(simulated))
+    (files,) = find_coadds(inputs_of(simulated))
     out = {}
     for name in names:
         result = make_coco([files], preset(name), folder / name, progress=False)
@@ -67,7 +67,7 @@ def scene(folder: Path, config: SimulateConfig, names: list[str]) -> dict[str, d
     return out
 
 
-def _inputs(simulated: Simulated) -> Inputs:
+def inputs_of(simulated: Simulated) -> Inputs:
     spec, files = simulated.scene.spec, simulated.files
     if spec.tract:
         return Inputs((files["truth"].parent,))

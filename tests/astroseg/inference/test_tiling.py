@@ -66,7 +66,7 @@ def test_objects_smaller_than_the_overlap_are_found_once_and_whole(seed: int) ->
                 seen, corner = decode_tight(encode_at(part, (0, 0), part.shape))
                 inside.append((seen, corner, score))
         local = prediction(inside, (tile.y1 - tile.y0, tile.x1 - tile.x0))
-        found.append(shift(local, tile, shape))
+        found.append(shift(local, (tile.y0, tile.x0), shape))
     joined = join(tiles, found, 0.3)
     expected = prediction(sorted(wanted, key=lambda row: -row[2]), shape)
     assert joined.masks == expected.masks
@@ -115,7 +115,9 @@ def test_a_source_larger_than_the_overlap_is_the_union_of_its_parts() -> None:
     found = []
     for tile in tiles:
         part, corner = decode_tight(encode_at(whole[:, tile.x0 : tile.x1], (0, 0), (40, 40)))
-        found.append(shift(prediction([(part, corner, 0.9)], (40, 40)), tile, (40, 100)))
+        found.append(
+            shift(prediction([(part, corner, 0.9)], (40, 40)), (tile.y0, tile.x0), (40, 100))
+        )
     joined = join(tiles, found, 0.3)
     assert len(tiles) > 2
     assert len(joined.scores) == 1

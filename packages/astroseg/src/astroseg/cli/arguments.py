@@ -74,17 +74,24 @@ def add_train(one: Parser) -> None:
 
 
 def add_predict(one: Parser) -> None:
-    one.add_argument("checkpoint", metavar="CHECKPOINT", help="of `astroseg train`")
     one.add_argument(
-        "inputs", nargs="*", metavar="COCO.json|IMAGE",
-        help="a COCO file, or images, folders, patterns, lists of images (.txt); files of one "
-        "image joined by commas",
+        "inputs", nargs="*", metavar="[CHECKPOINT] COCO.json|IMAGE",
+        help="a checkpoint of `astroseg train` (.safetensors; without one, the built-in model for "
+        "any survey), then a COCO file, or images, folders, patterns, lists of images (.txt); "
+        "files of one image joined by commas",
     )  # fmt: skip
     one.add_argument(
         "--bands", action="append", default=[], metavar="NAME=FILE,...",
         help="one more image, its bands named",
     )  # fmt: skip
-    one.add_argument("--out", type=Path, required=True, metavar="PRED", help="folder to write to")
+    one.add_argument(
+        "--model", dest="checkpoint", metavar="NAME|FILE",
+        help="the checkpoint, or a built-in model (default sky)",
+    )  # fmt: skip
+    one.add_argument(
+        "--out", type=Path, default=Path("predictions"), metavar="PRED",
+        help="folder to write to (default predictions)",
+    )  # fmt: skip
     add_settings(one, "predict", _PREDICT)
 
 

@@ -43,6 +43,9 @@ models; state.safetensors, for --resume; log.jsonl; config.json.
 
 _PREDICT = """
 examples:
+  any survey's images, with the built-in model:
+    astroseg predict g.fits,r.fits,i.fits
+    astroseg predict image.fits --out sky
   the images of a COCO file:
     astroseg predict run/best.safetensors test.json --out predictions
   every detection down to a low score, before AP is measured:
@@ -56,7 +59,8 @@ examples:
 
 Written: predictions.json (COCO results, as pycocotools loads them), predictions.info.json
 (images, categories and where it all came from), catalog.fits (RA, Dec, class, score, shape,
-magnitudes) and overlays/ (outlines on the images). An interrupted run goes on where it
+magnitudes), segmentation/ (maps of the catalog's row numbers, FITS with WCS) and overlays/
+(outlines on the images). An interrupted run goes on where it
 stopped when it is given again.
 """
 

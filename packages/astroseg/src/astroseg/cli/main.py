@@ -10,6 +10,7 @@ import logging
 import os
 import shlex
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,9 @@ from astroseg.core.version import __version__
 
 EXIT_MENDABLE = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+DEFAULT_MODEL = "sky"
+"""Of predict, where no checkpoint is given."""
 
 logger = logging.getLogger(__name__)
 
@@ -131,16 +135,24 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from astroseg.cli.checks import check_file
+    from astroseg.weights.builtin import SUFFIX, checkpoint_file
 
     config = settings(options)
-    check_file(Path(options.checkpoint))
+    inputs = [*options.inputs, *options.bands]
+    model = options.checkpoint
+    if model is None and inputs and inputs[0].lower().endswith(SUFFIX):
+        model = inputs.pop(0)
+    model = checkpoint_file(model or DEFAULT_MODEL)
+    started = time.monotonic()
 
     from astroseg.inference.predict import predict
 
-    inputs = [*options.inputs, *options.bands]
-    result = predict(options.checkpoint, inputs, options.out, config, quiet=options.quiet)
-    print(f"{result.results}: {result.detections} detections in {result.images} images")
+    result = predict(model, inputs, options.out, config, quiet=options.quiet)
+    seconds = time.monotonic() - started
+    print(
+        f"{result.results}: {result.detections} detections in {result.images} images, "
+        f"{seconds:.1f} s"
+    )
     print(result.catalog)
     return 0
 

@@ -6,16 +6,15 @@ crop of the scaled image.
 
 ``zscale``, ``lupton`` and ``lupton-hc`` are the paper's (section 3.3), for three bands,
 giving red, green, blue from the reddest to the bluest band. ``asinh`` takes any number
-of bands and keeps their order and the faint and bright ends of their range. ``none``
+of bands and keeps their order and the faint and bright ends of their range. ``sky`` makes
+three channels of any bands (`astroseg.data.any_bands`), for models of all surveys. ``none``
 passes the pixels on, for ordinary pictures.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from astropy.visualization import make_lupton_rgb
@@ -26,14 +25,12 @@ from scipy import ndimage
 from astroseg.core.config import DataConfig
 from astroseg.core.errors import InputError
 from astroseg.data.bands import wavelength_rank
+from astroseg.data.sky_noise import SIGMA_PIXELS, sky_noise
 
-CONTRASTS = ("asinh", "lupton", "lupton-hc", "zscale", "none")
+CONTRASTS = ("asinh", "sky", "lupton", "lupton-hc", "zscale", "none")
 
 INT16 = (-32768, 32767)
 HIGH_CONTRAST = 2  # contrast and brightness are doubled (paper, section 3.3)
-MAD_TO_SIGMA = 1.482602  # of a Gaussian: 1 / Phi^-1(3/4)
-SIGMA_PIXELS = 1_000_000  # enough to estimate sigma to 0.2 %, and quick
-CLIP_ROUNDS = 20  # of `sky_noise`, which ends when nothing is left out
 
 # Mean and deviation over the pixels of what each contrast gives, to the accuracy a network's
 # first layer cares for. lupton, lupton-hc: means as published with the paper's code for HSC,
@@ -43,6 +40,7 @@ CLIP_ROUNDS = 20  # of `sky_noise`, which ends when nothing is left out
 # construction.
 PIXEL_STATISTICS = {
     "asinh": (0.5, 1.5),
+    "sky": (0.5, 1.5),
     "lupton": (9.3, 18.0),
     "lupton-hc": (25.9, 51.0),
     "zscale": (0.0, 1e3),
@@ -73,8 +71,8 @@ class Scaling:
     q: float = DataConfig.q
     amplitude: float = DataConfig.zscale_amplitude
 
-    def __call__(self, flux: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(C, h, w) float32 of a window (bands, h, w) of the image."""
+    def __call__(self, flux: NDArray[np.float32], y0: int = 0, x0: int = 0) -> NDArray[np.float32]:
+        """(C, h, w) float32 of a window (bands, h, w) of the image, wherever it lies."""
         image = flux if self.order == tuple(range(len(flux))) else flux[list(self.order)]
         if self.name == "asinh":
             return np.arcsinh(image / np.asarray(self.sigma, np.float32)[:, None, None])
@@ -184,29 +182,6 @@ def _sky_sigma(
             )
         sigma.append(noise)
     return tuple(sigma)
-
-
-def sky_noise(
-    values: NDArray[Any], clip_sigma: float = DataConfig.clip_sigma
-) -> tuple[float, float]:
-    """Level and noise (one sigma) of the sky among pixels that also hold sources.
-
-    Median and median absolute deviation, values beyond `clip_sigma` left out in turn until
-    none is. Of the rest, the lower half alone is used for the noise: sources have no
-    negative light.
-    """
-    values = values[np.isfinite(values)].astype(np.float64)
-    level, sigma = math.nan, math.nan
-    for _ in range(CLIP_ROUNDS):
-        if not len(values):
-            break
-        level = float(np.median(values))
-        sigma = MAD_TO_SIGMA * float(np.median(level - values[values <= level]))
-        kept = np.abs(values - level) <= clip_sigma * sigma
-        if sigma == 0 or kept.all():
-            break
-        values = values[kept]
-    return level, sigma
 
 
 def no_data(flux: NDArray[np.float32]) -> NDArray[np.bool_] | None:

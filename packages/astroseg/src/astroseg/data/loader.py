@@ -133,7 +133,7 @@ class Samples(MapDataset[Any]):
             ("objects", index), partial(decode, self.dataset.truth[index]), _objects_bytes
         )
         flux = pixels.crop(view.y0, view.x0, view.height, view.width, look.order)
-        image = turn(look(clean(flux, record, self.config)), view)
+        image = turn(look(clean(flux, record, self.config), view.y0, view.x0), view)
         seen: Objects = view_objects(objects, view, self.config.keep_fraction)
         return Sample(
             image=np.ascontiguousarray(image, np.float32),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from astroseg.core.config import DataConfig
 from astroseg.core.errors import InputError
+from astroseg.data.any_bands import CHANNELS, SkyScaling, measure_sky
 from astroseg.data.bands import COLOURS, are_known, order_of
 from astroseg.data.contrast import Scaling, measure, no_data
 from astroseg.data.dataset import Dataset, ImageRecord
@@ -42,12 +43,13 @@ class Look:
     """
 
     order: tuple[int, ...]
-    scaling: Scaling
+    scaling: Scaling | SkyScaling
     gain: tuple[float, ...] = ()
 
-    def __call__(self, flux: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(C, h, w) as the network sees a window (C, h, w) of the image, bands in `order`."""
-        return self.scaling(scaled(flux, self.gain))
+    def __call__(self, flux: NDArray[np.float32], y0: int = 0, x0: int = 0) -> NDArray[np.float32]:
+        """(C, h, w) as the network sees a window (bands, h, w) of the image that begins at row
+        `y0` and column `x0`, bands in `order`."""
+        return self.scaling(scaled(flux, self.gain), y0, x0)
 
 
 def resolve_contrast(config: DataConfig, dataset: Dataset) -> str:
@@ -63,6 +65,8 @@ def dataset_bands(config: DataConfig, dataset: Dataset) -> tuple[tuple[str, ...]
 
     A grey picture among colours stands for all three.
     """
+    if config.contrast == "sky":
+        return (), CHANNELS
     first = dataset.images[0]
     pixels = read_record(first)
     if dataset.of_pictures and pixels.eight_bit and len(pixels.planes) == 1:
@@ -155,6 +159,8 @@ def look_at(
     InputError
         For missing bands, or pixels that are not finite unless they are to be zero.
     """
+    if config.contrast == "sky":
+        return _any_bands(record, pixels, config)
     order = band_order(record, pixels, bands, channels)
     gain = gain_of(order)
     flux, empty = _sampled(record, pixels, order, config)
@@ -173,6 +179,18 @@ def look_at(
     except InputError as error:
         raise InputError(error.problem, file=record.files[0], remedy=error.remedy) from error
     return Look(order, scaling, gain)
+
+
+def _any_bands(record: ImageRecord, pixels: Pixels, config: DataConfig) -> Look:
+    """All bands of an image, with its sky measured cell by cell."""
+    order = tuple(range(len(pixels.planes)))
+    try:
+        scaling = measure_sky(
+            pixels.crop, len(order), pixels.shape, band_names(record, pixels), config
+        )
+    except InputError as error:
+        raise InputError(error.problem, file=record.files[0], remedy=error.remedy) from error
+    return Look(order, scaling)
 
 
 def _sampled(
@@ -217,12 +235,13 @@ def _refuse_not_finite(
 def clean(
     flux: NDArray[np.float32], record: ImageRecord, config: DataConfig
 ) -> NDArray[np.float32]:
-    """Refuse pixels that are not finite, or set them to zero, as the configuration says."""
+    """Refuse pixels that are not finite, or set them to zero, as the configuration says; the
+    contrast sky takes zeros for missing data."""
     bad = ~np.isfinite(flux)
     count = int(np.count_nonzero(bad))
     if not count:
         return flux
-    if config.nan != "zero":
+    if config.nan != "zero" and config.contrast != "sky":
         raise _not_finite(record, count, bad.size)
     return np.where(bad, np.float32(0), flux)
 

@@ -62,7 +62,7 @@ class Frame:
 
     def seen(self, y0: int, x0: int, y1: int, x1: int) -> NDArray[np.float32]:
         """The same as the network sees it."""
-        return np.ascontiguousarray(self.look(self.flux(y0, x0, y1, x1)))
+        return np.ascontiguousarray(self.look(self.flux(y0, x0, y1, x1), y0, x0))
 
 
 def tiles_of(shape: tuple[int, int], config: PredictConfig, trained_on: int) -> tuple[Tile, ...]:
@@ -99,6 +99,7 @@ def predict_image(
     kept: Callable[[int], Path] | None = None,
     key: str = "",
     done: Callable[[int], Any] = lambda tiles: None,
+    least_side: int = 0,
 ) -> Prediction:
     """What a model finds in an image.
 
@@ -107,6 +108,7 @@ def predict_image(
     kept : file of the detections of the tile of that number; None keeps none.
     key : of what the detections depend on; kept ones of another key are made anew.
     done : told how many tiles have been finished.
+    least_side : px; smaller windows are predicted in the middle of empty sky of that size.
     """
     found: dict[int, Prediction] = {}
     if kept is not None:
@@ -115,9 +117,12 @@ def predict_image(
                 found[number] = stored
     done(len(found))
     for group in _groups(tiles, found, config.batch or _batch(model)):
-        windows = [frame.seen(*tiles[number].window) for number in group]
-        for number, prediction in zip(group, engine.predict(model, windows), strict=True):
-            found[number] = shift(prediction, tiles[number], frame.shape)
+        windows = [_framed(frame.seen(*tiles[number].window), least_side) for number in group]
+        predictions = engine.predict(model, [window for window, _ in windows])
+        for number, (_, corner), prediction in zip(group, windows, predictions, strict=True):
+            tile = tiles[number]
+            at = tile.y0 - corner[0], tile.x0 - corner[1]
+            found[number] = shift(prediction, at, frame.shape)
             if kept is not None:
                 _write(kept(number), key, found[number])
         done(len(group))
@@ -125,6 +130,16 @@ def predict_image(
     if len(tiles) == 1:
         return one_per_source(every[0], config.source_iou)
     return join(tiles, every, config.seam_iou, config.source_iou)
+
+
+def _framed(window: NDArray[np.float32], least: int) -> tuple[NDArray[np.float32], tuple[int, int]]:
+    """A window (C, H, W), amid zeros where it is smaller, and its corner (y, x) there."""
+    missing = [max(0, least - side) for side in window.shape[1:]]
+    before = missing[0] // 2, missing[1] // 2
+    if any(missing):
+        after = missing[0] - before[0], missing[1] - before[1]
+        window = np.pad(window, ((0, 0), (before[0], after[0]), (before[1], after[1])))
+    return window, before
 
 
 def _groups(tiles: Sequence[Tile], found: dict[int, Prediction], size: int) -> Iterator[list[int]]:

@@ -19,6 +19,7 @@ from astroseg.data.units import with_zeropoint
 from astroseg.inference.coadd import Frame, predict_image
 from astroseg.inference.predict import choose_engine, make_job
 from astroseg.inference.predictions import Predictions
+from astroseg.weights.builtin import checkpoint_file
 from astroseg.weights.checkpoint import read_header
 
 
@@ -32,7 +33,7 @@ class Model:
     """
 
     def __init__(self, checkpoint: str | Path, config: Config | None = None, **words: Any) -> None:
-        path = Path(checkpoint)
+        path = checkpoint_file(checkpoint)
         config = configured("predict", config, **words)
         header = read_header(path)
         if header.spec is None:
@@ -97,16 +98,23 @@ class Model:
         look = job.look(record, pixels)
         frame = Frame(record, pixels, look, job.data)
         tiles = job.tiles(record)
-        found = predict_image(job.engine, job.model, frame, job.config.predict, tiles)
+        found = predict_image(
+            job.engine,
+            job.model,
+            frame,
+            job.config.predict,
+            tiles,
+            least_side=job.spec.least_side,
+        )
         return Predictions(job.calibrated(found), frame, self.classes, job.spec.targets)
 
 
-def load(checkpoint: str | Path, config: Config | None = None, **words: Any) -> Model:
+def load(checkpoint: str | Path = "sky", config: Config | None = None, **words: Any) -> Model:
     """A trained model.
 
     Parameters
     ----------
-    checkpoint : file that `train` wrote.
+    checkpoint : file that `train` wrote, or the name of a built-in model: ``sky``.
     config : settings; `words` (``score=0.3, device="cpu"``) win over them.
 
     Raises
@@ -116,7 +124,7 @@ def load(checkpoint: str | Path, config: Config | None = None, **words: Any) -> 
 
     Examples
     --------
-    >>> found = load("run/best.safetensors").predict("g.fits", "r.fits")  # doctest: +SKIP
+    >>> found = load("sky").predict("g.fits", "r.fits")  # doctest: +SKIP
     >>> found.table["ra", "dec", "class", "score"]  # doctest: +SKIP
     """
     return Model(checkpoint, config, **words)

@@ -45,24 +45,28 @@ from astroseg.inference.coadd import Frame, predict_image, tiles_of
 from astroseg.inference.overlay import reduction, write_overlay
 from astroseg.inference.results import results
 from astroseg.inference.scores import least_score, stored_calibration
-from astroseg.inference.sky import check_format, image_catalog, write_catalog
+from astroseg.inference.segmentation import segmentation_maps, write_segmentation
+from astroseg.inference.sky import check_format, image_catalog, read_wcs, write_catalog
 from astroseg.inference.tiling import Tile
 from astroseg.models.spec import ModelSpec
+from astroseg.weights.builtin import checkpoint_file
 from astroseg.weights.checkpoint import Header, read_header
 
 RESULTS_NAME = "predictions.json"
 INFO_NAME = "predictions.info.json"
 CATALOG_NAME = "catalog"
 OVERLAYS_NAME = "overlays"
+SEGMENTATION_NAME = "segmentation"
 NO_MATTER = (
     "model.file",
     "predict.device",
     "predict.overlays",
     "predict.overlay_score",
     "predict.calibration_score",
+    "predict.segmentation",
 )
 """Options that the detections do not depend on: a run goes on whatever they are."""
-OF_THE_CHECKPOINT = ("stretch", "q", "zscale_amplitude", "clip_sigma", "noise")
+OF_THE_CHECKPOINT = ("stretch", "q", "zscale_amplitude", "clip_sigma", "noise", "sky_cell")
 """Settings of the data that a model is applied with as it was trained."""
 PARTS_NAME = "parts"
 
@@ -141,11 +145,11 @@ def predict(
 
     Parameters
     ----------
-    checkpoint : safetensors file of a trained model.
+    checkpoint : safetensors file of a trained model, or the name of a built-in one (``sky``).
     inputs : one COCO file (``.json``), or images; per-band files of one image are joined
         by commas.
     out : folder for ``predictions.json`` (a COCO results list), ``predictions.info.json``
-        (images, categories and provenance), the catalog and the overlays.
+        (images, categories and provenance), the catalog, the segmentation maps and the overlays.
     engine : instead of the one the configuration names.
 
     Raises
@@ -158,7 +162,7 @@ def predict(
     if isinstance(engine, str):
         words["engine"], engine = engine, None
     config = configured("predict", config, **words)
-    checkpoint, out = Path(checkpoint), Path(out)
+    checkpoint, out = checkpoint_file(checkpoint), Path(out)
     suffix = check_format(config.predict.catalog)
     header = read_header(checkpoint)
     if header.spec is None:
@@ -283,9 +287,12 @@ def _finished(
     """The part of one image: as it lies in the folder of parts, or made now."""
     path = out / PARTS_NAME / f"{record.id}.json"
     key = hashlib.sha256(f"{job.key} {_stamp(record)}".encode()).hexdigest()
-    picture = out / OVERLAYS_NAME / f"{record.id:06d}_{Path(record.name).stem}.png"
+    stem = f"{record.id:06d}_{Path(record.name).stem}"
+    picture = out / OVERLAYS_NAME / f"{stem}.png"
+    pixel_map = out / SEGMENTATION_NAME / f"{stem}.fits"
     tiles = job.tiles(record)
-    if path.exists() and (not overlay or picture.exists()):
+    wanted = [picture] * overlay + [pixel_map] * job.config.predict.segmentation
+    if path.exists() and all(file.exists() for file in wanted):
         part = read_json(path)
         if part.get("key") == key and path.with_suffix(".fits").exists():
             progress.advance(len(tiles))
@@ -304,9 +311,13 @@ def _finished(
         kept=(lambda number: folder / f"{number}.json") if len(tiles) > 1 else None,
         key=key,
         done=progress.advance,
+        least_side=job.spec.least_side,
     )
     prediction = job.calibrated(found)
     _write_catalog(job, frame, prediction, path.with_suffix(".fits"))
+    if job.config.predict.segmentation:
+        maps = segmentation_maps(prediction.masks, frame.shape)
+        write_segmentation(pixel_map, maps, read_wcs(record))
     if overlay:
         _write_overlay(job, frame, prediction, picture)
     notes = []

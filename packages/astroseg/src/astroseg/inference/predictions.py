@@ -23,6 +23,7 @@ from astroseg.inference.coadd import Frame
 from astroseg.inference.overlay import COLOURS, drawn, reduction
 from astroseg.inference.predict import frame_catalog, thinned
 from astroseg.inference.results import results
+from astroseg.inference.segmentation import segmentation_maps
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,17 +83,7 @@ class Predictions:
 
     @cached_property
     def _maps(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        first = np.zeros(self.frame.shape, np.int32)
-        second = np.zeros(self.frame.shape, np.int32)
-        decoded = [decode_tight(mask) for mask in self.prediction.masks]
-        areas = [np.count_nonzero(bitmap) for bitmap, _ in decoded]
-        # The largest first, so that the smaller ones come to lie on it.
-        for row in np.argsort([-area for area in areas], kind="stable").tolist():
-            bitmap, (y, x) = decoded[row]
-            at = np.s_[y : y + bitmap.shape[0], x : x + bitmap.shape[1]]
-            second[at] = np.where(bitmap, first[at], second[at])
-            first[at] = np.where(bitmap, row + 1, first[at])
-        return first, second
+        return segmentation_maps(self.prediction.masks, self.frame.shape)
 
     def plot(self, ax: Axes | None = None, score: float = 0.0) -> Axes:
         """Draw the image with the outlines of the detections, by class.

@@ -47,6 +47,7 @@ UNITS = {
 }
 DESCRIPTIONS = {
     "raw_score": "the network's own score; score is the probability that the detection is right",
+    "number": "of the detection in its image's segmentation map",
     "ra": "ICRS right ascension of the flux-weighted centroid",
     "dec": "declination of the same",
     "x": "column of the flux-weighted centroid, first pixel 0",
@@ -88,6 +89,7 @@ def image_catalog(
     columns: dict[str, Any] = {
         "image_id": np.full(len(rows), record.id, np.int64),
         "image": [record.name] * len(rows),
+        "number": np.arange(1, len(rows) + 1),
         "class": [classes[label] for label in prediction.labels],
         "score": prediction.scores.astype(np.float32),
         **({} if raw is None else {"raw_score": raw.astype(np.float32)}),
@@ -120,7 +122,7 @@ def image_catalog(
 
 
 def _column_type(name: str) -> Any:
-    if name == "image_id":
+    if name in ("image_id", "number"):
         return np.int64
     if name in ("image", "class"):
         return np.str_

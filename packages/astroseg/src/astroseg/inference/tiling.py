@@ -89,19 +89,28 @@ def _spans(length: int, size: int, overlap: int) -> list[tuple[int, int, int, in
     return [(start, start + size, bounds[i], bounds[i + 1]) for i, start in enumerate(starts)]
 
 
-def shift(prediction: Prediction, tile: Tile, shape: tuple[int, int]) -> Prediction:
-    """A tile's prediction in the image's frame (H, W)."""
-    offset = np.array([tile.x0, tile.y0, tile.x0, tile.y0], np.float32)
-    return dataclasses.replace(
-        prediction,
-        boxes=prediction.boxes + offset,
-        masks=tuple(_shifted(mask, tile, shape) for mask in prediction.masks),
-    )
+def shift(prediction: Prediction, corner: tuple[int, int], shape: tuple[int, int]) -> Prediction:
+    """The prediction of a window in the frame (H, W) of its image.
+
+    What lies outside the frame is cut off; detections that are outside are left out.
+
+    Parameters
+    ----------
+    corner : (y, x) of the window's first pixel in the frame; may be negative.
+    """
+    y0, x0 = corner
+    height, width = shape
+    frame = np.array([width, height, width, height], np.float32)
+    boxes = np.clip(prediction.boxes + np.array([x0, y0, x0, y0], np.float32), 0, frame)
+    masks = tuple(_shifted(mask, corner, shape) for mask in prediction.masks)
+    moved = dataclasses.replace(prediction, boxes=boxes, masks=masks)
+    inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    return moved if inside.all() else moved.take(np.flatnonzero(inside))
 
 
-def _shifted(mask: Rle, tile: Tile, shape: tuple[int, int]) -> Rle:
+def _shifted(mask: Rle, corner: tuple[int, int], shape: tuple[int, int]) -> Rle:
     bitmap, (y, x) = decode_tight(mask)
-    return encode_at(bitmap, (y + tile.y0, x + tile.x0), shape)
+    return encode_at(bitmap, (y + corner[0], x + corner[1]), shape)
 
 
 def join(

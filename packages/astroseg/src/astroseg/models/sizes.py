@@ -94,9 +94,19 @@ _TINY = {
     "tight_boxes": True,  # of one set of weights on simulated tiles: box AP 0.43 for 0.39
 }
 
+# Beside tiny: one more stage, since the galaxies of any survey are up to hundreds of px wide.
+_SKY = {
+    **_TINY,
+    "blocks": (1, 1, 1, 1),
+    "stage_channels": (24, 32, 48, 64),
+    "anchor_sizes": ((5.0,), (11.0,), (26.0,), (70.0,)),
+    "least_side": 256,
+}
+
 MODELS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "tiny": _TINY,
+        "sky": _SKY,
         "r50-fpn": {},
         "r101-fpn": _R101,
         "x101-fpn": _X101,
@@ -109,6 +119,9 @@ MODELS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     }
 )
 """Models this version builds."""
+
+SMALL: tuple[str, ...] = ("tiny", "sky")
+"""Models that learn from scratch on a CPU."""
 
 TRANSFORMERS: tuple[str, ...] = ("swin-b", "mvitv2-b")
 """Models whose backbones are transformers: their weights want red first, scaled."""

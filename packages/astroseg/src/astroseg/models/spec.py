@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from astroseg.core.errors import InputError
 from astroseg.models.consistency import check
-from astroseg.models.sizes import MODELS, TRANSFORMERS
+from astroseg.models.sizes import MODELS, SMALL, TRANSFORMERS
 
 Norm = Literal["FrozenBN", "BN", "GN", "LN"]
 HeadNorm = Literal["", "GN", "LN"]
@@ -153,6 +153,9 @@ class ModelSpec:
         than `rpn_top_n_area`) in proportion to their area, see `most_detections`. Changeable.
     tight_boxes : whether a detection's box is drawn around its mask: regressed boxes are the less
         exact ones of small objects. Changeable.
+    least_side : px; prediction puts smaller images into the middle of empty sky of this size.
+        Group norm takes its statistics from the whole image: those of a cutout full of one
+        galaxy are unlike any of training. Changeable.
     reverse_channels : whether the network sees the channels last to first: images come red
         first, the model zoo's weights want blue first.
     pixel_mean, pixel_std : per channel as the network sees them, in the input's unit.
@@ -224,6 +227,7 @@ class ModelSpec:
     nms_any_class: float | None = None
     detections_per_image: int = 1000  # paper
     tight_boxes: bool = False
+    least_side: int = 0
     reverse_channels: bool = False
     pixel_mean: tuple[float, ...] = ()
     pixel_std: tuple[float, ...] = ()
@@ -353,7 +357,7 @@ def model_spec(
 
 def _pixels(name: str, channels: int) -> dict[str, Any]:
     """Default scaling of the pixels: of the contrast the model is meant for."""
-    if name == "tiny":
+    if name in SMALL:
         # Of asinh(flux / sigma) over simulated deep tiles: sky near 0, sources up to 8.
         return {"pixel_mean": 0.5, "pixel_std": 1.5}
     if name in TRANSFORMERS:

@@ -11,14 +11,19 @@ from typing import Any
 import numpy as np
 
 from astroseg.core.config import Config, ModelConfig
+from astroseg.core.config.tree import changed
 from astroseg.core.errors import InputError
 from astroseg.core.targets import location_and_scale
 from astroseg.data.contrast import PIXEL_STATISTICS
 from astroseg.data.dataset import Dataset
 from astroseg.engines.detectron2.file import ConfigFile, digest, read_config
 from astroseg.engines.detectron2.override import config_spec, frozen_norms, with_pixels
+from astroseg.models.sizes import SMALL
 from astroseg.models.spec import ZOO_STD_X101_BGR, ModelSpec, model_spec
+from astroseg.weights.builtin import BUILTIN, checkpoint_file
 from astroseg.weights.checkpoint import read_header
+
+DEFAULT = ModelConfig().name
 
 # Deviation of the pixels that the model zoo's networks were trained with, 8-bit units.
 ZOO_DEVIATION = sum(ZOO_STD_X101_BGR) / 3
@@ -51,6 +56,18 @@ def configuration(config: Config, engine: str, stored: Mapping[str, Any]) -> Con
             remedy="use --engine detectron2, or --model",
         )
     return read_config(config.model.file, program)
+
+
+def as_built_in(config: Config) -> Config:
+    """The settings with the network and contrast of the built-in model that training starts
+    from, where they are not given."""
+    name = config.model.weights
+    if name not in BUILTIN or config.model.file or config.model.name not in (DEFAULT, name):
+        return config
+    contrast: str = config.data.contrast
+    if contrast == "auto":
+        contrast = read_header(checkpoint_file(name)).meta["contrast"]
+    return changed(config, {"model.name": name, "data.contrast": contrast})
 
 
 def training_spec(
@@ -169,7 +186,7 @@ def pixel_overrides(
         by, where that is not the model's own.
     own : the model's own, where it is none of this program's.
     """
-    tiny = model == "tiny" and own is None
+    tiny = model in SMALL and own is None
     if contrast == "none":
         if not tiny:
             if deviation is None:

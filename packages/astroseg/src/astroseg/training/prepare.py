@@ -25,10 +25,12 @@ from astroseg.data.units import Units, training_units
 from astroseg.engines.base import Engine
 from astroseg.engines.detectron2.file import ConfigFile, digest
 from astroseg.engines.detectron2.override import changes
+from astroseg.models.sizes import SMALL
 from astroseg.models.spec import ModelSpec
 from astroseg.training.architecture import training_spec, with_targets
 from astroseg.training.schedule import Schedule, get_schedule, override, stage_steps
 from astroseg.training.validate import evenly_spread
+from astroseg.weights.builtin import BUILTIN
 from astroseg.weights.checkpoint import CLASS_HEADS, TARGET_HEADS, matches
 from astroseg.weights.pretrained import weights_file
 
@@ -172,10 +174,6 @@ def prepare(
     )
 
 
-def _is_tiny(config: Config) -> bool:
-    return config.model.name == "tiny" and not config.model.file
-
-
 def _schedule(config: Config) -> Schedule:
     return override(
         get_schedule(_schedule_name(config)),
@@ -186,7 +184,10 @@ def _schedule(config: Config) -> Schedule:
 def _schedule_name(config: Config) -> str:
     if config.schedule.name != "auto":
         return config.schedule.name
-    return "tiny" if _is_tiny(config) else "paper"
+    if config.model.weights in BUILTIN:
+        return "fine-tune"
+    small = config.model.name in SMALL and not config.model.file
+    return "tiny" if small else "paper"
 
 
 def _datasets(

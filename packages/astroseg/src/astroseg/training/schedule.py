@@ -114,7 +114,14 @@ TINY = Schedule(
     ema=0.98,
 )
 
-SCHEDULES: Mapping[str, Schedule] = {"paper": PAPER, "tiny": TINY}
+# From a built-in model to a survey's own labels: what is known already is not to be lost.
+FINE_TUNE = dataclasses.replace(
+    TINY,
+    name="fine-tune",
+    stages=(dataclasses.replace(TINY.stages[0], steps=400, lr=1e-3),),
+)
+
+SCHEDULES: Mapping[str, Schedule] = {"paper": PAPER, "tiny": TINY, "fine-tune": FINE_TUNE}
 
 
 def get_schedule(name: str) -> Schedule:

@@ -27,7 +27,7 @@ from astroseg.core.samples import Sample
 from astroseg.data.loader import open_stream
 from astroseg.engines import get_engine
 from astroseg.engines.base import Engine
-from astroseg.training.architecture import configuration
+from astroseg.training.architecture import as_built_in, configuration
 from astroseg.training.distributed import Group, amp_dtype, joined
 from astroseg.training.prepare import (
     Plan,
@@ -102,7 +102,7 @@ def train(
     """
     if isinstance(engine, str):
         words["engine"], engine = engine, None
-    config = configured("train", config, **words)
+    config = as_built_in(configured("train", config, **words))
     check_trackers(config.train.log_to)
     out = Path(out)
     state_path = out / STATE_NAME

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from astroseg.core.errors import InputError
+from astroseg.weights.builtin import BUILTIN, checkpoint_file
 from astroseg.weights.download import cache_folder, fetch
 
 
@@ -193,7 +194,7 @@ PRETRAINED: Mapping[str, Pretrained] = MappingProxyType({one.name: one for one i
 def weights_file(
     weights: str | Path, model: str = "", *, trusted: str = "", quiet: bool = False
 ) -> Path:
-    """The file that ``--weights`` means: itself, or the download of that name.
+    """The file that ``--weights`` means: itself, a built-in model, or the download of that name.
 
     Parameters
     ----------
@@ -208,6 +209,8 @@ def weights_file(
     path, name = Path(weights), str(weights)
     if path.exists():
         return path
+    if name in BUILTIN:
+        return checkpoint_file(name)
     if name not in PRETRAINED:
         # Whoever gives a folder or a suffix means a file.
         if path.suffix or len(path.parts) > 1:

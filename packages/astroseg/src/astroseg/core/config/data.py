@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from astroseg.core.config.tree import Count, Fraction, Positive
+from astroseg.core.config.tree import Count, Fraction, Positive, PositiveInt
 
-Contrast = Literal["auto", "asinh", "lupton", "lupton-hc", "zscale", "none"]
+Contrast = Literal["auto", "asinh", "sky", "lupton", "lupton-hc", "zscale", "none"]
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class DataConfig:
     contrast: Contrast = "auto"
     """How fluxes are scaled. auto: asinh, which takes any number of bands and neither clips
     stars nor hides faint wings as the paper's 8-bit scalings (lupton, lupton-hc, zscale) do;
-    none for ordinary 8-bit pictures. A checkpoint knows its own, as it knows the four
-    settings below."""
+    none for ordinary 8-bit pictures; sky makes three channels of any number of bands, with the
+    sky subtracted. A checkpoint knows its own, as it knows the five settings below."""
     stretch: Positive = 0.5
     """Of the Lupton scalings, in the images' flux unit: the paper's, section 3.3, for HSC counts
     of zero point 27; 100 for its DECam simulations, appendix A."""
@@ -36,13 +36,16 @@ class DataConfig:
     clip_sigma: Positive = 3.0
     """Pixels this many sigma from the sky level are sources to the noise estimate of asinh.
     The estimate is then 1.4 % above the noise with 200 sources in 512x512 px, 8 % with 800."""
+    sky_cell: PositiveInt = 256
+    """Side in px of the cells that the contrast sky measures the level of the sky in. Larger than
+    the galaxies of a survey, smaller than what gradients vary on."""
     noise: Literal["measured", "dataset"] = "measured"
     """Sky noise in asinh: measured in every image by one rule, so that a tile of a dataset and
     the same pixels in a survey's file look the same; or astro.sky_sigma where a dataset has it."""
     nan: Literal["refuse", "zero"] = "refuse"
     """Pixels that are not finite. refuse names the image and their number, because an
     unmasked NaN spreads through a whole feature map; zero sets them to zero, the level
-    of the subtracted sky, for images that mark missing data so."""
+    of the subtracted sky, for images that mark missing data so. The contrast sky always does."""
     iscrowd: Literal["ignore", "object"] = "ignore"
     """Labels of iscrowd 1: regions to ignore (COCO's meaning), or objects, for tools that
     write it for every RLE mask."""

@@ -67,6 +67,8 @@ class PredictConfig:
     """Tiles predicted at once; 0: four on a GPU, one on a CPU, where more only cost memory."""
     catalog: Literal["fits", "parquet"] = "fits"
     """Format of the sky catalog."""
+    segmentation: bool = True
+    """Whether to write a segmentation map of each image: int32 FITS with its WCS."""
     overlays: Annotated[int, msgspec.Meta(ge=-1)] = 20
     """Images of which a picture with outlines is written; -1 for all."""
     overlay_score: Fraction = 0.5

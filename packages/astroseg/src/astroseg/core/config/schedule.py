@@ -17,7 +17,8 @@ class ScheduleConfig:
     """The schedule. What is None is as in the built-in schedule or file `name`."""
 
     name: str = "auto"
-    """paper, tiny, or a TOML file; auto: tiny for the model tiny, paper for the others."""
+    """paper, tiny, fine-tune, or a TOML file; auto: tiny for the models tiny and sky, fine-tune
+    from the weights of a built-in model, paper for the others."""
     epochs: Positive | None = None
     """Length, every stage keeping its share."""
     steps: PositiveInt | None = None

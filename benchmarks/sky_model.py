@@ -1,0 +1,107 @@
+"""Draw the training sky, train the built-in model on it, and write its weights into the package.
+
+    python benchmarks/sky_model.py --out FOLDER [--galaxies ../shared/data/real/cosmos]
+                                   [--scenes 1200] [--steps 10000] [--dry]
+
+Half of the scenes have galaxies of a GalSim RealGalaxyCatalog, its even rows (the odd ones are
+for measuring); half have the parametric galaxies with substructure. Truth is what was drawn, not
+labels made from pixels. Without --galaxies all scenes are parametric. Rerun to resume.
+Needs astrolabel[simulate] and astroseg.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from astrolabel.core.config.simulate import SimulateConfig
+from astrolabel.simulate import write_training_sky
+
+SIZE = 256
+"""Side of a scene, px."""
+SEEDS = {"train": (101, 102), "val": (103, 104)}
+"""Of the scenes with real and with parametric galaxies; benchmarks use others."""
+TRAINING = {
+    "model": "sky",
+    "contrast": "sky",
+    "lr": 3e-3,
+    "seed": 1,
+    "workers": 0,
+    "schedule.ema": 0.998,
+    "validation_images": 0,
+}
+
+
+def main() -> None:
+    options = _options()
+    files = {
+        part: draw(options.out / part, seeds, count, options.galaxies)
+        for part, seeds, count in (
+            ("train", SEEDS["train"], options.scenes),
+            ("val", SEEDS["val"], options.scenes // 40),
+        )
+    }
+    # torch is imported late: drawing needs none of it.
+    from astroseg.training.train import train
+
+    run = options.out / "run"
+    words = {**TRAINING, "validate_every": max(1, options.steps // 8)}
+    result = train(
+        files["train"],
+        run,
+        val_file=files["val"],
+        resume=(run / "state.safetensors").exists(),
+        steps=options.steps,
+        **words,
+    )
+    print(f"{result.checkpoint}: step {result.step}, best {result.best}")
+
+
+def draw(out: Path, seeds: tuple[int, int], count: int, galaxies: Path | None) -> Path:
+    """COCO file of `count` scenes of each kind."""
+    kinds = {"real": str(galaxies or ""), "parametric": ""}
+    parts = {}
+    for (name, folder), seed in zip(kinds.items(), seeds, strict=True):
+        base = SimulateConfig(
+            size=SIZE, seed=seed, galaxies=folder, galaxy_subset="train" if folder else "all"
+        )
+        parts[name] = json.loads(write_training_sky(out / name, base, count).read_text())
+    file = out / "coco.json"
+    file.write_text(json.dumps(joined(parts)))
+    return file
+
+
+def joined(parts: dict[str, dict]) -> dict:
+    """One document of several, the files of each in the folder of its name."""
+    images, annotations = [], []
+    for name, part in parts.items():
+        first = len(images)
+        for image in part["images"]:
+            astro = {**image["astro"], "cube": f"{name}/{image['astro']['cube']}"}
+            file = f"{name}/{image['file_name']}"
+            images.append({**image, "id": first + image["id"], "file_name": file, "astro": astro})
+        before = len(annotations)
+        annotations += [
+            {**one, "id": before + one["id"], "image_id": first + one["image_id"]}
+            for one in part["annotations"]
+        ]
+    return {
+        "info": {name: part["info"] for name, part in parts.items()},
+        "categories": part["categories"],
+        "images": images,
+        "annotations": annotations,
+    }
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--galaxies", type=Path, help="folder of a RealGalaxyCatalog")
+    parser.add_argument("--scenes", type=int, default=1200, help="of each kind")
+    parser.add_argument("--steps", type=int, default=10_000)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""Three channels of any number of bands, for a network that takes images of every survey.
+
+The channels are signal to noise: of the bluer half of the bands, of all of them, and of the
+redder half. One band gives the same in all three. What differs between surveys (units, zero
+points, depth, number of bands, a sky left in the image) is divided or subtracted away.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from astroseg.core.config import DataConfig
+from astroseg.core.errors import InputError
+from astroseg.data.bands import wavelength_rank
+from astroseg.data.sky_noise import SIGMA_PIXELS, sky_noise
+
+CHANNELS = 3
+AROUND_CELLS = 3
+"""A cell whose level is above the median of so many cells on a side by more than the noise is
+filled by a galaxy, and takes that median."""
+
+
+@dataclass(frozen=True, eq=False)
+class SkyScaling:
+    """The scaling of one image.
+
+    Attributes
+    ----------
+    sigma : (bands,) sky noise of a pixel, in the image's unit.
+    level : (bands, cells, cells) sky level at the cells' centres, in the image's unit.
+    shape : (H, W) of the image, px.
+    order : places of the bands, the bluest first.
+    """
+
+    sigma: NDArray[np.float32]
+    level: NDArray[np.float32]
+    shape: tuple[int, int]
+    order: tuple[int, ...]
+
+    def __call__(self, flux: NDArray[np.float32], y0: int = 0, x0: int = 0) -> NDArray[np.float32]:
+        """(3, h, w) float32, asinh of signal to noise, of a window (bands, h, w).
+
+        Parameters
+        ----------
+        y0, x0 : first row and column of the window in the image.
+        """
+        signal = self.above_sky(flux, y0, x0) / self.sigma[:, None, None]
+        half = (len(self.order) + 1) // 2
+        groups = self.order[:half], self.order, self.order[-half:]
+        return np.stack([_combined(signal, some) for some in groups])
+
+
+    def above_sky(self, flux: NDArray[np.float32], y0: int, x0: int) -> NDArray[np.float32]:
+        """(bands, h, w) a window less the sky; 0 where there are no data."""
+        rows, columns = (
+            _weights(start, length, whole, cells)
+            for start, length, whole, cells in zip(
+                (y0, x0), flux.shape[1:], self.shape, self.level.shape[1:], strict=True
+            )
+        )
+        missing = (flux == 0) | ~np.isfinite(flux)
+        return np.where(missing, np.float32(0), flux - rows @ self.level @ columns.T)
+
+
+def _combined(signal: NDArray[np.float32], bands: Sequence[int]) -> NDArray[np.float32]:
+    """asinh of the signal to noise of a sum of bands of equal noise."""
+    return np.arcsinh(sum(signal[band] for band in bands) / np.float32(math.sqrt(len(bands))))
+
+
+def _weights(start: int, length: int, whole: int, cells: int) -> NDArray[np.float32]:
+    """(length, cells) of the linear interpolation between the centres of cells."""
+    if cells == 1:
+        return np.ones((length, 1), np.float32)
+    place = (np.arange(start, start + length) + 0.5) * cells / whole - 0.5
+    first = np.clip(place.astype(int), 0, cells - 2)  # the outer half cells go on linearly
+    weights = np.zeros((length, cells), np.float32)
+    weights[np.arange(length), first] = 1 - (place - first)
+    weights[np.arange(length), first + 1] = place - first
+    return weights
+
+
+Crop = Callable[[int, int, int, int], NDArray[np.float32]]
+"""(bands, height, width) of a window of an image, by y0, x0, height, width."""
+
+
+def measure_sky(
+    crop: Crop,
+    count: int,
+    shape: tuple[int, int],
+    bands: Sequence[str] = (),
+    config: DataConfig = DataConfig(),  # noqa: B008  frozen
+) -> SkyScaling:
+    """Level, noise and order by wavelength of an image's bands.
+
+    Pixels that are 0 or not finite are without data. Memory holds a cell of the image at a time.
+
+    Parameters
+    ----------
+    crop : reads a window of the image.
+    count : of its bands.
+    shape : (H, W) of it, px.
+    bands : their names; the first band is taken as the bluest where one is not known.
+
+    Raises
+    ------
+    InputError : a band without noise.
+    """
+    cells = max(1, round(shape[0] / config.sky_cell)), max(1, round(shape[1] / config.sky_cell))
+    level, noise = _by_cell(crop, count, shape, cells, config.clip_sigma)
+    for band in range(count):
+        known = np.isfinite(level[band])
+        level[band][~known] = np.median(level[band][known]) if known.any() else 0
+        around = ndimage.median_filter(level[band], AROUND_CELLS, mode="nearest")
+        full = level[band] > around + _typical(noise[band])
+        level[band][full] = around[full]
+    order = by_wavelength(bands, count)
+    flat = SkyScaling(np.ones(count, np.float32), level.astype(np.float32), shape, order)
+    if level[0].size > 1:  # a gradient inside the cells is no noise
+
+        def above(y0: int, x0: int, height: int, width: int) -> NDArray[np.float32]:
+            return flat.above_sky(crop(y0, x0, height, width), y0, x0)
+
+        noise = _by_cell(above, count, shape, cells, config.clip_sigma)[1]
+    sigma = np.array([_typical(one) for one in noise], np.float32)
+    for band in range(count):
+        if not sigma[band] > 0:
+            raise InputError(
+                f"band {band + 1} of {count} has no noise to measure: most of its pixels are equal",
+                remedy="leave the band out, or use a model trained on pictures",
+            )
+    return dataclasses.replace(flat, sigma=sigma)
+
+
+def _typical(noise: NDArray[np.float64]) -> float:
+    """Median over the cells that have data, NaN where none has."""
+    known = noise[np.isfinite(noise)]
+    return float(np.median(known)) if known.size else math.nan
+
+
+def _by_cell(
+    crop: Crop, count: int, shape: tuple[int, int], cells: tuple[int, int], clip_sigma: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(bands, cells, cells) level and noise in each cell; NaN where there are no data."""
+    levels, noises = np.full((count, *cells), np.nan), np.full((count, *cells), np.nan)
+    ys, xs = (
+        np.linspace(0, side, n + 1).astype(int).tolist()
+        for side, n in zip(shape, cells, strict=True)
+    )
+    for i, j in np.ndindex(*cells):
+        window = crop(ys[i], xs[j], ys[i + 1] - ys[i], xs[j + 1] - xs[j])
+        for band, plane in enumerate(window):
+            values = plane[np.isfinite(plane) & (plane != 0)]
+            step = max(1, len(values) // (SIGMA_PIXELS // (cells[0] * cells[1]) + 1)) | 1
+            if values.size:
+                levels[band, i, j], noises[band, i, j] = sky_noise(values[::step], clip_sigma)
+    return levels, noises
+
+
+def by_wavelength(names: Sequence[str], count: int) -> tuple[int, ...]:
+    """Places of `count` bands, the bluest first where all are known, else as they come."""
+    ranks = [wavelength_rank(name) for name in names]
+    if len(ranks) != count or None in ranks:
+        return tuple(range(count))
+    return tuple(sorted(range(count), key=lambda i: ranks[i] or 0))

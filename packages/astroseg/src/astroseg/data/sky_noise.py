@@ -1,0 +1,38 @@
+"""Level and noise of the sky in pixels that also hold sources."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from astroseg.core.config import DataConfig
+
+MAD_TO_SIGMA = 1.482602  # of a Gaussian: 1 / Phi^-1(3/4)
+SIGMA_PIXELS = 1_000_000  # enough to estimate sigma to 0.2 %, and quick
+CLIP_ROUNDS = 20  # of `sky_noise`, which ends when nothing is left out
+
+
+def sky_noise(
+    values: NDArray[Any], clip_sigma: float = DataConfig.clip_sigma
+) -> tuple[float, float]:
+    """Level and noise (one sigma) of the sky among pixels that also hold sources.
+
+    Median and median absolute deviation, values beyond `clip_sigma` left out in turn until
+    none is. Of the rest, the lower half alone is used for the noise: sources have no
+    negative light.
+    """
+    values = values[np.isfinite(values)].astype(np.float64)
+    level, sigma = math.nan, math.nan
+    for _ in range(CLIP_ROUNDS):
+        if not len(values):
+            break
+        level = float(np.median(values))
+        sigma = MAD_TO_SIGMA * float(np.median(level - values[values <= level]))
+        kept = np.abs(values - level) <= clip_sigma * sigma
+        if sigma == 0 or kept.all():
+            break
+        values = values[kept]
+    return level, sigma

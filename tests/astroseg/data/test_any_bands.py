@@ -1,0 +1,98 @@
+"""Three channels of any bands: what differs between surveys makes no difference."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from astroseg.core.errors import InputError
+from astroseg.data.any_bands import SkyScaling, by_wavelength
+from astroseg.data.any_bands import measure_sky as measured
+from astroseg.data.images import Pixels
+
+RNG = np.random.default_rng(3)
+Y, X = np.mgrid[:512, :640].astype(np.float32)
+
+
+def measure_sky(flux: np.ndarray, bands: tuple[str, ...] = ()) -> SkyScaling:
+    pixels = Pixels(tuple(flux))
+    return measured(pixels.crop, len(flux), pixels.shape, bands)
+
+
+def scene(bands: int = 3) -> np.ndarray:
+    """Sky noise of 1, 2, 3, ... and one source in the middle."""
+    noise = RNG.normal(size=(bands, 512, 640)).astype(np.float32)
+    source = 50 * np.exp(-((Y - 200) ** 2 + (X - 300) ** 2) / 18)
+    return (noise + source) * np.arange(1, bands + 1, dtype=np.float32)[:, None, None]
+
+
+def test_units_of_a_band_do_not_matter() -> None:
+    flux = scene()
+    other = flux * np.array([1e-19, 1e3, 7], np.float32)[:, None, None]
+    assert measure_sky(other)(other) == pytest.approx(measure_sky(flux)(flux), abs=1e-3)
+
+
+def test_a_sky_with_a_gradient_is_subtracted() -> None:
+    flux = scene()
+    sky = 400 + 0.004 * Y + 0.002 * X  # 2 and 1.3 sigma across the first band
+    seen = measure_sky(flux + sky)(flux + sky)
+    assert np.abs(np.median(seen, axis=(1, 2))).max() < 0.05
+    assert seen[1, 200, 300] == pytest.approx(measure_sky(flux)(flux)[1, 200, 300], abs=0.05)
+
+
+def test_a_galaxy_that_fills_a_cell_is_not_subtracted() -> None:
+    flux = np.concatenate([scene(), scene()], axis=2)
+    y, x = np.mgrid[: flux.shape[1], : flux.shape[2]]
+    galaxy = 40 * np.exp(-np.hypot(y - 256, x - 640) / 90)
+    seen = measure_sky(flux + galaxy.astype(np.float32))(flux + galaxy.astype(np.float32))
+    assert np.sinh(np.median(seen[1, 236:276, 620:660])) > 25
+
+
+def test_one_band_gives_three_equal_channels_in_units_of_its_noise() -> None:
+    flux = scene(1) * 12
+    seen = measure_sky(flux)(flux)
+    assert seen.shape == (3, 512, 640)
+    assert np.array_equal(seen[0], seen[1])
+    assert np.array_equal(seen[0], seen[2])
+    assert np.sinh(seen[1, 200, 300]) == pytest.approx(50, abs=4)
+
+
+def test_channels_are_bluer_all_and_redder_bands_whatever_their_order() -> None:
+    flux = scene()
+    flux[2, 200, 300] += 300  # red
+    seen = measure_sky(flux, ("g", "r", "z"))(flux)
+    turned = flux[[2, 0, 1]]
+    assert np.array_equal(measure_sky(turned, ("z", "g", "r"))(turned), seen)
+    assert np.sinh(seen[2, 200, 300]) > np.sinh(seen[0, 200, 300]) + 50
+    # Noise of a sum of bands of unit noise, divided by the root of their number.
+    assert np.std(seen[:, :, 500:], axis=(1, 2)) == pytest.approx([0.75, 0.75, 0.75], abs=0.08)
+
+
+def test_bands_of_unknown_names_keep_their_order() -> None:
+    assert by_wavelength(("z", "g", "r"), 3) == (1, 2, 0)
+    assert by_wavelength(("z", "extension 3", "r"), 3) == (0, 1, 2)
+    assert by_wavelength((), 2) == (0, 1)
+
+
+def test_a_crop_equals_the_crop_of_the_whole() -> None:
+    flux = scene() + 3 * Y
+    scaling = measure_sky(flux)
+    crop = scaling(flux[:, 100:300, 250:500], 100, 250)
+    assert crop == pytest.approx(scaling(flux)[:, 100:300, 250:500], abs=1e-4)
+
+
+def test_pixels_without_data_are_at_the_level_of_the_sky() -> None:
+    flux = scene() + 1000
+    flux[:, :, 600:] = 0
+    flux[:, :20] = np.nan
+    seen = measure_sky(flux)(flux)
+    assert (seen[:, :, 600:] == 0).all()
+    assert (seen[:, :20] == 0).all()
+    assert np.abs(np.median(seen[:, 20:, :600], axis=(1, 2))).max() < 0.05
+
+
+def test_a_band_without_noise_is_refused() -> None:
+    flux = scene()
+    flux[1] = 7
+    with pytest.raises(InputError, match="band 2 of 3 has no noise"):
+        measure_sky(flux)
