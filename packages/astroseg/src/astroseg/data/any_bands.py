@@ -56,7 +56,6 @@ class SkyScaling:
         groups = self.order[:half], self.order, self.order[-half:]
         return np.stack([_combined(signal, some) for some in groups])
 
-
     def above_sky(self, flux: NDArray[np.float32], y0: int, x0: int) -> NDArray[np.float32]:
         """(bands, h, w) a window less the sky; 0 where there are no data."""
         rows, columns = (
@@ -115,8 +114,13 @@ def measure_sky(
     cells = max(1, round(shape[0] / config.sky_cell)), max(1, round(shape[1] / config.sky_cell))
     level, noise = _by_cell(crop, count, shape, cells, config.clip_sigma)
     for band in range(count):
+        if not _typical(noise[band]) > 0:
+            raise InputError(
+                f"band {band + 1} of {count} has no noise to measure: most of its pixels are equal",
+                remedy="leave the band out, or use a model trained on pictures",
+            )
         known = np.isfinite(level[band])
-        level[band][~known] = np.median(level[band][known]) if known.any() else 0
+        level[band][~known] = np.median(level[band][known])
         around = ndimage.median_filter(level[band], AROUND_CELLS, mode="nearest")
         full = level[band] > around + _typical(noise[band])
         level[band][full] = around[full]
@@ -129,12 +133,6 @@ def measure_sky(
 
         noise = _by_cell(above, count, shape, cells, config.clip_sigma)[1]
     sigma = np.array([_typical(one) for one in noise], np.float32)
-    for band in range(count):
-        if not sigma[band] > 0:
-            raise InputError(
-                f"band {band + 1} of {count} has no noise to measure: most of its pixels are equal",
-                remedy="leave the band out, or use a model trained on pictures",
-            )
     return dataclasses.replace(flat, sigma=sigma)
 
 
