@@ -1,7 +1,7 @@
 """Draw the training sky, train the built-in model on it, and write its weights into the package.
 
     python benchmarks/sky_model.py --out FOLDER [--galaxies ../shared/data/real/cosmos]
-                                   [--scenes 1200] [--steps 10000] [--dry]
+                                   [--scenes 1000] [--steps 21000] [--ship]
 
 Half of the scenes have galaxies of a GalSim RealGalaxyCatalog, its even rows (the odd ones are
 for measuring); half have the parametric galaxies with substructure. Truth is what was drawn, not
@@ -12,7 +12,9 @@ Needs astrolabel[simulate] and astroseg.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
+from hashlib import sha256
 from pathlib import Path
 
 from astrolabel.core.config.simulate import SimulateConfig
@@ -20,8 +22,9 @@ from astrolabel.simulate import write_training_sky
 
 SIZE = 256
 """Side of a scene, px."""
-SEEDS = {"train": (101, 102), "val": (103, 104)}
+SEEDS = {"train": (101, 102), "val": (103, 104), "calibration": (105, 106)}
 """Of the scenes with real and with parametric galaxies; benchmarks use others."""
+MODEL = Path(__file__).parents[1] / "packages/astroseg/src/astroseg/weights/sky.safetensors"
 TRAINING = {
     "model": "sky",
     "contrast": "sky",
@@ -40,6 +43,7 @@ def main() -> None:
         for part, seeds, count in (
             ("train", SEEDS["train"], options.scenes),
             ("val", SEEDS["val"], options.scenes // 40),
+            ("calibration", SEEDS["calibration"], options.scenes // 20),
         )
     }
     # torch is imported late: drawing needs none of it.
@@ -56,6 +60,29 @@ def main() -> None:
         **words,
     )
     print(f"{result.checkpoint}: step {result.step}, best {result.best}")
+    if not result.interrupted:
+        finish(
+            run / "best.safetensors",
+            files["calibration"],
+            MODEL if options.ship else run / MODEL.name,
+        )
+
+
+def finish(checkpoint: Path, calibration: Path, out: Path) -> None:
+    """Calibrate the scores, and write the model."""
+    from astroseg.inference.calibrate import calibrate, summary
+    from astroseg.models.sizes import MODELS
+    from astroseg.weights.checkpoint import read_checkpoint, write_checkpoint
+
+    made = calibrate(checkpoint, calibration, out)
+    print(summary(made))
+    tensors, header = read_checkpoint(out)
+    # A calibrated score of 0.5: more likely right than not, in mask and class.
+    spec = dataclasses.replace(
+        header.spec, score_threshold=0.5, least_side=MODELS["sky"]["least_side"]
+    )
+    write_checkpoint(out, tensors, dataclasses.replace(header, spec=spec))
+    print(f"{out}: sha256 {sha256(out.read_bytes()).hexdigest()}")
 
 
 def draw(out: Path, seeds: tuple[int, int], count: int, galaxies: Path | None) -> Path:
@@ -98,8 +125,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--galaxies", type=Path, help="folder of a RealGalaxyCatalog")
-    parser.add_argument("--scenes", type=int, default=1200, help="of each kind")
-    parser.add_argument("--steps", type=int, default=10_000)
+    parser.add_argument("--scenes", type=int, default=1000, help="of each kind")
+    parser.add_argument("--steps", type=int, default=21_000)
+    parser.add_argument("--ship", action="store_true", help="write the model into the package")
     return parser.parse_args()
 
 

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from astroseg.core.config import DataConfig, PredictConfig
 from astroseg.core.errors import InputError
-from astroseg.data.contrast import no_data, sky_noise
+from astroseg.data.contrast import no_data
 from astroseg.data.dataset import Dataset, ImageRecord
 from astroseg.data.images import Pixels, read_pixels
+from astroseg.data.sky_noise import sky_noise
 
 logger = logging.getLogger(__name__)
 
