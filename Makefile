@@ -6,16 +6,22 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    ?= $(VENV)/bin
 
-# The demo's size: a training sky of 64 tiles, a test sky of 9, four minutes of training.
+# The demo's size: a training sky of 64 tiles, a test sky of 9, minutes of training.
 OUT        ?= demo
 TRAIN_SIZE ?= 2048
 TEST_SIZE  ?= 768
 STEPS      ?= 1800
+FINE_STEPS ?= 400
+# Real pixels to begin with: g, r, z images of the DECam Legacy Survey, where they are at hand.
+REAL       ?= ../shared/data/decals_dr7
 
 # Threads inside numpy's libraries fight with the worker processes for the same cores.
 LABEL = OMP_NUM_THREADS=1 $(BIN)/astrolabel
 MAKE_COCO = $(LABEL) make-coco --manifest data_manifests/demo.yaml --jobs 2
-TRAIN = $(BIN)/astroseg train $(OUT)/labels/train/coco.json --model tiny
+TRAIN = $(BIN)/astroseg train $(OUT)/labels/train/coco.json
+PREDICT = $(BIN)/astroseg predict --quiet
+EVALUATE = $(BIN)/astroseg evaluate $(OUT)/labels/test/coco.json $(OUT)/predictions
+ON_TEST = $(OUT)/labels/test/coco.json --score 0.02 --out $(OUT)/predictions
 
 .PHONY: demo run-demo test lint bench clean
 
@@ -24,6 +30,14 @@ demo: $(VENV)/demo.ready
 
 # What the demo does once all is installed; the integration test runs it too, smaller.
 run-demo:
+	@echo "--- first look: the built-in model, on pixels it never saw"
+	if [ -e $(REAL)_g.fits ]; then \
+	  $(PREDICT) $(REAL)_g.fits,$(REAL)_r.fits,$(REAL)_z.fits --out $(OUT)/first; \
+	else \
+	  $(LABEL) simulate $(OUT)/sky/first --survey decam --seed 3 --size 512 && \
+	  $(PREDICT) $(OUT)/sky/first/decam-g.fits,$(OUT)/sky/first/decam-r.fits,$(OUT)/sky/first/decam-z.fits \
+	    --out $(OUT)/first; fi
+	@echo "--- labels of a simulated sky"
 	$(LABEL) simulate $(OUT)/sky/train --size $(TRAIN_SIZE) --seed 1
 	$(LABEL) simulate $(OUT)/sky/test --size $(TEST_SIZE) --seed 2
 	$(MAKE_COCO) --root $(OUT)/sky/train --out $(OUT)/labels/train
@@ -32,26 +46,25 @@ run-demo:
 	$(LABEL) preview $(OUT)/labels/test/coco.json
 	$(LABEL) report $(OUT)/labels/test/coco.json --truth $(OUT)/sky/test/truth.json \
 	  --catalog $(OUT)/sky/test/catalog_hst.fits --scheme hst
-	rm -rf $(OUT)/model $(OUT)/untrained
-	@echo "--- one step with a learning rate of 1e-9: the model before training"
-	$(TRAIN) --out $(OUT)/untrained --steps 1 --lr 1e-9 --quiet
-	@echo "--- from scratch"
-	$(TRAIN) --out $(OUT)/model --steps $(STEPS)
-	for model in untrained model; do \
-	  $(BIN)/astroseg predict $(OUT)/$$model/last.safetensors $(OUT)/labels/test/coco.json \
-	    --score 0.02 --out $(OUT)/predictions/$$model --quiet || exit; done
-	$(BIN)/astroseg evaluate $(OUT)/labels/test/coco.json \
-	  $(OUT)/predictions/untrained/predictions.json --out $(OUT)/evaluation/untrained > /dev/null
-	$(BIN)/astroseg evaluate $(OUT)/labels/test/coco.json \
-	  $(OUT)/predictions/model/predictions.json --out $(OUT)/evaluation/model \
-	  --beside $(OUT)/evaluation/untrained/metrics.json
+	rm -rf $(OUT)/scratch $(OUT)/fine-tuned
+	@echo "--- training: a small model from scratch, and the built-in one fine-tuned"
+	$(TRAIN) --model tiny --steps $(STEPS) --out $(OUT)/scratch
+	$(TRAIN) --weights sky --steps $(FINE_STEPS) --out $(OUT)/fine-tuned
+	$(PREDICT) --model sky $(ON_TEST)/built-in
+	$(PREDICT) $(OUT)/scratch/last.safetensors $(ON_TEST)/scratch
+	$(PREDICT) $(OUT)/fine-tuned/last.safetensors $(ON_TEST)/fine-tuned
+	$(EVALUATE)/built-in/predictions.json --out $(OUT)/evaluation/built-in > /dev/null
+	for model in scratch fine-tuned; do \
+	  $(EVALUATE)/$$model/predictions.json --out $(OUT)/evaluation/$$model \
+	    --beside $(OUT)/evaluation/built-in/metrics.json || exit; done
 	@echo
+	@echo "first look:  $(OUT)/first/overlays/, catalog.fits"
 	@echo "labels:      $(OUT)/labels/train/coco.json, $(OUT)/labels/test/coco.json"
 	@echo "trust them?  $(OUT)/labels/test/report.html"
 	@echo "pictures:    $(OUT)/labels/test/preview/index.html"
-	@echo "model:       $(OUT)/model/last.safetensors"
-	@echo "predictions: $(OUT)/predictions/model/predictions.json, catalog.fits and overlays/"
-	@echo "report:      $(OUT)/evaluation/model/report.html"
+	@echo "models:      $(OUT)/scratch/last.safetensors, $(OUT)/fine-tuned/last.safetensors"
+	@echo "predictions: $(OUT)/predictions/fine-tuned/predictions.json, catalog.fits and overlays/"
+	@echo "report:      $(OUT)/evaluation/fine-tuned/report.html"
 
 test: $(VENV)/test.ready
 	$(BIN)/python -m pytest -n 2 --dist loadfile

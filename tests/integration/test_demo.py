@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_demo_ends_in_labels_a_model_and_a_report(tmp_path):
-    sizes = ["TRAIN_SIZE=300", "TEST_SIZE=256", "STEPS=4"]
+    sizes = ["TRAIN_SIZE=300", "TEST_SIZE=256", "STEPS=4", "FINE_STEPS=4"]
     done = subprocess.run(
         ["make", "run-demo", f"OUT={tmp_path}", f"BIN={Path(sys.executable).parent}", *sizes],
         cwd=ROOT,
@@ -30,16 +30,23 @@ def test_the_demo_ends_in_labels_a_model_and_a_report(tmp_path):
     assert (tmp_path / "labels/test/preview/index.html").exists()
     report = json.loads((tmp_path / "labels/test/report.json").read_text())
     assert report["verdict"]["completeness"] > 0.6
-    assert (tmp_path / "model/last.safetensors").exists()
-    metrics = json.loads((tmp_path / "evaluation/model/metrics.json").read_text())
+    assert (tmp_path / "first/catalog.fits").exists()
+    assert (tmp_path / "scratch/last.safetensors").exists()
+    # Four steps neither lose what the built-in model knows nor teach a new one anything.
+    ap = {
+        name: json.loads((tmp_path / f"evaluation/{name}/metrics.json").read_text())["mask_ap"]
+        for name in ("scratch", "fine-tuned")
+    }
+    assert ap["fine-tuned"]["mean"]["ap"]["value"] > ap["scratch"]["mean"]["ap"]["value"] + 0.1
+    metrics = json.loads((tmp_path / "evaluation/fine-tuned/metrics.json").read_text())
     n_test = len(json.loads((tmp_path / "labels/test/coco.json").read_text())["annotations"])
     assert metrics["counts"]["truths"] == n_test > 20
-    assert "<html" in (tmp_path / "evaluation/model/report.html").read_text()[:200]
-    # The trained model's numbers are printed beside the untrained one's.
-    assert "this  untrained" in done.stdout
+    assert "<html" in (tmp_path / "evaluation/fine-tuned/report.html").read_text()[:200]
+    # The fine-tuned model's numbers are printed beside the built-in one's.
+    assert "this  built-in" in done.stdout
     for named in (
         "labels/test/coco.json",
         "labels/test/report.html",
-        "evaluation/model/report.html",
+        "evaluation/fine-tuned/report.html",
     ):
         assert str(tmp_path / named) in done.stdout
