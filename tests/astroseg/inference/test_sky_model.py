@@ -28,9 +28,7 @@ def sky(seed: int = 0, shape: tuple[int, int] = (400, 400)) -> np.ndarray:
 def stars(fwhm: float = 4.0, peak: float = 60.0) -> np.ndarray:
     """One band of stars on noise of 1."""
     y, x = np.mgrid[:400, :400]
-    light = sum(
-        np.exp(-4 * np.log(2) * ((y - v) ** 2 + (x - u) ** 2) / fwhm**2) for v, u in PLACES
-    )
+    light = sum(np.exp(-4 * np.log(2) * ((y - v) ** 2 + (x - u) ** 2) / fwhm**2) for v, u in PLACES)
     return (sky(1) + peak * light).astype(np.float32)
 
 
