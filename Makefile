@@ -1,6 +1,7 @@
 # make demo   set up, simulate sky, label it, train a model on the labels, judge it
 # make test   set up, run every test
 # make lint   ruff and mypy
+# make sky-model   train the built-in model from nothing
 # make bench  the numbers the docs quote
 PYTHON ?= python3
 VENV   ?= .venv
@@ -23,7 +24,7 @@ PREDICT = $(BIN)/astroseg predict --quiet
 EVALUATE = $(BIN)/astroseg evaluate $(OUT)/labels/test/coco.json $(OUT)/predictions
 ON_TEST = $(OUT)/labels/test/coco.json --score 0.02 --out $(OUT)/predictions
 
-.PHONY: demo run-demo test lint bench clean
+.PHONY: demo run-demo test lint bench sky-model clean
 
 demo: $(VENV)/demo.ready
 	$(MAKE) run-demo
@@ -86,6 +87,12 @@ bench: $(VENV)/test.ready
 	$(BIN)/python benchmarks/evaluate_speed.py
 	$(BIN)/python benchmarks/predict_memory.py
 	$(BIN)/python benchmarks/loader_speed.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/sky.py
+
+# The built-in model from nothing: 70 minutes of one core. Rerun it to resume.
+sky-model: $(VENV)/test.ready
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/sky_model.py --out $(OUT)/sky-model --ship \
+	  $(if $(GALAXIES),--galaxies $(GALAXIES))
 
 $(VENV)/demo.ready: packages/astrolabel/pyproject.toml packages/astroseg/pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -1,4 +1,4 @@
-"""Three channels of any bands: what differs between surveys makes no difference."""
+"""Four channels of any bands: what differs between surveys makes no difference."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_sky_with_a_gradient_is_subtracted() -> None:
     flux = scene()
     sky = 400 + 0.004 * Y + 0.002 * X  # 2 and 1.3 sigma across the first band
     seen = measure_sky(flux + sky)(flux + sky)
-    assert np.abs(np.median(seen, axis=(1, 2))).max() < 0.05
+    assert np.abs(np.median(seen[:3], axis=(1, 2))).max() < 0.05
     assert seen[1, 200, 300] == pytest.approx(measure_sky(flux)(flux)[1, 200, 300], abs=0.05)
 
 
@@ -51,7 +51,7 @@ def test_a_galaxy_that_fills_a_cell_is_not_subtracted() -> None:
 def test_one_band_gives_three_equal_channels_in_units_of_its_noise() -> None:
     flux = scene(1) * 12
     seen = measure_sky(flux)(flux)
-    assert seen.shape == (3, 512, 640)
+    assert seen.shape == (4, 512, 640)
     assert np.array_equal(seen[0], seen[1])
     assert np.array_equal(seen[0], seen[2])
     assert np.sinh(seen[1, 200, 300]) == pytest.approx(50, abs=4)
@@ -65,7 +65,7 @@ def test_channels_are_bluer_all_and_redder_bands_whatever_their_order() -> None:
     assert np.array_equal(measure_sky(turned, ("z", "g", "r"))(turned), seen)
     assert np.sinh(seen[2, 200, 300]) > np.sinh(seen[0, 200, 300]) + 50
     # Noise of a sum of bands of unit noise, divided by the root of their number.
-    assert np.std(seen[:, :, 500:], axis=(1, 2)) == pytest.approx([0.75, 0.75, 0.75], abs=0.08)
+    assert np.std(seen[:3, :, 500:], axis=(1, 2)) == pytest.approx([0.75, 0.75, 0.75], abs=0.08)
 
 
 def test_bands_of_unknown_names_keep_their_order() -> None:
@@ -86,9 +86,30 @@ def test_pixels_without_data_are_at_the_level_of_the_sky() -> None:
     flux[:, :, 600:] = 0
     flux[:, :20] = np.nan
     seen = measure_sky(flux)(flux)
-    assert (seen[:, :, 600:] == 0).all()
-    assert (seen[:, :20] == 0).all()
-    assert np.abs(np.median(seen[:, 20:, :600], axis=(1, 2))).max() < 0.05
+    assert (seen[:3, :, 600:] == 0).all()
+    assert (seen[:3, :20] == 0).all()
+    assert np.abs(np.median(seen[:3, 20:, :600], axis=(1, 2))).max() < 0.05
+
+
+@pytest.mark.parametrize("fwhm", [1.7, 3.0, 5.0, 8.0])
+def test_the_seeing_is_that_of_the_narrow_sources(fwhm: float) -> None:
+    """Stars anywhere in their pixels, among twice as many galaxies of three times their size."""
+    rng = np.random.default_rng(7)
+    image = rng.normal(size=(512, 640)).astype(np.float32)
+    for number in range(36):
+        y, x = 40 + 80 * (number // 6) + rng.random(), 50 + 100 * (number % 6) + rng.random()
+        size = fwhm if number % 3 == 0 else 3 * fwhm
+        image += 150 * np.exp(-4 * np.log(2) * ((Y - y) ** 2 + (X - x) ** 2) / size**2)
+    scaling = measure_sky(image[None])
+    assert scaling.fwhm == pytest.approx(fwhm, rel=0.12)
+    seen = scaling(image[None])
+    assert seen[3] == pytest.approx(np.log2(scaling.fwhm / 3), abs=1e-6)
+
+
+def test_an_image_without_bright_sources_shows_no_seeing() -> None:
+    scaling = measure_sky(RNG.normal(size=(1, 300, 300)).astype(np.float32))
+    assert np.isnan(scaling.fwhm)
+    assert (scaling(np.ones((1, 5, 5), np.float32))[3] == -3).all()
 
 
 def test_a_band_without_noise_is_refused() -> None:

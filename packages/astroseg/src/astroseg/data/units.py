@@ -145,6 +145,8 @@ def training_units(dataset: Dataset, orders: Sequence[Sequence[int]], data: Data
     ----------
     orders : planes of each image that make the channels.
     """
+    if data.contrast == "sky":  # takes images of any unit, bands and pixels
+        return Units()
     scales = [s for s in (pixel_scale(r.wcs) for r in dataset.images) if math.isfinite(s)]
     chosen = np.linspace(0, len(dataset) - 1, min(IMAGES_READ, len(dataset))).round().astype(int)
     zeros, sigmas = [], []

@@ -94,11 +94,14 @@ _TINY = {
     "tight_boxes": True,  # of one set of weights on simulated tiles: box AP 0.43 for 0.39
 }
 
-# Beside tiny: one more stage, since the galaxies of any survey are up to hundreds of px wide.
+# Beside tiny: wider, with one more stage for galaxies of a hundred px and more.
 _SKY = {
     **_TINY,
     "blocks": (1, 1, 1, 1),
-    "stage_channels": (24, 32, 48, 64),
+    "stage_channels": (32, 48, 64, 96),
+    "fpn_channels": 48,
+    "mask_head_dim": 48,
+    "box_head_dim": 192,
     "anchor_sizes": ((5.0,), (11.0,), (26.0,), (70.0,)),
     "least_side": 256,
 }
