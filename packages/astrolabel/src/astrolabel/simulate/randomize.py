@@ -150,12 +150,12 @@ def _tile(out: Path, base: SimulateConfig, ranges: RandomizeConfig, number: int)
         if kept["key"] == key:
             return kept
     scene = draw_scene(config)
-    shard = {**_files(scene, out, name), "key": key}
+    shard = {**scene_files(scene, out, name), "key": key}
     write_bytes(file, json.dumps(shard).encode())
     return shard
 
 
-def _files(scene: Scene, out: Path, name: str) -> dict[str, Any]:
+def scene_files(scene: Scene, out: Path, name: str) -> dict[str, Any]:
     """Picture and cube of a scene, and what the COCO file says of it."""
     shard = truth_shard(scene)
     image = shard["image"]
