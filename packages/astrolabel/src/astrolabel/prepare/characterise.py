@@ -164,7 +164,7 @@ def _judge(
     if config.sky.subtract == "always" or (config.sky.subtract == "auto" and not given):
         subtract = True
     free = float(found.free.sum()) / max(int(plane.valid.sum()), 1)
-    if free < sky.MIN_SKY:
+    if free < config.sky.least_sky:
         notes.append(doubt("sky", "hardly any pixel is free of sources: level and noise are "
                            "those of the darkest parts", band))  # fmt: skip
     sigma = np.maximum(found.rms.whole, np.finfo(np.float32).tiny)

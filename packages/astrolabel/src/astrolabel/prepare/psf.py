@@ -180,6 +180,7 @@ def _fit_moffat(
         start,
         bounds=([0, -2, -2, 1.0, 1.5, -0.4, -0.4], [np.inf, 2, 2, r, 8, 0.4, 0.4]),
         loss="soft_l1",  # a neighbour in the stamp must not widen the star
+        x_scale="jac",  # or bright stars take more steps than there are
     )
     fwhm, left = float(result.x[3]), model(result.x) - cut
     core = np.hypot(gy, gx) <= fwhm

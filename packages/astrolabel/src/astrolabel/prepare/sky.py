@@ -16,11 +16,6 @@ from astrolabel.prepare.mesh import Mesh
 CROSS = ndimage.generate_binary_structure(2, 1)
 ROUNDS = 3
 """Times that sources are told from the sky, each with the level that the last one gave."""
-CROWDED = 0.25
-"""In fields with less sky than this the outskirts of sources are part of it: in simulated
-UltraDeep scenes all pixels are some source's."""
-MIN_SKY = 0.05
-"""With less of an image free of sources, the level of the round before is kept."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,9 +64,9 @@ def measure(
             sources = np.zeros(shape, bool)
             for image, valid, (level, rms), tail in zip(images, valids, skies, tails, strict=True):
                 sources |= sources_in(image - level.whole, rms.times(tail), valid, strict)
-            if any((valid & ~sources).sum() > CROWDED * valid.sum() for valid in valids):
+            if any((valid & ~sources).sum() > config.scarce_sky * valid.sum() for valid in valids):
                 break
-        if all((valid & ~sources).sum() < MIN_SKY * valid.sum() for valid in valids):
+        if all((valid & ~sources).sum() < config.least_sky * valid.sum() for valid in valids):
             break
         skies = [
             _cells(image, valid & ~sources, old, config)

@@ -31,6 +31,12 @@ class SkyConfig:
     min_sky: float = 0.5
     """Where less of a coadd is free of sources, one plane through the darker cells is its level:
     a mesh would follow the outskirts of a galaxy that fills the frame."""
+    scarce_sky: float = 0.25
+    """Where less of a coadd is free of sources, fainter light counts as sky: in simulated
+    UltraDeep scenes all pixels are some source's outskirts."""
+    least_sky: float = 0.05
+    """Where even then less of a coadd is free of sources, the level measured before sources
+    were left out is kept, and said to be doubtful."""
     min_free: float = 0.1
     """Least part of a cell that is free of sources, where its own level counts."""
     outlier_sigma: float = 1.0
