@@ -347,6 +347,41 @@ def add_export(one: Parser) -> None:
     one.set_defaults(run=datasets.export)
 
 
+def add_import(one: Parser) -> None:
+    from astrolabel.core.config import ImportConfig
+
+    one.add_argument(
+        "source", type=Path, metavar="FILE",
+        help="a FITS segmentation map (SExtractor, photutils: 0 is sky); DS9 regions (.reg); or a "
+        "catalog with ellipses (FITS, CSV, ECSV, Parquet, SExtractor's .cat)",
+    )  # fmt: skip
+    one.add_argument(
+        "--image", nargs="+", required=True, metavar="[BAND=]FILE",
+        help="FITS images on the same pixels, blue to red; or one picture",
+    )  # fmt: skip
+    one.add_argument("--out", type=Path, required=True, help="folder, or the COCO file")
+    one.add_argument(
+        "--class", dest="name", default="source", metavar="NAME",
+        help="class of labels whose class FILE does not name (default source)",
+    )  # fmt: skip
+    one.add_argument(
+        "--columns", nargs="+", default=[], metavar="WORD=COLUMN",
+        help="of a catalog: x= y= (first=1 where its first pixel is 1) or ra= dec=; a= b= theta= "
+        "(degrees from x) or pa= (from north to east), or radius=; scale= class= id=. Half axes "
+        "are pixels, with ra= arcsec. Default: columns of SExtractor, photutils or sep",
+    )  # fmt: skip
+    default = ImportConfig()
+    one.add_argument(
+        "--ellipse-sigma", type=float, default=default.ellipse_sigma, metavar="N",
+        help="half axes of masks in second moments, where there is no Kron radius (default 3)",
+    )  # fmt: skip
+    one.add_argument(
+        "--ellipse-scale", type=float, default=default.ellipse_scale, metavar="N",
+        help="half axes of masks in those of --columns (default 1)",
+    )  # fmt: skip
+    one.set_defaults(run=datasets.import_)
+
+
 def add_validate(one: Parser) -> None:
     one.add_argument("coco", type=Path, metavar="COCO.json")
     _add_images(one)
@@ -430,6 +465,7 @@ COMMANDS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     "counts": ("count labels by class and magnitude, files side by side", add_counts),
     "split": ("split labels into parts that share no sky", add_split),
     "export": ("write labels in the formats of other tools", add_export),
+    "import": ("make a COCO file of others' maps, DS9 regions or catalogs", add_import),
     "docs": ("show a page of the documentation", add_docs),
 }
 """What each command does in a line, and its arguments, by its name."""

@@ -125,6 +125,33 @@ def export(options: argparse.Namespace) -> int:
     return 0
 
 
+def import_(options: argparse.Namespace) -> int:
+    from astrolabel.core.config import ImportConfig
+    from astrolabel.export.importing import import_labels
+
+    images = []
+    for word in options.image:
+        band, equals, file = word.rpartition("=")
+        images.append((band if equals else f"band{len(images) + 1}", Path(file)))
+    columns = {}
+    for word in options.columns:
+        name, equals, column = word.partition("=")
+        if not equals or not column:
+            raise InputError(f"--columns {word!r}", remedy="write WORD=COLUMN")
+        columns[name] = column
+    out = options.out if options.out.suffix == ".json" else options.out / "coco.json"
+    made = import_labels(
+        options.source,
+        images,
+        out,
+        columns=columns,
+        name=options.name,
+        config=ImportConfig(options.ellipse_sigma, options.ellipse_scale),
+    )
+    print(made.summary())
+    return 0
+
+
 def split(options: argparse.Namespace) -> int:
     from astrolabel.datasets.split_files import leaks, read_regions, split_files
 

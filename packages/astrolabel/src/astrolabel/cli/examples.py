@@ -114,6 +114,15 @@ examples:
   whether the parts of a dataset share images, sky or objects (exit code 2 if so):
     astrolabel split --check train.json val.json test.json
 """,
+    "import": """
+examples:
+  astrolabel import segmentation.fits --image g=g.fits r=r.fits i=i.fits --out theirs
+  astrolabel import ds9.reg --image i.fits --out theirs --class galaxy
+  astrolabel import sextractor.cat --image i.fits --out theirs
+  astrolabel import table.fits --image i.fits --out theirs --columns ra=RA dec=DEC a=A b=B pa=PA
+
+Then: astrolabel review theirs/coco.json --serve; astrolabel split, export; astroseg train.
+""",
     "export": """
 examples:
   astrolabel export labels/coco.json --to ds9            outlines to load over the coadd

@@ -10,6 +10,7 @@ from astrolabel.core.config.deblend import (
     StartConfig,
 )
 from astrolabel.core.config.detect import SOURCE_TABLE, DetectConfig, FitConfig, ResidualConfig
+from astrolabel.core.config.importing import ImportConfig
 from astrolabel.core.config.label import LabelConfig, preset
 from astrolabel.core.config.mask import MaskConfig
 from astrolabel.core.config.prepare import PrepareConfig
@@ -24,6 +25,7 @@ __all__ = [
     "DetectConfig",
     "FitConfig",
     "HaloConfig",
+    "ImportConfig",
     "LabelConfig",
     "MaskConfig",
     "ModelConfig",
