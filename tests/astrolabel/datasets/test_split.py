@@ -102,14 +102,40 @@ def test_more_sky_leaves_the_parts_of_the_old_as_they_were(tmp_path):
     for name, tiles in (("few", few), ("many", many)):
         (tmp_path / name).mkdir()
         doc = document([{**t, "file_name": f"{k}.png"} for k, t in enumerate(tiles)])
-        result = written(tmp_path / name, doc, fractions={"train": 1, "test": 1}, order=12)
+        result = written(
+            tmp_path / name, doc, fractions={"train": 1, "test": 1}, order=12, stable=True
+        )
         test[name] = {i["file_name"].split("/")[-1] for i in parts_of(result)["test"]["images"]}
     assert test["few"] == test["many"] & {f"{k}.png" for k in range(16)}
 
 
-def test_shares_are_kept_on_average(tmp_path):
+@pytest.mark.parametrize(
+    ("side", "expected"),
+    [(8, (51, 7, 6)), (3, (7, 1, 1)), (2, (2, 1, 1)), (10, (80, 10, 10))],
+)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_fractions_are_met_to_the_image_by_tiles_side_by_side(tmp_path, side, expected, seed):
+    shares = {"train": 0.8, "val": 0.1, "test": 0.1}
+    result = written(tmp_path, document(grid(side)), fractions=shares, seed=seed)
+    assert tuple(len(p["images"]) for p in parts_of(result).values()) == expected
+    assert "asked for" not in result.summary()
+    assert leaks(list(result.files.values())) == []
+
+
+def test_shares_that_whole_cells_cannot_meet_are_said(tmp_path):
+    """Ten tiles in a cell, and another ten in one far from it: of two, one part has ten."""
+    tiles = [tile(f"a{k}", 150.0, 2.0) for k in range(10)]
+    tiles += [tile(f"b{k}", 170.0, 2.0) for k in range(10)]
+    shares = {"train": 0.8, "test": 0.2}
+    result = written(tmp_path, document(tiles), fractions=shares)
+    assert [len(p["images"]) for p in parts_of(result).values()] == [10, 10]
+    assert "asked for 16 train, 4 test: cells of the sky are not divided" in result.summary()
+
+
+def test_stable_shares_are_kept_on_average(tmp_path):
     tiles = grid(15)
-    result = written(tmp_path, document(tiles), fractions={"train": 0.7, "test": 0.3})
+    shares = {"train": 0.7, "test": 0.3}
+    result = written(tmp_path, document(tiles), fractions=shares, stable=True)
     share = len(parts_of(result)["test"]["images"]) / len(tiles)
     assert abs(share - 0.3) < 4 * np.sqrt(0.21 / len(tiles))
 

@@ -261,6 +261,27 @@ def add_manifest_copy(one: Parser) -> None:
     one.set_defaults(run=reading.manifest_copy)
 
 
+def add_fetch_cutout(one: Parser) -> None:
+    one.add_argument(
+        "--position", required=True, metavar="'RA DEC'", help="degrees, or 10:00:24 +02:12:00"
+    )
+    one.add_argument("--size", default="2arcmin", help="side (default 2arcmin)")
+    one.add_argument(
+        "--survey", required=True, metavar="NAME",
+        help="legacy, hsc, hsc-deep, ps1, sdss; any name with --hips",
+    )  # fmt: skip
+    one.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the files")
+    one.add_argument("--bands", default="", help="such as gri (default: three of the survey's)")
+    one.add_argument(
+        "--pixel-scale", type=float, metavar="ARCSEC", help="of a pixel (default: the survey's)"
+    )
+    one.add_argument(
+        "--hips", default="", metavar="ID",
+        help="other HiPS maps of the CDS, with {band} in their id: CDS/P/DES-DR2/{band}",
+    )  # fmt: skip
+    one.set_defaults(run=labelling.fetch_cutout)
+
+
 def add_docs(one: Parser) -> None:
     one.add_argument("page", nargs="?", metavar="PAGE", help="its name; all are listed without")
     one.set_defaults(run=reading.docs)
@@ -310,6 +331,11 @@ def add_split(one: Parser) -> None:
     )  # fmt: skip
     one.add_argument("--order", type=int, help="HEALPix order of the cells (default: an image's)")
     one.add_argument("--seed", type=int, default=0, help="another seed, other parts")
+    one.add_argument(
+        "--stable", action="store_true",
+        help="parts of cells that stay when more sky is added later: fractions are met on average "
+        "only (default: exactly, as far as cells of the sky allow)",
+    )  # fmt: skip
     one.add_argument("--out", type=Path, help="folder (default: the first file's)")
     one.set_defaults(run=datasets.split)
 
@@ -465,6 +491,7 @@ COMMANDS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     "counts": ("count labels by class and magnitude, files side by side", add_counts),
     "split": ("split labels into parts that share no sky", add_split),
     "export": ("write labels in the formats of other tools", add_export),
+    "fetch-cutout": ("fetch FITS images of a public survey around a position", add_fetch_cutout),
     "import": ("make a COCO file of others' maps, DS9 regions or catalogs", add_import),
     "docs": ("show a page of the documentation", add_docs),
 }

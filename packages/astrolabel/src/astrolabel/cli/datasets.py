@@ -173,6 +173,7 @@ def split(options: argparse.Namespace) -> int:
         fractions=shares,
         order=options.order,
         seed=options.seed,
+        stable=options.stable,
     )
     print(written.summary())
     return 0

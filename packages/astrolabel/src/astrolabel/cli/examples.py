@@ -114,6 +114,14 @@ examples:
   whether the parts of a dataset share images, sky or objects (exit code 2 if so):
     astrolabel split --check train.json val.json test.json
 """,
+    "fetch-cutout": """
+examples:
+  astrolabel fetch-cutout --position "150.1 2.2" --size 2arcmin --survey legacy --out mine
+  astrolabel fetch-cutout --position "10:00:24 +02:12:00" --survey hsc --bands gri --out mine
+
+Needs the extra `fetch`. The last line printed is the command that labels the cutout. Pixels of
+all surveys but small Legacy cutouts are resampled: label them, but measure no fluxes on them.
+""",
     "import": """
 examples:
   astrolabel import segmentation.fits --image g=g.fits r=r.fits i=i.fits --out theirs

@@ -205,3 +205,19 @@ def _fetch(manifest: Manifest, options: argparse.Namespace) -> str:
     policy = RetryPolicy(parallel=options.parallel)
     folder = manifest.folder(options.root)
     return fetch(manifest, folder, policy=policy, progress=not options.quiet).summary()
+
+
+def fetch_cutout(options: argparse.Namespace) -> int:
+    from astrolabel.datasets.archive.cutout import fetch_cutout
+
+    made = fetch_cutout(
+        options.position,
+        options.size,
+        options.survey,
+        options.out,
+        bands=options.bands.split(",") if "," in options.bands else list(options.bands),
+        hips=options.hips,
+        scale=options.pixel_scale,
+    )
+    print(made.summary())
+    return 0

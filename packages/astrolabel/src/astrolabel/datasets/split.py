@@ -92,12 +92,22 @@ def by_regions(
 
 
 def by_cells(
-    places: Sequence[Place], fractions: Mapping[str, float], order: int | None, seed: int
+    places: Sequence[Place],
+    fractions: Mapping[str, float],
+    order: int | None,
+    seed: int,
+    stable: bool = False,
 ) -> tuple[tuple[str, ...], NDArray[np.int64], dict[int, str], int]:
     """(parts, part per image, reasons, order) by the HEALPix cell of the images' centres.
 
-    The part of a cell is drawn from a hash of the seed, the order and the cell's number:
-    it stays when more sky is added to the dataset.
+    Cells go, whole, to the part that lacks most images of its share; their order is drawn from
+    a hash of the seed, the order and the cell's number. Where the cells of the default order do
+    not meet the shares, and no two images share sky, the next two finer orders are tried.
+
+    Parameters
+    ----------
+    stable : draw the part of each cell by itself, from the same hash: it stays when more sky is
+        added to the dataset, and shares are met on average only.
 
     Raises
     ------
@@ -110,21 +120,20 @@ def by_cells(
             "no image has a WCS, so none has a place on the sky",
             remedy="split by names: a region {coadds: [pattern]}",
         )
-    if order is None:
-        # The finest cells that an image fills: an image is about sqrt(2) radii wide.
-        width = np.median([places[k].radius for k in known]) * np.sqrt(2) * u.rad
-        order = int(nside_to_level(pixel_resolution_to_nside(width, round="down")))
-    centres = np.array([places[k].centre for k in known])
-    ra = np.arctan2(centres[:, 1], centres[:, 0]) % (2 * np.pi)
-    dec = np.arcsin(np.clip(centres[:, 2], -1, 1))
-    cells = HEALPix(2**order, order="nested").lonlat_to_healpix(ra * u.rad, dec * u.rad)
+    orders = [order] if order is not None else _orders(places, known)
+    wanted = shares_of(len(known), fractions)
+    tried = []
+    for one in orders:
+        cells = _cells([places[k] for k in known], one)
+        drawn = _drawn(cells, fractions, one, seed) if stable else _filled(cells, wanted, one, seed)
+        away = np.abs(np.bincount(drawn, minlength=len(wanted)) - wanted).sum()
+        tried.append((away, one, drawn, cells))
+        if stable or not away:
+            break
+    _, order, drawn, cells = min(tried, key=lambda t: t[:2])
     parts = tuple(fractions)
-    edges = np.cumsum([fractions[name] for name in parts]) / sum(fractions.values())
     part = np.full(len(places), -1)
-    for k, cell in zip(known, cells, strict=True):
-        digest = hashlib.sha256(f"{seed}/{order}/{int(cell)}".encode()).digest()
-        draw = int.from_bytes(digest[:8], "big") / 2**64
-        part[k] = min(int(np.searchsorted(edges, draw, side="right")), len(parts) - 1)
+    part[known] = drawn
     for j, name in enumerate(parts):
         if not (part == j).any():
             raise InputError(
@@ -133,6 +142,76 @@ def by_cells(
             )
     why = {k: "has no WCS" for k in range(len(places)) if k not in set(known)}
     return parts, part, why, order
+
+
+def shares_of(number: int, fractions: Mapping[str, float]) -> NDArray[np.int64]:
+    """Images of each part: the fractions of a number, rounded so that they add up to it.
+
+    No part is left empty where there are enough images.
+    """
+    exact = number * np.array(list(fractions.values())) / sum(fractions.values())
+    shares = np.floor(exact).astype(np.int64)
+    for j in np.argsort(shares - exact, kind="stable")[: number - shares.sum()]:
+        shares[j] += 1
+    while number >= len(shares) and (shares == 0).any():
+        shares[int(shares.argmax())] -= 1
+        shares[int(shares.argmin())] += 1
+    return shares
+
+
+def _orders(places: Sequence[Place], known: Sequence[int]) -> list[int]:
+    """The finest cells that an image fills (an image is about sqrt(2) radii wide), and finer ones
+    where that parts no sky that images share."""
+    width = np.median([places[k].radius for k in known]) * np.sqrt(2) * u.rad
+    order = int(nside_to_level(pixel_resolution_to_nside(width, round="down")))
+    shared = any(
+        overlap_arcsec2(places[k], places[j]) > OVERLAP_ARCSEC2 for k, j in near_pairs(places)
+    )
+    return [order] if shared else [order, order + 1, order + 2]
+
+
+def _cells(places: Sequence[Place], order: int) -> NDArray[np.int64]:
+    centres = np.array([p.centre for p in places])
+    ra = np.arctan2(centres[:, 1], centres[:, 0]) % (2 * np.pi)
+    dec = np.arcsin(np.clip(centres[:, 2], -1, 1))
+    found = HEALPix(2**order, order="nested").lonlat_to_healpix(ra * u.rad, dec * u.rad)
+    return np.asarray(found, np.int64)
+
+
+def _draw(seed: int, order: int, cell: int) -> float:
+    """A number from 0 to 1 that a cell always has."""
+    digest = hashlib.sha256(f"{seed}/{order}/{cell}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def _drawn(
+    cells: NDArray[np.int64], fractions: Mapping[str, float], order: int, seed: int
+) -> NDArray[np.int64]:
+    """Part of each image, by its cell's own draw."""
+    edges = np.cumsum(list(fractions.values())) / sum(fractions.values())
+    draws = [_draw(seed, order, int(cell)) for cell in cells]
+    found = np.searchsorted(edges, draws, side="right")
+    return np.minimum(found, len(edges) - 1).astype(np.int64)
+
+
+def _filled(
+    cells: NDArray[np.int64], wanted: NDArray[np.int64], order: int, seed: int
+) -> NDArray[np.int64]:
+    """Part of each image: cells, the fullest first, to the part that lacks most for its share."""
+    numbers, which, counts = np.unique(cells, return_inverse=True, return_counts=True)
+    line = sorted(range(len(numbers)), key=lambda c: (-counts[c], _draw(seed, order, numbers[c])))
+    lacking = wanted.astype(float).copy()
+    of_cell = np.full(len(numbers), -1)
+    for left, c in zip(range(len(line), 0, -1), line, strict=True):
+        # A part that the cell just fills comes before one that it leaves wanting.
+        fits = lacking >= counts[c]
+        among = np.where(fits, lacking / wanted.clip(1), -np.inf) if fits.any() else lacking
+        empty = ~np.isin(np.arange(len(wanted)), of_cell)
+        if left <= empty.sum():  # the last cells are for parts that have none
+            among = np.where(empty, lacking, -np.inf)
+        of_cell[c] = int(among.argmax())
+        lacking[of_cell[c]] -= counts[c]
+    return of_cell[which]
 
 
 def separate(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from astrolabel.datasets.split import (
     part_document,
     repeated,
     separate,
+    shares_of,
 )
 from astrolabel.io import coco
 
@@ -44,12 +45,14 @@ class Written:
     map : the sky map.
     split : the parts themselves.
     document : what was split.
+    wanted : images that the fractions ask for, by part; empty for regions.
     """
 
     files: Mapping[str, Path]
     map: Path
     split: Split
     document: Document
+    wanted: Mapping[str, int] = field(default_factory=dict)
 
     def summary(self) -> str:
         """A few lines for people."""
@@ -61,6 +64,13 @@ class Written:
             lines.append(
                 f"{path}: {len(ids)} images, {len(own) - ignored} labels"
                 + (f", {ignored} more of objects that another part has" if ignored else "")
+            )
+        came = {name: len(self._of(name)) for name in self.wanted}
+        if came != self.wanted:
+            asked = ", ".join(f"{n} {name}" for name, n in self.wanted.items())
+            lines.append(
+                f"asked for {asked}: cells of the sky are not divided; a finer --order has "
+                "smaller ones, another --seed others"
             )
         reasons = Counter(self.split.why.values())
         lines += [f"in no part: {n} images, each {why}" for why, n in sorted(reasons.items())]
@@ -79,6 +89,7 @@ def split_files(
     fractions: Mapping[str, float] | None = None,
     order: int | None = None,
     seed: int = 0,
+    stable: bool = False,
 ) -> Written:
     """Split label files into ``out/<part>.json`` and draw ``out/split.svg``.
 
@@ -87,7 +98,8 @@ def split_files(
     regions : of each part. Where all are names of coadds (simulated scenes, whose WCS may
         all be the same), nothing is compared on the sky. Or
     fractions : the share of each part, by HEALPix cells of `order` (by default the finest
-        that an image fills).
+        that an image fills): met exactly as far as cells allow.
+    stable : the part of a cell stays when more sky is added; shares are met on average.
     rest : the part of the images in none of the regions; None leaves them out.
 
     Raises
@@ -100,6 +112,7 @@ def split_files(
     doc, hashes = read_all(files, out)
     places = tuple(place(k, image) for k, image in enumerate(doc["images"]))
     rule: dict[str, Any] = {"sources": hashes}
+    wanted: dict[str, int] = {}
     if regions is not None:
         parts, part, why = by_regions(places, regions, rest)
         rule["regions"] = {
@@ -108,8 +121,10 @@ def split_files(
         rule["rest"] = rest
     else:
         shares = fractions or {"train": 0.8, "val": 0.1, "test": 0.1}
-        parts, part, why, order = by_cells(places, shares, order, seed)
-        rule |= {"fractions": dict(shares), "healpix_order": order, "seed": seed}
+        parts, part, why, order = by_cells(places, shares, order, seed, stable)
+        rule |= {"fractions": dict(shares), "healpix_order": order, "seed": seed, "stable": stable}
+        on_sky = sum(p.on_sky for p in places)
+        wanted = dict(zip(shares, shares_of(on_sky, shares).tolist(), strict=True))
     if regions is not None and all(r.kind == "coadds" for g in regions.values() for r in g):
         split = Split(parts, part, why, frozenset(), places)
     else:
@@ -130,7 +145,7 @@ def split_files(
     title = f"{', '.join(p.name for p in files)} split into {', '.join(parts)}"
     drawing = sky_map(places, split.part, parts, split.why, title)
     write_bytes(out / "split.svg", drawing.encode())
-    return Written(written, out / "split.svg", split, doc)
+    return Written(written, out / "split.svg", split, doc, {} if stable else wanted)
 
 
 def read_regions(

@@ -82,6 +82,7 @@ class Client:
     server : address whose host the account is for.
     hsc : whether the environment's HSC account is for it.
     sleep, clock : replaced in tests.
+    most_bytes : of a file; a longer one is refused when it is seen to be.
     """
 
     server: str
@@ -89,6 +90,7 @@ class Client:
     hsc: bool = False
     sleep: Callable[[float], object] | None = None
     clock: Callable[[], float] = time.monotonic
+    most_bytes: int | None = None
 
     def __post_init__(self) -> None:
         self.login: Login | None = find_login(self.server, hsc=self.hsc)
@@ -327,6 +329,11 @@ class Client:
                 # As it was sent: some servers call a file that is gzip itself encoded.
                 for chunk in response.raw.stream(CHUNK, decode_content=False):
                     file.write(chunk)
+                    if self.most_bytes is not None and file.tell() > self.most_bytes:
+                        raise InputError(
+                            f"the file is larger than {self.most_bytes:,} bytes",
+                            remedy="the server gives something else: see to what was asked for",
+                        )
                     if self.stop.is_set():
                         raise Stopped
             except urllib3.exceptions.HTTPError as problem:
