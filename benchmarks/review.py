@@ -114,11 +114,12 @@ REDRAW = """async ([grow, number]) => {
   const frame = () => new Promise(done => requestAnimationFrame(done));
   window.review.home();
   const z = window.review.state().view.zoom * grow, [w, h] = window.review.size();
-  window.review.view({zoom: z, x: w / 2 - 300 / z, y: h / 2 - 300 / z});
+  const whole = window.review.state().view, from = grow === 1 ? whole.x : w / 2 - 300 / z;
+  window.review.view({zoom: z, x: from, y: grow === 1 ? whole.y : h / 2 - 300 / z});
   window.review.draw(); for (let k = 0; k < 10; k++) await frame();
   const times = [], scripts = [];
   for (let k = 0; k < number; k++) {
-    window.review.view({x: w / 2 - 300 / z + 7 * k / z});
+    window.review.view({x: from + 3 * (k % 2) / z});
     const start = performance.now();
     scripts.push(window.review.draw());
     await frame(); await frame();

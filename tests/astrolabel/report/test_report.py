@@ -622,3 +622,26 @@ def test_a_simulated_sky_is_measured_as_the_benchmarks_measure_it(tmp_path):
     assert measured.catalog.separation_arcsec < 0.2
     page, _ = write_report(measured, tmp_path / "out" / "report.html")
     assert "Worst outlines" in page.read_text()
+
+
+# Links to the review page.
+
+
+def test_examples_have_ids_and_places_and_link_to_the_review_page_beside_the_labels(tmp_path):
+    entries = [entry(k, 10 + 9 * k, 8 + 8 * k) for k in range(1, 5)]
+    path = dataset(tmp_path, entries)
+    measured = measure(path, progress=False)
+    page, _ = write_report(measured, tmp_path / "reports" / "r.html")
+    alone = page.read_text()
+    assert "review/index.html#" not in alone
+    found = re.findall(r"id (\d+) · x [\d.]+ y [\d.]+ · [\d.]+ [+-][\d.]+", alone)
+    ids = {a["id"] for a in coco.read(path)["annotations"]}
+    assert found
+    assert {int(one) for one in found} <= ids
+    assert main(["review", str(path)]) == 0
+    page, _ = write_report(measured, tmp_path / "reports" / "r.html")
+    links = re.findall(
+        r'href="(\.\./review/index\.html#id=(\d+)&amp;image=[^"]+)"', page.read_text()
+    )
+    assert sorted(int(one) for _, one in links) == sorted(map(int, found))
+    assert (page.parent / links[0][0].partition("#")[0]).resolve().is_file()

@@ -129,7 +129,7 @@ def import_(options: argparse.Namespace) -> int:
     from astrolabel.core.config import ImportConfig
     from astrolabel.export.importing import import_labels
 
-    images = []
+    images: list[tuple[str, Path]] = []
     for word in options.image:
         band, equals, file = word.rpartition("=")
         images.append((band if equals else f"band{len(images) + 1}", Path(file)))

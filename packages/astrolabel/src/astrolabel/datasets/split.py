@@ -199,7 +199,9 @@ def _filled(
 ) -> NDArray[np.int64]:
     """Part of each image: cells, the fullest first, to the part that lacks most for its share."""
     numbers, which, counts = np.unique(cells, return_inverse=True, return_counts=True)
-    line = sorted(range(len(numbers)), key=lambda c: (-counts[c], _draw(seed, order, numbers[c])))
+    line = sorted(
+        range(len(numbers)), key=lambda c: (-counts[c], _draw(seed, order, int(numbers[c])))
+    )
     lacking = wanted.astype(float).copy()
     of_cell = np.full(len(numbers), -1)
     for left, c in zip(range(len(line), 0, -1), line, strict=True):

@@ -12,6 +12,7 @@ from astrolabel.core.errors import OutputError
 from astrolabel.core.files import write_bytes
 from astrolabel.io import coco
 from astrolabel.report.examples import choose
+from astrolabel.report.links import review_of
 from astrolabel.report.measured import Measured, measure, numbers
 from astrolabel.report.page import page
 from astrolabel.report.verdict import notes, verdict
@@ -21,6 +22,9 @@ __all__ = ["Measured", "measure", "numbers", "summary", "write_report"]
 
 def write_report(measured: Measured, out: str | Path) -> tuple[Path, Path]:
     """Write the page and, beside it under the same name, its numbers as ``.json``.
+
+    Each example is a link to its place on the review page where `astrolabel review` has
+    written that beside the labels.
 
     Raises
     ------
@@ -40,7 +44,7 @@ def write_report(measured: Measured, out: str | Path) -> tuple[Path, Path]:
             remedy="choose another name with --out, one that ends in .html",
         )
     kinds = choose(m.labels, m.residuals, m.truth, m.band)
-    content = page(m, kinds, machine.name)
+    content = page(m, kinds, machine.name, review_of(m.labels.path, out))
     found = {**numbers(m), "verdict": {line.name: line.value for line in verdict(m)}}
     coco.write_json(machine, {**found, "notes": notes(m)})
     write_bytes(out, content.encode("utf-8"))

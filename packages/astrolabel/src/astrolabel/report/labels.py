@@ -32,6 +32,7 @@ class Labels:
     ----------
     path : the document; its images lie beside it.
     info, images, categories : as in the document.
+    ids : (N,) int64 of the annotations; counted from 1 where they have none that is whole.
     image : (N,) int64, index into `images`.
     category : (N,) int64 category id.
     ignored : (N,) bool: ``iscrowd``.
@@ -47,6 +48,7 @@ class Labels:
     info: Mapping[str, Any]
     images: Sequence[Mapping[str, Any]]
     categories: Sequence[Mapping[str, Any]]
+    ids: NDArray[np.int64]
     image: NDArray[np.int64]
     category: NDArray[np.int64]
     ignored: NDArray[np.bool_]
@@ -176,6 +178,7 @@ def read_labels(path: str | Path, images: Path | None = None) -> Labels:
         info=info,
         images=doc["images"],
         categories=doc["categories"],
+        ids=np.array(columns.ids, np.int64),
         image=image,
         category=np.array(columns.category, np.int64),
         ignored=np.array(columns.ignored, bool),
@@ -222,7 +225,7 @@ class _Columns:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.image, self.category = array("q"), array("q")
+        self.ids, self.image, self.category = array("q"), array("q"), array("q")
         self.ignored, self.matched = array("b"), array("b")
         self.boxes, self.area = array("d"), array("d")
         self.numbers: dict[str, tuple[array[int], array[float]]] = {}
@@ -247,6 +250,8 @@ class _Columns:
     def _add(self, item: dict[str, Any]) -> None:
         row = len(self.segmentations)
         attributes = item.get("attributes") or {}
+        number = item.get("id")
+        self.ids.append(number if type(number) is int and abs(number) < 2**63 else row + 1)
         self.image.append(item["image_id"])
         self.category.append(item["category_id"])
         self.ignored.append(bool(item.get("iscrowd", 0)))

@@ -1,4 +1,4 @@
-"""The report as one HTML page: no script, no link, no file beside it."""
+"""The report as one HTML page: no script, no file beside it; links to the review page alone."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from astrolabel.report import plots
 from astrolabel.report.examples import Kind, worst_tiles
+from astrolabel.report.links import link_to, place_of
 from astrolabel.report.measured import Measured
 from astrolabel.report.render import number, percent, render
 from astrolabel.report.stamps import draw, tile_pictures
@@ -20,8 +21,15 @@ INPUTS = 20
 TITLES = {"diameter": "Size", "snr": "Signal to noise", "n_blended": "Blending"}
 
 
-def page(measured: Measured, kinds: Sequence[Kind], machine: str) -> str:
-    """The page of a measured dataset, with these examples; `machine` names its numbers' file."""
+def page(measured: Measured, kinds: Sequence[Kind], machine: str, review: str | None = None) -> str:
+    """The page of a measured dataset.
+
+    Parameters
+    ----------
+    kinds : the examples that it shows.
+    machine : name of the file with its numbers.
+    review : address of the review page, for links to the examples; None where there is none.
+    """
     m, of = measured, measured.distributions
     return render(
         "report.html.j2",
@@ -29,6 +37,9 @@ def page(measured: Measured, kinds: Sequence[Kind], machine: str) -> str:
         kinds=kinds,
         machine=machine,
         draw=draw,
+        place_of=place_of,
+        link_to=link_to,
+        review=review,
         verdict=verdict(m),
         notes=notes(m),
         distributions=[plots.distribution(d, TITLES.get(n, "Magnitude")) for n, d in of.items()],

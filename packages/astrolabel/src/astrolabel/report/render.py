@@ -1,4 +1,4 @@
-"""Pages from the templates beside this module: no script, no link, one look."""
+"""Pages from the templates beside this module: no script, one look."""
 
 from __future__ import annotations
 
