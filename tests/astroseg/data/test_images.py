@@ -203,10 +203,29 @@ def test_several_images_that_are_no_bands_are_named_and_chosen_from(
 ) -> None:
     chips = [fits.ImageHDU(cube[k], name="SCI", ver=k + 1) for k in range(2)]
     fits.HDUList([fits.PrimaryHDU(), *chips]).writeto(tmp_path / "flc.fits")
-    with pytest.raises(InputError, match=r"several images \(SCI,1, SCI,2\)"):
+    with pytest.raises(InputError, match=r"several images \(SCI,1; SCI,2\)"):
         read_pixels([tmp_path / "flc.fits"])
     assert (whole(tmp_path / "flc.fits[SCI,2]") == cube[1]).all()
     assert (whole(tmp_path / "flc.fits[1]") == cube[0]).all()
+
+
+def test_unnamed_images_are_chosen_by_number_and_maps_of_integers_passed_over(
+    tmp_path: Path, cube: NDArray[np.float32]
+) -> None:
+    segments = fits.ImageHDU(np.ones(cube[0].shape, np.int32))
+    image = fits.HDUList([fits.PrimaryHDU(cube[0]), segments])
+    image.writeto(tmp_path / "image.fits")
+    assert (whole(tmp_path / "image.fits") == cube[0]).all()
+    fits.HDUList([*image, fits.ImageHDU(cube[1])]).writeto(tmp_path / "two.fits")
+    with pytest.raises(InputError, match=r"several images \(0; 1; 2\).*two.fits\[0\]"):
+        read_pixels([tmp_path / "two.fits"])
+    assert (whole(tmp_path / "two.fits[2]") == cube[1]).all()
+
+
+@pytest.mark.parametrize("suffix", [".fits.gz", ".fits.bz2"])
+def test_packed_fits_are_read(tmp_path: Path, cube: NDArray[np.float32], suffix: str) -> None:
+    fits.PrimaryHDU(cube).writeto(tmp_path / f"cube{suffix}")
+    assert (whole(tmp_path / f"cube{suffix}") == cube).all()
 
 
 def test_filter_and_zero_point_of_the_primary_header_count(

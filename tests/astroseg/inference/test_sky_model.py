@@ -60,6 +60,9 @@ def test_units_and_a_sky_left_in_make_no_difference(model, scale, level):
     other = model.predict(stars() * np.float32(scale) + np.float32(level))
     assert found_at_stars(other) >= 29
     assert len(other) == pytest.approx(len(plain), abs=1)
+    # Fluxes are above the sky, in the image's own unit.
+    flux = np.median(plain.table["flux_0"])
+    assert np.median(other.table["flux_0"]) == pytest.approx(scale * flux, rel=0.1)
 
 
 def test_one_two_three_and_five_bands(model):

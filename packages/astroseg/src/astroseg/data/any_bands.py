@@ -86,7 +86,8 @@ class SkyScaling:
             )
         )
         missing = (flux == 0) | ~np.isfinite(flux)
-        return np.where(missing, np.float32(0), flux - rows @ self.level @ columns.T)
+        above: NDArray[np.float32] = flux - rows @ self.level @ columns.T
+        return np.where(missing, np.float32(0), above).astype(np.float32, copy=False)
 
 
 def _combined(signal: NDArray[np.float32], bands: Sequence[int]) -> NDArray[np.float32]:

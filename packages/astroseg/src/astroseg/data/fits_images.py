@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from astroseg.core.errors import InputError
 from astroseg.data.bands import are_known, canonical
 
-SUFFIXES = (".fits", ".fit", ".fts", ".fits.gz", ".fits.fz", ".fz")
+SUFFIXES = (".fits", ".fit", ".fts", ".fits.gz", ".fits.bz2", ".fits.fz", ".fz")
 
 _NOT_PIXELS = re.compile(
     r"(^|[_\W])(MASK|MSK|VARIANCE|VAR|WEIGHT|WGT|WHT|IVAR|INVVAR|INVERSE|ERR|ERROR|RMS|UNC|NOISE|"
@@ -122,19 +122,26 @@ def _chosen(file: Path, hdus: Any, extension: str) -> list[Any]:
     alike = len({hdu.shape for hdu in found}) == 1 and found[0].header.get("NAXIS") == 2
     if len(found) > 1 and alike and are_known([_extension_band(hdu) for hdu in found]):
         return found
+    if len(main) > 1:  # maps of integers, such as segments, beside the image
+        main = [hdu for hdu in main if hdu.header["BITPIX"] < 0] or main
     if len(found) == 1 or len(main) == 1:
         first = main[0] if main else found[0]
-        others = [_kind(hdu) for hdu in found if hdu is not first]
+        others = [_kind(hdu) or _place(hdus, hdu) for hdu in found if hdu is not first]
         if others:
             logger.warning("%s: reads %s and not %s", file, _kind(first) or "the first image",
                            ", ".join(others))  # fmt: skip
         return [first]
-    names = ", ".join(f"{_kind(hdu) or 'PRIMARY'},{hdu.ver}" for hdu in found)
+    places = [_place(hdus, hdu) for hdu in found]
     raise InputError(
-        f"holds several images ({names}) that are no bands by name",
+        f"holds several images ({'; '.join(places)}) that are no bands by name",
         file=file,
-        remedy=f"choose one as '{file.name}[{_kind(found[0]) or 0},{found[0].ver}]'",
+        remedy=f"choose one as '{file.name}[{places[0]}]'",
     )
+
+
+def _place(hdus: Any, hdu: Any) -> str:
+    """An extension as users name it: EXTNAME,EXTVER, or its number where it has no name."""
+    return f"{hdu.name},{hdu.ver}" if hdu.header.get("EXTNAME") else str(hdus.index(hdu))
 
 
 def _is_pixels(header: Any) -> bool:

@@ -20,6 +20,7 @@ from astroseg.core.config import DataConfig, PredictConfig
 from astroseg.core.errors import InputError
 from astroseg.core.files import read_json, write_json
 from astroseg.core.samples import Prediction
+from astroseg.data.any_bands import SkyScaling
 from astroseg.data.dataset import ImageRecord
 from astroseg.data.images import Pixels
 from astroseg.data.look import Look, clean
@@ -56,13 +57,19 @@ class Frame:
         return self.pixels.shape
 
     def flux(self, y0: int, x0: int, y1: int, x1: int) -> NDArray[np.float32]:
-        """(C, y1 - y0, x1 - x0) of a window, bands in the model's order."""
-        window = self.pixels.crop(y0, x0, y1 - y0, x1 - x0, self.look.order)
-        return clean(window, self.record, self.data)
+        """(C, y1 - y0, x1 - x0) of a window, bands in the model's order; less the sky where the
+        contrast measures it."""
+        window = self._clean(y0, x0, y1, x1)
+        scaling = self.look.scaling
+        return scaling.above_sky(window, y0, x0) if isinstance(scaling, SkyScaling) else window
 
     def seen(self, y0: int, x0: int, y1: int, x1: int) -> NDArray[np.float32]:
-        """The same as the network sees it."""
-        return np.ascontiguousarray(self.look(self.flux(y0, x0, y1, x1), y0, x0))
+        """A window as the network sees it."""
+        return np.ascontiguousarray(self.look(self._clean(y0, x0, y1, x1), y0, x0))
+
+    def _clean(self, y0: int, x0: int, y1: int, x1: int) -> NDArray[np.float32]:
+        window = self.pixels.crop(y0, x0, y1 - y0, x1 - x0, self.look.order)
+        return clean(window, self.record, self.data)
 
 
 def tiles_of(shape: tuple[int, int], config: PredictConfig, trained_on: int) -> tuple[Tile, ...]:
