@@ -86,8 +86,8 @@ class SkyScaling:
             )
         )
         missing = (flux == 0) | ~np.isfinite(flux)
-        above: NDArray[np.float32] = flux - rows @ self.level @ columns.T
-        return np.where(missing, np.float32(0), above).astype(np.float32, copy=False)
+        above = np.where(missing, 0, flux - rows @ self.level @ columns.T)
+        return above.astype(np.float32, copy=False)
 
 
 def _combined(signal: NDArray[np.float32], bands: Sequence[int]) -> NDArray[np.float32]:
