@@ -13,6 +13,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from astroseg.core.memory import give_back
 from astroseg.core.samples import Rle
 
 _BITS = 5  # payload of one character of compressed counts
@@ -125,6 +126,7 @@ def joined(parts: list[Masks]) -> Masks:
     for column in (text, first, last, *columns):
         rest.append(np.concatenate(column))
         column.clear()
+        give_back()
     return Masks(*rest)
 
 

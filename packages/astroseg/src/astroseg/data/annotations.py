@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from astroseg.core.errors import InputError
 from astroseg.core.masks import BadCounts, Masks, from_counts, joined
+from astroseg.core.memory import give_back
 from astroseg.core.rle import encode_at
 from astroseg.core.targets import is_sentinel
 from astroseg.data.identifiers import key_of
@@ -157,6 +158,8 @@ def read_rows(pieces: Iterable[list[Any]], frame: Frame, repairs: Repairs) -> An
                 if reason:
                     repairs.left_out[reason] += 1
             parts.append(_part(batch, frame, repairs))
+        del rows
+        give_back()
     used = sum(len(part.image) for part in parts)
     if unknown and (frame.scored or not used):
         raise InputError(
@@ -425,6 +428,7 @@ def _joined(parts: list[_Part], frame: Frame, repairs: Repairs) -> Annotations:
     masks: Masks | None = None
     if not len(boxed) or not boxed.all():
         masks = joined(columns.pop("masks"))[order]
+        give_back()
         crowd = crowd | boxed if _boxes_ignored(boxed, crowd, frame, repairs) else crowd
     if frame.measured:
         boxes, area, score = (
