@@ -38,11 +38,11 @@ def summarise(metrics: Metrics) -> str:
     )
     error = metrics.reliability.curves[ALL_CLASSES].expected_calibration_error
     lines.append(f"expected calibration error of the scores {_number(error)}")
-    for name, told in metrics.targets.items():
+    for name, target in metrics.targets.items():
         lines.append(
-            f"{name}: bias {_number(told.bias.value)}, scatter {_number(told.scatter.value)}, "
-            f"outliers {_number(told.outliers.value)}, coverage of 68 % "
-            f"{_number(told.coverage.value)} ({told.pairs} pairs)"
+            f"{name}: bias {_number(target.bias.value)}, scatter {_number(target.scatter.value)}, "
+            f"outliers {_number(target.outliers.value)}, coverage of 68 % "
+            f"{_number(target.coverage.value)} ({target.pairs} pairs)"
         )
     lines += [f"{name.replace('_', ' ')}: {count}" for name, count in metrics.counts.items()]
     lines += metrics.info.get("repairs", [])

@@ -142,8 +142,8 @@ class Predictions:
             Image.fromarray(plain[::scale, ::scale]).save(temporary, format="PNG")
         rows = results(record.id, self.prediction, range(1, len(self.classes) + 1))
         names = self.table.colnames
-        told = {name + suffix for name in learned(names) for suffix in SUFFIXES}
-        columns = ("ra", "dec", "x", "y", *(n for n in names if n[:4] == "mag_" or n in told))
+        shown = {name + suffix for name in learned(names) for suffix in SUFFIXES}
+        columns = ("ra", "dec", "x", "y", *(n for n in names if n[:4] == "mag_" or n in shown))
         attributes = [{name: float(row[name]) for name in columns} for row in self.table]
         document = {
             "info": {"description": f"astroseg's detections in {record.name}"},

@@ -160,9 +160,9 @@ def _concatenated(parts: Sequence[Prediction], limited: bool) -> Prediction:
 
 
 def _all_or_none(rows: Sequence[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
-    """The rows of all tiles, None where one does not tell them."""
-    told = [part for part in rows if part is not None]
-    return np.concatenate(told) if len(told) == len(rows) else None
+    """The rows of all tiles, None where one has none."""
+    known = [part for part in rows if part is not None]
+    return np.concatenate(known) if len(known) == len(rows) else None
 
 
 def _same_source(

@@ -64,7 +64,7 @@ class C4Heads(RoiHeads):
     def target_features(
         self, features: Sequence[torch.Tensor], boxes: Sequence[torch.Tensor], spec: ModelSpec
     ) -> torch.Tensor:
-        """(N, channels) what class and box are told from, of the boxes of every image."""
+        """(N, channels) features that class and box come from, of the boxes of every image."""
         return self._regions(features, boxes, spec).mean(dim=(2, 3))
 
     def classify(

@@ -228,7 +228,7 @@ class RoiHeads(nn.Module):
     def target_features(
         self, features: Sequence[torch.Tensor], boxes: Sequence[torch.Tensor], spec: ModelSpec
     ) -> torch.Tensor:
-        """(N, channels) what class and box are told from, of the boxes of every image."""
+        """(N, channels) features that class and box come from, of the boxes of every image."""
         found: torch.Tensor = self.box_head(pool(features, boxes, spec.box_pool, spec))
         return found
 

@@ -410,7 +410,7 @@ def structure_differences(stored: ModelSpec, wanted: ModelSpec) -> list[str]:
         a, b = getattr(stored, field.name), getattr(wanted, field.name)
         pixels = field.name in _PIXELS and stored.channels != wanted.channels
         if field.name in _TARGETS and stored.targets != wanted.targets:
-            continue  # told as the classes are
+            continue  # `place` names them, as it does classes
         if field.name == "config" and a != b:
             found.append("it was made from another Detectron2 configuration file, or from none")
         elif field.name not in NOT_STRUCTURE and not pixels and a != b:

@@ -93,7 +93,7 @@ class EvaluationSet:
     folder : of the truth file; the images' names are relative to it.
     without_predictions : ids of images the predictions file does not list.
     repairs : what was repaired in the files and left out of them, one line a reason.
-    targets : attributes that the predictions tell, with quantiles.
+    targets : learned attributes that the predictions hold, with quantiles.
     """
 
     images: tuple[Image, ...]

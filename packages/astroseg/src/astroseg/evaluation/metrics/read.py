@@ -60,8 +60,8 @@ def read(
     label_of = _match_classes(head, coco, predictions)
     repairs = Repairs()
     listed = _check_images(head, coco, predictions)
-    told = tuple(name + suffix for name in targets for suffix in SUFFIXES)
-    frame = Frame(predictions, coco.shapes, coco.image_of, label_of, scored=True, targets=told)
+    columns = tuple(name + suffix for name in targets for suffix in SUFFIXES)
+    frame = Frame(predictions, coco.shapes, coco.image_of, label_of, scored=True, targets=columns)
     found = read_rows(document.rows(), frame, repairs)
     if strict:
         repairs.refuse(predictions)
@@ -90,10 +90,10 @@ def read(
 
 
 def _targets(document: Document) -> tuple[str, ...]:
-    """Attributes that the first prediction with attributes tells with their quantiles."""
+    """Learned attributes: those that the first prediction with attributes has quantiles of."""
     rows = next(document.rows(), [])
-    told = (row.get("attributes") for row in rows if isinstance(row, dict))
-    return learned(next((one for one in told if isinstance(one, dict) and one), {}))
+    given = (row.get("attributes") for row in rows if isinstance(row, dict))
+    return learned(next((one for one in given if isinstance(one, dict) and one), {}))
 
 
 def _results(path: Path) -> tuple[Document, Mapping[str, Any]]:

@@ -28,7 +28,7 @@ class Metrics:
     counts : what there was, and what was left out, by a name that says why.
     box_ap, mask_ap : AP; mask_ap is None where a file has no masks.
     detection, classification, deblending, sweep, reliability : see their modules.
-    targets : of the learned attributes by name, empty where the predictions tell none.
+    targets : of the learned attributes by name, empty where the predictions have none.
     """
 
     schema: int

@@ -1,4 +1,4 @@
-"""How well learned attributes are told: of matched pairs whose truth is known.
+"""Errors of learned attributes, of the matched pairs whose truth is known.
 
 The error is predicted less true; of a redshift it is divided by 1 + the true one, as is usual
 for photometric redshifts.
@@ -64,11 +64,11 @@ class TargetPairs:
 
 
 def target_pairs(data: EvaluationSet, pairs: Pairs, name: str) -> TargetPairs:
-    """The pairs that tell of a target."""
+    """The matched pairs with a known value of a target."""
     unknown = np.full(len(data.truth), np.nan)
     truth = data.truth.attributes.get(name, unknown)[pairs.truth]
-    told = data.detections.attributes
-    found, low, high = (told[name + end][pairs.detection] for end in ("", "_lo", "_hi"))
+    columns = data.detections.attributes
+    found, low, high = (columns[name + end][pairs.detection] for end in ("", "_lo", "_hi"))
     known = np.isfinite(truth) & np.isfinite(found) & np.isfinite(low) & np.isfinite(high)
     return TargetPairs(
         truth=truth[known],
@@ -82,7 +82,7 @@ def target_pairs(data: EvaluationSet, pairs: Pairs, name: str) -> TargetPairs:
 def evaluate_targets(
     data: EvaluationSet, pairs: Pairs, how: EvaluateConfig, weights: NDArray[np.float32]
 ) -> dict[str, TargetScores]:
-    """Scores of every attribute that the predictions tell, by name."""
+    """Scores of every attribute that the predictions hold, by name."""
     return {
         name: scores_of(target_pairs(data, pairs, name), is_redshift(name), how, weights)
         for name in data.targets
