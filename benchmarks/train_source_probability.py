@@ -23,9 +23,12 @@ from scipy.spatial import cKDTree
 from training_scenes import KINDS, TrainingScene, scene, templates
 
 from astrolabel.core import config as settings
-from astrolabel.core.config import preset
+from astrolabel.core.coadd import Coadd
+from astrolabel.core.config import DetectConfig, preset
 from astrolabel.detect.detect import candidates, detection_image, field_of
 from astrolabel.detect.features import NAMES, Look, features
+from astrolabel.detect.nebulosity import nebulosity
+from astrolabel.detect.source_probability import clouds_of
 
 FIRST_SEED = 7000
 """Of the training scenes; benchmarks use others."""
@@ -36,19 +39,41 @@ FAINT_SIGMA = 2.0
 
 
 def examples(one: TrainingScene) -> dict[str, NDArray[np.float64]]:
-    """Features (N, F), truth (N,), weights (N,) of the candidates of a scene."""
+    """Features (N, F), truth (N,), weights (N,) of the candidates of a scene; of one with
+    nebulosity those without it as well."""
     config = preset("default").detect
-    detection = detection_image(one.coadd, config)
-    found = candidates(one.coadd, detection, config)
+    first, light = _examples(one, one.coadd, config)
+    if light is None:
+        return first
+    second, _ = _examples(one, light.out_of(one.coadd), config)
+    return {key: np.concatenate([first[key], second[key]]) for key in first}
+
+
+def _examples(one: TrainingScene, coadd: Coadd, config: DetectConfig):
+    """Examples of a coadd, and the nebulosity that labelling takes out where it is sure of it."""
+    detection = detection_image(coadd, config)
+    found = candidates(coadd, detection, config)
     peaks = found.peaks
     if len(peaks) == 0:
-        return {"x": np.zeros((0, len(NAMES))), "y": np.zeros(0), "w": np.zeros(0)}
-    field = field_of(one.coadd, detection, found, config)
+        return {"x": np.zeros((0, len(NAMES))), "y": np.zeros(0), "w": np.zeros(0)}, None
+    field = field_of(coadd, detection, found, config)
     look = Look.at(field, peaks)
     columns = features(look, peaks)
     truth, faint = _matched(one, peaks, columns, field.fwhm_px)
-    weight = np.where(faint & ~truth, 0.0, np.where(look.main, 0.2, 1.0))
-    return {"x": columns, "y": truth.astype(float), "w": weight}
+    unclear = faint & ~truth
+    light = None
+    if one.truth.clouds:
+        clouds = clouds_of(look, truth.astype(float), config)
+        light = nebulosity(coadd, clouds, peaks[truth], field.fwhm_px, config)
+    else:  # the main candidate of a galaxy may be off its middle
+        unclear |= look.main & ~truth & _holds_any(one, field.parents, look.owner)
+    return {"x": columns, "y": truth.astype(float), "w": np.where(unclear, 0.0, 1.0)}, light
+
+
+def _holds_any(one: TrainingScene, parents, owner) -> NDArray[np.bool_]:
+    """(N,) whether something was drawn on the parent of a candidate."""
+    at = np.rint(one.truth.at).astype(int).clip(0, np.array(parents.shape) - 1)
+    return np.isin(owner, np.unique(parents[tuple(at.T)])) & (owner > 0)
 
 
 def _matched(one, peaks, columns, fwhm):

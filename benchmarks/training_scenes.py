@@ -31,11 +31,12 @@ Array = NDArray[np.float64]
 @dataclass(frozen=True, eq=False)
 class Truth:
     """(N,) what was drawn: positions, height of the brightest pixel of the band sum in sigma, and
-    counts of it."""
+    counts of it. `clouds`: whether the scene has nebulosity, which is no source."""
 
     at: Array
     peak_sigma: Array
     height: Array
+    clouds: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,6 +183,8 @@ class Canvas:
         self.sky = np.sqrt(np.array([np.median(v[np.isfinite(v)]) for v in variance]))
         self.gain = gain
         self.mask: NDArray[np.int32] | None = None
+        self.clouds = False
+        self.known_psfs = psfs
         self.at: list[tuple[float, float]] = []
         self.height: list[float] = []
         self.stamps: list[tuple[slice, slice]] = []
@@ -224,11 +227,11 @@ class Canvas:
         height = np.array(self.height) * (n / len(self.image))
         coadd = Coadd(
             name=kind, bands=tuple("grizy")[:n], image=image, variance=variance, valid=valid,
-            psfs=self.psfs[:n].astype(np.float32), zeropoints=(27.0,) * n, planes=BITS,
+            psfs=self.known_psfs[:n].astype(np.float32), zeropoints=(27.0,) * n, planes=BITS,
             mask=self.mask if self.mask is None else self.mask[:n],
         )  # fmt: skip
         at = np.array(self.at, float).reshape(-1, 2)
-        return TrainingScene(kind, coadd, Truth(at, height / noise, height))
+        return TrainingScene(kind, coadd, Truth(at, height / noise, height, self.clouds))
 
 
 def moffat(fwhm: float, beta: float, half: int = 20) -> Array:
@@ -239,16 +242,23 @@ def moffat(fwhm: float, beta: float, half: int = 20) -> Array:
 
 
 def blank(rng: np.random.Generator, size: int, bands: int) -> Canvas:
-    """Empty sky of unit noise, of some seeing, in half of the cases correlated as warps make it."""
+    """Empty sky of unit noise, of some seeing, in half of the cases correlated as warps make it.
+
+    In a third of the cases the PSF that is known is a guess: 10 % off in width, its wings others.
+    """
     fwhm = rng.uniform(2.3, 6.5)
-    psfs = np.stack([moffat(fwhm * rng.uniform(0.93, 1.07), rng.uniform(2.5, 4.5))
-                     for _ in range(bands)])  # fmt: skip
+    shapes = [(fwhm * rng.uniform(0.93, 1.07), rng.uniform(2.0, 4.5)) for _ in range(bands)]
+    psfs = np.stack([moffat(*shape) for shape in shapes])
     noise = rng.normal(size=(bands, size, size))
     if rng.uniform() < 0.5:
         sigma = rng.uniform(0.35, 0.6)
         noise = np.stack([ndimage.gaussian_filter(n, sigma) for n in noise])
         noise /= noise.std()
-    return Canvas(noise, np.ones_like(noise), psfs, float(10 ** rng.uniform(0.5, 4.0)))
+    out = Canvas(noise, np.ones_like(noise), psfs, float(10 ** rng.uniform(0.5, 4.0)))
+    if rng.uniform() < 1 / 3:
+        off = np.exp(rng.normal(0, 0.1))
+        out.known_psfs = np.stack([moffat(off * width, 3.0) for width, _ in shapes])
+    return out
 
 
 def simulated(config: SimulateConfig) -> Canvas:
@@ -357,14 +367,18 @@ def knotty(rng: np.random.Generator, radius: float) -> Array:
 
 def add_knotty(rng: np.random.Generator, canvas: Canvas, count: int) -> None:
     """Made galaxies with knots, of all sizes and brightnesses."""
-    noise = float(np.sqrt((canvas.sky**2).sum()))
     for _ in range(count):
-        radius = min(10 ** rng.uniform(0.4, 1.7), 0.15 * canvas.shape[0])
-        colour = np.exp(rng.normal(0, 0.3, len(canvas.psfs)))
-        light = drawn(rng, knotty(rng, radius)[None], canvas.psfs, radius, colour)
-        light *= 2 * np.pi * radius**2 * 10 ** rng.uniform(0.3, 2.7) * noise
-        edge = 0.2 * canvas.shape[0]
-        canvas.add(rng, light, *rng.uniform(edge, canvas.shape[0] - edge, 2))
+        add_spiral(rng, canvas, min(10 ** rng.uniform(0.4, 1.7), 0.15 * canvas.shape[0]))
+
+
+def add_spiral(rng: np.random.Generator, canvas: Canvas, radius: float) -> None:
+    """A made galaxy of a half-light radius in pixels."""
+    noise = float(np.sqrt((canvas.sky**2).sum()))
+    colour = np.exp(rng.normal(0, 0.3, len(canvas.psfs)))
+    light = drawn(rng, knotty(rng, radius)[None], canvas.psfs, radius, colour)
+    light *= 2 * np.pi * radius**2 * 10 ** rng.uniform(0.3, 2.7) * noise
+    edge = 0.2 * canvas.shape[0]
+    canvas.add(rng, light, *rng.uniform(edge, canvas.shape[0] - edge, 2))
 
 
 def cluster(rng: np.random.Generator, bands: int) -> Canvas:
@@ -381,47 +395,97 @@ def cluster(rng: np.random.Generator, bands: int) -> Canvas:
     return canvas
 
 
+def open_cluster(rng: np.random.Generator, bands: int) -> Canvas:
+    """Bright stars close to one another, among faint ones."""
+    canvas = blank(rng, 260, bands)
+    add_stars(rng, canvas, int(rng.integers(5, 60)), 4.0, 300.0)
+    for _ in range(int(rng.integers(1, 4))):
+        middle, scale = rng.uniform(50, 210, 2), 10 ** rng.uniform(0.5, 1.5)
+        places = middle + rng.normal(0, scale, (int(rng.integers(3, 25)), 2))
+        places = places[((places > 3) & (places < 257)).all(axis=1)]
+        add_stars(rng, canvas, 0, 30.0, 10 ** rng.uniform(2.5, 4.0), places)
+    return canvas
+
+
+def outskirts(rng: np.random.Generator, bands: int, pool: list[tuple[str, Array]]) -> Canvas:
+    """A large galaxy, with bright point sources on and around it."""
+    size = int(rng.integers(180, 380))
+    canvas = blank(rng, size, bands)
+    which = rng.integers(3)
+    if which == 0:
+        add_galaxies(rng, canvas, [t for t in pool if t[0] != "cosmos"], 1)
+    elif which == 1:
+        add_spiral(rng, canvas, rng.uniform(0.05, 0.18) * size)
+    else:
+        add_sersic(rng, canvas, 1, 0.15 * size)
+    far = rng.uniform(0.05, 0.5) * size * np.sqrt(rng.uniform(size=int(rng.integers(1, 20))))
+    turn = rng.uniform(0, 2 * np.pi, len(far))
+    places = np.array(canvas.at[0]) + far[:, None] * np.stack([np.sin(turn), np.cos(turn)], axis=1)
+    places = places[((places > 3) & (places < size - 3)).all(axis=1)]
+    add_stars(rng, canvas, 0, 8.0, 10 ** rng.uniform(2.0, 3.5), places)
+    return canvas
+
+
+def spiral(rng: np.random.Generator, bands: int) -> Canvas:
+    """A galaxy that fills much of the image, in half of the cases without a single star."""
+    size = int(rng.integers(160, 440))
+    canvas = blank(rng, size, bands)
+    add_spiral(rng, canvas, rng.uniform(0.08, 0.22) * size)
+    add_stars(rng, canvas, int(rng.integers(2)) * int(rng.integers(1, 10)), 4.0, 300.0)
+    return canvas
+
+
 def nebula(rng: np.random.Generator, bands: int) -> Canvas:
     """Stars on bright clouds."""
-    size = 300
+    size = int(rng.integers(200, 400))
     canvas = blank(rng, size, bands)
     k = np.hypot(*np.meshgrid(np.fft.fftfreq(size), np.fft.fftfreq(size)))
     k[0, 0] = 1
-    wave = np.fft.fft2(rng.normal(0, 1, (size, size))) / k ** rng.uniform(1.5, 2.2)
+    wave = np.fft.fft2(rng.normal(0, 1, (size, size))) / k ** rng.uniform(1.4, 2.4)
     wave[0, 0] = 0
     cloud = np.real(np.fft.ifft2(wave))
-    cloud = ndimage.gaussian_filter(np.exp(0.9 * cloud / cloud.std()), 2)
-    level = 10 ** rng.uniform(0.3, 1.5)
-    canvas.image += cloud * level / np.median(cloud)
-    canvas.variance += cloud[None] * level / np.median(cloud) / canvas.gain
-    add_stars(rng, canvas, 60, 8.0, 2000.0)
+    cloud = ndimage.gaussian_filter(np.exp(rng.uniform(0.5, 1.3) * cloud / cloud.std()), 2)
+    cloud *= 10 ** rng.uniform(0.3, 1.7) / np.median(cloud)
+    clouds = cloud * np.exp(rng.normal(0, 0.3, bands))[:, None, None]
+    photons = clouds / canvas.gain
+    canvas.clouds = True
+    canvas.image += clouds + rng.normal(size=clouds.shape) * np.sqrt(photons)
+    canvas.variance += photons
+    add_stars(rng, canvas, int(10 ** rng.uniform(0.8, 2.2)), 8.0, 10 ** rng.uniform(2.0, 3.5))
     return canvas
 
 
 def plate(rng: np.random.Generator) -> Canvas:
-    """Stars of one band around saturated ones without spikes."""
+    """Stars of one band around saturated ones without spikes, cut off or compressed; the mask
+    tells the saturated pixels or is absent."""
     canvas = blank(rng, 260, 1)
-    add_stars(rng, canvas, int(rng.integers(40, 160)), 6.0, 400.0)
+    add_stars(rng, canvas, int(rng.integers(40, 160)), 6.0, 10 ** rng.uniform(2.3, 3.0))
     y, x = np.indices(canvas.shape)
-    full = rng.uniform(300, 3000)
+    full = 10 ** rng.uniform(2.2, 3.5)
     fwhm = 1 / np.sqrt(float(canvas.psfs[0].max()))
-    for _ in range(int(rng.integers(1, 4))):
+    for _ in range(int(rng.integers(1, 5))):
         cy, cx = rng.uniform(0, 260, 2)
         beta = rng.uniform(1.4, 2.5)
         far2 = ((y - cy) ** 2 + (x - cx) ** 2) / (0.6 * fwhm) ** 2
-        canvas.image[0] += full * 10 ** rng.uniform(0.5, 2.5) * (1 + far2) ** -beta
+        canvas.image[0] += full * 10 ** rng.uniform(0.5, 3.0) * (1 + far2) ** -beta
         canvas.at.append((cy, cx))
         canvas.height.append(full)
     canvas.variance += np.maximum(canvas.image, 0) / canvas.gain
     core = canvas.image > full
-    canvas.image = np.minimum(canvas.image, full)
-    canvas.mask = np.where(core, 1 << BITS["SAT"], 0).astype(np.int32)
+    if rng.integers(2):
+        canvas.image = np.minimum(canvas.image, full)
+    else:
+        canvas.image = full * (1 - np.exp(-canvas.image / full))
+        canvas.image += rng.normal(size=canvas.image.shape)  # none is left on the flat tops
+    if rng.integers(2):
+        canvas.mask = np.where(core, 1 << BITS["SAT"], 0).astype(np.int32)
     return canvas
 
 
 KINDS = {
-    "deep": 30, "crowd": 16, "bright": 7, "decam": 6, "decam-bright": 9, "alone": 280,
-    "among": 45, "field": 12, "smooth": 20, "cluster": 9, "knotty": 140, "nebula": 6, "plate": 10,
+    "deep": 60, "crowd": 30, "bright": 14, "decam": 12, "decam-bright": 16, "alone": 600,
+    "among": 100, "field": 30, "smooth": 60, "cluster": 40, "knotty": 300, "nebula": 50,
+    "plate": 60, "spiral": 200, "outskirts": 150, "open": 40,
 }  # fmt: skip
 """Scenes of each kind."""
 
@@ -477,8 +541,7 @@ def scene(kind: str, seed: int, pool: list[tuple[str, Array]]) -> TrainingScene:
         add_sersic(rng, canvas, int(rng.integers(1, 8)), 50.0)
         add_stars(rng, canvas, int(rng.integers(2, 30)), 4.0, 500.0)
         return canvas.done(kind)
-    if kind == "cluster":
-        return cluster(rng, bands).done(kind)
-    if kind == "nebula":
-        return nebula(rng, bands).done(kind)
-    return plate(rng).done(kind)
+    if kind == "outskirts":
+        return outskirts(rng, bands, pool).done(kind)
+    made = {"cluster": cluster, "nebula": nebula, "spiral": spiral, "open": open_cluster}
+    return made[kind](rng, bands).done(kind) if kind in made else plate(rng).done(kind)

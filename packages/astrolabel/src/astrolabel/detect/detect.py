@@ -19,8 +19,9 @@ from astrolabel.core.config import DetectConfig
 from astrolabel.core.correlation import correlation_of_sum, filter_power
 from astrolabel.core.psf import FWHM_PER_SIGMA
 from astrolabel.detect.features import Field
+from astrolabel.detect.nebulosity import Nebulosity, nebulosity
 from astrolabel.detect.residual_search import Models, Sky, searched
-from astrolabel.detect.source_probability import is_source
+from astrolabel.detect.source_probability import decide
 from astrolabel.detect.star_artifacts import saturated_regions, saturated_stars, star_reaches
 
 _SEP_LIMITS = threading.Lock()
@@ -55,11 +56,14 @@ class Detections:
     peaks : (N, 2) float64, (y, x) in pixels, sorted by y then x.
     footprint : (H, W) bool: the connected pixels of all sources above threshold.
     segments : (H, W) int32: sep's own cut of the footprint among its sources, 0 outside.
+    nebulosity : light that belongs to no source, None where there is none. It is still in the
+        image: take it out and detect again.
     """
 
     peaks: NDArray[np.float64]
     footprint: NDArray[np.bool_]
     segments: NDArray[np.int32]
+    nebulosity: Nebulosity | None = None
 
 
 def detection_image(coadd: Coadd, config: DetectConfig) -> DetectionImage:
@@ -134,14 +138,18 @@ def _band_weights(coadd: Coadd, power: float) -> NDArray[np.float32]:
 def detect(coadd: Coadd, detection: DetectionImage, config: DetectConfig) -> Detections:
     """Sources above ``config.threshold_sigma``, as ``config.peaks`` asks for."""
     found = candidates(coadd, detection, config)
-    peaks = found.peaks
+    peaks, light = found.peaks, None
     if config.source_probability and len(peaks):
         field = field_of(coadd, detection, found, config)
-        peaks = peaks[is_source(field, peaks, config)]
+        decided = decide(field, peaks, config)
+        if config.nebulosity_fwhm and decided.clouds.any():
+            stars = peaks[decided.source]
+            light = nebulosity(coadd, decided.clouds, stars, field.fwhm_px, config)
+        peaks = peaks[decided.source]
     peaks = peaks[~_beside_blank(peaks, detection.valid)]
     order = np.lexsort((peaks[:, 1], peaks[:, 0]))
     above = detection.valid & (detection.image > config.threshold_sigma * detection.sky_sigma)
-    return Detections(peaks[order], (found.segments > 0) | above, found.segments)
+    return Detections(peaks[order], (found.segments > 0) | above, found.segments, light)
 
 
 @dataclass(frozen=True, eq=False)

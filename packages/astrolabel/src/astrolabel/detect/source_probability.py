@@ -14,6 +14,10 @@ from astrolabel.core.config import SOURCE_TABLE, DetectConfig
 from astrolabel.detect.features import NAMES, Field, Look, features
 
 
+STAR_FWHM = 2.0
+"""A model narrower than this, in seeing FWHM before the PSF, is a star's, or of one on a cloud."""
+
+
 @dataclass(frozen=True, eq=False)
 class Trees:
     """Boosted regression trees over the features, flattened.
@@ -56,11 +60,47 @@ class Trees:
         return np.asarray(1 / (1 + np.exp(-odds)), np.float64)
 
 
-def is_source(field: Field, peaks: NDArray[np.float64], config: DetectConfig) -> NDArray[np.bool_]:
-    """(N,) bool: which candidates are sources of their own; the main one of a parent is."""
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """What is decided of the candidates.
+
+    Attributes
+    ----------
+    source : (N,) bool: a source of its own.
+    clouds : (H, W) bool: parents whose light is nebulosity and no source's.
+    """
+
+    source: NDArray[np.bool_]
+    clouds: NDArray[np.bool_]
+
+
+def decide(field: Field, peaks: NDArray[np.float64], config: DetectConfig) -> Decision:
+    """Which of (N, 2) candidates are sources of their own.
+
+    The main candidate of a parent is one unless the table is sure that it is none.
+    """
     look = Look.at(field, peaks)
-    likely = table().probability(features(look, peaks)) >= config.source_probability
-    return np.asarray(likely | look.main, bool)
+    likely = table().probability(features(look, peaks))
+    source = likely >= np.where(look.main, config.main_probability, config.source_probability)
+    return Decision(source, clouds_of(look, likely, config))
+
+
+def clouds_of(look: Look, likely: NDArray[np.float64], config: DetectConfig) -> NDArray[np.bool_]:
+    """(H, W) bool: wide parents whose main candidate is almost certainly no source.
+
+    Where there is such a one, wide parents whose main candidate is a star, or is more likely no
+    source than one, are clouds too.
+    """
+    parents, fits = look.field.parents, look.field.fits
+    area = np.bincount(parents.ravel(), minlength=int(look.owner.max(initial=0)) + 1)
+    wide = area[look.owner] > (config.nebulosity_least_fwhm * look.field.fwhm_px) ** 2
+    wide &= look.main
+    if not (wide & (likely < config.main_probability)).any():
+        return np.zeros(parents.shape, bool)
+    cloud = likely < config.source_probability
+    if fits is not None:
+        cloud |= fits.width_fwhm < STAR_FWHM
+    return np.isin(parents, look.owner[wide & cloud])
 
 
 @functools.cache

@@ -121,6 +121,10 @@ def deblend(
     out: they are another tile's.
     """
     found = detect(coadd, detection, config.detect) if found is None else found
+    if found.nebulosity is not None:  # what is left of the image is searched again
+        coadd = found.nebulosity.out_of(coadd)
+        detection = detection_image(coadd, config.detect)
+        found = detect(coadd, detection, config.detect)
     significance = (detection.image / detection.sky_sigma).astype(np.float32)
     grouping = group_footprints(found.footprint, significance, found.peaks, config.deblend)
     pixels = _Pixels(coadd, detection, significance, config.deblend)

@@ -109,8 +109,18 @@ class DetectConfig:
     source_probability: float = 0.5
     """Least probability that a candidate is a source of its own and not substructure of a
     galaxy, an artifact of a bright star or noise. Lower finds more blended sources, higher
-    makes fewer false labels. The brightest candidate of a connected object always stays. 0
-    keeps every candidate (the paper's)."""
+    makes fewer false labels. 0 keeps every candidate (the paper's)."""
+    main_probability: float = 0.1
+    """The same for the main candidate of a connected object, the one with the most light around
+    it: it stays unless it is almost certainly none. 0 keeps every one."""
+    nebulosity_fwhm: float = 4.0
+    """Where a wide object has no main candidate its light is nebulosity (a Galactic cloud): the
+    sky follows it there, on a mesh of cells of so many seeing FWHM, and what is left is searched
+    again. 0 leaves it in the image."""
+    nebulosity_least_fwhm: float = 12.0
+    """It is as large as a square of this side, three cells, in seeing FWHM."""
+    nebulosity_star_fwhm: float = 2.0
+    """Around the sources on it this radius, in seeing FWHM, is no part of that sky."""
     source_table: str = field(default_factory=source_table_hash)
     """Hash of the table that the probability is computed with."""
     join_saturated: bool = True
