@@ -282,7 +282,8 @@ def add_galaxies(
     colour = np.exp(rng.normal(0, 0.4, len(canvas.image)))
     for _ in range(count):
         kinds = sorted({k for k, _ in pool})
-        kind = kinds[int(rng.choice(len(kinds), p=[0.25, 0.55, 0.2]))]
+        part = np.array([{"cosmos": 0.25, "hdf": 0.55, "sdss": 0.2}[k] for k in kinds])
+        kind = kinds[int(rng.choice(len(kinds), p=part / part.sum()))]
         choices = [t for k, t in pool if k == kind]
         template = choices[int(rng.integers(len(choices)))]
         # Faint stamps are not enlarged much, nor made much brighter: their noise is no knots.
