@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from astrolabel.core.config import SOURCE_TABLE, DetectConfig
 from astrolabel.detect.features import NAMES, Field, Look, features
 
-
 STAR_FWHM = 2.0
 """A model narrower than this, in seeing FWHM before the PSF, is a star's, or of one on a cloud."""
 
