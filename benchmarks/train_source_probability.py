@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,11 +38,14 @@ MATCH_FWHM = 0.8
 FAINT_SIGMA = 2.0
 """What is fainter is neither a source that should be found nor a false one."""
 
+CLOUD_WEIGHT = 20.0
+"""Of the main candidates of nebulosity, of which there are few: a scene has one to five."""
+
 
 def examples(one: TrainingScene) -> dict[str, NDArray[np.float64]]:
     """Features (N, F), truth (N,), weights (N,) of the candidates of a scene; of one with
     nebulosity those without it as well."""
-    config = preset("default").detect
+    config = replace(preset("default").detect, nebulosity_fwhm=4.0)
     first, light = _examples(one, one.coadd, config)
     if light is None:
         return first
@@ -67,7 +71,10 @@ def _examples(one: TrainingScene, coadd: Coadd, config: DetectConfig):
         light = nebulosity(coadd, clouds, peaks[truth], field.fwhm_px, config)
     else:  # the main candidate of a galaxy may be off its middle
         unclear |= look.main & ~truth & _holds_any(one, field.parents, look.owner)
-    return {"x": columns, "y": truth.astype(float), "w": np.where(unclear, 0.0, 1.0)}, light
+    weight = np.where(unclear, 0.0, 1.0)
+    if one.truth.clouds:
+        weight[look.main & ~truth] = CLOUD_WEIGHT
+    return {"x": columns, "y": truth.astype(float), "w": weight}, light
 
 
 def _holds_any(one: TrainingScene, parents, owner) -> NDArray[np.bool_]:
@@ -159,11 +166,11 @@ def report(p, y, w, kind) -> None:
 
     use = w > 0.5
     print(f"kept scenes: {use.sum()} candidates, AUC {roc_auc_score(y[use], p[use]):.4f}")
-    levels = (0.3, 0.5, 0.7)
+    levels = (0.1, 0.3, 0.5, 0.7, 0.9)
     heads = "  ".join(f"p>{t}: found false" for t in levels)
     print("kind          candidates  sources  " + heads)
-    for number, name in enumerate(KINDS):
-        k = use & (kind == number)
+    for number, name in enumerate([*KINDS, "all"]):
+        k = use & ((kind == number) | (name == "all"))
         if not k.any():
             continue
         true, false = p[k & (y > 0)], p[k & (y == 0)]

@@ -484,9 +484,9 @@ def plate(rng: np.random.Generator) -> Canvas:
 
 
 KINDS = {
-    "deep": 60, "crowd": 30, "bright": 14, "decam": 12, "decam-bright": 16, "alone": 600,
-    "among": 100, "field": 30, "smooth": 60, "cluster": 40, "knotty": 300, "nebula": 50,
-    "plate": 60, "spiral": 200, "outskirts": 150, "open": 40,
+    "deep": 18, "crowd": 8, "bright": 3, "decam": 4, "decam-bright": 3, "alone": 180,
+    "among": 27, "field": 12, "smooth": 18, "cluster": 9, "knotty": 90, "nebula": 10,
+    "plate": 18, "spiral": 52, "outskirts": 52, "open": 15,
 }  # fmt: skip
 """Scenes of each kind."""
 

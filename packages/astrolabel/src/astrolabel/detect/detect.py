@@ -142,7 +142,7 @@ def detect(coadd: Coadd, detection: DetectionImage, config: DetectConfig) -> Det
     if config.source_probability and len(peaks):
         field = field_of(coadd, detection, found, config)
         decided = decide(field, peaks, config)
-        if config.nebulosity_fwhm and decided.clouds.any():
+        if decided.clouds.any():
             stars = peaks[decided.source]
             light = nebulosity(coadd, decided.clouds, stars, field.fwhm_px, config)
         peaks = peaks[decided.source]

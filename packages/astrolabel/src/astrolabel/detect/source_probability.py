@@ -76,10 +76,13 @@ class Decision:
 def decide(field: Field, peaks: NDArray[np.float64], config: DetectConfig) -> Decision:
     """Which of (N, 2) candidates are sources of their own.
 
-    The main candidate of a parent is one unless the table is sure that it is none.
+    The main candidate of a parent is one; where nebulosity is looked for, not if the table is sure
+    that it is none.
     """
     look = Look.at(field, peaks)
     likely = table().probability(features(look, peaks))
+    if not config.nebulosity_fwhm:
+        likely = np.where(look.main, 1.0, likely)
     source = likely >= np.where(look.main, config.main_probability, config.source_probability)
     return Decision(source, clouds_of(look, likely, config))
 

@@ -109,14 +109,17 @@ class DetectConfig:
     source_probability: float = 0.5
     """Least probability that a candidate is a source of its own and not substructure of a
     galaxy, an artifact of a bright star or noise. Lower finds more blended sources, higher
-    makes fewer false labels. 0 keeps every candidate (the paper's)."""
+    makes fewer false labels. The main candidate of a
+    connected object always stays (see `main_probability`). 0 keeps every candidate (the
+    paper's)."""
+    nebulosity_fwhm: float = 0.0
+    """For Galactic fields: where a wide object is almost certainly no source, its light is
+    nebulosity. The sky follows it there, on a mesh of cells of so many seeing FWHM (4 is good), and
+    what is left is searched again. 0, the default, looks for none: of large irregular galaxies
+    without a middle some would be taken for clouds."""
     main_probability: float = 0.1
-    """The same for the main candidate of a connected object, the one with the most light around
-    it: it stays unless it is almost certainly none. 0 keeps every one."""
-    nebulosity_fwhm: float = 4.0
-    """Where a wide object has no main candidate its light is nebulosity (a Galactic cloud): the
-    sky follows it there, on a mesh of cells of so many seeing FWHM, and what is left is searched
-    again. 0 leaves it in the image."""
+    """With `nebulosity_fwhm`, the least probability of the main candidate of a connected object,
+    which has the most light around it. Without, it always stays."""
     nebulosity_least_fwhm: float = 12.0
     """It is as large as a square of this side, three cells, in seeing FWHM."""
     nebulosity_star_fwhm: float = 2.0
