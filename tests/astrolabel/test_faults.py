@@ -23,9 +23,10 @@ def faults():
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_sixty_faults_are_survived_or_told():
-    """In a process of its own: the benchmark limits memory, which a test runner already holds."""
-    words = [sys.executable, "-W", "ignore", str(PATH), "--tries", "60", "--seed", "7"]
+def test_thirty_faults_are_survived_or_told():
+    """With this seed all nine kinds are among them. In a process of its own: the benchmark limits
+    memory, which a test runner already holds."""
+    words = [sys.executable, "-W", "ignore", str(PATH), "--tries", "30", "--seed", "7"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
 

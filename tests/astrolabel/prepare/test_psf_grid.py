@@ -88,8 +88,8 @@ def test_stamps_are_padded_to_one_size() -> None:
 @pytest.mark.parametrize(
     ("table", "match"),
     [
-        ({"x": [1.0], "y": [1.0]}, "does not tell x and y of 3 stamps"),
-        ({"a": [1.0, 2, 3], "y": [1.0, 2, 3]}, "does not tell x and y"),
+        ({"x": [1.0], "y": [1.0]}, "does not hold x and y of 3 stamps"),
+        ({"a": [1.0, 2, 3], "y": [1.0, 2, 3]}, "does not hold x and y"),
         ({"x": [1.0, np.nan, 3], "y": [1.0, 2, 3]}, "finite"),
     ],
 )
@@ -211,7 +211,7 @@ def test_stamps_that_are_of_no_use_are_refused(tmp_path) -> None:
     with pytest.raises(InputError, match="lie beside the coadd, none on it"):
         characterise(coadd_of(tmp_path, psf={"*": folder}))
     fits.PrimaryHDU(stamps()[0]).writeto(folder / "odd.fits")
-    with pytest.raises(InputError, match=r"odd\.fits.*neither its name nor the cards RA and DEC"):
+    with pytest.raises(InputError, match=r"odd\.fits.*neither its name nor cards RA and DEC"):
         characterise(coadd_of(tmp_path, psf={"i": folder}))
     (folder / "odd.fits").unlink()
     stamp_file(folder, 40.0, stamps())
