@@ -131,3 +131,16 @@ def test_predictions_without_them_and_truths_without_values_are_told_apart(
     assert one.pairs == 0
     assert math.isnan(one.bias.value)
     assert math.isnan(one.coverage.value)
+
+
+def test_a_first_prediction_that_is_left_out_leaves_the_others(
+    files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    truth, found = files
+    rows = json.loads(found.read_text())
+    first = {k: v for k, v in rows[0].items() if k not in ("bbox", "segmentation")}
+    for row in rows:
+        del row["attributes"]
+    some = tmp_path / "some.json"
+    some.write_text(json.dumps([first, *rows]))
+    assert evaluate(truth, some, resamples=20).targets["redshift"].pairs == 0

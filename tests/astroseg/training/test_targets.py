@@ -6,11 +6,12 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from target_helpers import SIZE, write_coloured_set
-from train_helpers import SmallEngine
+from train_helpers import Killed, SmallEngine
 
 from astroseg.core.config import DataConfig, configured
 from astroseg.core.errors import InputError
@@ -18,9 +19,10 @@ from astroseg.data.augment import View
 from astroseg.data.dataset import read_dataset
 from astroseg.data.loader import Samples
 from astroseg.data.look import survey
+from astroseg.engines.torchvision import TorchvisionEngine
 from astroseg.training.architecture import training_spec, with_targets
 from astroseg.training.train import LAST_NAME, train
-from astroseg.weights.checkpoint import read_header
+from astroseg.weights.checkpoint import read_checkpoint, read_header
 
 QUICK = {"steps": 1, "workers": 0, "device": "cpu", "quiet": True, "batch": 2}
 
@@ -145,3 +147,27 @@ def test_fine_tuning_keeps_the_head_of_the_same_targets_and_starts_one_of_others
     third = read_header(tmp_path / "c" / LAST_NAME).spec
     assert third is not None
     assert third.targets == ()
+
+
+def test_a_run_with_targets_that_is_resumed_ends_as_it_would_have(
+    labels: Path, tmp_path: Path
+) -> None:
+    class Breaking(TorchvisionEngine):
+        calls = 0
+
+        def losses(self, model: Any, batch: Any) -> Any:
+            self.calls += 1
+            if self.calls == 4:
+                raise Killed
+            return super().losses(model, batch)
+
+    words = {**QUICK, "steps": 4, "save_every": 2, "targets": ("redshift",)}
+    train(labels, tmp_path / "whole", **words)
+    with pytest.raises(Killed):
+        train(labels, tmp_path / "run", engine=Breaking(), **words)
+    train(labels, tmp_path / "run", resume=True, **words)
+    whole, again = (read_checkpoint(tmp_path / f / LAST_NAME)[0] for f in ("whole", "run"))
+    name = "roi_heads.target_head.predictor.weight"
+    assert whole.keys() == again.keys()
+    assert all(bool((whole[n] == again[n]).all()) for n in whole)
+    assert float(whole[name].abs().sum()) > 0

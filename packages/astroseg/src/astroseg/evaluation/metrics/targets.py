@@ -15,7 +15,7 @@ from astroseg.core.config import EvaluateConfig
 from astroseg.core.targets import is_redshift
 from astroseg.evaluation.metrics.bootstrap import Interval, median, per_image, ratio
 from astroseg.evaluation.metrics.matching import Pairs
-from astroseg.evaluation.metrics.objects import EvaluationSet
+from astroseg.evaluation.metrics.objects import EvaluationSet, Objects
 
 SIGMA_OF_MAD = 1.4826
 """Standard deviation of a Gaussian over its median absolute deviation."""
@@ -65,10 +65,10 @@ class TargetPairs:
 
 def target_pairs(data: EvaluationSet, pairs: Pairs, name: str) -> TargetPairs:
     """The matched pairs with a known value of a target."""
-    unknown = np.full(len(data.truth), np.nan)
-    truth = data.truth.attributes.get(name, unknown)[pairs.truth]
-    columns = data.detections.attributes
-    found, low, high = (columns[name + end][pairs.detection] for end in ("", "_lo", "_hi"))
+    truth = _column(data.truth, name)[pairs.truth]
+    found, low, high = (
+        _column(data.detections, name + end)[pairs.detection] for end in ("", "_lo", "_hi")
+    )
     known = np.isfinite(truth) & np.isfinite(found) & np.isfinite(low) & np.isfinite(high)
     return TargetPairs(
         truth=truth[known],
@@ -77,6 +77,11 @@ def target_pairs(data: EvaluationSet, pairs: Pairs, name: str) -> TargetPairs:
         high=high[known],
         image=data.truth.image[pairs.truth][known],
     )
+
+
+def _column(objects: Objects, name: str) -> NDArray[np.float64]:
+    """(N,) values of an attribute, NaN where none was read."""
+    return objects.attributes.get(name, np.full(len(objects), np.nan))
 
 
 def evaluate_targets(
