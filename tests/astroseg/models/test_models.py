@@ -37,7 +37,7 @@ def random_boxes(rng, count, size=100.0):
 
 
 def test_an_unknown_model_is_refused_with_the_names_there_are():
-    with pytest.raises(InputError, match="unknown model 'r50'; use one of tiny, r50-fpn"):
+    with pytest.raises(InputError, match="unknown model 'r50'; use one of tiny, sky, r50-fpn"):
         spec_of("r50")
 
 
