@@ -12,6 +12,7 @@ import pytest
 from astroseg.core.errors import InputError
 from astroseg.core.rle import decode_tight, encode_at
 from astroseg.core.stream import open_document
+from astroseg.data.augment import View, decode, view_objects
 from astroseg.data.dataset import check_same_classes, read_dataset
 
 SQUARE = [2, 1, 6, 1, 6, 4, 2, 4]
@@ -332,3 +333,26 @@ def test_files_of_different_classes_do_not_go_together(tmp_path: Path) -> None:
     second = read_dataset(write(tmp_path, other, "b.json"))
     with pytest.raises(InputError, match=r"b\.json: has the classes star, galaxy, but .*a\.json"):
         check_same_classes(first, second)
+
+
+@pytest.mark.parametrize("measured", [False, True])
+def test_labels_that_a_person_has_looked_at_weigh_more(tmp_path: Path, measured: bool) -> None:
+    one = document()["annotations"][0] | {"segmentation": RLE}
+    rows = [
+        one | {"id": 1, "attributes": {"reviewed": "accept"}},
+        one | {"id": 2, "attributes": {"reviewed": None, "snr": 5.0}},
+        one | {"id": 3, "attributes": None},
+        one | {"id": 4, "attributes": {"reviewed": "split"}, "iscrowd": 1},
+    ]
+    path = write(tmp_path, document(annotations=rows))
+    data = read_dataset(path, measured=measured, reviewed_weight=4)
+    weights = data.truth[0].weights
+    assert weights is not None
+    assert weights.tolist() == [4, 1, 1]
+    assert data.truth.reviewed == 1
+    assert data.without_small(1).truth[0].weights.tolist() == [4, 1, 1]
+    assert read_dataset(path, measured=measured).truth[0].weights is None
+    objects = decode(data.truth[0])
+    seen = view_objects(objects, View(0, 0, 8, 9, mirror=True, turns=1))
+    assert seen.weights is not None
+    assert seen.weights.tolist() == [4, 1, 1]

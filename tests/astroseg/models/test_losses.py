@@ -11,7 +11,7 @@ from astroseg.core.rle import decode_tight, encode_at
 from astroseg.core.samples import Sample
 from astroseg.engines import get_engine
 from astroseg.models.mask_targets import IgnoreRegions, TruthMasks
-from astroseg.models.roi import Sampled, Truth, class_loss, mask_loss
+from astroseg.models.roi import Sampled, Truth, class_and_box_losses, class_loss, mask_loss
 from astroseg.models.spec import model_spec
 
 ENGINE = get_engine("torchvision")
@@ -94,13 +94,18 @@ def test_mask_cells_of_unknown_truth_have_no_loss():
     assert loss(everywhere) == pytest.approx(right, rel=1e-4)
 
 
-@pytest.mark.parametrize("name", ["r50-fpn-cascade", "r101-c4"])
-def test_other_heads_leave_ignore_regions_out(name):
-    spec = model_spec(
+def small(name):
+    """A network of the paper's with few channels."""
+    return model_spec(
         name, channels=1, classes=("galaxy", "star"), rpn_batch=100_000, roi_batch=100_000,
         stem_channels=8, stage_channels=(16, 32, 64, 128), group_width=4, fpn_channels=16,
         box_head_dim=32, mask_head_dim=16, norm="GN", norm_groups=4,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["r50-fpn-cascade", "r101-c4"])
+def test_other_heads_leave_ignore_regions_out(name):
+    spec = small(name)
     plain, left_out = losses(sample(), spec), losses(sample(~region(0, 0, 30, 30)), spec)
     for key in plain:
         if key.startswith("loss_cls") or key == "loss_rpn_cls":
@@ -140,3 +145,49 @@ def test_crops_are_their_masks():
         found, place = decode_tight(rle)
         assert np.array_equal(found, bitmap)
         assert list(place) == corner
+
+
+@pytest.mark.parametrize("changes", [{}, {"focal_gamma": 2.0}, {"class_weights": (1.0, 4.0)}])
+@pytest.mark.parametrize("beta", [0.0, 0.5])
+def test_an_object_of_weight_three_is_three_objects(changes, beta):
+    """Class, box and mask losses of two objects and a background region."""
+    spec = dataclasses.replace(SPEC, smooth_l1_beta=beta, **changes)
+    generator = torch.Generator().manual_seed(0)
+    boxes = torch.tensor([[8.0, 10, 16, 18], [30, 30, 37, 38], [50, 5, 60, 15]])
+    scores, deltas = torch.randn(3, 3, generator=generator), torch.randn(3, 8, generator=generator)
+    logits = torch.randn(2, 2, 2 * spec.mask_pool, 2 * spec.mask_pool, generator=generator)
+    shapes = [((8, 8), (10, 8)), ((8, 7), (30, 30))]
+    masks = TruthMasks([encode_at(np.ones(s, bool), at, (64, 64)) for s, at in shapes])
+    truth = Truth(boxes[:2], torch.tensor([0, 1]), masks)
+
+    def of(rows, weights=None):
+        """Losses of some of the rows, the objects first."""
+        objects = [r for r in rows if r < 2]
+        one = Sampled(
+            boxes=boxes[rows] + 0.7,
+            labels=torch.tensor([0, 1, 2])[rows],
+            index=torch.tensor(objects),
+            truth_boxes=boxes[objects],
+            weights=weights,
+        )
+        every = [1.0, 1.0, 1.0, 1.0]
+        found = class_and_box_losses(scores[rows], deltas[rows], [one], every, spec)
+        found["loss_mask"] = mask_loss(logits[objects], [one], [truth], spec)
+        return {name: value.item() for name, value in found.items()}
+
+    weighed = of([0, 1, 2], torch.tensor([3.0, 1.0]))
+    assert weighed == pytest.approx(of([0, 0, 0, 1, 2]), rel=1e-5)
+    assert of([0, 1, 2], torch.ones(2)) == pytest.approx(of([0, 1, 2]), rel=1e-5)
+    assert weighed != pytest.approx(of([0, 1, 2]), rel=1e-2)
+
+
+@pytest.mark.parametrize("name", ["tiny", "r50-fpn-cascade", "r101-c4"])
+def test_weights_reach_the_losses_of_every_head(name):
+    spec = SPEC if name == "tiny" else small(name)
+    plain = sample()
+    heavy = dataclasses.replace(plain, weights=np.array([50.0], np.float32))
+    a, b = losses(plain, spec), losses(heavy, spec)
+    assert b["loss_mask"] == pytest.approx(a["loss_mask"], rel=1e-4)  # one object alone
+    for key in a:
+        if key.startswith("loss_cls"):
+            assert b[key] != pytest.approx(a[key], rel=1e-4), key

@@ -31,6 +31,7 @@ class Sample:
     image_id : of the COCO file.
     ignored : (H, W) bool, regions without truth; None where there are none.
     targets : (N, T) float32, attributes to learn, NaN where unknown; None where there are none.
+    weights : (N,) float32 of the objects in the losses; None where all weigh 1.
     """
 
     image: NDArray[np.float32]
@@ -40,6 +41,7 @@ class Sample:
     image_id: int = 0
     ignored: NDArray[np.bool_] | None = None
     targets: NDArray[np.float32] | None = None
+    weights: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.labels)

@@ -28,6 +28,10 @@ BATCH = 5_000
 ATTRIBUTES = ("snr", "n_blended", "blendedness")
 """Numbers of ``annotation["attributes"]`` that are read, beside mag_<band>."""
 
+REVIEWED = "reviewed"
+"""Attribute of a row that a person has looked at; its value is what was done. The column is 1
+there, else 0 or NaN."""
+
 FAINTEST_MAG, BRIGHTEST_MAG = 90.0, -30.0
 """Magnitudes beyond are sentinels (99, -99, -9999, 1e20): none was measured."""
 
@@ -77,6 +81,7 @@ class Frame:
     scored : whether the rows are predictions.
     measured : whether boxes, areas and attributes of the file are wanted beside the masks.
     targets : attributes to learn or to compare, read whether measured or not.
+    reviewed : whether it is wanted which rows a person has looked at (`REVIEWED`).
     """
 
     path: Path
@@ -87,13 +92,14 @@ class Frame:
     scored: bool = False
     measured: bool = True
     targets: tuple[str, ...] = ()
+    reviewed: bool = False
 
     @property
     def kind(self) -> Any:
         """Of the rows: the keys that are read."""
         if self.measured:
             return Any
-        return TargetRow if self.targets else MaskRow
+        return TargetRow if self.targets or self.reviewed else MaskRow
 
 
 class MaskRow(TypedDict, total=False):
@@ -212,7 +218,7 @@ def _add(batch: _Batch, row: Any, place: int, frame: Frame, repairs: Repairs) ->
     batch.boxes.append(box or _NO_BOX)
     batch.area.append(_area(row.get("area"), repairs) if frame.measured else math.nan)
     batch.score.append(score)
-    if frame.measured or frame.targets:
+    if frame.measured or frame.targets or frame.reviewed:
         batch.attributes.append(row.get("attributes"))
     return ""
 
@@ -376,6 +382,8 @@ def _attributes(
         if not isinstance(row, dict):
             repairs.mended["attributes that are no object, ignored"] += 1
             continue
+        if frame.reviewed and row.get(REVIEWED):
+            columns.setdefault(REVIEWED, np.zeros(len(rows)))[i] = 1
         for name, value in row.items():
             binned = frame.measured and (name.startswith("mag_") or name in ATTRIBUTES)
             if not binned and name not in frame.targets:

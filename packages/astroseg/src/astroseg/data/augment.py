@@ -28,12 +28,14 @@ class Objects:
     bitmaps : N arrays (h, w) bool, set on all four edges.
     labels : (N,) int64 from 0.
     targets : (N, T) float32, None where there are none.
+    weights : (N,) float32 in the losses; None where all weigh 1.
     """
 
     corners: NDArray[np.int64]
     bitmaps: tuple[Bitmap, ...]
     labels: NDArray[np.int64]
     targets: NDArray[np.float32] | None = None
+    weights: NDArray[np.float32] | None = None
 
     @property
     def boxes(self) -> NDArray[np.float32]:
@@ -133,7 +135,8 @@ def decode(truth: Truth) -> Objects:
     """The objects of a whole image."""
     decoded = [decode_tight(rle) for rle in truth.masks]
     corners = np.array([corner for _, corner in decoded], np.int64).reshape(-1, 2)
-    return Objects(corners, tuple(bitmap for bitmap, _ in decoded), truth.labels, truth.targets)
+    bitmaps = tuple(bitmap for bitmap, _ in decoded)
+    return Objects(corners, bitmaps, truth.labels, truth.targets, truth.weights)
 
 
 def view_objects(
@@ -168,6 +171,7 @@ def view_objects(
         tuple(bitmaps),
         objects.labels[kept],
         None if objects.targets is None else objects.targets[kept],
+        None if objects.weights is None else objects.weights[kept],
     )
 
 

@@ -98,6 +98,7 @@ def read_coco(
     crowd_as_objects: bool = False,
     measured: bool = True,
     targets: Sequence[str] = (),
+    reviewed: bool = False,
 ) -> CocoFile:
     """Read a COCO document, a list of Detectron2 records, or a Parquet table of labels.
 
@@ -113,6 +114,7 @@ def read_coco(
     crowd_as_objects : take ``iscrowd: 1`` as objects, for tools that write it for every RLE.
     measured : whether boxes, areas and attributes are wanted beside the masks.
     targets : attributes that are wanted in any case.
+    reviewed : whether it is wanted which annotations a person has looked at.
 
     Raises
     ------
@@ -138,6 +140,7 @@ def read_coco(
         crowd_as_objects=crowd_as_objects,
         measured=measured,
         targets=tuple(targets),
+        reviewed=reviewed,
     )
     found = read_rows(document.rows(frame.kind) if labelled else [], frame, repairs)
     used = set(np.unique(found.category).tolist()) if labelled else None

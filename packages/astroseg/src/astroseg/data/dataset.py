@@ -21,7 +21,7 @@ from astroseg.core.config import DataConfig
 from astroseg.core.errors import InputError
 from astroseg.core.files import sha256
 from astroseg.core.samples import Rle
-from astroseg.data.annotations import Annotations
+from astroseg.data.annotations import REVIEWED, Annotations
 from astroseg.data.coco import ImageEntry, read_coco
 from astroseg.data.images import is_eight_bit_picture, rows_upwards
 from astroseg.data.repairs import Repairs
@@ -70,12 +70,14 @@ class Truth:
     ignored : RLEs of the regions without truth.
     targets : (N, T) float32 of the attributes to learn, NaN where unknown; None where there
         are none.
+    weights : (N,) float32 in the losses; None where all weigh 1.
     """
 
     labels: NDArray[np.int64]
     masks: Sequence[Rle]
     ignored: Sequence[Rle] = ()
     targets: NDArray[np.float32] | None = None
+    weights: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -90,6 +92,7 @@ class Truths(Sequence[Truth]):
     images : how many there are.
     least_pixels : objects of fewer pixels are ignore regions.
     targets : attributes to learn.
+    reviewed_weight : of the objects that a person has looked at.
     """
 
     def __init__(
@@ -98,9 +101,10 @@ class Truths(Sequence[Truth]):
         images: int,
         least_pixels: int = 0,
         targets: tuple[str, ...] = (),
+        reviewed_weight: float = 1.0,
     ) -> None:
         self._annotations, self._least = annotations, least_pixels
-        self.targets = targets
+        self.targets, self._weight = targets, reviewed_weight
         self._bounds = np.searchsorted(annotations.image, np.arange(images + 1))
 
     def __len__(self) -> int:
@@ -118,7 +122,8 @@ class Truths(Sequence[Truth]):
         chosen, ignored = start + np.flatnonzero(~crowd), start + np.flatnonzero(crowd)
         labels = self._annotations.category[chosen].astype(np.int64)
         targets = self._targets(chosen) if self.targets else None
-        return Truth(labels, tuple(masks[chosen]), tuple(masks[ignored]), targets)
+        weights = self._weights(chosen)
+        return Truth(labels, tuple(masks[chosen]), tuple(masks[ignored]), targets, weights)
 
     def _ignored(self, start: int, stop: int) -> NDArray[np.bool_]:
         one = self._annotations
@@ -131,13 +136,26 @@ class Truths(Sequence[Truth]):
         columns = [known[name][rows] if name in known else none for name in self.targets]
         return np.stack(columns, axis=1).astype(np.float32)
 
+    def _weights(self, rows: NDArray[np.intp]) -> NDArray[np.float32] | None:
+        reviewed = self._annotations.attributes.get(REVIEWED)
+        if reviewed is None or self._weight == 1:
+            return None
+        return np.where(reviewed[rows] == 1, self._weight, 1.0).astype(np.float32)
+
+    @property
+    def reviewed(self) -> int:
+        """Objects that a person has looked at, where that was read."""
+        found = self._annotations.attributes.get(REVIEWED)
+        own = ~self._ignored(0, len(self._annotations))
+        return 0 if found is None else int(np.count_nonzero(found[own] == 1))
+
     def all_targets(self) -> NDArray[np.float32]:
         """(N, T) attributes to learn of the objects of all images, NaN where unknown."""
         return self._targets(np.flatnonzero(~self._ignored(0, len(self._annotations))))
 
     def without_small(self, least_pixels: int) -> Truths:
         """The same with objects of fewer pixels as ignore regions."""
-        return Truths(self._annotations, len(self), least_pixels, self.targets)
+        return Truths(self._annotations, len(self), least_pixels, self.targets, self._weight)
 
     def rows(self, indices: Sequence[int]) -> Annotations:
         """The annotations of some images, which they number anew from 0, as their file has them."""
@@ -233,11 +251,13 @@ def read_dataset(
     crowd_as_objects: bool = False,
     measured: bool = False,
     targets: Sequence[str] = (),
+    reviewed_weight: float = 1.0,
 ) -> Dataset:
     """Read a COCO document, or a list of Detectron2 records.
 
     Parameters
     ----------
+    reviewed_weight : in the losses, of the objects that a person has looked at.
     See `astroseg.data.coco.read_coco`; `configured_dataset` takes them from settings.
 
     Raises
@@ -254,6 +274,7 @@ def read_dataset(
         crowd_as_objects=crowd_as_objects,
         measured=measured,
         targets=targets,
+        reviewed=reviewed_weight != 1,
     )
     found = coco.annotations
     if found.masks is None:
@@ -269,7 +290,9 @@ def read_dataset(
         classes=coco.classes,
         category_ids=coco.category_ids,
         images=tuple(_record(entry, coco.path) for entry in coco.images),
-        truth=Truths(found, len(coco.images), targets=tuple(targets)),
+        truth=Truths(
+            found, len(coco.images), targets=tuple(targets), reviewed_weight=reviewed_weight
+        ),
         objects=len(found) - crowd,
         ignored=crowd,
         repairs=coco.repairs,
@@ -295,6 +318,7 @@ def configured_dataset(
         crowd_as_objects=data.iscrowd == "object",
         measured=measured,
         targets=targets,
+        reviewed_weight=data.reviewed_weight,
     )
 
 

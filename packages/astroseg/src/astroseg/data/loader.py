@@ -143,6 +143,7 @@ class Samples(MapDataset[Any]):
             image_id=record.id,
             ignored=seen_regions(self.dataset.truth[index].ignored, view),
             targets=seen.targets,
+            weights=seen.weights,
         )
 
 

@@ -86,6 +86,7 @@ class TorchvisionEngine:
                 TruthMasks(sample.masks, device),
                 ignore_regions(sample, device),
                 None if sample.targets is None else to_device(sample.targets, device).float(),
+                None if sample.weights is None else to_device(sample.weights, device).float(),
             )
             for sample in batch
         ]

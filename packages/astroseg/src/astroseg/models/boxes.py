@@ -304,6 +304,17 @@ def sample(label: torch.Tensor, count: int, positive: float) -> tuple[torch.Tens
 
 def regression_loss(found: torch.Tensor, wanted: torch.Tensor, beta: float) -> torch.Tensor:
     """Sum of smooth L1 distances; plain L1 where beta is 0."""
+    return _regression(found, wanted, beta, "sum")
+
+
+def regression_losses(found: torch.Tensor, wanted: torch.Tensor, beta: float) -> torch.Tensor:
+    """(N,) the same of each box (N, 4)."""
+    return _regression(found, wanted, beta, "none").sum(dim=1)
+
+
+def _regression(
+    found: torch.Tensor, wanted: torch.Tensor, beta: float, reduction: str
+) -> torch.Tensor:
     if beta <= 0:
-        return functional.l1_loss(found.float(), wanted, reduction="sum")
-    return functional.smooth_l1_loss(found.float(), wanted, reduction="sum", beta=beta)
+        return functional.l1_loss(found.float(), wanted, reduction=reduction)
+    return functional.smooth_l1_loss(found.float(), wanted, reduction=reduction, beta=beta)

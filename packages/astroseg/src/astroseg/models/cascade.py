@@ -136,4 +136,5 @@ def label_boxes(boxes: torch.Tensor, truth: Truth, iou: float, spec: ModelSpec) 
         labels=torch.cat((truth.labels[index], torch.full_like(others, len(spec.classes)))),
         index=index,
         truth_boxes=truth.boxes[index],
+        weights=None if truth.weights is None else truth.weights[index],
     )

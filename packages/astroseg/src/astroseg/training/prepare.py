@@ -134,6 +134,11 @@ def prepare(
             f"engine {engine.name} does not learn targets ({reason})",
             remedy="use --engine torchvision, or leave --targets out",
         )
+    if data.reviewed_weight != 1 and engine.name != "torchvision":
+        raise InputError(
+            f"engine {engine.name} does not weigh reviewed labels",
+            remedy="use --engine torchvision, or leave --reviewed-weight out",
+        )
     lengths = stage_steps(schedule, len(dataset))
     stream = Stream(
         len(dataset),
@@ -255,6 +260,11 @@ def describe(plan: Plan, model: torch.nn.Module, device: torch.device) -> str:
         f"{plan.config.data.contrast}, engine {plan.engine.name} on {device}",
         f"schedule {plan.schedule.name}: {plan.steps} steps of {plan.schedule.batch} images",
     ]
+    if plan.config.data.reviewed_weight != 1:
+        lines.append(
+            f"reviewed labels: {dataset.truth.reviewed}, each of weight "
+            f"{plan.config.data.reviewed_weight:g}"
+        )
     if plan.spec.targets:
         known = np.isfinite(dataset.truth.all_targets()).sum(axis=0)
         lines += [

@@ -56,6 +56,11 @@ class DataConfig:
     are a quarter of the labels of deep tiles; a network finds none of one pixel and a tenth of
     those of two to four. Without them in training and test mask AP of the demo's model is 0.58,
     with them 0.49."""
+    reviewed_weight: Positive = 1.0
+    """Of a label that a person has looked at (``attributes.reviewed``, as `astrolabel apply`
+    writes it), in the losses of class, box and mask; every other label and the background weigh
+    1. The losses stay means, so that W counts as W labels. How far to go depends on how many are
+    reviewed and how wrong the rest is: 1 takes no difference."""
     keep_fraction: Fraction = 0.25
     """A source cut by a crop stays an object while this fraction of its mask is inside. With
     less, its peak and most of its flux are outside, and the rest can be told neither from a

@@ -38,6 +38,7 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "cache-mb": "train.cache_mb",
         "patience": "train.patience",
         "least-pixels": "data.least_pixels",
+        "reviewed-weight": "data.reviewed_weight",
         "class-weights": "model.class_weights",
         "focal-gamma": "model.focal_gamma",
         "targets": "model.targets",
