@@ -119,6 +119,28 @@ def test_names_from_files_are_escaped_in_the_page(tmp_path: Path) -> None:
     assert "<b>galaxy" not in text
 
 
+def test_worst_cases_say_where_they_are_and_link_to_the_review_page(tmp_path: Path) -> None:
+    made = scene(images=1, truths=8)
+    truth = made.truth["annotations"][0]
+    (tmp_path / "labels").mkdir()
+    files = Scene(made.truth, []).save(tmp_path / "labels")  # all are missed
+    evaluate(*files, tmp_path / "out", QUICK)
+    x, y, width, height = truth["bbox"]
+    said = f"x {x + (width - 1) / 2:.1f} y {y + (height - 1) / 2:.1f}"
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert said in text
+    assert "<a href" not in text
+    page = tmp_path / "labels" / "review" / "index.html"
+    page.parent.mkdir()
+    page.touch()
+    evaluate(*files, tmp_path / "out", QUICK)
+    text = (tmp_path / "out" / "report.html").read_text()
+    links = re.findall(r'href="([^"#]+)#image=[^"]*&amp;x=([\d.]+)&amp;y=([\d.]+)"', text)
+    assert len(links) == 8
+    assert said in [f"x {a} y {b}" for _, a, b in links]
+    assert (tmp_path / "out" / links[0][0]).resolve() == page.resolve()
+
+
 def test_outlines_lie_on_the_masks_edges(tmp_path: Path) -> None:
     from astroseg.evaluation.pictures import edges
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -71,8 +73,17 @@ def evaluate(
     if config.evaluate.report:
         from astroseg.evaluation.report import page
 
-        write_text(Path(out) / "report.html", page(result, tiles=config.evaluate.tiles))
+        review = review_of(result.data.folder, Path(out))
+        text = page(result, tiles=config.evaluate.tiles, review=review)
+        write_text(Path(out) / "report.html", text)
     return result.metrics
+
+
+def review_of(truth: Path, out: Path) -> str | None:
+    """Address, from a folder, of the review page that `astrolabel review` writes beside a truth
+    file; None where there is none."""
+    page = truth / "review" / "index.html"
+    return quote(Path(os.path.relpath(page, out)).as_posix()) if page.is_file() else None
 
 
 def compute(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -89,8 +91,24 @@ def _centres(objects: Objects, rows: NDArray[np.bool_]) -> NDArray[np.float64]:
     return objects.boxes[rows, :2] + objects.boxes[rows, 2:] / 2
 
 
-def worst_objects(result: Evaluated) -> list[tuple[str, str]]:
-    """Title and a row of stamps for each kind of error that occurs, worst first."""
+@dataclass(frozen=True)
+class WorstObjects:
+    """Errors of one kind, worst first.
+
+    Attributes
+    ----------
+    title : the kind.
+    stamps : a row of cutouts, as a data URI.
+    places : (file name of the image, x, y) of each: the middle of its box in pixels from 0.
+    """
+
+    title: str
+    stamps: str
+    places: tuple[tuple[str, float, float], ...]
+
+
+def worst_objects(result: Evaluated) -> list[WorstObjects]:
+    """A row of stamps for each kind of error that occurs, worst first."""
     data, pairs = result.data, result.pairs
     score = data.detections.score
     missed = np.flatnonzero(pairs.missed)
@@ -124,10 +142,20 @@ def worst_objects(result: Evaluated) -> list[tuple[str, str]]:
          [f"IoU {iou[k]:.2f}" for k in poor[:8]])
     )  # fmt: skip
     return [
-        (title, _stamps(result, objects, rows[:STAMPS], captions))
+        WorstObjects(
+            title,
+            _stamps(result, objects, rows[:STAMPS], captions),
+            tuple(_place(result, objects, int(row)) for row in rows[:STAMPS]),
+        )
         for title, objects, rows, captions in kinds
         if len(rows)
     ]
+
+
+def _place(result: Evaluated, objects: Objects, row: int) -> tuple[str, float, float]:
+    image = result.data.images[objects.image[row]]
+    x, y, width, height = objects.boxes[row].tolist()
+    return image.file_name or str(image.id), x + (width - 1) / 2, y + (height - 1) / 2
 
 
 def _brightness(result: Evaluated) -> NDArray[np.float64]:

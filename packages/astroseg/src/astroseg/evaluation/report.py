@@ -1,7 +1,7 @@
 """One self-contained HTML page that answers: can I trust this model?
 
-No script, no link, no file beside it: plots and pictures are inside as data URIs, so the
-page can be mailed and opened years later.
+No script, no file beside it: plots and pictures are inside as data URIs, so the page can be
+mailed and opened years later. Its only links are to the review page of the truth, if that is there.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import html
 import json
 import math
 from collections.abc import Sequence
+from urllib.parse import urlencode
 
 from astroseg.evaluation import plots
 from astroseg.evaluation.gallery import example_iou, tile_rows, typical_tile, worst_objects
@@ -40,13 +41,15 @@ img{max-width:100%;display:block;margin:8px 0}.two{display:flex;flex-wrap:wrap;g
 """
 
 
-def page(result: Evaluated, *, tiles: int) -> str:
+def page(result: Evaluated, *, tiles: int, review: str | None = None) -> str:
     """The page as HTML.
 
     Parameters
     ----------
     result : an evaluated test set.
     tiles : example tiles to show, worst first.
+    review : address of astrolabel's review page of the truth, for links; None where there is
+        none.
     """
     metrics = result.metrics
     parts = [
@@ -61,7 +64,7 @@ def page(result: Evaluated, *, tiles: int) -> str:
         _sweep_section(metrics),
         _reliability_section(metrics),
         _targets_section(result),
-        _pictures_section(result, tiles),
+        _pictures_section(result, tiles, review),
         _made_by(metrics),
     ]
     body = "\n".join(part for part in parts if part)
@@ -375,6 +378,17 @@ def _sweep_section(metrics: Metrics) -> str:
     )
 
 
+def _places(places: Sequence[tuple[str, float, float]], review: str | None) -> str:
+    """Image and pixel of each object, linked to the review page where there is one."""
+    out = []
+    for name, x, y in places:
+        text = _text(f"{name} x {x:.1f} y {y:.1f}")
+        query = urlencode({"image": name, "x": f"{x:.1f}", "y": f"{y:.1f}"})
+        link = None if review is None else _text(f"{review}#{query}")
+        out.append(text if link is None else f'<a href="{link}">{text}</a>')
+    return " · ".join(out)
+
+
 def _reliability_section(metrics: Metrics) -> str:
     scores = metrics.reliability
     made = plots.reliability_curves(scores, metrics.info["classes"])
@@ -408,12 +422,13 @@ def _targets_section(result: Evaluated) -> str:
     )
 
 
-def _pictures_section(result: Evaluated, tiles: int) -> str:
+def _pictures_section(result: Evaluated, tiles: int, review: str | None) -> str:
     if not tiles:
         return ""
     out = "<h2>Worst cases</h2>"
-    for title, uri in worst_objects(result):
-        out += f"<h3>{_text(title)}</h3>" + _image(uri, title)
+    for kind in worst_objects(result):
+        out += f"<h3>{_text(kind.title)}</h3>" + _image(kind.stamps, kind.title)
+        out += f'<p class="dim">{_places(kind.places, review)}</p>'
     out += '<p class="dim">White: truth. Magenta: detection. Thick: the one in question.</p>'
     out += "<h2>Tiles, worst first</h2>" + _colour_key(result.data.classes)
     for title, uri in tile_rows(result, tiles):
