@@ -2,11 +2,13 @@
 
     python benchmarks/review.py speed [--labels 100000] [--size 1050]
     python benchmarks/review.py faults [--seed 5] [--size 1050] [--faults 50]
+    python benchmarks/review.py splits [--size 1050]
 
 `speed` lays copies of one simulated coadd and its labels side by side, writes the page, and opens
 it in a headless Chromium without a GPU. `faults` plants shreds, merges, wrong classes and false
 labels in the true labels of a simulated sky, gives the page the program's own labels of the same
-pixels as predictions, and counts the faults among the first of the queue.
+pixels as predictions, and counts the faults among the first of the queue. `splits` times the fit of
+one label and its neighbours, as a split or merge makes it.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from astrolabel.label.pipeline import make_coco
 from astrolabel.review.disagreement import compare
 from astrolabel.review.layers import layer, places_of, read_layer
 from astrolabel.review.page import MISSED_IOU, write_review
+from astrolabel.review.refit import Neighbourhood
 from astrolabel.simulate import simulate
 
 QUEUE = 200
@@ -239,9 +242,30 @@ def faults(folder: Path, seed: int, size: int, number: int) -> dict[str, Any]:
     return out
 
 
+def splits(folder: Path, size: int, number: int = 40) -> dict[str, float]:
+    """Processor seconds of a fit around each of the largest labels, and how many are in it."""
+    file = labelled(folder, size, seed=4)
+    doc = coco.read(file)
+    items = sorted(doc["annotations"], key=lambda a: -a["area"])[: number + 1]
+    seconds, together = [], []
+    for item in items:
+        began = time.process_time()
+        near = Neighbourhood.read(doc, doc["images"][0], item, doc["annotations"], file.parent)
+        near.fit([near.peaks[one["id"]] for one in near.labels])
+        seconds.append(time.process_time() - began)
+        together.append(len(near.labels))
+    # The first compiles what the others use.
+    return {
+        "fits": number,
+        "cpu_s_median": float(np.median(seconds[1:])),
+        "cpu_s_largest": float(np.max(seconds[1:])),
+        "labels_median": float(np.median(together[1:])),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("speed", "faults"))
+    parser.add_argument("what", choices=("speed", "faults", "splits"))
     parser.add_argument("--labels", type=int, default=100_000)
     parser.add_argument("--size", type=int, default=1050)
     parser.add_argument("--seed", type=int, default=5)
@@ -250,6 +274,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         if options.what == "speed":
             found = speed(Path(name), options.labels, options.size)
+        elif options.what == "splits":
+            found = splits(Path(name), options.size)
         else:
             found = faults(Path(name), options.seed, options.size, options.faults)
     json.dump(found, sys.stdout, indent=1)

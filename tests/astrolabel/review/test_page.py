@@ -176,6 +176,11 @@ def test_a_phone_shows_the_sky_first_and_nothing_is_wider_than_it(review):
     assert sky["y"] == 0
     assert sky["width"] == 390
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    chosen, queue = (page.locator(f"#{i}").bounding_box() for i in ("chosen", "queue"))
+    assert sky["height"] <= chosen["y"] < 520  # what can be done comes below the sky
+    assert queue["y"] > chosen["y"]
+    page.evaluate("document.querySelector('#queue').scrollIntoView()")
+    assert page.locator("#sky").bounding_box()["y"] == 0  # the sky stays
 
 
 def test_predictions_are_a_layer_and_order_the_queue(browser, tmp_path):
