@@ -266,6 +266,29 @@ def test_text_stands_out_from_its_ground(review):
     assert low == []
 
 
+def test_unsaved_corrections_stay_with_their_labels(browser, tmp_path):
+    """The browser keeps them for the next visit, and shows them on no other file of that name."""
+    Image.fromarray(np.zeros((*SHAPE, 3), np.uint8)).save(tmp_path / "a.png")
+    files = []
+    for name, doc in (("one", document()), ("two", document(3))):
+        coco.write_json(tmp_path / "coco.json", doc)
+        files.append(write_review(tmp_path / "coco.json", tmp_path / f"{name}.html"))
+    context = browser.new_context()
+    page = context.new_page()
+    for file, drawn, kept in ((files[0], 16, 0), (files[1], 9, 0), (files[0], 15, 1)):
+        page.goto(file.as_uri())
+        page.wait_for_function(f"window.review && window.review.state().drawn === {drawn}")
+        assert len(state(page)["corrections"]) == kept
+        if file == files[0] and not kept:
+            page.evaluate("window.review.choose(5)")
+            page.keyboard.press("x")
+            page.wait_for_function("window.review.state().corrections.length === 1")
+    assert state(page)["corrections"][0]["id"] == 5
+    page.keyboard.press("z")
+    page.wait_for_function("window.review.state().drawn === 16")
+    context.close()
+
+
 def until(page, expression):
     """Wait for an expression; `wait_for_function` needs what the page's policy forbids."""
     deadline = time.monotonic() + 20

@@ -1,6 +1,6 @@
 // Corrections: made with keys and buttons, undone, and saved: as a download, or by the server as
 // they are made. Then what the mouse, fingers and keys do, and the start.
-const store = "astrolabel-review:" + D.file;
+const store = `astrolabel-review:${D.file}:${D.digest}`;
 let log = [], done = new Set(), splitting = false, busy = false;
 const say = text => { $("message").textContent = text; };
 
@@ -82,6 +82,7 @@ async function undoLast() {
   if (busy || (D.serve && !await send("undo", {who: $("who").value}))) return;
   const last = log.pop();
   if (!last) { if (D.serve) location.reload(); return; }
+  if (!last.undo) return remember(); // of an earlier visit, and not drawn in this one
   const {one, cat, ignore, gone, made, kind} = last.undo;
   one.L.cols.cat[one.i] = cat; one.L.cols.ignore[one.i] = ignore;
   for (const other of [one, ...gone]) other.L.gone[other.i] = 0;
@@ -101,7 +102,7 @@ function restore() { // corrections of an earlier visit that are in this browser
   try { kept = JSON.parse(localStorage.getItem(store)) || []; } catch (_) { /* a private window */ }
   for (const entry of kept) {
     const one = findLabel(entry.id), others = (entry.with || []).map(p => findLabel(p.id)).filter(Boolean);
-    if (!one || entry.action === "add") { log.push({entry, undo: {one: {L: layers.labels, i: 0}, cat: layers.labels.cols.cat[0], ignore: layers.labels.cols.ignore[0], gone: [], made: [], kind: ""}}); continue; }
+    if (!one || entry.action === "add") { log.push({entry, undo: null}); continue; }
     const undo = {one, cat: col(one, "cat"), ignore: col(one, "ignore"), gone: entry.action === "reject" ? [one] : others, made: [], kind: one.L.kind + one.i};
     if (entry.action === "class") { one.L.cols.cat[one.i] = classIndex[entry.class]; one.L.cols.ignore[one.i] = 0; }
     for (const gone of undo.gone) gone.L.gone[gone.i] = 1;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
@@ -136,6 +137,7 @@ def page_data(
     if layers:
         extra["disagreement"] = score.astype(np.float32)
     mine_classes = np.array([order[names[i["category_id"]]] for i in labels.items], np.int16)
+    packed = _packed(labels, shown, mine_classes, extra)
     return {
         "file": path.name,
         "categories": [
@@ -147,7 +149,9 @@ def page_data(
             for image in document["images"]
         ],
         "frames": shown,
-        "layers": {"labels": _packed(labels, shown, mine_classes, extra), **layers},
+        "layers": {"labels": packed, **layers},
+        # A browser keeps unsaved corrections by this, for files of one name may differ.
+        "digest": hashlib.sha256(packed["data"].encode("ascii")).hexdigest()[:16],
     }
 
 
