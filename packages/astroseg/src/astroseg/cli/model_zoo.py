@@ -12,6 +12,7 @@ from astroseg.engines.base import Engine
 from astroseg.engines.detectron2.library import need_timm
 from astroseg.models.sizes import MODELS, TRANSFORMERS
 from astroseg.models.spec import model_spec
+from astroseg.weights.builtin import BUILTIN
 from astroseg.weights.download import CACHE_VARIABLE, cache_folder
 from astroseg.weights.pretrained import PRETRAINED
 
@@ -37,7 +38,8 @@ def models_table() -> str:
         names = ", ".join(engine.name for engine in engines if engine.refusal(spec) is None)
         rows.append((name, names, f"{parameters(engines[0], name) / 1e6:.2f} M"))
     lines = [*_aligned(rows), "", "Parameters are for three bands and two classes.", _CONFIGURED]
-    return "\n".join([*lines, *absent, "", *weights_table()])
+    built_in = f"Built in, with weights for any survey: {', '.join(BUILTIN)} (predict, --weights)."
+    return "\n".join([*lines, built_in, *absent, "", *weights_table()])
 
 
 def _without_timm() -> str:
