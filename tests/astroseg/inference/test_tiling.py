@@ -151,10 +151,16 @@ def _both(first: Prediction, second: Prediction) -> Prediction:
     )
 
 
-def test_a_source_inside_another_stays() -> None:
+def test_a_source_inside_another_stays_unless_in_its_middle() -> None:
     large, small = np.ones((12, 12), np.bool_), np.ones((4, 4), np.bool_)
-    nested = prediction([(large, (2, 2), 0.9), (small, (6, 6), 0.8)], (20, 40))
-    assert len(one_per_source(nested, 0.5).scores) == 2
+    companion = prediction([(large, (2, 2), 0.9), (small, (8, 5), 0.8)], (20, 40))
+    assert len(one_per_source(companion, 0.5, 0.25).scores) == 2
+    core = prediction([(large, (2, 2), 0.8), (small, (6, 6), 0.9)], (20, 40))
+    assert one_per_source(core, 0.5, 0.25).scores.tolist() == pytest.approx([0.9])
+    assert len(one_per_source(core, 0.5, 0.0).scores) == 2
+    # Of radius 2.26: 0.5 px off the middle is inside a quarter of it, 1 px is not.
+    beside = prediction([(large, (2, 2), 0.9), (small, (7, 6), 0.8)], (20, 40))
+    assert len(one_per_source(beside, 0.5, 0.25).scores) == 2
 
 
 def test_the_limit_is_told_of_the_whole_image() -> None:

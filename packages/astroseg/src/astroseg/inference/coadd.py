@@ -135,8 +135,8 @@ def predict_image(
         done(len(group))
     every = [found[number] for number in range(len(tiles))]
     if len(tiles) == 1:
-        return one_per_source(every[0], config.source_iou)
-    return join(tiles, every, config.seam_iou, config.source_iou)
+        return one_per_source(every[0], config.source_iou, config.concentric)
+    return join(tiles, every, config.seam_iou, config.source_iou, config.concentric)
 
 
 def _framed(window: NDArray[np.float32], least: int) -> tuple[NDArray[np.float32], tuple[int, int]]:

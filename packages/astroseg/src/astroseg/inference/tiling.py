@@ -118,6 +118,7 @@ def join(
     predictions: Sequence[Prediction],
     seam_iou: float,
     source_iou: float = 0.5,
+    concentric: float = 0.0,
 ) -> Prediction:
     """One prediction of the image from those of its tiles, best score first.
 
@@ -130,9 +131,9 @@ def join(
     Parameters
     ----------
     predictions : of the tiles, in the image's frame.
-    source_iou : as of `one_per_source`, within each tile and then in the image.
+    source_iou, concentric : as of `one_per_source`, within each tile and then in the image.
     """
-    found = [one_per_source(p, source_iou) for p in predictions]
+    found = [one_per_source(p, source_iou, concentric) for p in predictions]
     kept = [np.flatnonzero(t.reaches(p.boxes)) for t, p in zip(tiles, found, strict=True)]
     parts = [p.take(index) for p, index in zip(found, kept, strict=True)]
     every = _concatenated(parts, any(p.limited for p in predictions))
@@ -143,7 +144,7 @@ def join(
     same = _same_source(every.boxes, masks, owner, cut, tiles, seam_iou)
     groups = _groups(np.lexsort((-every.scores, ~owned, cut)), cut, same)
     whole = _united(every, masks, groups)
-    best = one_per_source(whole, source_iou)
+    best = one_per_source(whole, source_iou, concentric)
     return best.take(np.argsort(-best.scores, kind="stable"))
 
 

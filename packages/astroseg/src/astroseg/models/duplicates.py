@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -34,6 +35,16 @@ class Masks:
         parts = [self._cut(k, within(common[0], common[1])) for k in (i, j)]
         areas = [np.count_nonzero(self._cut(k, box)) for k, box in zip((i, j), common, strict=True)]
         return int(np.count_nonzero(parts[0] & parts[1])), int(areas[0]), int(areas[1])
+
+    def distance(self, i: int, j: int) -> float:
+        """Between the centres of two masks, px."""
+        a, b = (self._centre(k) for k in (i, j))
+        return math.hypot(a[0] - b[0], a[1] - b[1])
+
+    def _centre(self, index: int) -> tuple[float, float]:
+        bitmap, (y, x) = self[index]
+        rows, columns = np.nonzero(bitmap)
+        return y + float(rows.mean()), x + float(columns.mean())
 
     def union(self, members: Sequence[int]) -> Rle:
         """One mask of all the pixels of several."""
@@ -75,15 +86,22 @@ def touching(boxes: NDArray[np.float32]) -> Iterator[tuple[int, int]]:
             yield i, int(j)
 
 
-def one_per_source(prediction: Prediction, iou: float) -> Prediction:
+INSIDE = 0.9
+"""Part of a mask's pixels in another that makes it lie inside: outlines differ by a pixel."""
+
+
+def one_per_source(prediction: Prediction, iou: float, concentric: float = 0.0) -> Prediction:
     """The prediction without detections of a source that a better one shows already.
 
-    Of two detections of any classes whose masks have more than that IoU, the one of the lower
-    score is dropped. The kept one's class probabilities tell of the other class.
+    Of two detections of any classes whose masks have more than that IoU, or of which one lies in
+    the middle of the other, the one of the lower score is dropped. The kept one's class
+    probabilities hold the other class.
 
     Parameters
     ----------
     iou : 1 or more keeps every detection.
+    concentric : largest distance of the masks' centres, in radii of the smaller mask (root of
+        area over pi), at which a mask inside another shows the same source; 0 for none.
     """
     if iou >= 1 or len(prediction.scores) < 2:
         return prediction
@@ -91,7 +109,11 @@ def one_per_source(prediction: Prediction, iou: float) -> Prediction:
     rivals: dict[int, list[int]] = {}
     for i, j in touching(prediction.boxes):
         both, first, second = masks.overlap(i, j)
-        if both > iou * (first + second - both):
+        small = min(first, second)
+        if both > iou * (first + second - both) or (
+            both >= INSIDE * small > 0
+            and masks.distance(i, j) < concentric * math.sqrt(small / math.pi)
+        ):
             rivals.setdefault(i, []).append(j)
             rivals.setdefault(j, []).append(i)
     dropped = np.zeros(len(prediction.scores), np.bool_)

@@ -58,7 +58,7 @@ def validate(
     samples : the validation set; whole images are used.
     indices : of the images used.
     score_threshold : the model's own, restored afterwards.
-    config : its ``train.validation_score`` and ``predict.source_iou`` count.
+    config : ``train.validation_score``, ``predict.source_iou`` and ``predict.concentric`` count.
 
     Returns
     -------
@@ -75,7 +75,8 @@ def validate(
             for name, value in _losses(engine, model, sample).items():
                 totals[name] = totals.get(name, 0.0) + value / len(indices)
             found = engine.predict(model, [sample.image])[0]
-            predictions.append(one_per_source(found, config.predict.source_iou))
+            how = config.predict
+            predictions.append(one_per_source(found, how.source_iou, how.concentric))
     finally:
         engine.set_thresholds(model, score=score_threshold)
     return totals | average_precision(samples.dataset, indices, predictions)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from astroseg.core.config.train import Device
-from astroseg.core.config.tree import Count, Fraction, PositiveInt
+from astroseg.core.config.tree import Count, Fraction, NonNegative, PositiveInt
 
 AtLeastOne = Annotated[float, msgspec.Meta(ge=1)]
 
@@ -63,6 +63,10 @@ class PredictConfig:
     """Mask IoU above which two detections of any classes are one source, and the better one is
     kept; its class probabilities tell of the other class. 1 keeps both, as COCO's AP counts
     them. Two labels of one tile overlap that much only where one source was labelled twice."""
+    concentric: NonNegative = 0.25
+    """Distance of two masks' centres, in radii of the smaller one, within which a mask inside
+    another shows the same source, such as the core of a saturated star; 0 for none. Of 3279
+    simulated sources 3 lie so in a larger one."""
     batch: Count = 0
     """Tiles predicted at once; 0: four on a GPU, one on a CPU, where more only cost memory."""
     catalog: Literal["fits", "parquet"] = "fits"
