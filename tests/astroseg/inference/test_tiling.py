@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from astroseg.core.rle import decode_tight, encode_at
 from astroseg.core.samples import Prediction
 from astroseg.inference.tiling import Tile, join, shift, split
-from astroseg.models.duplicates import one_per_source
+from astroseg.models.duplicates import largest_pieces, one_per_source
 
 
 def prediction(
@@ -161,6 +161,20 @@ def test_a_source_inside_another_stays_unless_in_its_middle() -> None:
     # Of radius 2.26: 0.5 px off the middle is inside a quarter of it, 1 px is not.
     beside = prediction([(large, (2, 2), 0.9), (small, (7, 6), 0.8)], (20, 40))
     assert len(one_per_source(beside, 0.5, 0.25).scores) == 2
+
+
+def test_the_largest_piece_of_a_mask_is_kept_with_its_box() -> None:
+    two = np.zeros((10, 12), np.bool_)
+    two[0:3, 0:2], two[6:10, 7:12] = True, True
+    two[5, 6] = True  # touches the second at a corner
+    found = largest_pieces(
+        prediction([(two, (4, 3), 0.9), (two[6:10, 7:12], (0, 0), 0.8)], (20, 40))
+    )
+    bitmap, corner = decode_tight(found.masks[0])
+    assert corner == (9, 9)
+    assert bitmap.sum() == 21
+    assert found.boxes[0].tolist() == [9, 9, 15, 14]
+    assert decode_tight(found.masks[1])[0].all()
 
 
 def test_the_limit_is_told_of_the_whole_image() -> None:

@@ -26,7 +26,7 @@ from astroseg.data.images import Pixels
 from astroseg.data.look import Look, clean
 from astroseg.engines.base import Engine
 from astroseg.inference.tiling import Tile, join, shift, split
-from astroseg.models.duplicates import one_per_source
+from astroseg.models.duplicates import largest_pieces, one_per_source
 
 LEAST_TILE = 512
 """px. Models trained on smaller images are applied to tiles of this side: seams then are few."""
@@ -129,7 +129,8 @@ def predict_image(
         for number, (_, corner), prediction in zip(group, windows, predictions, strict=True):
             tile = tiles[number]
             at = tile.y0 - corner[0], tile.x0 - corner[1]
-            found[number] = shift(prediction, at, frame.shape)
+            whole = prediction if config.pieces == "all" else largest_pieces(prediction)
+            found[number] = shift(whole, at, frame.shape)
             if kept is not None:
                 _write(kept(number), key, found[number])
         done(len(group))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from astroseg.core.rle import Bitmap, decode_tight, encode_at
 from astroseg.core.samples import Prediction, Rle
@@ -84,6 +86,24 @@ def touching(boxes: NDArray[np.float32]) -> Iterator[tuple[int, int]]:
         near = (boxes[others, 1] < boxes[i, 3]) & (boxes[others, 3] > boxes[i, 1])
         for j in others[near].tolist():
             yield i, int(j)
+
+
+def largest_pieces(prediction: Prediction) -> Prediction:
+    """The prediction with the largest connected piece of each mask, and its box around that where
+    there were several. Pixels that touch at a corner are connected, as in sep."""
+    masks, boxes = list(prediction.masks), prediction.boxes.copy()
+    for row, mask in enumerate(prediction.masks):
+        bitmap, (y, x) = decode_tight(mask)
+        pieces, count = ndimage.label(bitmap, np.ones((3, 3)))
+        if count < 2:
+            continue
+        largest = int(np.argmax(np.bincount(pieces.ravel())[1:])) + 1
+        rows, columns = ndimage.find_objects(pieces)[largest - 1]
+        whole = pieces[rows, columns] == largest
+        corner = y + rows.start, x + columns.start
+        masks[row] = encode_at(whole, corner, tuple(mask["size"]))
+        boxes[row] = (corner[1], corner[0], x + columns.stop, y + rows.stop)
+    return dataclasses.replace(prediction, masks=tuple(masks), boxes=boxes)
 
 
 INSIDE = 0.9

@@ -16,7 +16,7 @@ from astroseg.engines.base import Engine
 from astroseg.evaluation.metrics.ap import coco_ap
 from astroseg.evaluation.metrics.objects import Image, Objects, mask_areas
 from astroseg.evaluation.metrics.read import objects_of
-from astroseg.models.duplicates import one_per_source
+from astroseg.models.duplicates import largest_pieces, one_per_source
 
 
 def evenly_spread(images: int, wanted: int) -> list[int]:
@@ -58,7 +58,7 @@ def validate(
     samples : the validation set; whole images are used.
     indices : of the images used.
     score_threshold : the model's own, restored afterwards.
-    config : ``train.validation_score``, ``predict.source_iou`` and ``predict.concentric`` count.
+    config : ``train.validation_score`` and what prediction does with masks of one source.
 
     Returns
     -------
@@ -76,7 +76,8 @@ def validate(
                 totals[name] = totals.get(name, 0.0) + value / len(indices)
             found = engine.predict(model, [sample.image])[0]
             how = config.predict
-            predictions.append(one_per_source(found, how.source_iou, how.concentric))
+            whole = found if how.pieces == "all" else largest_pieces(found)
+            predictions.append(one_per_source(whole, how.source_iou, how.concentric))
     finally:
         engine.set_thresholds(model, score=score_threshold)
     return totals | average_precision(samples.dataset, indices, predictions)

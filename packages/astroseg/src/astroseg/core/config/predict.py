@@ -67,6 +67,9 @@ class PredictConfig:
     """Distance of two masks' centres, in radii of the smaller one, within which a mask inside
     another shows the same source, such as the core of a saturated star; 0 for none. Of 3279
     simulated sources 3 lie so in a larger one."""
+    pieces: Literal["largest", "all"] = "largest"
+    """Of a mask in several pieces: sources are connected, as astrolabel's labels are. all: for
+    labels that are not."""
     batch: Count = 0
     """Tiles predicted at once; 0: four on a GPU, one on a CPU, where more only cost memory."""
     catalog: Literal["fits", "parquet"] = "fits"
