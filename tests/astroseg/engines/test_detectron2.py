@@ -230,6 +230,17 @@ def other(field):
     return dataclasses.replace(spec(), **{field.name: changed})
 
 
+# Of prediction's frame, and of heads that this engine refuses (below).
+BESIDE_THE_NETWORK = (
+    "least_side",
+    "targets",
+    "target_mean",
+    "target_std",
+    "target_components",
+    "target_floor",
+)
+
+
 @pytest.mark.parametrize(
     "field",
     # The name decides nothing, the order of the channels is the engine's own business, and
@@ -245,6 +256,7 @@ def other(field):
             "config_program",
             "tight_boxes",
             "ignore_cover",
+            *BESIDE_THE_NETWORK,
         )
     ],
     ids=lambda field: field.name,
@@ -264,6 +276,7 @@ def test_no_field_of_a_spec_is_silently_ignored(field):
         ({"nms_any_class": 0.7}, "nms_any_class"),
         ({"canonical_size": 64.0}, "canonical_size"),
         ({"class_weights": (1.0, 2.0)}, "neither weights nor focus"),
+        ({"targets": ("redshift",), "target_mean": (0.5,), "target_std": (0.2,)}, "no head for"),
     ],
 )
 def test_what_its_configuration_cannot_say_is_refused(overrides, words):
@@ -352,6 +365,7 @@ ELSEWHERE = {"name", "reverse_channels", "backbone", "classes", "channels", "fpn
     "ignore_cover",
     "class_weights",
     "focal_gamma",
+    *BESIDE_THE_NETWORK,
 }
 
 

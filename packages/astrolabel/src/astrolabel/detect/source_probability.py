@@ -13,9 +13,6 @@ from numpy.typing import NDArray
 from astrolabel.core.config import SOURCE_TABLE, DetectConfig
 from astrolabel.detect.features import NAMES, Field, Look, features
 
-STAR_FWHM = 2.0
-"""A model narrower than this, in seeing FWHM before the PSF, is a star's, or of one on a cloud."""
-
 
 @dataclass(frozen=True, eq=False)
 class Trees:
@@ -101,7 +98,7 @@ def clouds_of(look: Look, likely: NDArray[np.float64], config: DetectConfig) -> 
         return np.zeros(parents.shape, bool)
     cloud = likely < config.source_probability
     if fits is not None:
-        cloud |= fits.width_fwhm < STAR_FWHM
+        cloud |= fits.width_fwhm < config.nebulosity_main_fwhm
     return np.isin(parents, look.owner[wide & cloud])
 
 

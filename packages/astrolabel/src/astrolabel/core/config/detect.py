@@ -122,6 +122,9 @@ class DetectConfig:
     which has the most light around it. Without, it always stays."""
     nebulosity_least_fwhm: float = 12.0
     """It is as large as a square of this side, three cells, in seeing FWHM."""
+    nebulosity_main_fwhm: float = 2.0
+    """Beside such a one, a wide object whose main candidate is narrower than this, in seeing
+    FWHM, is nebulosity too: its main candidate is a star."""
     nebulosity_star_fwhm: float = 2.0
     """Around the sources on it this radius, in seeing FWHM, is no part of that sky."""
     source_table: str = field(default_factory=source_table_hash)

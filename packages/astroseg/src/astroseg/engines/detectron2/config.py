@@ -73,6 +73,7 @@ _KNOWN = frozenset(
         # Of the engine, not of the configuration.
         "ignore_cover",
         "tight_boxes",
+        "least_side",
     }
 )
 
