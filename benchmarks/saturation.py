@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from astrolabel.core.config.prepare import SkyConfig
+from astrolabel.core.config.prepare import NoiseConfig, SaturationConfig, SkyConfig
 from astrolabel.prepare import noise
 from astrolabel.prepare import sky as empty_sky
 from astrolabel.prepare.saturation import saturated_cores
@@ -37,9 +37,9 @@ def scene(config: SimulateConfig) -> tuple[np.ndarray, list[float]]:
         valid = np.isfinite(image)
         sky = empty_sky.measure([image], [valid], SkyConfig(), 2.9e-7)[0]
         image = image - sky.level.whole
-        electrons = noise.electrons_per_count(image, sky.rms.whole, valid, psf)
-        variance = noise.with_photons(image, sky.rms.whole, electrons)
-        guess |= saturated_cores(image, variance, valid, psf)
+        electrons = noise.electrons_per_count(image, sky.rms.whole, valid, psf, NoiseConfig())
+        variance = noise.with_photons(image, sky.rms.whole, electrons, NoiseConfig())
+        guess |= saturated_cores(image, variance, valid, psf, SaturationConfig())
         if electrons is not None:
             ratios.append(electrons / band.electrons_per_count)
     stars, found = _hit(truth, guess)

@@ -4,7 +4,7 @@ from fits_files import FWHM_PX, SIGMA, gaussian
 from scipy import ndimage
 
 from astrolabel.core import psf
-from astrolabel.core.config.prepare import SkyConfig
+from astrolabel.core.config.prepare import NoiseConfig, SaturationConfig, SkyConfig
 from astrolabel.prepare import noise
 from astrolabel.prepare import sky as empty_sky
 from astrolabel.prepare.saturation import saturated_cores
@@ -12,6 +12,7 @@ from astrolabel.prepare.saturation import saturated_cores
 SHAPE = (120, 120)
 GAIN = 30 / SIGMA
 STAMP = psf.moffat(FWHM_PX)
+NOISE = NoiseConfig()
 
 
 def observed(*stars, seed=1, shape=SHAPE, level=np.inf):
@@ -28,7 +29,7 @@ def observed(*stars, seed=1, shape=SHAPE, level=np.inf):
 
 
 def guessed(image, variance, stamp=STAMP):
-    return saturated_cores(image, variance, np.isfinite(image), stamp)
+    return saturated_cores(image, variance, np.isfinite(image), stamp, SaturationConfig())
 
 
 def near(y, x, radius):
@@ -116,13 +117,14 @@ def test_photon_noise_is_measured_in_the_sources(correlated):
         image = light + ndimage.gaussian_filter(image - light, 0.5)
     valid = np.ones(image.shape, bool)
     sky = empty_sky.measure([image], [valid], SkyConfig(), 2.9e-7)[0]
-    electrons = noise.electrons_per_count(image - sky.level.whole, sky.rms.whole, valid, STAMP)
-    expected = GAIN * (SIGMA / np.median(sky.rms.whole)) ** 2
+    light, rms = image - sky.level.whole, sky.rms.whole
+    electrons = noise.electrons_per_count(light, rms, valid, STAMP, NOISE)
+    expected = GAIN * (SIGMA / np.median(rms)) ** 2
     assert electrons == pytest.approx(expected, rel=0.35)
-    made = noise.with_photons(image - sky.level.whole, sky.rms.whole, electrons)
+    made = noise.with_photons(light, rms, electrons, NOISE)
     bright = variance > 3 * SIGMA**2
     assert np.median(made[bright] / variance[bright]) == pytest.approx(
-        float(np.median(sky.rms.whole)) ** 2 / SIGMA**2, rel=0.35
+        float(np.median(rms)) ** 2 / SIGMA**2, rel=0.35
     )
 
 
@@ -130,12 +132,12 @@ def test_without_photon_noise_or_enough_light_none_is_measured():
     rng = np.random.default_rng(7)
     sky, flat = np.full((200, 200), SIGMA, np.float32), np.ones((200, 200), bool)
     empty = rng.normal(0, SIGMA, (200, 200)).astype(np.float32)
-    assert noise.electrons_per_count(empty, sky, flat, STAMP) is None
+    assert noise.electrons_per_count(empty, sky, flat, STAMP, NOISE) is None
     image, _ = many_stars()
     narrow = psf.moffat(1.8)
-    assert noise.electrons_per_count(image, sky, flat, narrow) is None
-    assert noise.electrons_per_count(image, sky, ~flat, STAMP) is None
-    np.testing.assert_array_equal(noise.with_photons(image, sky, None), sky**2)
+    assert noise.electrons_per_count(image, sky, flat, narrow, NOISE) is None
+    assert noise.electrons_per_count(image, sky, ~flat, STAMP, NOISE) is None
+    np.testing.assert_array_equal(noise.with_photons(image, sky, None, NOISE), sky**2)
 
 
 def test_light_alone_is_no_photon_noise():
@@ -144,5 +146,5 @@ def test_light_alone_is_no_photon_noise():
     light = ndimage.gaussian_filter(image, 1.0)
     image = (light + rng.normal(0, SIGMA, image.shape)).astype(np.float32)
     sky = np.full(image.shape, SIGMA, np.float32)
-    electrons = noise.electrons_per_count(image, sky, np.ones(image.shape, bool), STAMP)
+    electrons = noise.electrons_per_count(image, sky, np.ones(image.shape, bool), STAMP, NOISE)
     assert electrons is None or electrons > 10 * GAIN

@@ -11,18 +11,11 @@ from scipy import ndimage
 from astrolabel.core.config.prepare import NoDataConfig
 from astrolabel.prepare.mesh import clipped
 
-SAMPLE_PX = 200_000
-"""So many pixels tell sky and scatter of an image roughly."""
-BRIGHT_SIGMA = 50.0
-"""One value over many pixels is a saturated star's, not a fill, where it is this bright."""
-CANDIDATES = 8
-"""So many of the commonest values are looked at."""
 
-
-def rough_sky(values: NDArray[np.floating]) -> tuple[float, float]:
-    """(level, sigma) of a sample of an image; of most of its different values where one fill
-    value is in the majority."""
-    sample = values[:: max(values.size // SAMPLE_PX, 1)].astype(np.float64)
+def rough_sky(values: NDArray[np.floating], sample_px: int) -> tuple[float, float]:
+    """(level, sigma) of some `sample_px` values of an image; of most of the different ones where
+    one fill value is in the majority."""
+    sample = values[:: max(values.size // sample_px, 1)].astype(np.float64)
     kinds, counts = np.unique(sample, return_counts=True)
     if len(kinds) > 100 and counts.max() > 0.02 * sample.size:
         sample = sample[sample != kinds[counts.argmax()]]
@@ -40,7 +33,7 @@ def no_data(
     told: list[str] = []
     if not valid.any():
         return out, ()
-    level, sigma = rough_sky(image[valid])
+    level, sigma = rough_sky(image[valid], config.sample_px)
     if sigma > 0:
         wild = valid & ((image < level - config.low_sigma * sigma) | (image > config.high * sigma))
         for value, count in _commonest(image[wild]):
@@ -48,7 +41,7 @@ def no_data(
         out |= wild
     flat = _repeated(image, valid & ~out, config)
     for value, where in flat:
-        if sigma > 0 and value > level + BRIGHT_SIGMA * sigma:
+        if sigma > 0 and value > level + config.star_sigma * sigma:
             continue
         share = 100 * where.mean()
         told.append(f"blocks of the value {value:g} over {share:.2g} % of the image: no data")
@@ -70,14 +63,14 @@ def _repeated(
     """Values, and where blocks, rows or columns of them are."""
     same = valid[:, 1:] & valid[:, :-1] & (image[:, 1:] == image[:, :-1])
     kinds, counts = np.unique(image[:, 1:][same], return_counts=True)
-    order = np.argsort(counts)[::-1][:CANDIDATES]
+    order = np.argsort(counts)[::-1][: config.values]
     # Pixels that were doubled in size repeat every value: a fill is much commoner.
-    common = counts > (5 * np.median(counts) if len(kinds) > CANDIDATES else 0)
+    common = counts > (5 * np.median(counts) if len(kinds) > config.values else 0)
     chosen = kinds[order[common[order]]]
     found = []
     for value in chosen:
         is_it = valid & (image == value)
-        share = _share_of(is_it, image, valid, value)
+        share = _share_of(is_it, image, valid, value, config.sample_px)
         size = math.log(config.repeated_chance / image.size) / math.log(share)
         side, length = max(math.ceil(math.sqrt(size)), 3), max(math.ceil(size), 9)
         longest = max(image.shape) if share < 0.01 else config.max_block_px
@@ -97,10 +90,12 @@ def _share_of(
     image: NDArray[np.float32],
     valid: NDArray[np.bool_],
     value: float,
+    sample_px: int,
 ) -> float:
     """How common a value is where it makes no block: by its neighbours in value, of which a
     sky of few different values has as many."""
-    kinds, counts = np.unique(image[valid][:: max(valid.sum() // SAMPLE_PX, 1)], return_counts=True)
+    sample = image[valid][:: max(valid.sum() // sample_px, 1)]
+    kinds, counts = np.unique(sample, return_counts=True)
     rest = counts[kinds != value]
     total = max(int(counts.sum()), 1)
     if rest.size == 0:

@@ -88,7 +88,7 @@ def characterise(files: CoaddFiles, config: PrepareConfig | None = None) -> Char
     """
     config = PrepareConfig() if config is None else config
     frame = Box.of_shape(files.shape)
-    scale, notes = _scale(files)
+    scale, notes = _scale(files, config)
     planes: list[Plane] = []
     for index, band in enumerate(files.bands):
         plane = read_plane(files, index, frame, scale)
@@ -134,7 +134,7 @@ def characterise(files: CoaddFiles, config: PrepareConfig | None = None) -> Char
     )  # fmt: skip
 
 
-def _scale(files: CoaddFiles) -> tuple[float, list[Note]]:
+def _scale(files: CoaddFiles, config: PrepareConfig) -> tuple[float, list[Note]]:
     """The factor that brings all bands' noise into float32's range, and a note of it."""
     sigmas = []
     for layer in files.layers:
@@ -142,7 +142,7 @@ def _scale(files: CoaddFiles) -> tuple[float, list[Note]]:
             layer.path, layer.image, layer.index, Box.of_shape(layer.shape)
         ).astype(np.float64)
         good = image[np.isfinite(image)]
-        sigma = blank.rough_sky(good)[1] if good.size else 0.0
+        sigma = blank.rough_sky(good, config.no_data.sample_px)[1] if good.size else 0.0
         if sigma > 0:
             sigmas.append(sigma)
     typical = float(np.median(sigmas)) if sigmas else 1.0
@@ -209,7 +209,7 @@ def _stands_off(found: sky.BandSky, config: PrepareConfig) -> bool:
     worst = max(abs(level), _spread(found) / 2)
     tolerance = config.sky.tolerance_sigma
     if found.free.mean() < config.sky.min_sky / 2:  # what is left may be a galaxy's outskirts
-        tolerance *= 10
+        tolerance *= config.sky.scarce_tolerance
     return bool(worst > tolerance * rms)
 
 
@@ -226,7 +226,7 @@ def _given_noise(
     root = np.sqrt(np.where(plane.valid, plane.variance, 1))
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         relative = (flat / root).astype(np.float32)
-    check = noise.check_given(relative, found.free & np.isfinite(relative), config.sky)
+    check = noise.check_given(relative, found.free & np.isfinite(relative), config)
     if config.noise.trust == "files" or not np.isfinite(check.ratio) or check.ratio <= 0:
         return check, [], 1.0
     what = plane.noise_word
@@ -257,7 +257,7 @@ def _with_artifacts(
         if measured:  # rays would pass for photon noise
             unit = np.ones(relative.shape, np.float32)
             valid = valid & ~cosmic_rays(relative, unit, valid, stamp, config.artifacts)
-        electrons = noise.electrons_per_count(relative * rms, rms, valid, stamp)
+        electrons = noise.electrons_per_count(relative * rms, rms, valid, stamp, config.noise)
     trails: tuple[Trail, ...] = ()
     if config.artifacts.trails == "auto":
         trails = find_trails(relative, plane.valid, config.artifacts)
@@ -286,7 +286,7 @@ def _correlation(
     white[radius, radius] = 1
     found = np.stack([white] * len(bands))
     for k, (band, data, one) in enumerate(zip(bands, relative, skies, strict=True)):
-        measured = noise.correlation(data, one.free, radius, config.noise.correlation_floor)
+        measured = noise.correlation(data, one.free, config.noise)
         if measured is None:
             continue
         stamp = stamps.psfs[k]

@@ -10,8 +10,6 @@ from astrolabel.core.config.prepare import ArtifactConfig
 
 PAIRS = (((0, -1), (0, 1)), ((-1, 0), (1, 0)), ((-1, -1), (1, 1)), ((-1, 1), (1, -1)))
 """Opposite neighbours of a pixel along the four directions, (dy, dx)."""
-ITERATIONS = 4
-"""A cosmic ray of several pixels is found from its edge inwards."""
 OFFSETS = (-0.5, -0.25, 0.0, 0.25, 0.5)
 """Places of a point source within its pixel."""
 
@@ -39,7 +37,7 @@ def cosmic_rays(
     work = np.where(valid, image, 0).astype(np.float32)
     noise = np.where(valid, sigma, np.inf).astype(np.float32)
     hit = np.zeros(image.shape, bool)
-    for _ in range(ITERATIONS):
+    for _ in range(config.ray_rounds):
         found = np.zeros(image.shape, bool)
         for pair, limit in zip(PAIRS, limits, strict=True):
             if not np.isfinite(limit):
@@ -57,7 +55,7 @@ def cosmic_rays(
     if not hit.any():
         return hit
     near = ndimage.binary_dilation(hit, np.ones((3, 3)), iterations=config.growth_px)
-    return np.asarray(hit | (near & valid & _above(image, sigma, hit, stamp)))
+    return np.asarray(hit | (near & valid & _above(image, sigma, hit, stamp, config)))
 
 
 def _above(
@@ -65,6 +63,7 @@ def _above(
     sigma: NDArray[np.float32],
     hit: NDArray[np.bool_],
     stamp: NDArray[np.float32],
+    config: ArtifactConfig,
 ) -> NDArray[np.bool_]:
     """Pixels that stand out of what is around the hit ones."""
     width = max(5, 2 * (stamp.shape[0] // 8) + 1)
@@ -75,7 +74,8 @@ def _above(
     for y, x in zip(rows, columns, strict=True):
         around = clean[max(y - half, 0) : y + half + 1, max(x - half, 0) : x + half + 1]
         known = around[np.isfinite(around)]
-        out[y, x] = known.size > 0 and image[y, x] - np.median(known) > 3 * sigma[y, x]
+        least = config.growth_sigma * sigma[y, x]
+        out[y, x] = known.size > 0 and image[y, x] - np.median(known) > least
     return out
 
 

@@ -135,10 +135,14 @@ def _median(values: NDArray[np.float64]) -> float:
     return float(np.median(known)) if known.size else float("nan")
 
 
-def plane(cells: NDArray[np.float64]) -> NDArray[np.float64]:
+def plane(cells: NDArray[np.float64], dark_weight: float) -> NDArray[np.float64]:
     """(ny, nx) the plane through the darker cells: what stands above it is a large source.
 
     A constant where fewer than six cells are known.
+
+    Parameters
+    ----------
+    dark_weight : of the cells above the plane; those below have the rest.
     """
     known = np.isfinite(cells)
     if not known.any():
@@ -154,9 +158,5 @@ def plane(cells: NDArray[np.float64]) -> NDArray[np.float64]:
         fitted, *_ = np.linalg.lstsq(
             (terms * root).reshape(-1, 3), (values * root[..., 0]).ravel(), rcond=None
         )
-        weight = np.where(values > terms @ fitted, DARK_EXPECTILE, 1 - DARK_EXPECTILE) * known
+        weight = np.where(values > terms @ fitted, dark_weight, 1 - dark_weight) * known
     return np.asarray(terms @ fitted)
-
-
-DARK_EXPECTILE = 0.02
-"""What stands above the plane of the darker cells counts this little."""

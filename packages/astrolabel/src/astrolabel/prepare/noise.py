@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, optimize
 
 from astrolabel.core.background import native
-from astrolabel.core.config.prepare import SkyConfig
+from astrolabel.core.config.prepare import NoiseConfig, PrepareConfig
 from astrolabel.prepare import mesh
 
 
@@ -30,7 +30,7 @@ class NoiseCheck:
 
 
 def check_given(
-    relative: NDArray[np.float32], free: NDArray[np.bool_], sky: SkyConfig
+    relative: NDArray[np.float32], free: NDArray[np.bool_], config: PrepareConfig
 ) -> NoiseCheck:
     """Compare given noise with scatter.
 
@@ -39,23 +39,17 @@ def check_given(
     relative : (H, W) image less its sky, over the given sigma.
     free : (H, W) bool, empty sky.
     """
-    if np.count_nonzero(free) < MIN_SKY_PIXELS:
+    if np.count_nonzero(free) < config.noise.min_sky_px:
         return NoiseCheck(float("nan"), 1.0)
-    _, scatter = mesh.measure(relative, free, sky.box_px, sky.min_free)
+    _, scatter = mesh.measure(relative, free, config.sky.box_px, config.sky.min_free)
     _, ratio = mesh.clipped(relative[free])
     known = scatter[np.isfinite(scatter) & (scatter > 0)]
     low, high = np.percentile(known, [10, 90]) if known.size > 3 else (1.0, 1.0)
     return NoiseCheck(ratio, float(high / low))
 
 
-MIN_SKY_PIXELS = 500
-"""With fewer pixels of empty sky, its scatter is not known to better than a tenth."""
-CORRELATION_PX = 1024
-"""Side of the part of a coadd that its correlation is measured on."""
-
-
 def correlation(
-    relative: NDArray[np.float32], free: NDArray[np.bool_], radius: int, floor: float
+    relative: NDArray[np.float32], free: NDArray[np.bool_], config: NoiseConfig
 ) -> NDArray[np.float32] | None:
     """(2R+1, 2R+1) correlation of the noise by offset, 1 in the middle; None with too little
     sky.
@@ -63,17 +57,17 @@ def correlation(
     Parameters
     ----------
     relative : (H, W) image less its sky, over its noise.
-    radius : R in pixels.
-    floor : smaller correlations are set to zero.
+    config : its `correlation_radius_px` is R.
     """
-    top, left = ((max(n - CORRELATION_PX, 0)) // 2 for n in free.shape)
-    part = (slice(top, top + CORRELATION_PX), slice(left, left + CORRELATION_PX))
+    side, radius = config.correlation_side_px, config.correlation_radius_px
+    top, left = ((max(n - side, 0)) // 2 for n in free.shape)
+    part = (slice(top, top + side), slice(left, left + side))
     known = free[part]
-    if np.count_nonzero(known) < 10 * MIN_SKY_PIXELS:
+    if np.count_nonzero(known) < 10 * config.min_sky_px:
         return None
     values = relative[part]
     middle, sigma = mesh.clipped(values[known])
-    known = known & (np.abs(values - middle) < 4 * sigma)
+    known = known & (np.abs(values - middle) < config.correlation_clip_sigma * sigma)
     flat = np.where(known, values - middle, 0).astype(np.float32)
     out = np.zeros((2 * radius + 1, 2 * radius + 1), np.float32)
     rows, columns = flat.shape
@@ -85,7 +79,7 @@ def correlation(
             other = (slice(dy, rows), slice(max(dx, 0), columns - max(-dx, 0)))
             pairs = float(np.vdot(weight[one], weight[other]))
             value = float(np.vdot(flat[one], flat[other])) / max(pairs, 1) / max(power, 1e-30)
-            value = value if abs(value) > floor else 0.0
+            value = value if abs(value) > config.correlation_floor else 0.0
             out[radius + dy, radius + dx] = out[radius - dy, radius - dx] = value
     out[radius, radius] = 1
     return out
@@ -94,11 +88,6 @@ def correlation(
 HIGH_PASS = np.array([1.0, -4.0, 6.0, -4.0, 1.0])
 """Fourth difference, along both axes: of a source as wide as a PSF it leaves a thousandth, of
 noise all."""
-PHOTON_SIGMA = (4.0, 100.0)
-"""Photon noise is measured where sources are so bright, in sigma of the sky: below, the sky's
-is all there is; above, on saturated cores, structure is sharper than a PSF."""
-MIN_PHOTON_PIXELS = 200
-"""Fewer tell the slope to no better than a fifth."""
 
 
 def electrons_per_count(
@@ -106,6 +95,7 @@ def electrons_per_count(
     sky_rms: NDArray[np.float32],
     valid: NDArray[np.bool_],
     stamp: NDArray[np.float32],
+    config: NoiseConfig,
 ) -> float | None:
     """Light per photon noise squared, measured in the sources of an image.
 
@@ -130,16 +120,17 @@ def electrons_per_count(
 
     power = float((HIGH_PASS**2).sum())
     shape = float(np.abs(sharp(np.pad(stamp, 4))).max() / stamp.max() / power)
-    most = min(PHOTON_SIGMA[1], 1 / max(shape, 1e-9))
+    least, most = config.photon_sigma
+    most = min(most, 1 / max(shape, 1e-9))
     known = ndimage.binary_erosion(valid & (sky_rms > 0), np.ones((5, 5)))
     relative = np.where(known, image / np.where(sky_rms > 0, sky_rms, 1), 0)
-    smooth = ndimage.gaussian_filter(relative, PHOTON_SMOOTHING_PX)
+    smooth = ndimage.gaussian_filter(relative, config.photon_smoothing_px)
     squared = sharp(relative) ** 2
     # Where the kernel reaches pixels that are set to zero it sees an edge.
     known = ndimage.binary_erosion(known, np.ones((5, 5)))
-    bright = known & (smooth > PHOTON_SIGMA[0]) & (smooth < most)
+    bright = known & (smooth > least) & (smooth < most)
     sky = known & (np.abs(smooth) < 1)
-    if most < 4 * PHOTON_SIGMA[0] or min(bright.sum(), sky.sum()) < MIN_PHOTON_PIXELS:
+    if most < 4 * least or min(bright.sum(), sky.sum()) < config.min_photon_px:
         return None
     level = float(np.median(squared[sky]))
     light, scatter = smooth[bright], squared[bright]
@@ -153,19 +144,18 @@ def electrons_per_count(
     return 1 / (slope * float(np.median(sky_rms[known])))
 
 
-PHOTON_SMOOTHING_PX = 1.0
-"""The light that makes photon noise is smoothed so, that noise should not weigh itself."""
-
-
 def with_photons(
-    image: NDArray[np.float32], sky_rms: NDArray[np.float32], electrons: float | None
+    image: NDArray[np.float32],
+    sky_rms: NDArray[np.float32],
+    electrons: float | None,
+    config: NoiseConfig,
 ) -> NDArray[np.float32]:
     """(H, W) float32 variance: the sky's, and the photon noise of the sources (see
     `electrons_per_count`; None adds nothing)."""
     variance = sky_rms**2
     if electrons is not None:
         finite = np.nan_to_num(image, posinf=0, neginf=0)
-        light = np.maximum(ndimage.gaussian_filter(finite, PHOTON_SMOOTHING_PX), 0)
-        # Below two sigma it is the sky's noise.
-        return native(variance + np.where(light > 2 * sky_rms, light, 0) / electrons)
+        light = np.maximum(ndimage.gaussian_filter(finite, config.photon_smoothing_px), 0)
+        bright = light > config.photon_least_sigma * sky_rms
+        return native(variance + np.where(bright, light, 0) / electrons)
     return native(variance)

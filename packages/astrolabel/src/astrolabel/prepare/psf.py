@@ -53,7 +53,7 @@ def from_stars(
 ) -> tuple[StarFits, ...]:
     """Moffats fitted to the stars of each band.
 
-    Stars are found once, on the sum of the bands: bright (S/N > 40), round, isolated sources
+    Stars are found once, on the sum of the bands: bright, round, isolated sources
     on empty ground, whose half-light radius lies in the narrow ridge at the small end of all
     radii; single pixels and the brightest twentieth, which may be saturated, are left out.
     In each band every star is fitted on its own; the median of the fits does not care for
@@ -95,7 +95,7 @@ def _stars(
     if not rms > 0:
         return []
     try:
-        table = sep.extract(data, 10.0, err=rms, mask=~valid, minarea=5)
+        table = sep.extract(data, config.threshold_sigma, err=rms, mask=~valid, minarea=5)
     except Exception:  # sep raises this bare: too many pixels or sources in one object
         return []
     if len(table) == 0:
@@ -104,8 +104,9 @@ def _stars(
         data, table["x"], table["y"], np.full(len(table), 12.0), 0.5, subpix=5
     )
     snr = table["flux"] / (rms * np.sqrt(np.maximum(table["npix"], 1)))
-    good = (table["flag"] == 0) & (flags == 0) & (snr > 40) & (table["b"] > 0.8 * table["a"])
-    bright = table["peak"] <= np.quantile(table["peak"], 0.95)
+    good = (table["flag"] == 0) & (flags == 0) & (snr > config.min_snr)
+    good &= table["b"] > config.min_axis_ratio * table["a"]
+    bright = table["peak"] <= np.quantile(table["peak"], config.brightest)
     good &= bright if (good & bright).sum() >= config.min_stars else True
     good &= np.array(
         [
@@ -122,13 +123,13 @@ def _stars(
     )
     if not good.any():
         return []
-    # The stellar ridge: nothing is smaller than a star, so it is the first window of radii,
-    # 10 % wide, that is nearly as full as the fullest. A lone smaller source is a cosmic ray.
-    small = np.sort(radius[good])
-    counts = np.searchsorted(small, small * 1.1, side="right") - np.arange(len(small))
-    least = max(min(config.min_stars, counts.max()), 0.4 * counts.max())
+    # The stellar ridge: nothing is smaller than a star, so it is the first window of radii
+    # that is nearly as full as the fullest. A lone smaller source is a cosmic ray.
+    small, wide = np.sort(radius[good]), 1 + config.ridge_width
+    counts = np.searchsorted(small, small * wide, side="right") - np.arange(len(small))
+    least = max(min(config.min_stars, counts.max()), config.ridge_full * counts.max())
     low = small[int(np.argmax(counts >= least))]
-    chosen = np.flatnonzero(good & (radius >= low) & (radius <= 1.1 * low))
+    chosen = np.flatnonzero(good & (radius >= low) & (radius <= wide * low))
     chosen = chosen[np.argsort(table["flux"][chosen])[::-1]][: config.max_stars]
     return [(float(table["y"][k]), float(table["x"][k]), int(half[k])) for k in chosen]
 
@@ -158,10 +159,10 @@ def _fit_moffat(
     data: NDArray[np.float32], y: float, x: float, r: int, config: StarConfig
 ) -> tuple[float, float, float, float] | None:
     """(fwhm, beta, e1, e2) of one star in units of the noise, from a cutout of radius `r`;
-    None at the image's edge, below S/N 20 or without a good fit."""
+    None at the image's edge, too faint or without a good fit."""
     cy, cx = round(y), round(x)
     cut = data[cy - r : cy + r + 1, cx - r : cx + r + 1] if min(cy, cx) >= r else data[:0]
-    if cut.shape != (2 * r + 1, 2 * r + 1) or cut.sum() < 20 * (2 * r + 1):
+    if cut.shape != (2 * r + 1, 2 * r + 1) or cut.sum() < config.fit_snr * (2 * r + 1):
         return None
     gy, gx = np.mgrid[-r : r + 1, -r : r + 1].astype(float)
 
@@ -185,7 +186,7 @@ def _fit_moffat(
     fwhm, left = float(result.x[3]), model(result.x) - cut
     core = np.hypot(gy, gx) <= fwhm
     misfit = float(np.sqrt(np.mean(left[core] ** 2)))
-    # 3: noise, and what photon noise adds to it in a star's middle.
-    if not result.success or not 1.05 < fwhm < 0.95 * r or misfit > 3 + config.misfit * cut.max():
+    most = config.fit_noise_sigma + config.misfit * cut.max()
+    if not result.success or not 1.05 < fwhm < 0.95 * r or misfit > most:
         return None
     return tuple(float(v) for v in result.x[3:])  # type: ignore[return-value]

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from astrolabel.core.box import Box
 from astrolabel.core.coadd import Coadd
-from astrolabel.core.config.prepare import PrepareConfig
+from astrolabel.core.config.prepare import NoiseConfig, PrepareConfig
 from astrolabel.core.notes import Note
 from astrolabel.io import layers as fits_layers
 from astrolabel.io.files import CoaddFiles
@@ -45,7 +45,7 @@ def read(
     for index, (band, one) in enumerate(zip(files.bands, known.bands, strict=True)):
         plane = read_plane(files, index, box, known.scale)
         plane = plane.without(blank.no_data(plane.image, plane.valid, config.no_data)[0])
-        plane = _with_noise(plane, one, box)
+        plane = _with_noise(plane, one, box, config.noise)
         plane, told = _with_artifacts(plane, one, known, index, box, config)
         notes += [Note("mask", text, band) for text in told]
         planes.append(plane)
@@ -84,14 +84,15 @@ def _zeropoints(files: CoaddFiles, scale: float) -> tuple[float, ...]:
     return tuple(out)
 
 
-def _with_noise(plane: Plane, one: Band, box: Box) -> Plane:
+def _with_noise(plane: Plane, one: Band, box: Box, config: NoiseConfig) -> Plane:
     """A band less its sky, with the noise that holds."""
     image, variance = plane.image, plane.variance
     if one.level is not None:
         image = image - one.level.at(box)
     if one.rms is not None:
         rms = np.maximum(one.rms.at(box), np.float32(0))
-        variance = noise.with_photons(np.where(plane.valid, image, 0), rms, one.electrons)
+        light = np.where(plane.valid, image, 0)
+        variance = noise.with_photons(light, rms, one.electrons, config)
     elif variance is not None and one.noise_scale != 1:
         variance = variance * np.float32(one.noise_scale)
     assert variance is not None
@@ -106,7 +107,7 @@ def _with_artifacts(
     mask, told, stamp = plane.mask, [], known.psfs[index]
     assert plane.variance is not None
     if mask is None or "SAT" not in mask[1]:
-        full = saturated_cores(plane.image, plane.variance, plane.valid, stamp)
+        full = saturated_cores(plane.image, plane.variance, plane.valid, stamp, config.saturation)
         source = "its mask" if mask is not None else "not finite"
         mask = _with_plane(mask, "SAT", full)
         told.append(f"{source}: no data; flat tops, ragged cores and holes in stars: saturated")

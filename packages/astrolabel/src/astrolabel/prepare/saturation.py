@@ -14,22 +14,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from astrolabel.core import background
+from astrolabel.core.config.prepare import SaturationConfig
 from astrolabel.core.psf import FWHM_PER_SIGMA, fwhm_px
 
-BRIGHT_SIGMA = 50.0
-"""A full pixel is brighter than this, in sigma of the sky: detectors hold some 10^5 electrons,
-and a star that fills a pixel stands hundreds of times above any survey's sky noise."""
-FLAT = 1e-3
-"""A pixel and its eight neighbours within this part of each other are flat: no source seen
-through the atmosphere is."""
-SHARP = 1.5
-"""Over the most that a scene under the PSF could show, a second difference is sharp. In real
-DECaLS pixels saturated cores reach 3 to 50 and all other stars and galaxies stay below 1, but
-for single pixels, at 1.9."""
-NOISE_SIGMA = 5.0
-"""A second difference counts as far as it is above this many sigma of its noise."""
-MIN_SHARP = 10
-"""Sharp pixels that make a core: one wild pixel on a star, a cosmic ray's, makes nine."""
 DIFFERENCE = np.array([1.0, -2.0, 1.0])
 
 
@@ -38,6 +25,7 @@ def saturated_cores(
     variance: NDArray[np.float32],
     valid: NDArray[np.bool_],
     stamp: NDArray[np.float32],
+    config: SaturationConfig,
 ) -> NDArray[np.bool_]:
     """(H, W) bool: pixels that look saturated.
 
@@ -51,20 +39,22 @@ def saturated_cores(
     data = background.fill_invalid(image, valid)
     sigma = np.sqrt(np.where(valid, np.maximum(variance, 0), 0))
     sky = float(np.median(sigma[valid])) if valid.any() else 0.0
-    if not (sky > 0 and (data > BRIGHT_SIGMA * sky).any()):
+    if not (sky > 0 and (data > config.bright_sigma * sky).any()):
         return np.zeros(image.shape, bool)
     width = fwhm_px(stamp) / FWHM_PER_SIGMA
-    flat = _flat_tops(data, sky) & valid
-    out = flat | _ragged_cores(data, sigma, valid, stamp, width, sky)
-    return _closed(out | _holes(data, valid, width, sky), width)
+    flat = _flat_tops(data, sky, config) & valid
+    out = flat | _ragged_cores(data, sigma, valid, stamp, width, sky, config)
+    return _closed(out | _holes(data, valid, config.bright_sigma * sky), width)
 
 
-def _flat_tops(data: NDArray[np.float32], sky: float) -> NDArray[np.bool_]:
+def _flat_tops(
+    data: NDArray[np.float32], sky: float, config: SaturationConfig
+) -> NDArray[np.bool_]:
     """Flat pixels and their neighbours."""
     highest, lowest = (
         f(data, 3, mode="nearest") for f in (ndimage.maximum_filter, ndimage.minimum_filter)
     )
-    flat = (highest - lowest < FLAT * highest) & (data > BRIGHT_SIGMA * sky)
+    flat = (highest - lowest < config.flat * highest) & (data > config.bright_sigma * sky)
     return np.asarray(ndimage.binary_dilation(flat, np.ones((3, 3), bool)))
 
 
@@ -75,27 +65,28 @@ def _ragged_cores(
     stamp: NDArray[np.float32],
     width: float,
     sky: float,
+    config: SaturationConfig,
 ) -> NDArray[np.bool_]:
     """Pixels sharper than the PSF in the cores of stars."""
     blurred = ndimage.gaussian_filter(data, width)
-    bright = blurred > BRIGHT_SIGMA * sky
+    bright = blurred > config.bright_sigma * sky
     if not bright.any():
         return bright
     # Missing pixels are set to zero, and sharp for it.
     whole = ndimage.binary_erosion(valid, np.ones((3, 3)), border_value=1)
     scatter = float((DIFFERENCE**2).sum()) * ndimage.maximum_filter(sigma, 3)
-    excess = np.abs(_second_difference(data)) - NOISE_SIGMA * scatter
-    sharp = bright & whole & (excess > SHARP * _sharpest(stamp, width) * blurred)
+    excess = np.abs(_second_difference(data)) - config.noise_sigma * scatter
+    sharp = bright & whole & (excess > config.sharp * _sharpest(stamp, width) * blurred)
     parts, count = ndimage.label(ndimage.binary_dilation(sharp, np.ones((3, 3))), np.ones((3, 3)))
     numbers = np.arange(count + 1)
-    enough = ndimage.sum_labels(sharp, parts, numbers) >= MIN_SHARP
+    enough = ndimage.sum_labels(sharp, parts, numbers) >= config.min_sharp_px
     # A star is bright for some seeing discs around; a cosmic ray is narrow.
     side = 2 * int(np.ceil(FWHM_PER_SIGMA * width)) + 1
     for number, box in enumerate(ndimage.find_objects(parts), start=1):
         if enough[number]:
             around = tuple(slice(max(s.start - side, 0), s.stop + side) for s in box)
             wide = ndimage.median_filter(data[around], side, mode="nearest")
-            enough[number] = wide.max() > BRIGHT_SIGMA / 2 * sky
+            enough[number] = wide.max() > config.bright_sigma / 2 * sky
     enough[0] = False
     return np.asarray(sharp & enough[parts])
 
@@ -122,17 +113,15 @@ def _sharpest(stamp: NDArray[np.float32], width: float) -> float:
     return most
 
 
-def _holes(
-    data: NDArray[np.float32], valid: NDArray[np.bool_], width: float, sky: float
-) -> NDArray[np.bool_]:
-    """Missing pixels that bright light surrounds."""
+def _holes(data: NDArray[np.float32], valid: NDArray[np.bool_], bright: float) -> NDArray[np.bool_]:
+    """Missing pixels that light of more than `bright` counts surrounds."""
     holes, count = ndimage.label(~valid, np.ones((3, 3)))
     out = np.zeros(count + 1, bool)
     for number, box in enumerate(ndimage.find_objects(holes), start=1):
         around = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in box)
         hole = holes[around] == number
         edge = data[around][ndimage.binary_dilation(hole, np.ones((3, 3))) & valid[around]]
-        out[number] = edge.size > 0 and bool(np.median(edge) > BRIGHT_SIGMA * sky)
+        out[number] = edge.size > 0 and bool(np.median(edge) > bright)
     return np.asarray(out[holes])
 
 

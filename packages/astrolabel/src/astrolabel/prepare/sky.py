@@ -14,8 +14,6 @@ from astrolabel.prepare import mesh
 from astrolabel.prepare.mesh import Mesh
 
 CROSS = ndimage.generate_binary_structure(2, 1)
-ROUNDS = 3
-"""Times that sources are told from the sky, each with the level that the last one gave."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +57,7 @@ def measure(
     pairs = list(zip(images, valids, strict=True))
     skies = [_first(image, valid, config) for image, valid in pairs]
     tails = [tail_of_counts(image[valid], false_rate) for image, valid in pairs]
-    for _ in range(ROUNDS):
+    for _ in range(config.rounds):
         for strict in (config, *_less_strict(config)):
             sources = np.zeros(shape, bool)
             for image, valid, (level, rms), tail in zip(images, valids, skies, tails, strict=True):
@@ -96,7 +94,7 @@ def _first(
     dark = float(np.nanpercentile(scatter, 25)) if np.isfinite(scatter).any() else 0.0
     shape = (int(image.shape[0]), int(image.shape[1]))
     return (
-        Mesh(mesh.plane(level).astype(np.float32), shape),
+        Mesh(mesh.plane(level, config.dark_weight).astype(np.float32), shape),
         Mesh(np.full(level.shape, dark, np.float32), shape),
     )
 
@@ -115,10 +113,10 @@ def _cells(
     typical = float(np.nanmedian(scatter))
     outlier = config.outlier_sigma * typical if typical > 0 else np.inf
     if free.sum() < config.min_sky * free.size:
-        smooth = mesh.plane(level).astype(np.float32)
+        smooth = mesh.plane(level, config.dark_weight).astype(np.float32)
     else:
         smooth = mesh.filled(level, outlier)
-    rms = mesh.filled(scatter, 0.5 * typical if typical > 0 else np.inf)
+    rms = mesh.filled(scatter, config.noise_outlier * typical if typical > 0 else np.inf)
     return Mesh(smooth, shape), Mesh(np.maximum(rms, np.float32(0)), shape)
 
 
@@ -170,7 +168,7 @@ def _grown(sources: NDArray[np.bool_], config: SkyConfig) -> NDArray[np.bool_]:
     areas = np.bincount(parts.ravel(), minlength=count + 1)
     reach = config.large_growth * np.sqrt(areas / np.pi)
     reach[0] = 0
-    reach[areas <= 0.1 * config.box_px**2] = 0
+    reach[areas <= config.large_source * config.box_px**2] = 0
     # On a coarse image and in a few steps of width, for a galaxy's outskirts have no edge.
     steps = np.round(np.log2(np.maximum(reach, 1)))
     for step in np.unique(steps[steps > 0]):

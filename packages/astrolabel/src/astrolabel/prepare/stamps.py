@@ -15,9 +15,6 @@ from astrolabel.io.files import CoaddFiles
 from astrolabel.io.stamps import read_psf, read_psf_grid, read_stamps
 from astrolabel.prepare.psf import StarFits, from_stars
 
-SEARCH_PX = 2048
-"""Given PSFs are compared with the stars of so much of a coadd's middle."""
-
 
 @dataclass(frozen=True, eq=False)
 class Stamps:
@@ -46,8 +43,9 @@ def find_stamps(
     given, grids, notes = _given(files)
     part: tuple[slice, ...] = (slice(None), slice(None), slice(None))
     if len(given) == len(files.bands):
-        top, left = (max(n - SEARCH_PX, 0) // 2 for n in (rows, columns))
-        part = (slice(None), slice(top, top + SEARCH_PX), slice(left, left + SEARCH_PX))
+        side = config.search_px
+        top, left = (max(n - side, 0) // 2 for n in (rows, columns))
+        part = (slice(None), slice(top, top + side), slice(left, left + side))
     fitted = from_stars(relative[part], valid[part], config)
     widths = [f.fwhm_px for f in fitted if f.agree]
     stamps, measured = dict(given), []

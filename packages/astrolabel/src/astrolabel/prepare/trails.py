@@ -12,11 +12,6 @@ from astrolabel.core.box import Box
 from astrolabel.core.config.prepare import ArtifactConfig
 from astrolabel.prepare.mesh import MAD_TO_SIGMA
 
-SHORTEST_PX = 600.0
-"""A trail as long as this is one in a coadd of any size."""
-PIECES = 20
-"""A trail's evenness is told from so many pieces of it."""
-
 
 @dataclass(frozen=True)
 class Trail:
@@ -61,7 +56,7 @@ def find_trails(
     sigma = MAD_TO_SIGMA * float(np.median(-low)) if low.size > 100 else np.inf
     bright = known & (binned > config.trail_sigma * sigma)
     parts, _ = ndimage.label(bright, np.ones((3, 3)))
-    least = min(config.trail_length * min(relative.shape), SHORTEST_PX) / n
+    least = min(config.trail_length * min(relative.shape), config.trail_length_px) / n
     found = []
     for number, where in enumerate(ndimage.find_objects(parts), start=1):
         down, right = (s.stop - s.start for s in where)
@@ -112,15 +107,15 @@ def _line(
     along = (columns - x) * np.cos(angle) + (rows - y) * np.sin(angle)
     length = float(np.ptp(along[keep]))
     width = max(np.sqrt(12 * max(float(values[0]), 0)), 1.0)
-    if length < least or length / width < config.trail_thin or keep.mean() < 0.5:
+    if length < least or length / width < config.trail_thin or keep.mean() < config.trail_straight:
         return None
     # Brightness of pieces from end to end; a star on one of them makes it brighter only.
-    piece = np.minimum(
-        ((along[keep] - along[keep].min()) / length * PIECES).astype(int), PIECES - 1
-    )
+    pieces = config.trail_pieces
+    place = (along[keep] - along[keep].min()) / length
+    piece = np.minimum((place * pieces).astype(int), pieces - 1)
     light = binned[rows[keep], columns[keep]]
     means = np.array(
-        [np.median(light[piece == k]) if (piece == k).any() else 0.0 for k in range(PIECES)]
+        [np.median(light[piece == k]) if (piece == k).any() else 0.0 for k in range(pieces)]
     )
     inner = means[1:-1]
     if np.percentile(inner, 10) < config.trail_even * np.percentile(inner, 90):

@@ -41,6 +41,19 @@ class SkyConfig:
     """Least part of a cell that is free of sources, where its own level counts."""
     outlier_sigma: float = 1.0
     """A cell that is this many sigma of a pixel off the median of its neighbours takes that."""
+    noise_outlier: float = 0.5
+    """A cell whose noise differs from its neighbours' by this part of the coadd's takes theirs.
+    That of a cell with few free pixels, 400, scatters by 6 %."""
+    large_source: float = 0.1
+    """Part of a cell's area from which a source is large (see `large_growth`)."""
+    scarce_tolerance: float = 10.0
+    """Times `tolerance_sigma` where less than half of `min_sky` is free: that may be a galaxy's
+    outskirts, whose light must not be subtracted."""
+    dark_weight: float = 0.02
+    """Weight of the cells above the plane through the darker ones, those below having the rest:
+    an expectile. What stands above is taken for a large source."""
+    rounds: int = 3
+    """Times that sources are told from the sky, each with the level that the last one gave."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +79,22 @@ class NoiseConfig:
     false_rate: float = 2.9e-7
     """Chance that noise exceeds five sigma: of counts, whose tail is longer than a Gaussian's,
     a fifth of the excess with this chance is taken for sigma."""
+    min_sky_px: int = 500
+    """With fewer pixels of empty sky, its scatter is not known to better than a tenth. Its
+    correlation needs ten times as many."""
+    correlation_side_px: int = 1024
+    """Side of the middle part of a coadd that its correlation is measured on."""
+    correlation_clip_sigma: float = 4.0
+    """Sky pixels beyond this are left out of it: they are some source's."""
+    photon_sigma: tuple[float, float] = (4.0, 100.0)
+    """Photon noise is measured where sources are so bright, in sigma of the sky: below, the
+    sky's is all there is; above, on saturated cores, structure is sharper than a PSF."""
+    min_photon_px: int = 200
+    """With fewer pixels of such light the slope is known to no better than a fifth."""
+    photon_smoothing_px: float = 1.0
+    """Sigma of the Gaussian under which light makes photon noise: noise must not weigh itself."""
+    photon_least_sigma: float = 2.0
+    """Light below this many sigma of the sky adds no photon noise: it may be the sky's noise."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +109,34 @@ class NoDataConfig:
     """Pixels this far below the sky, or not a number, are no measurements of it."""
     high: float = 1e15
     """Values beyond this times the sky's scatter are none of light."""
+    star_sigma: float = 50.0
+    """One value over many pixels is a saturated star's, and no fill, where it is this many sigma
+    above the sky."""
+    values: int = 8
+    """So many of the commonest values are looked at."""
+    sample_px: int = 200_000
+    """Pixels that rough sky and scatter are taken from: the scatter is known to 0.3 % then."""
+
+
+@dataclass(frozen=True)
+class SaturationConfig:
+    """Which pixels are saturated, told by the image where no mask tells."""
+
+    bright_sigma: float = 50.0
+    """A full pixel is brighter than this, in sigma of the sky: detectors hold some 10^5
+    electrons, and a star that fills a pixel stands hundreds of times above any survey's sky
+    noise."""
+    flat: float = 1e-3
+    """A pixel and its eight neighbours within this part of each other are flat: no source seen
+    through the atmosphere is."""
+    sharp: float = 1.5
+    """Over the most that a scene under the PSF could show, a second difference is sharp. In real
+    DECaLS pixels saturated cores reach 3 to 50 and all other stars and galaxies stay below 1,
+    but for single pixels, at 1.9."""
+    noise_sigma: float = 5.0
+    """A second difference counts as far as it is above this many sigma of its noise."""
+    min_sharp_px: int = 10
+    """Sharp pixels that make a core: one wild pixel on a star, a cosmic ray's, makes nine."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +152,11 @@ class ArtifactConfig:
     """... by this fraction of that limit, for a PSF is not known better. Chosen on simulated
     stars and hits; not measured on real stars."""
     growth_px: int = 1
-    """A cosmic ray's pixels are grown by this, where they stand above the sky's noise."""
+    """A cosmic ray's pixels are grown by this, where they stand above the sky's noise,"""
+    growth_sigma: float = 3.0
+    """... by this many sigma over the median around them."""
+    ray_rounds: int = 4
+    """Rounds of the search: a cosmic ray of several pixels is found from its edge inwards."""
     trails: str = "auto"
     """`auto`: looked for; `never`."""
     trail_sigma: float = 3.0
@@ -103,12 +164,19 @@ class ArtifactConfig:
     trail_bin_px: int = 4
     """Pixels that are averaged for it, along both axes."""
     trail_length: float = 0.4
-    """Least length, in sides of the coadd (or 600 px where that is less)."""
+    """Least length, in sides of the coadd,"""
+    trail_length_px: float = 600.0
+    """... or in pixels where that is less: a trail as long is one in a coadd of any size."""
     trail_thin: float = 12.0
     """Least length over width."""
     trail_even: float = 0.4
     """Brightness along it (10 over 90 %) is at least this: a disc seen edge-on, or a spike,
     fades."""
+    trail_pieces: int = 20
+    """Pieces of it that brightness is compared among, each its median: a star on one of them
+    makes no difference."""
+    trail_straight: float = 0.5
+    """Least part of its pixels that lie on one line."""
     trail_edge_sigma: float = 0.3
     """It is masked to where its mean profile falls below this many sigma of a pixel."""
 
@@ -133,6 +201,26 @@ class StarConfig:
     """Root mean square of what a Moffat leaves, in parts of the peak, up to which it fits."""
     mismatch: float = 0.2
     """A given PSF whose width differs by this part from the stars' is doubtful."""
+    search_px: int = 2048
+    """Given PSFs are compared with the stars of so much of a coadd's middle."""
+    threshold_sigma: float = 10.0
+    """Stars are looked for among sources with five pixels above this many sigma of the sky, and"""
+    min_snr: float = 40.0
+    """... of this signal-to-noise ratio: their half-light radii then scatter by some 3 %,
+    less than the ridge is wide."""
+    min_axis_ratio: float = 0.8
+    """Of a star's moments: less is a galaxy or a pair. Not measured on real stars."""
+    brightest: float = 0.95
+    """Stars above this quantile of the peaks may be saturated, and are left out."""
+    ridge_width: float = 0.1
+    """Stars' half-light radii lie in a window as wide as this part of them,"""
+    ridge_full: float = 0.4
+    """... the first, from the smallest on, that holds this part of what the fullest does: a lone
+    smaller source is a cosmic ray."""
+    fit_snr: float = 20.0
+    """Least signal-to-noise ratio of a star in a band where it is fitted."""
+    fit_noise_sigma: float = 3.0
+    """Noise of a pixel that the fit may leave besides `misfit`: of the sky and of photons."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +230,7 @@ class PrepareConfig:
     sky: SkyConfig = field(default_factory=SkyConfig)
     noise: NoiseConfig = field(default_factory=NoiseConfig)
     no_data: NoDataConfig = field(default_factory=NoDataConfig)
+    saturation: SaturationConfig = field(default_factory=SaturationConfig)
     artifacts: ArtifactConfig = field(default_factory=ArtifactConfig)
     stars: StarConfig = field(default_factory=StarConfig)
     strict: bool = False
