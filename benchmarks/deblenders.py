@@ -177,7 +177,7 @@ def photutils_sources(sky: Sky) -> tuple[NDArray[np.float64], NDArray[np.int32]]
     return peaks, numbers[segments.data]
 
 
-def judge(sky: Sky, found: Sequence[Found], row: Row) -> None:
+def measure(sky: Sky, found: Sequence[Found], row: Row) -> None:
     """Add the matched sources of a scene to the row."""
     truth = sky.scene.labelled
     tree = spatial.cKDTree([(s.body.y, s.body.x) for s in truth])
@@ -209,14 +209,15 @@ def measured(name: str, skies: Sequence[Sky]) -> Row | str:
     recipe: Callable[[str, Sky, Row], list[Found]] = segmented if name in SEGMENTERS else deblended
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for sky in skies:
-        judge(sky, recipe(name, sky, row), row)
+        measure(sky, recipe(name, sky, row), row)
     row.megabytes = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     return row
 
 
 HEADER = (
-    "| | sources | matched | failed | chi2/pixel | with unlisted | IoU isolated | IoU blended | "
-    "flux isolated | flux blended | scatter | ms a source | x parametric | first pass, s | MB |"
+    "| | sources | matched | failed | chi2/pixel | with nuisance sources | IoU isolated | "
+    "IoU blended | flux isolated | flux blended | scatter | ms a source | x parametric | "
+    "first pass, s | MB |"
 )
 
 

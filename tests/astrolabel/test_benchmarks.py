@@ -33,12 +33,12 @@ def test_the_ablation_labels_one_scene_by_every_recipe_it_is_asked_for(
     ablation, monkeypatch, capsys
 ):
     command = ["ablation.py", "--seeds", "21", "--size", "96", "--steps", "default"]
-    monkeypatch.setattr(sys, "argv", [*command, "no pairs", "sep's noise"])
+    monkeypatch.setattr(sys, "argv", [*command, "no close pairs", "sep's noise"])
     ablation.main()
     _, heading, *rows = capsys.readouterr().out.splitlines()
     assert heading.split()[:3] == ["recipe", "labels", "completeness"]
     assert [row[: heading.index("labels")].strip() for row in rows] == [
-        "default", "no pairs", "sep's noise",
+        "default", "no close pairs", "sep's noise",
     ]  # fmt: skip
     found = [int(row[: heading.index("completeness")].split()[-1]) for row in rows]
     assert found[0] >= found[2] > 0

@@ -194,12 +194,12 @@ def test_splits_are_regions_by_name(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"bandz": ["g"]}, "unknown key 'bandz'; did you mean 'bands'? the keys are schema"),
+        ({"bandz": ["g"]}, "unknown key 'bandz'; did you mean bands? the keys are schema"),
         ({"bands": None}, "no 'bands'"),
         ({"schema": 7}, "schema 7, but this version reads 2"),
         ({"schema": 1}, "schema 1, but this version reads 2"),
         ({"schema": True}, "schema True"),
-        ({"survey": "sdss"}, "survey is 'sdss'; give hsc or fits"),
+        ({"survey": "sdss"}, "survey is 'sdss'; give fits or hsc"),
         ({"survey": ["hsc"]}, "survey is ['hsc']"),
         ({"scheme": "hsc"}, "without a catalog of that scheme"),
         ({"bands": "gri"}, "bands is 'gri'"),
@@ -219,7 +219,6 @@ def test_splits_are_regions_by_name(tmp_path):
         ({"coadds": {"patches": {"9813": []}}}, "[]"),
         ({"coadds": {"patches": {"9813": ["4,5", "3-4,5"]}}}, "has patch 4,5 twice"),
         ({"coadds": {"patches": {"cosmos": ["4,5"]}}}, "the tract 'cosmos'"),
-        ({"coadds": {"patches": {}}}, "coadds.patches is {}"),
         ({"coadds": {}}, "found by tract and patch"),
         ({"coadds": {"pattern": "a-{band}.fits"}}, "found by tract and patch"),
         ({"survey": "fits"}, "need their files' names"),
@@ -230,16 +229,15 @@ def test_splits_are_regions_by_name(tmp_path):
         ({"survey": "fits", "coadds": {"pattern": "{band.fits"}}, "no braces but {band}"),
         ({"survey": "fits", "coadds": {"pattern": "{band}-{patch}"}}, "coadds.patches as well"),
         ({**PLAIN, "coadds": {**PLAIN["coadds"], "pattern": "{band}"}}, "{tract} and {patch}"),
-        ({**PLAIN, "coadds": {**PLAIN["coadds"], "files": {}}}, "no 'coadds.files.g'"),
         ({"survey": "fits", "coadds": {"files": {"g": "a"}}}, "no 'coadds.files.i'"),
         ({"survey": "fits", "coadds": {"files": {"g": "a", "i": "b", "z": "c"}}}, "files.z"),
         ({"survey": "fits", "coadds": {"files": {"g": "a", "i": "b"}, "pattern": "{band}"}},
          "one or the other"),
         ({"catalogs": {"file": "a"}}, "catalogs is"),
-        ({"catalogs": [{"file": "a"}]}, "no 'catalogs[0].scheme'; give hsc, hst, lsst or columns"),
+        ({"catalogs": [{"file": "a"}]}, "no 'catalogs[0].scheme'; give columns, hsc, hst or lsst"),
         ({"catalogs": [{"scheme": "hsc"}]}, "no 'catalogs[0].file'"),
         ({"catalogs": [{"file": "a", "scheme": "none"}]}, "catalogs[0].scheme is 'none'"),
-        ({"catalogs": [{"file": "a", "schema": "hsc"}]}, "did you mean 'scheme'?"),
+        ({"catalogs": [{"file": "a", "schema": "hsc"}]}, "did you mean scheme?"),
         ({"catalogs": [{"file": "../a", "scheme": "hsc"}]}, "without .."),
         ({"catalogs": [{"file": "a", "scheme": "hsc", "url": "ftp://a/b"}]}, "https://host/path"),
         ({"catalogs": [{"file": "a", "scheme": "hsc", "url": "https://u:p@a/b"}]}, "account name"),
@@ -253,7 +251,7 @@ def test_splits_are_regions_by_name(tmp_path):
         ({"catalogs": [{"file": "a", "scheme": "hsc"}, {"file": "a", "scheme": "hst"}]},
          "two catalogs have the file a"),
         ({"cuts": {"max_no_data": 30}}, "cuts.max_no_data is 30; give a number from 0 to 1"),
-        ({"cuts": {"max_nodata": 0.3}}, "did you mean 'max_no_data'?"),
+        ({"cuts": {"max_nodata": 0.3}}, "did you mean max_no_data?"),
         ({"cuts": {"match_radius_arcsec": float("nan")}}, "match_radius_arcsec is nan"),
         ({"cuts": [0.3]}, "cuts is [0.3]"),
         ({"source": {"archive": "ftp"}}, "source.archive is 'ftp'"),
@@ -283,8 +281,8 @@ def test_splits_are_regions_by_name(tmp_path):
         ({"splits": {"a": {"moc": "all sky"}}}, "a MOC in ASCII"),
         ({"splits": {"a": {"moc": "30/1"}}}, "a MOC in ASCII"),
         ({"splits": {"a": {"sphere": 1}}}, "unknown key 'splits.a.sphere'"),
-        ({"splits": {"a": {}}}, "splits.a has 0 keys"),
-        ({"splits": {"a": {"circle": [0, 0, 1], "moc": "1/1"}}}, "splits.a has 2 keys"),
+        ({"splits": {"a": {}}}, "splits.a: 0 keys; give one of patches"),
+        ({"splits": {"a": {"circle": [0, 0, 1], "moc": "1/1"}}}, "splits.a: 2 keys; give one of"),
         ({"splits": {"a": {"coadds": []}}}, "splits.a.coadds is []"),
         ({"splits": {"a": {"patches": {"9813": ["4,6"]}}}}, "patch 4,6, which is not among"),
         ({"splits": {"a": {"patches": {"9813": ["4,5"]}}, "b": {"patches": {"9813": ["4,5"]}}}},
@@ -463,7 +461,7 @@ def test_psfs_are_wanted_of_hsc_only_where_they_can_be_fetched(tmp_path):
     ("text", "problem"),
     [
         ("schema: 2\nfiles: {}", "schema is 2; give 1"),
-        ("schema: 1\nfile: {}", "did you mean 'files'?"),
+        ("schema: 1\nfile: {}", "did you mean files?"),
         ("schema: 1\nfiles: {a: {sha256: abc}}", "64 hexadecimal digits"),
         ("schema: 1\nfiles: {a: 3}", "a is 3"),
         ("schema: 1\nfiles: [a]", "files is ['a']"),
@@ -492,7 +490,7 @@ def test_the_commands_end_a_faulty_manifest_in_one_line(tmp_path, capsys, action
     assert main(["manifest", action, str(path)]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
-    assert "did you mean 'bands'?" in lines[0]
+    assert "did you mean bands?" in lines[0]
     with pytest.raises(SystemExit) as stop:
         main(["manifest", action, "--help"])
     assert stop.value.code == 0

@@ -10,7 +10,7 @@ from astrolabel.catalog.combine import galaxy_probability
 from astrolabel.cli.main import main
 from astrolabel.core.config import ClassifyConfig, LabelConfig, TileConfig
 from astrolabel.core.errors import InputError
-from astrolabel.datasets.counts import tally
+from astrolabel.datasets.counts import count_labels
 from astrolabel.io import coco
 from astrolabel.io.find import Inputs, find_coadds
 from astrolabel.label.pipeline import make_coco
@@ -139,7 +139,7 @@ def test_positions_and_places_are_needed(sky, tmp_path):
     assert not (tmp_path / "new.json").exists()
 
 
-def witnesses(n=6000, seed=0):
+def two_catalogs(n=6000, seed=0):
     """Truth, and two catalogs: one right 99 times of 100, one that grows worse when faint."""
     rng = np.random.default_rng(seed)
     magnitude = rng.uniform(20, 26, n)
@@ -151,7 +151,7 @@ def witnesses(n=6000, seed=0):
 
 
 def test_the_better_catalog_wins_a_disagreement():
-    truth, first, second, magnitude = witnesses()
+    truth, first, second, magnitude = two_catalogs()
     p = galaxy_probability(first, second, magnitude)
     faint = (first != second) & (magnitude > 25)
     assert ((p >= 0.5) == (first == 1))[faint].mean() > 0.9
@@ -161,7 +161,7 @@ def test_the_better_catalog_wins_a_disagreement():
 
 
 def test_probabilities_are_about_as_often_right_as_they_say():
-    truth, first, second, magnitude = witnesses(40_000)
+    truth, first, second, magnitude = two_catalogs(40_000)
     first[::2] = 0
     p = galaxy_probability(first, second, magnitude)
     for low, high in ((0.05, 0.3), (0.3, 0.7), (0.7, 0.95)):
@@ -195,16 +195,15 @@ def test_labels_are_counted_by_class_and_magnitude(tmp_path):
 
     one = write("hsc.json", [20.1, 20.4, 20.6, None, 99], [1, 1, 2, 1, 1])
     two = write("hst.json", [20.1, 21.4], [2, 2])
-    counted = tally([one, two])
-    assert counted.edges.tolist() == [20.0, 20.5, 21.0, 21.5]
-    assert counted.counts["hsc", "galaxy"].tolist() == [2, 0, 0]
-    assert counted.counts["hsc", "star"].tolist() == [0, 1, 0]
-    assert counted.counts["hst", "star"].tolist() == [1, 0, 1]
-    assert counted.without == {("hsc", "galaxy"): 1, ("hsc", "star"): 0, ("hst", "galaxy"): 0,
-                               ("hst", "star"): 0}  # fmt: skip
+    counted = count_labels([one, two])
+    assert list(counted["i magnitude"]) == ["20-20.5", "20.5-21", "21-21.5", "unknown"]
+    assert counted["hsc galaxy"].tolist() == [2, 0, 0, 1]
+    assert counted["hsc star"].tolist() == [0, 1, 0, 0]
+    assert counted["hst galaxy"].tolist() == [0, 0, 0, 0]
+    assert counted["hst star"].tolist() == [1, 0, 1, 0]
     assert main(["counts", str(one), str(two), "--out", str(tmp_path / "t.csv")]) == 0
     lines = (tmp_path / "t.csv").read_text().splitlines()
     assert lines[0] == "i magnitude,hsc galaxy,hsc star,hst galaxy,hst star"
     assert lines[1] == "20-20.5,2,0,0,1"
     with pytest.raises(InputError, match="no label has a magnitude in band z"):
-        tally([one], "z")
+        count_labels([one], "z")

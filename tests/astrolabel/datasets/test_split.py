@@ -379,7 +379,7 @@ def test_other_categories_cannot_be_joined(tmp_path):
 def test_the_map_shows_every_image_in_its_colour(tmp_path):
     result = written(tmp_path, document(grid(3)), fractions={"train": 1, "test": 1})
     text = result.map.read_text()
-    assert text.count("<polygon") == 9
+    assert text.count("<title>p-r") == 9
     assert text.count("p-r1c1: ") == 1
     n = len(json.loads(result.files["test"].read_text())["images"])
     assert f"test: {n} images" in text

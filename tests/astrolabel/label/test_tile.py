@@ -62,7 +62,7 @@ def test_a_source_just_below_the_threshold_has_a_mask_and_a_fainter_one_has_none
 
 def test_the_papers_masks_end_at_the_threshold():
     default, paper = LabelConfig(), preset("paper")
-    assert states(4.8, replace(default, mask=paper.mask)).startswith("skipped:its own light")
+    assert states(4.8, replace(default, mask=paper.mask)).startswith("skipped:its flux")
 
 
 def test_saturated_pixels_have_no_residual():

@@ -34,8 +34,10 @@ def test_wilsons_interval_is_the_published_one():
         (81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0, 0.1611),
         (1, 29, 0.0061, 0.1718),
     ):  # fmt: skip
-        assert bins.wilson(hits, total) == pytest.approx((low, high), abs=1e-4)
-    assert np.isnan(bins.wilson(0, 0)).all()
+        cut = bins.Bins("m", "m", (0.0, 1.0, 2.0))
+        curve = bins.fraction(cut, np.full(total, 0.5), np.arange(total) < hits)
+        assert (curve.low[0], curve.high[0]) == pytest.approx((low, high), abs=1e-4)
+        assert np.isnan([curve.low[1], curve.high[1]]).all()
 
 
 def test_values_beyond_the_bins_are_counted_at_their_ends_and_nan_nowhere():

@@ -16,7 +16,7 @@ def test_progress_is_a_line_every_so_often(
 ) -> None:
     monkeypatch.setattr(progress, "EVERY_SECONDS", 0.0)
     with progress.Progress(4, "step", quiet=False) as steps:
-        steps.tell("loss 0.5")
+        steps.note("loss 0.5")
         steps.advance()
         steps.advance(2)
     lines = capsys.readouterr().err.splitlines()

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from astroseg.core.rle import decode_tight, encode_at, from_polygons, run_lengths
+from astroseg.core.rle import decode_tight, encode_at
 
 masks = arrays(np.bool_, st.tuples(st.integers(1, 12), st.integers(1, 12)))
 
@@ -41,19 +41,6 @@ def test_encoding_at_a_corner_equals_pycocotools_of_the_frame(
     frame[14 + y : 14 + y + mask.shape[0], 14 + x : 14 + x + mask.shape[1]] = mask
     image = frame[14:26, 14:24]
     assert encode_at(mask, (y, x), (12, 10)) == coco(image)
-
-
-def test_polygon_becomes_what_pycocotools_rasterises() -> None:
-    square = [2.0, 1.0, 6.0, 1.0, 6.0, 4.0, 2.0, 4.0]
-    bitmap, corner = decode_tight(from_polygons([square], (8, 9)))
-    assert corner == (1, 2)
-    assert bitmap.shape == (3, 4)
-    assert bitmap.all()
-
-
-def test_two_polygons_are_one_mask() -> None:
-    rle = from_polygons([[0, 0, 2, 0, 2, 2, 0, 2], [4, 4, 6, 4, 6, 6, 4, 6]], (8, 8))
-    assert run_lengths(rle)[1::2].sum() == 8
 
 
 @pytest.mark.parametrize(

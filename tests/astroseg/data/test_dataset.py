@@ -162,7 +162,7 @@ def test_boxes_without_a_mask_become_ignore_regions(tmp_path: Path) -> None:
 def test_crowds_can_be_taken_as_objects(tmp_path: Path) -> None:
     path = write(tmp_path, annotated(iscrowd="1", segmentation=RLE))
     assert "1 of 1 labels have iscrowd 1" in read_dataset(path).notes()[0]
-    assert read_dataset(path, crowd_as_objects=True).objects == 1
+    assert read_dataset(path, ignored_as_objects=True).objects == 1
 
 
 @pytest.mark.parametrize(

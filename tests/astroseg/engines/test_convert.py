@@ -72,8 +72,8 @@ def test_what_is_not_told_or_does_not_fit_is_said_in_a_line(tmp_path, theirs):
     out = tmp_path / "a.safetensors"
     for change, words in (
         ({"model": ""}, "--model"),
-        ({"classes": ()}, "classes of the model are not told"),
-        ({"bands": ()}, "bands of the model are not told"),
+        ({"classes": ()}, "classes of the model are not given"),
+        ({"bands": ()}, "bands of the model are not given"),
         ({"classes": ("one",)}, "does not fit"),
         ({"bands": ("g", "r")}, "does not fit"),
         ({"model": "r50-fpn"}, "does not fit"),

@@ -266,7 +266,7 @@ def change(made: Scene, what: str) -> None:
         ("no images", "lists no images"),
         ("twice", "image ids twice: 1"),
         ("no height", "proper height or width"),
-        ("names", "cannot be told apart"),
+        ("names", "of the same name"),
     ],
 )
 def test_a_wrong_entry_is_named_with_its_file(tmp_path: Path, what: str, said: str) -> None:

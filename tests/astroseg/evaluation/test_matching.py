@@ -31,7 +31,7 @@ def objects(
     *,
     image: list[int] | None = None,
     score: list[float] | None = None,
-    crowd: list[bool] | None = None,
+    ignored: list[bool] | None = None,
     masks: tuple[dict[str, object], ...] | None = None,
 ) -> Objects:
     n = len(boxes)
@@ -46,7 +46,7 @@ def objects(
         mask_area=tight[:, 2] * tight[:, 3],
         tight=tight,
         score=np.array(score if score is not None else [1.0] * n),
-        crowd=np.array(crowd if crowd is not None else [False] * n),
+        ignored=np.array(ignored if ignored is not None else [False] * n),
     )
 
 
@@ -117,11 +117,11 @@ boxes = st.lists(
 @given(boxes, boxes, st.lists(st.booleans(), min_size=12, max_size=12))
 @settings(max_examples=200, deadline=None)
 def test_sparse_box_iou_is_pycocotools_to_the_last_digit(
-    truth: list[list[float]], found: list[list[float]], crowd: list[bool]
+    truth: list[list[float]], found: list[list[float]], ignored: list[bool]
 ) -> None:
-    a = objects(truth, crowd=crowd[: len(truth)])
+    a = objects(truth, ignored=ignored[: len(truth)])
     b = objects(found)
-    expected = rle.iou(b.boxes, a.boxes, a.crowd.astype(np.uint8)).T
+    expected = rle.iou(b.boxes, a.boxes, a.ignored.astype(np.uint8)).T
     got = np.zeros_like(expected)
     sparse = box_candidates(a, b)
     got[sparse.truth, sparse.detection] = sparse.iou
@@ -145,11 +145,11 @@ def random_masks(rng: np.random.Generator, n: int) -> tuple[dict[str, object], .
 def test_sparse_mask_iou_is_pycocotools_also_where_boxes_do_not_enclose_masks(seed: int) -> None:
     rng = np.random.default_rng(seed)
     n, m = 90, 150  # more detections than a block holds
-    crowd = rng.random(n) < 0.1
+    ignored = rng.random(n) < 0.1
     nowhere = [[0.0, 0.0, 1.0, 1.0]]
-    a = objects(nowhere * n, masks=random_masks(rng, n), crowd=crowd.tolist())
+    a = objects(nowhere * n, masks=random_masks(rng, n), ignored=ignored.tolist())
     b = objects(nowhere * m, masks=random_masks(rng, m))
-    expected = rle.iou(list(b.masks or ()), list(a.masks or ()), crowd.astype(np.uint8)).T
+    expected = rle.iou(list(b.masks or ()), list(a.masks or ()), ignored.astype(np.uint8)).T
     got = np.zeros_like(expected)
     sparse = mask_candidates(a, b)
     got[sparse.truth, sparse.detection] = sparse.iou
@@ -177,7 +177,7 @@ def test_duplicates_claim_a_truth_once() -> None:
 
 def test_detections_on_an_ignore_region_are_neither_right_nor_wrong() -> None:
     region = [0.0, 0.0, 40.0, 40.0]
-    a = objects([region, [60.0, 0.0, 10.0, 10.0]], crowd=[True, False])
+    a = objects([region, [60.0, 0.0, 10.0, 10.0]], ignored=[True, False])
     inside = [[1.0, 1.0, 5.0, 5.0], [20.0, 20.0, 6.0, 6.0]]
     b = objects([*inside, [60.0, 0.0, 10.0, 10.0], [80.0, 0.0, 5.0, 5.0]])
     pairs = pair(a, b, box_candidates(a, b), score=0.5, iou=0.5)

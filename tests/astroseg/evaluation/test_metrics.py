@@ -181,14 +181,14 @@ def test_mask_iou_of_pairs_is_that_of_their_masks(tmp_path: Path) -> None:
     assert deblending.mask.histogram[-1] == deblending.pairs
 
 
-def test_the_sweep_agrees_with_the_table_at_its_threshold(tmp_path: Path) -> None:
+def test_scores_by_threshold_agree_with_the_table(tmp_path: Path) -> None:
     metrics = evaluated(scene(seed=9, truths=50, crowds=1), tmp_path).metrics
-    k = metrics.sweep.score.index(0.5)
-    assert metrics.sweep.completeness[k] == metrics.detection.completeness.value
-    assert metrics.sweep.purity[k] == metrics.detection.purity.value
+    k = metrics.by_threshold.score.index(0.5)
+    assert metrics.by_threshold.completeness[k] == metrics.detection.completeness.value
+    assert metrics.by_threshold.purity[k] == metrics.detection.purity.value
     for name in CLASSES:
-        assert metrics.sweep.f1[name][k] == metrics.classification.classes[name].f1.value
-    assert sorted(metrics.sweep.detections, reverse=True) == metrics.sweep.detections
+        assert metrics.by_threshold.f1[name][k] == metrics.classification.classes[name].f1.value
+    assert sorted(metrics.by_threshold.detections, reverse=True) == metrics.by_threshold.detections
 
 
 def test_what_is_left_out_is_counted_and_adds_up(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from astroseg.weights.checkpoint import (
     read_checkpoint,
     read_header,
 )
-from astroseg.weights.conversion import BACKBONE_LACKS, convert, is_pickle, read_foreign
+from astroseg.weights.conversion import BACKBONE_LACKS, convert, is_pickle, read_converted
 
 ENGINE = get_engine("torchvision")
 SMALL = {"blocks": (1, 1, 2, 1), "fpn_channels": 8, "box_head_dim": 8, "mask_head_dim": 8}
@@ -398,7 +398,7 @@ def test_torch_file_that_runs_code_is_refused(tmp_path: Path, kind: str, zipped:
 def test_stream_made_by_hand_is_refused(tmp_path: Path, stream: bytes, named: str) -> None:
     (tmp_path / "a.pkl").write_bytes(stream)
     with pytest.raises(InputError, match="refused") as caught:
-        read_foreign(tmp_path / "a.pkl")
+        read_converted(tmp_path / "a.pkl")
     assert named in str(caught.value)
 
 
@@ -437,10 +437,10 @@ def test_array_that_lies_about_itself_is_refused(
     tmp_path: Path, kind: str, state: tuple[Any, ...], raw: Any, shape: Any, words: str
 ) -> None:
     (tmp_path / "a.pkl").write_bytes(changed_dtype("f4", PLAIN, b"\0" * 8, (2,)))
-    assert read_foreign(tmp_path / "a.pkl").tensors["a"].tolist() == [0, 0]
+    assert read_converted(tmp_path / "a.pkl").tensors["a"].tolist() == [0, 0]
     (tmp_path / "a.pkl").write_bytes(changed_dtype(kind, state, raw, shape))
     with pytest.raises(InputError, match=words):
-        read_foreign(tmp_path / "a.pkl")
+        read_converted(tmp_path / "a.pkl")
 
 
 def test_reader_itself_cannot_be_changed_by_what_it_reads(tmp_path: Path) -> None:
@@ -448,7 +448,7 @@ def test_reader_itself_cannot_be_changed_by_what_it_reads(tmp_path: Path) -> Non
     stream = b"\x80\x02c_codecs\nencode\nN}X\x0c\0\0\0__defaults__)s\x86b."
     (tmp_path / "a.pkl").write_bytes(stream)
     with pytest.raises(InputError, match="a state for a function"):
-        read_foreign(tmp_path / "a.pkl")
+        read_converted(tmp_path / "a.pkl")
 
 
 @pytest.mark.parametrize("kind", ["pkl", "pth", "old.pth"])
@@ -473,7 +473,7 @@ def test_file_cut_anywhere_is_refused(tmp_path: Path, kind: str) -> None:
 def test_what_is_no_tensor_is_refused_by_its_name(tmp_path: Path, value: Any) -> None:
     path = dump({"model": {"a": np.zeros(1), "odd": value}}, tmp_path / "a.pkl")
     with pytest.raises(InputError, match=r"'odd' is (of the type|an array of no numbers)"):
-        read_foreign(path)
+        read_converted(path)
 
 
 def test_arrays_of_any_byte_order_scalars_and_empty_ones_are_read(tmp_path: Path) -> None:
@@ -483,7 +483,7 @@ def test_arrays_of_any_byte_order_scalars_and_empty_ones_are_read(tmp_path: Path
         "none": np.zeros((0, 2), np.float32),
         "columns": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
     }
-    found = read_foreign(dump(content, tmp_path / "a.pkl", 4)).tensors
+    found = read_converted(dump(content, tmp_path / "a.pkl", 4)).tensors
     assert found["big"].tolist() == [0, 1, 2]
     assert found["scalar"].item() == 2
     assert found["none"].shape == (0, 2)

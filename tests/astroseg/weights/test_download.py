@@ -106,9 +106,9 @@ def test_published_md5_is_held_to(server: Server, tmp_path: Path) -> None:
     assert fetch(server.url, tmp_path, digest, quiet=True).read_bytes() == CONTENT
 
 
-def test_file_that_nobody_vouches_for_is_kept_but_not_used(server: Server, tmp_path: Path) -> None:
+def test_file_of_an_unknown_hash_is_kept_but_not_used(server: Server, tmp_path: Path) -> None:
     for _ in range(2):
-        with pytest.raises(InputError, match=f"nobody publishes .* --weights-sha256 {WHOLE}"):
+        with pytest.raises(InputError, match=f"not published.* --weights-sha256 {WHOLE}"):
             fetch(server.url, tmp_path, quiet=True)
         assert names(tmp_path) == {"net-abc.pth.unverified"}
     path = fetch(server.url, tmp_path, trusted=WHOLE.upper(), quiet=True)
@@ -168,7 +168,7 @@ def test_file_that_comes_again_must_be_the_one_that_came_first(
     with pytest.raises(InputError, match=r"does not begin its hash.*publisher changed it"):
         fetch(server.url, tmp_path, SHA, quiet=True)
     (tmp_path / "net-abc.pth.json").write_text("[]")
-    with pytest.raises(InputError, match="tells no hash; delete it"):
+    with pytest.raises(InputError, match="holds no hash; delete it"):
         fetch(server.url, tmp_path, SHA, quiet=True)
     (tmp_path / "net-abc.pth.json").unlink()
     path = fetch(server.url, tmp_path, trusted=OTHER, quiet=True)

@@ -51,7 +51,7 @@ class Catalog:
     magnitudes : AB magnitudes by band, (N,) float64 each; NaN where unknown.
     label : (N,) int8: 1 galaxy, 2 star, 3 fake (an artefact), 0 unknown.
     match : ``magnitude`` or ``nearest`` (see `schemes.ColumnMap`).
-    epoch : Julian year of the positions; None where nobody says.
+    epoch : Julian year of the positions; None where it is not known.
     """
 
     name: str

@@ -68,9 +68,9 @@ def classify(
     """Match sources with a catalog, one to one, and take its classes.
 
     Of all pairs within the radius that a scheme allows, the best is a match; then the
-    best among what remains of both sides, and so on. So no source and catalog row would
-    both rather have each other than what they got, and a source whose best candidate
-    nobody wants more gets what a match for it alone would give (the paper's rule).
+    best among what remains of both sides, and so on. So no source and catalog row that are
+    not matched are a better pair than both their matches. A source whose best candidate is the
+    best of no other source gets what a match for it alone would give (the paper's rule).
     The order of the rows does not matter: what is equally good is decided by
     separation, then by position.
 

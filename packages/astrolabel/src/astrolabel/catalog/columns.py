@@ -35,7 +35,7 @@ class ColumnMap:
     primary : column that is true for rows to use; "" uses all, and so does a file
         without it.
     unit : ``deg``, ``rad`` or ``auto``: the file's own unit, else degrees.
-    epoch : Julian year of the positions, or the column of it; None where nobody says.
+    epoch : Julian year of the positions, or the column of it; None where it is not known.
     match : ``magnitude``: the candidate of the nearest magnitude (paper, 3.2); ``nearest``
         (paper, 4.1).
     """

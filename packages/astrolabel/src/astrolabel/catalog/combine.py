@@ -1,9 +1,9 @@
 """How likely a galaxy is, where two catalogs give a class and do not always agree.
 
-Both are taken as independent witnesses, each right with some probability for stars and
-for galaxies, which the data tell from how often they agree, magnitude by magnitude (Dawid
-and Skene 1979, fitted by expectation maximisation). Two witnesses alone cannot say which
-of them errs: that is settled by how far each is trusted beforehand.
+Label fusion (Dawid and Skene 1979): the two are independent, each right with some probability
+for stars and for galaxies. These are fitted by expectation maximisation to how often the two
+agree, magnitude by magnitude. Two catalogs alone do not show which of them errs: that is
+settled by how far each is trusted beforehand.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _edges(magnitude: NDArray[np.float64]) -> NDArray[np.float64]:
 def _fit(
     a: NDArray[np.int64], b: NDArray[np.int64], trust: tuple[float, float]
 ) -> tuple[float, NDArray[np.float64]]:
-    """(fraction of galaxies, (2, 2) how often witness w is right of stars and galaxies)."""
+    """(fraction of galaxies, (2, 2) how often catalog w is right of stars and galaxies)."""
     right = np.array([[t, t] for t in trust])
     known = (a >= 0) | (b >= 0)
     a, b = a[known], b[known]
@@ -92,7 +92,7 @@ def _fit(
 def _posterior(
     a: NDArray[np.int64], b: NDArray[np.int64], galaxies: float, right: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Probability of a galaxy, given what each witness said; NaN where neither did."""
+    """Probability of a galaxy, given the class in each catalog; NaN where neither has one."""
     star, galaxy = np.full(len(a), 1 - galaxies), np.full(len(a), galaxies)
     for w, said in enumerate((a, b)):
         star *= np.select([said == 0, said == 1], [right[w, 0], 1 - right[w, 0]], 1.0)

@@ -94,7 +94,7 @@ def best_first(
     source_ties: Sequence[NDArray[Any]],
     row_ties: Sequence[NDArray[Any]],
 ) -> Pairs:
-    """One-to-one matches: pairs taken in the order of their cost while both are free.
+    """One-to-one matches: pairs accepted in the order of their cost while both are free.
 
     What costs the same is taken by separation, then by `source_ties` and `row_ties`, keys
     of every source and row, so that the order of neither matters.

@@ -211,10 +211,12 @@ def relabel(options: argparse.Namespace) -> int:
 
 
 def counts(options: argparse.Namespace) -> int:
-    from astrolabel.datasets.counts import tally, write_tally
+    from astrolabel.core.files import atomic_path
+    from astrolabel.datasets.counts import count_labels
 
-    counted = tally(options.coco, options.band, options.bin)
-    print(counted.text())
+    table = count_labels(options.coco, options.band, options.bin)
+    print("\n".join(table.pformat(max_lines=-1, max_width=-1, show_unit=False)))
     if options.out is not None:
-        write_tally(options.out, counted)
+        with atomic_path(options.out) as temporary:
+            table.write(temporary, format="ascii.csv")
     return 0

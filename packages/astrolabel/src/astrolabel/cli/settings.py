@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -159,6 +158,8 @@ def _with_options(config: T, options: argparse.Namespace) -> T:
 
 
 def _of_manifest(path: Path, name: str | None) -> LabelConfig:
+    from msgspec.structs import replace
+
     from astrolabel.datasets.manifest import read_manifest
 
     manifest = read_manifest(path)

@@ -107,7 +107,7 @@ class Coadd:
 
         Parameters
         ----------
-        box : the part to tell of, inside this array; all of it by default.
+        box : the part that is wanted, inside this array; all of it by default.
         """
         part = (slice(None), *(Box.of_shape(self.image.shape) if box is None else box).slices)
         if self.mask is None or name not in self.planes:

@@ -24,6 +24,16 @@ class Mask:
     def area(self) -> int:
         return int(self.pixels.sum())
 
+    def light_inside(
+        self, light: NDArray[np.float32], box: Box
+    ) -> tuple[tuple[float, float], float]:
+        """((y, x) of the centre, sum) of the light inside the mask; `light` lies at `box`."""
+        inside = np.where(self.pixels, light[self.box.slices_in(box)], 0).astype(np.float64)
+        rows, columns = np.indices(self.box.shape)
+        total = float(inside.sum())
+        y, x = (float((axis * inside).sum() / total) for axis in (rows, columns))
+        return (self.box.y0 + y, self.box.x0 + x), total
+
     def clipped(self, frame: Box) -> Mask | None:
         """The part inside `frame`, in the frame's own pixels; None when nothing is."""
         box = self.box & frame

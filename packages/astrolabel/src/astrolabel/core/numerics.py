@@ -18,9 +18,9 @@ Array = NDArray[Any]
 F = TypeVar("F", bound=Callable[..., Any])
 
 SUMS = {"reassoc", "nsz"}
-"""Lets the compiler add up several lanes at a time. A loop that sums must not also write:
-the compiler then keeps a second version for arrays that might overlap, and which one runs,
-so the last digit, would depend on where the arrays lie in memory."""
+"""Lets the compiler add up several lanes at a time. A loop that sums must not also write.
+The compiler would keep a second version for arrays that might overlap, and the last digit
+would depend on where the arrays lie in memory."""
 PIECE = 512
 """So many products are added in float32 before they go into a float64 sum."""
 

@@ -19,7 +19,7 @@ MOFFAT_BETA = 3.0
 FWHM_PER_SIGMA = 2.3548
 """Of a Gaussian: 2 sqrt(2 ln 2)."""
 DEFAULT_FWHM_PX = 4.2
-"""0.7 arcsec at HSC's 0.168 arcsec/pixel; used, and said, when nothing tells the seeing."""
+"""0.7 arcsec at HSC's 0.168 arcsec/pixel; used, and said, where the seeing is not known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class StampGrid:
     def at(self, y: float, x: float) -> NDArray[np.float32]:
         """The nearest stamp, (P, P).
 
-        A coadd's PSF steps where its exposures end: between two stamps nothing tells
+        A coadd's PSF steps where its exposures end. Between two stamps it is not known
         where, and their mean is neither.
         """
         distance = np.hypot(*(self.positions - (y, x)).T)

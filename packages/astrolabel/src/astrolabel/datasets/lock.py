@@ -10,17 +10,31 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import yaml
+from msgspec import Meta
 
 from astrolabel.core.errors import InputError
 from astrolabel.core.files import regular_size, write_bytes
 from astrolabel.core.yaml import read_yaml
-from astrolabel.datasets.manifest_schema import Keys
+from astrolabel.datasets.manifest_schema import Entry, convert
 from astrolabel.io.integrity import check_sums
 
 LOCK_SCHEMA = 1
+
+
+class _LockKeys(Entry, frozen=True):
+    schema: Annotated[
+        Literal[1], Meta(description="1, or delete the file to record all hashes anew")
+    ]
+    files: dict[str, Any] | None = None
+
+
+class _Hashes(Entry, frozen=True):
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$", description="64 hexadecimal digits")]
+    bytes: int | None = None
+    query_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -59,16 +73,10 @@ def read_lock(manifest: Path) -> Lock:
     path = manifest.with_name(f"{manifest.stem}.lock.yaml")
     if not path.exists():
         return Lock(path)
-    keys = Keys(path, "", read_yaml(path, "see `astrolabel docs manifests`"), ("schema", "files"))
-    if keys.values.get("schema") != LOCK_SCHEMA:
-        keys.refuse("schema", f"{LOCK_SCHEMA}, or delete the file to record all hashes anew")
-    files = keys.values.get("files") or {}
-    if not isinstance(files, dict):
-        keys.refuse("files", "a mapping of hashes by file")
+    values = read_yaml(path, "see `astrolabel docs manifests`")
+    files = convert(_LockKeys, values, path).files or {}
     for file in files:
-        one = Keys(path, file, files[file], ("sha256", "bytes", "query_sha256"))
-        if not re.fullmatch("[0-9a-f]{64}", one.text("sha256")):
-            one.refuse("sha256", "64 hexadecimal digits")
+        convert(_Hashes, files[file], path, str(file))
     return Lock(path, files)
 
 

@@ -8,89 +8,126 @@ name, `archive` fetches them.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from astrolabel.catalog.columns import SCHEMES, scheme_columns
+import msgspec
+from msgspec import Meta
+from msgspec.structs import force_setattr
+
+from astrolabel.catalog.columns import scheme_columns
 from astrolabel.core.config import LabelConfig, preset
 from astrolabel.core.config.tree import from_dict
 from astrolabel.core.errors import InputError
 from astrolabel.core.files import below
 from astrolabel.core.yaml import read_yaml
-from astrolabel.datasets.manifest_coadds import Coadds, check_pattern, read_coadds
-from astrolabel.datasets.manifest_schema import Keys
+from astrolabel.datasets.manifest_coadds import Coadds, check_coadds, check_pattern
+from astrolabel.datasets.manifest_schema import Entry, FileName, Url, convert
 from astrolabel.datasets.regions import Region, read_splits
 
 SCHEMA = 2
 """Version of the format."""
 
-SURVEYS = ("hsc", "fits")
 HSC_SERVER = "https://hsc-release.mtk.nao.ac.jp"
-
-KEYS = (
-    "schema", "name", "description", "survey", "bands", "root", "coadds", "catalogs", "scheme",
-    "preset", "tile_size", "cuts", "config", "source", "splits",
-)  # fmt: skip
-CUTS = (
-    "max_no_data", "match_radius_arcsec", "max_magnitude_difference", "magnitude_band", "overlaps",
-    "class_bands",
-)  # fmt: skip
+Required = Annotated[FileName, Meta(min_length=1)]
 
 
-@dataclass(frozen=True)
-class CatalogEntry:
+class CatalogEntry(Entry, frozen=True):
     """One catalog: where it lies below the root, what it is, where it comes from.
 
     Attributes
     ----------
     file : below the root.
-    scheme : ``hsc``, ``hst``, ``lsst`` or ``columns``: its columns, and the rule that makes
-        classes of them.
+    scheme : its columns, and the rule that makes classes of them.
     query : file with the SQL that makes it, relative to the manifest; "" for none.
     url : address it is downloaded from; "" for none.
-    columns : of the scheme ``columns``, names and columns (see `schemes.parse_columns`).
+    columns : of the scheme ``columns``, columns by name (see `schemes.parse_columns`).
     """
 
-    file: str
-    scheme: str
+    file: Required
+    scheme: Literal["hsc", "hst", "lsst", "columns"]
     query: str = ""
-    url: str = ""
-    columns: tuple[tuple[str, str], ...] = ()
+    url: Url = ""
+    columns: Annotated[
+        dict[str, str | int | float],
+        Meta(description="columns by name: {id: ID, ra: RA, dec: DEC, class: TYPE, ...}"),
+    ] = msgspec.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        columns = {key: str(value) for key, value in sorted(self.columns.items())}
+        force_setattr(self, "columns", columns)
+        if self.query and self.url:
+            raise ValueError("a query and an url; give one of them")
+        try:
+            scheme_columns(self.scheme, columns)
+        except InputError as error:
+            raise ValueError(f"{error.problem}; {error.remedy}") from error
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where missing files come from.
+class HscSource(Entry, frozen=True, tag="hsc", tag_field="archive"):
+    """The HSC public data release: its file tree, PSF picker and catalog database.
 
     Attributes
     ----------
-    archive : ``hsc``: the HSC public data release's file tree, PSF picker and catalog
-        database; ``url``: any web server, files by pattern.
+    rerun : name in the file tree and the PSF picker.
     server : address that all others are below.
-    rerun : ``hsc``: name in the file tree and the PSF picker, ``pdr3_dud`` or ``pdr3_wide``.
-    release : ``hsc``: catalog database, such as ``pdr3-citus-columnar``.
-    coadds, psfs : ``url``: patterns below the server; "" fetches none.
-    fetch_psfs : ``hsc``: whether the PSF picker's stamps are fetched too.
+    release : catalog database.
+    psfs : whether the PSF picker's stamps are fetched too.
     """
 
-    archive: str
-    server: str
-    rerun: str = ""
-    release: str = ""
+    rerun: Annotated[str, Meta(min_length=1, description="pdr3_dud or pdr3_wide")]
+    server: Url = HSC_SERVER
+    release: str = "pdr3-citus-columnar"
+    psfs: bool = True
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "server", self.server.rstrip("/"))
+
+
+class UrlSource(Entry, frozen=True, tag="url", tag_field="archive"):
+    """Any web server, files by pattern.
+
+    Attributes
+    ----------
+    server : address that all others are below.
+    coadds, psfs : patterns below the server; "" fetches none.
+    """
+
+    server: Annotated[Url, Meta(min_length=1)]
     coadds: str = ""
     psfs: str = ""
-    fetch_psfs: bool = False
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "server", self.server.rstrip("/"))
 
 
-@dataclass(frozen=True)
-class Manifest:
-    """One dataset.
+class Cuts(Entry, frozen=True):
+    """The quality cuts (see `config`); the preset's where absent.
 
     Attributes
     ----------
+    class_bands : bands whose extendedness gives the class; `magnitude_band` where absent.
+    """
+
+    max_no_data: Annotated[float, Meta(ge=0, le=1)] | None = None
+    match_radius_arcsec: Annotated[float, Meta(ge=1e-3, le=60)] | None = None
+    max_magnitude_difference: Annotated[float, Meta(ge=1e-3, le=100)] | None = None
+    magnitude_band: str | None = None
+    overlaps: Literal["resolve", "keep"] | None = None
+    class_bands: Annotated[tuple[str, ...], Meta(min_length=1)] | None = None
+
+
+BANDS = "a list of different names such as [g, r, i], of letters, digits, _ + . -"
+
+
+class ManifestKeys(Entry, frozen=True):
+    """One dataset, as its file says.
+
+    Attributes
+    ----------
+    schema : version of the format.
     name : of the dataset; the default output folder.
     survey : ``hsc`` (coadds named by tract and patch) or ``fits`` (files by pattern).
     bands : in order, blue to red.
@@ -99,38 +136,70 @@ class Manifest:
     root : folder the files are in.
     catalogs : every catalog; those of the class scheme give the classes.
     scheme : ``none`` or that of one of the catalogs.
-    preset : ``default`` or ``paper``.
+    preset : the recipe that `cuts` and `settings` change.
     tile_size : pixels; the preset's where absent.
-    max_no_data, match_radius_arcsec, max_magnitude_difference, magnitude_band : the quality
-        cuts (see `config`); the preset's where absent.
-    overlaps : ``resolve`` or ``keep`` (see `config`); the preset's where absent.
-    class_bands : bands whose extendedness gives the class; `magnitude_band` where absent.
-    settings : any settings of `LabelConfig`, nested as it is; they win over the keys above.
+    cuts : the quality cuts.
+    settings : the key ``config``: any settings of `LabelConfig`, nested as it is; they win
+        over the keys above.
     source : where missing files come from, if anywhere.
     splits : regions by split name.
-    path : the manifest's file.
     """
 
-    name: str
-    survey: str
-    bands: tuple[str, ...]
+    schema: Literal[2]
+    name: Annotated[
+        str,
+        Meta(
+            pattern="^[A-Za-z0-9_][A-Za-z0-9_.-]*$",
+            description="letters, digits, _ . - (it names a folder)",
+        ),
+    ]
+    survey: Literal["hsc", "fits"]
+    bands: Annotated[
+        tuple[Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9_+.-]{0,31}$")], ...],
+        Meta(min_length=1, description=BANDS),
+    ]
     coadds: Coadds
     description: str = ""
     root: str = "."
-    catalogs: tuple[CatalogEntry, ...] = ()
-    scheme: str = "none"
-    preset: str = "default"
-    tile_size: int | None = None
-    max_no_data: float | None = None
-    match_radius_arcsec: float | None = None
-    max_magnitude_difference: float | None = None
-    magnitude_band: str | None = None
-    overlaps: str | None = None
-    class_bands: tuple[str, ...] = ()
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    source: Source | None = None
-    splits: Mapping[str, tuple[Region, ...]] = field(default_factory=dict)
-    path: Path = field(default=Path(), compare=False)
+    catalogs: Annotated[
+        tuple[CatalogEntry, ...], Meta(description="a list: [{file: a.fits, scheme: hsc}]")
+    ] = ()
+    scheme: Literal["none", "hsc", "hst", "lsst", "columns"] = "none"
+    preset: Literal["default", "paper"] = "default"
+    tile_size: Annotated[int, Meta(ge=16, le=65536)] | None = None
+    cuts: Cuts = Cuts()
+    settings: dict[str, Any] = msgspec.field(name="config", default_factory=dict)
+    source: HscSource | UrlSource | None = None
+    splits: Any = None
+
+    def __post_init__(self) -> None:
+        if len(set(self.bands)) < len(self.bands):
+            raise ValueError(f"bands is {list(self.bands)}; give {BANDS}")
+        check_coadds(self.coadds, self.survey, self.bands)
+        for what in ("file", "scheme"):
+            values = [getattr(entry, what) for entry in self.catalogs]
+            for value in values:
+                if values.count(value) > 1:
+                    raise ValueError(f"two catalogs have the {what} {value}; leave one of them")
+        _check_source(self)
+        if self.scheme == "none":
+            return
+        if self.coadds.truth:
+            raise ValueError(
+                "coadds.truth gives the classes, and so does a scheme; leave out one of them"
+            )
+        if self.scheme not in (entry.scheme for entry in self.catalogs):
+            raise ValueError(
+                f"scheme {self.scheme} without a catalog of that scheme; "
+                f"add catalogs: [{{file: FILE, scheme: {self.scheme}}}]"
+            )
+
+
+class Manifest(ManifestKeys, frozen=True):
+    """One dataset; `path` is the manifest's file, `splits` are regions by name."""
+
+    splits: Mapping[str, tuple[Region, ...]] = msgspec.field(default_factory=dict)
+    path: Path = Path()
 
     @property
     def classes(self) -> CatalogEntry | None:
@@ -158,7 +227,7 @@ class Manifest:
 
     def config(self) -> LabelConfig:
         """The recipe: the preset with the manifest's own numbers."""
-        base = preset(self.preset)
+        base, cuts = preset(self.preset), self.cuts
 
         def changed(part: Any, **values: Any) -> Any:
             return replace(part, **{k: v for k, v in values.items() if v is not None})
@@ -168,17 +237,17 @@ class Manifest:
             tile=changed(
                 base.tile,
                 size=self.tile_size,
-                max_no_data=self.max_no_data,
-                overlaps=self.overlaps,
+                max_no_data=cuts.max_no_data,
+                overlaps=cuts.overlaps,
             ),
             classify=changed(
                 base.classify,
                 scheme=self.scheme,
-                radius_arcsec=self.match_radius_arcsec,
-                max_magnitude_difference=self.max_magnitude_difference,
-                magnitude_band=self.magnitude_band,
-                class_bands=self.class_bands or None,
-                columns=(self.classes.columns or None) if self.classes else None,
+                radius_arcsec=cuts.match_radius_arcsec,
+                max_magnitude_difference=cuts.max_magnitude_difference,
+                magnitude_band=cuts.magnitude_band,
+                class_bands=cuts.class_bands,
+                columns=tuple(self.classes.columns.items()) or None if self.classes else None,
             ),
         )
         return from_dict(LabelConfig, self.settings, config, self.path)
@@ -193,188 +262,65 @@ def read_manifest(path: Path) -> Manifest:
         Naming the file, the key and what it should be.
     """
     values = read_yaml(path, "see `astrolabel docs manifests`")
-    schema = values.get("schema")
-    keys = Keys(path, "", values, KEYS)
-    for key in ("schema", "name", "survey", "bands", "coadds"):
-        if key not in values:
-            raise InputError(f"no {key!r}", file=path, remedy="add it")
+    schema = values.get("schema", SCHEMA)
     if schema != SCHEMA or isinstance(schema, bool):
         raise InputError(
             f"schema {schema!r}, but this version reads {SCHEMA}",
             file=path,
             remedy="use the version of astrolabel that it was written for",
         )
-    name = keys.text("name")
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
-        keys.refuse("name", "letters, digits, _ . - (it names a folder)")
-    survey = keys.choice("survey", SURVEYS)
-    wanted = "a list of different names such as [g, r, i]"
-    bands = keys.texts("bands", wanted)
-    if not all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_+.-]{0,31}", band) for band in bands):
-        keys.refuse("bands", f"{wanted}, of letters, digits, _ + . -")
-    coadds = read_coadds(path, survey, bands, values["coadds"])
-    manifest = Manifest(
-        name=name,
-        survey=survey,
-        bands=bands,
-        coadds=coadds,
-        description=keys.text("description", ""),
-        root=keys.text("root", "."),
-        catalogs=_catalogs(path, values.get("catalogs", [])),
-        scheme=keys.choice("scheme", SCHEMES, "none"),
-        preset=keys.choice("preset", ("default", "paper"), "default"),
-        tile_size=keys.whole("tile_size", 16, 65536),
-        **_cuts(path, values.get("cuts", {})),
-        settings=values.get("config") or {},
-        source=_source(path, survey, coadds, values["source"]) if keys.has("source") else None,
-        splits=read_splits(path, values["splits"]) if keys.has("splits") else {},
-        path=path,
-    )
-    _check_whole(manifest)
-    manifest.config()  # a faulty setting is an error now
-    return manifest
-
-
-def _cuts(path: Path, given: Any) -> dict[str, Any]:
-    """The quality cuts that are given, by attribute of `Manifest`."""
-    keys = Keys(path, "cuts", given, CUTS)
-    found: dict[str, Any] = {
-        "max_no_data": keys.number("max_no_data", 0, 1),
-        "match_radius_arcsec": keys.number("match_radius_arcsec", 1e-3, 60),
-        "max_magnitude_difference": keys.number("max_magnitude_difference", 1e-3, 100),
-    }
-    if keys.has("magnitude_band"):
-        found["magnitude_band"] = keys.text("magnitude_band")
-    if keys.has("overlaps"):
-        found["overlaps"] = keys.choice("overlaps", ("resolve", "keep"))
-    if keys.has("class_bands"):
-        found["class_bands"] = keys.texts("class_bands", "a list of bands")
-    return found
-
-
-def _catalogs(path: Path, given: Any) -> tuple[CatalogEntry, ...]:
-    if not isinstance(given, list):
-        raise InputError(
-            f"catalogs is {given!r}", file=path, remedy="give a list: [{file: a.fits, scheme: hsc}]"
-        )
-    found = []
-    for n, one in enumerate(given):
-        keys = Keys(path, f"catalogs[{n}]", one, ("file", "scheme", "columns", "query", "url"))
-        entry = CatalogEntry(
-            keys.file("file"),
-            keys.choice("scheme", SCHEMES[1:]),
-            keys.text("query", ""),
-            keys.url("url", ""),
-            _columns(keys),
-        )
-        try:
-            scheme_columns(entry.scheme, dict(entry.columns))
-        except InputError as error:
-            raise InputError(f"catalogs[{n}]: {error}", file=path) from error
-        if entry.query and entry.url:
-            raise InputError(
-                f"catalogs[{n}] has a query and an url", file=path, remedy="give one of them"
-            )
-        found.append(entry)
-    for entry in found:
-        for what in ("file", "scheme"):
-            if sum(getattr(c, what) == getattr(entry, what) for c in found) > 1:
-                raise InputError(
-                    f"two catalogs have the {what} {getattr(entry, what)}",
-                    file=path,
-                    remedy="leave one of them",
-                )
-    return tuple(found)
-
-
-def _columns(keys: Keys) -> tuple[tuple[str, str], ...]:
-    """The words of the scheme ``columns``, sorted; numbers as text."""
-    given = keys.values.get("columns", {})
-    plain = isinstance(given, dict) and all(
-        isinstance(k, str) and isinstance(v, (str, int, float)) for k, v in given.items()
-    )
-    if not plain:
-        keys.refuse("columns", "columns by name: {id: ID, ra: RA, dec: DEC, class: TYPE, ...}")
-    return tuple(sorted((k, str(v)) for k, v in given.items()))
-
-
-def _source(path: Path, survey: str, coadds: Coadds, given: Any) -> Source:
-    kind = Keys(path, "source", given, ("archive", "server", "rerun", "release", "coadds", "psfs"))
-    archive = kind.choice("archive", ("hsc", "url"))
-    if archive == "hsc":
-        keys = Keys(path, "source", given, ("archive", "server", "rerun", "release", "psfs"))
-        if survey != "hsc":
-            keys.refuse("archive", f"url for coadds of survey {survey}")
-        return Source(
-            archive,
-            keys.url("server", HSC_SERVER).rstrip("/"),
-            rerun=keys.text("rerun", wanted="pdr3_dud or pdr3_wide"),
-            release=keys.text("release", "pdr3-citus-columnar"),
-            fetch_psfs=keys.truth("psfs", True),
-        )
-    keys = Keys(path, "source", given, ("archive", "server", "coadds", "psfs"))
-    found = Source(
-        archive,
-        keys.url("server").rstrip("/"),
-        coadds=keys.text("coadds", ""),
-        psfs=keys.text("psfs", ""),
-    )
-    starred = "*" in coadds.pattern
-    for key, text in (("coadds", found.coadds), ("psfs", found.psfs)):
-        if text and starred:
-            keys.refuse(key, "no name: coadds found by * cannot be fetched")
-        if text and not coadds.files:
-            check_pattern(keys, key, text, bool(coadds.patches), several=True)
-    if found.psfs and survey != "hsc" and not coadds.psfs:
-        raise InputError(
-            "source.psfs without coadds.psfs", file=path, remedy="say what the PSFs are called"
-        )
-    return found
-
-
-def _check_whole(manifest: Manifest) -> None:
-    """What must fit together."""
-    path = manifest.path
-    if "truth" in manifest.coadds.further and manifest.scheme != "none":
-        raise InputError(
-            "coadds.truth gives the classes, and so does a scheme",
-            file=path,
-            remedy="leave out one of them",
-        )
-    if manifest.coadds.further and manifest.source is not None:
-        raise InputError(
-            f"coadds.{next(iter(manifest.coadds.further))} cannot be fetched",
-            file=path,
-            remedy="leave out the source and put the files below the root",
-        )
-    if manifest.scheme != "none" and manifest.classes is None:
-        raise InputError(
-            f"scheme {manifest.scheme} without a catalog of that scheme",
-            file=path,
-            remedy=f"add catalogs: [{{file: FILE, scheme: {manifest.scheme}}}]",
-        )
+    keys = convert(ManifestKeys, values, path)
+    given = {name: getattr(keys, name) for name in keys.__struct_fields__}
+    splits = {} if keys.splits is None else read_splits(path, keys.splits)
+    manifest = Manifest(**{**given, "splits": splits}, path=path)
     for entry in manifest.catalogs:
-        if entry.query and (manifest.source is None or manifest.source.archive != "hsc"):
-            raise InputError(
-                f"the query of {entry.file} has no database to go to",
-                file=path,
-                remedy="add source: {archive: hsc, ...}",
-            )
         # The text goes to the server: no other file of the user may be named.
         if entry.query and not below(path.parent, entry.query, file=path).is_file():
             raise InputError(
                 f"the query {entry.query} is not there", file=path, remedy="put the SQL there"
             )
-    for name, regions in manifest.splits.items():
+    for name, regions in splits.items():
         for region in regions:
-            if region.kind != "patches":
-                continue
-            for tract, patches in region.value.items():
-                strange = [p for p in patches if p not in manifest.coadds.patches.get(tract, ())]
-                if strange:
+            for tract, patches in region.value.items() if region.kind == "patches" else ():
+                if strange := set(patches) - set(manifest.coadds.patches.get(tract, ())):
                     raise InputError(
-                        f"split {name} has tract {tract} patch {strange[0]}, which is not among "
+                        f"split {name} has tract {tract} patch {min(strange)}, which is not among "
                         "the coadds",
                         file=path,
                         remedy="add it to coadds.patches or take it out of the split",
                     )
+    manifest.config()  # a faulty setting is an error now
+    return manifest
+
+
+def _check_source(manifest: ManifestKeys) -> None:
+    """Whether the source fits the coadds and catalogs; raises ValueError."""
+    source, coadds = manifest.source, manifest.coadds
+    if not isinstance(source, HscSource):
+        for entry in manifest.catalogs:
+            if entry.query:
+                raise ValueError(
+                    f"the query of {entry.file} has no database to go to; "
+                    "add source: {archive: hsc, ...}"
+                )
+    if source is not None and coadds.further:
+        raise ValueError(
+            f"coadds.{next(iter(coadds.further))} cannot be fetched; "
+            "leave out the source and put the files below the root"
+        )
+    if isinstance(source, HscSource) and manifest.survey != "hsc":
+        raise ValueError(
+            f"source.archive is 'hsc'; give url for coadds of survey {manifest.survey}"
+        )
+    if not isinstance(source, UrlSource):
+        return
+    for key in ("coadds", "psfs"):
+        if text := getattr(source, key):
+            if "*" in coadds.pattern:
+                raise ValueError(
+                    f"source.{key} is {text!r}; give no name: coadds found by * cannot be fetched"
+                )
+            if not coadds.files:
+                check_pattern(f"source.{key}", text, bool(coadds.patches), several=True)
+    if source.psfs and manifest.survey != "hsc" and not coadds.psfs:
+        raise ValueError("source.psfs without coadds.psfs; say what the PSFs are called")

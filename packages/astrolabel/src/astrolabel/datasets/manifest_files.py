@@ -67,24 +67,24 @@ def wanted_files(manifest: Manifest, folder: Path) -> tuple[Wanted, ...]:
     coadds = manifest.coadds
     pattern = HSC_COADD if manifest.survey == "hsc" else coadds.pattern
     psfs = _psf_pattern(manifest)
-    bases: list[Wanted] = []
-    if coadds.files:
-        bases = [Wanted("", "coadd", manifest.name, band) for band in manifest.bands]
-    elif "*" in pattern and not coadds.patches:
-        bases = [
-            Wanted(star, "coadd", "-".join(re.findall(r"[\w.]+", star)) or manifest.name, band)
-            for star in _stars(manifest, folder)
-            for band in manifest.bands
-        ]
-    elif coadds.patches:
-        bases = [
-            Wanted("", "coadd", f"{tract}-{patch}", band, tract, patch)
+    if coadds.patches:
+        places = [
+            ("", f"{tract}-{patch}", tract, patch)
             for tract, patches in coadds.patches.items()
             for patch in patches
-            for band in manifest.bands
+        ]
+    elif "*" in pattern:
+        places = [
+            (star, "-".join(re.findall(r"[\w.]+", star)) or manifest.name, "", "")
+            for star in _stars(manifest, folder)
         ]
     else:
-        bases = [Wanted("", "coadd", manifest.name, band) for band in manifest.bands]
+        places = [("", manifest.name, "", "")]
+    bases = [
+        Wanted(star, "coadd", name, band, tract, patch)
+        for star, name, tract, patch in places
+        for band in manifest.bands
+    ]
 
     def named(base: Wanted, name: str) -> str:
         return _only_match(folder, base.fill(_unstar(name, base)))
@@ -109,7 +109,7 @@ def _psf_pattern(manifest: Manifest) -> str:
     source = manifest.source
     if manifest.survey != "hsc":
         return manifest.coadds.psfs
-    return HSC_PSF if source is not None and (source.fetch_psfs or source.psfs) else ""
+    return HSC_PSF if source is not None and source.psfs else ""
 
 
 def _only_match(folder: Path, name: str) -> str:
@@ -143,8 +143,7 @@ def _stars(manifest: Manifest, folder: Path) -> list[str]:
     """What the pattern's stars stand for, joined by NUL: one text a coadd, in natural order."""
     pattern, first = manifest.coadds.pattern, manifest.bands[0]
     named = Wanted("", "coadd", band=first).fill(pattern)
-    as_regex = "".join("([^/]*)" if part == "*" else re.escape(part)
-                       for part in re.split(r"(\*)", named))  # fmt: skip
+    as_regex = "([^/]*)".join(re.escape(part) for part in named.split("*"))
     found = set()
     for file in folder.glob(named) if folder.is_dir() else ():
         if file.name.startswith("."):
@@ -152,7 +151,6 @@ def _stars(manifest: Manifest, folder: Path) -> list[str]:
         match = re.fullmatch(as_regex, file.relative_to(folder).as_posix())
         if match is not None:
             found.add("\0".join(match.groups()))
-
     return sorted(found, key=natural)
 
 

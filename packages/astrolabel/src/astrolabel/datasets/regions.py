@@ -6,15 +6,27 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta
+from msgspec.structs import force_setattr
 
 from astrolabel.core.errors import InputError
-from astrolabel.datasets.manifest_schema import Keys, expand_patches, is_number
-
-KINDS = ("patches", "circle", "polygon", "healpix", "moc", "coadds")
+from astrolabel.datasets.manifest_schema import Entry, convert, expand_patches
 
 MAX_ORDER = 29
 """Deepest HEALPix order, which MOC 2.0 and 64-bit pixel numbers allow."""
+Ra = Annotated[float, Meta(ge=0, lt=360)]
+Dec = Annotated[float, Meta(ge=-90, le=90)]
+Radius = Annotated[float, Meta(gt=0, le=90)]
+CORNERS = "three or more different corners [[ra, dec], ...] in degrees"
+Circle = Annotated[
+    tuple[Ra, Dec, Radius], Meta(description="[ra, dec, radius] in degrees, the radius up to 90")
+]
+Polygon = Annotated[tuple[tuple[Ra, Dec], ...], Meta(min_length=3, description=CORNERS)]
+Names = Annotated[
+    tuple[str, ...], Meta(min_length=1, description="a list of names such as [train-*]")
+]
 
 
 @dataclass(frozen=True)
@@ -61,52 +73,58 @@ def read_splits(path: Path, given: Any) -> dict[str, tuple[Region, ...]]:
                 remedy="name it with letters, digits, _ . - (it names a file)",
             )
         listed = regions if isinstance(regions, list) and regions else [regions]
-        splits[name] = tuple(_region(path, f"splits.{name}", one) for one in listed)
+        splits[name] = tuple(
+            convert(RegionKeys, one, path, f"splits.{name}").region() for one in listed
+        )
     _no_patch_twice(path, splits)
     return splits
 
 
-def _region(path: Path, where: str, given: Any) -> Region:
-    keys = Keys(path, where, given, KINDS)
-    if len(keys.values) != 1:
-        raise InputError(
-            f"{where} has {len(keys.values)} keys",
-            file=path,
-            remedy=f"give one of {', '.join(KINDS)}, or a list of regions",
-        )
-    (kind,) = keys.values
-    value = keys.values[kind]
-    if kind == "patches":
-        return Region(kind, expand_patches(path, f"{where}.patches", value))
-    if kind == "coadds":
-        return Region(kind, keys.texts(kind, "a list of names such as [train-*]"))
-    if kind == "circle":
-        if not _numbers(value, 3) or not _on_sky(value) or not 0 < value[2] <= 90:
-            keys.refuse(kind, "[ra, dec, radius] in degrees, the radius up to 90")
-        return Region(kind, tuple(float(v) for v in value))
-    if kind == "polygon":
-        corners = value if isinstance(value, list) else []
-        good = len(corners) >= 3 and all(_numbers(c, 2) and _on_sky(c) for c in corners)
-        if not good or len({tuple(c) for c in corners}) != len(corners):
-            keys.refuse(kind, "three or more different corners [[ra, dec], ...] in degrees")
-        return Region(kind, tuple((float(ra), float(dec)) for ra, dec in corners))
-    if kind == "healpix":
-        return Region(kind, _healpix(path, f"{where}.healpix", value))
-    if not isinstance(value, str) or not _is_moc(value):
-        keys.refuse("moc", 'a MOC in ASCII such as "6/100-103 7/1024,1030"')
-    return Region(kind, " ".join(value.split()))
+class Healpix(Entry, frozen=True):
+    """Pixels in nested numbering."""
+
+    order: Annotated[int, Meta(ge=0, le=MAX_ORDER)]
+    pixels: list[int]
+
+    def __post_init__(self) -> None:
+        count = 12 * 4**self.order
+        if not self.pixels or not all(0 <= pixel < count for pixel in self.pixels):
+            raise ValueError(
+                f"pixels out of range; give a list of nested pixel numbers from 0 to {count - 1}"
+            )
 
 
-def _healpix(path: Path, where: str, given: Any) -> tuple[int, tuple[int, ...]]:
-    keys = Keys(path, where, given, ("order", "pixels"))
-    order = keys.whole("order", 0, MAX_ORDER)
-    if order is None:
-        keys.refuse("order", f"the HEALPix order, 0 to {MAX_ORDER}")
-    pixels, count = keys.values.get("pixels"), 12 * 4**order
-    whole = isinstance(pixels, list) and all(isinstance(p, int) and is_number(p) for p in pixels)
-    if not whole or not pixels or not all(0 <= p < count for p in pixels):
-        keys.refuse("pixels", f"a list of nested pixel numbers from 0 to {count - 1}")
-    return order, tuple(sorted(set(pixels)))
+class RegionKeys(Entry, frozen=True):
+    """A region as it is written: one of these keys."""
+
+    patches: Any = None
+    circle: Circle | None = None
+    polygon: Polygon | None = None
+    healpix: Healpix | None = None
+    moc: str | None = None
+    coadds: Names | None = None
+
+    def __post_init__(self) -> None:
+        given = sum(getattr(self, kind) is not None for kind in self.__struct_fields__)
+        if given != 1:
+            kinds = ", ".join(self.__struct_fields__)
+            raise ValueError(f"{given} keys; give one of {kinds}, or a list of regions")
+        if self.patches is not None:
+            force_setattr(self, "patches", expand_patches(self.patches))
+        if self.polygon is not None and len(set(self.polygon)) != len(self.polygon):
+            raise ValueError(f"polygon has a corner twice; give {CORNERS}")
+        if self.moc is not None and not _is_moc(self.moc):
+            raise ValueError(
+                f'moc is {self.moc[:80]!r}; give a MOC in ASCII such as "6/100-103 7/1024,1030"'
+            )
+
+    def region(self) -> Region:
+        """The region, whose value is the one that is not None."""
+        every = ((kind, getattr(self, kind)) for kind in self.__struct_fields__)
+        kind, value = next((kind, value) for kind, value in every if value is not None)
+        if isinstance(value, Healpix):
+            value = value.order, tuple(sorted(set(value.pixels)))
+        return Region(kind, " ".join(value.split()) if kind == "moc" else value)
 
 
 def _is_moc(text: str) -> bool:
@@ -129,26 +147,14 @@ def _is_moc(text: str) -> bool:
     return True
 
 
-def _numbers(value: Any, count: int) -> bool:
-    return isinstance(value, list) and len(value) == count and all(is_number(v) for v in value)
-
-
-def _on_sky(value: list[float]) -> bool:
-    return 0 <= value[0] < 360 and -90 <= value[1] <= 90
-
-
 def _no_patch_twice(path: Path, splits: Mapping[str, tuple[Region, ...]]) -> None:
     owner: dict[tuple[str, str], str] = {}
-    for name, regions in splits.items():
-        for region in regions:
-            if region.kind != "patches":
-                continue
-            for tract, patches in region.value.items():
-                for patch in patches:
-                    other = owner.setdefault((tract, patch), name)
-                    if other != name:
-                        raise InputError(
-                            f"splits {other} and {name} both have tract {tract} patch {patch}",
-                            file=path,
-                            remedy="give each patch to one split",
-                        )
+    for name, region in ((name, one) for name, regions in splits.items() for one in regions):
+        by_tract = region.value.items() if region.kind == "patches" else ()
+        for tract, patch in ((tract, patch) for tract, patches in by_tract for patch in patches):
+            if (other := owner.setdefault((tract, patch), name)) != name:
+                raise InputError(
+                    f"splits {other} and {name} both have tract {tract} patch {patch}",
+                    file=path,
+                    remedy="give each patch to one split",
+                )

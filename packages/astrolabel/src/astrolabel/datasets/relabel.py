@@ -59,8 +59,8 @@ def relabel_file(
         among its attributes.
     out : the new document; in the same folder, since its images are named from there.
     catalogs : each with its rule; the first says what becomes of masks without a class.
-        Where two are given their classes are weighed by `consensus`, the first trusted
-        more.
+        Where two are given their classes are combined by `galaxy_probability`, the first
+        trusted more.
 
     Raises
     ------
@@ -184,11 +184,11 @@ def _changed(
     """An annotation with its new class, or as an ignore region."""
     attributes = {k: v for k, v in a["attributes"].items() if k not in ("ignored", "p_galaxy")}
     attributes["object_id"] = object_id
-    said = [scheme for scheme, vote in zip(schemes, votes, strict=True) if vote in (GALAXY, STAR)]
-    attributes["class_source"] = "+".join(said) if said else (schemes[0] if object_id else None)
+    used = [scheme for scheme, vote in zip(schemes, votes, strict=True) if vote in (GALAXY, STAR)]
+    attributes["class_source"] = "+".join(used) if used else (schemes[0] if object_id else None)
     if _elsewhere(a):
         attributes["ignored"] = a["attributes"]["ignored"]
     elif state != OK:
         attributes["ignored"] = state.removeprefix("skipped:")
-    crowd = int("ignored" in attributes)
-    return {**a, "category_id": max(label, 1), "iscrowd": crowd, "attributes": attributes}
+    ignored = int("ignored" in attributes)
+    return {**a, "category_id": max(label, 1), "iscrowd": ignored, "attributes": attributes}

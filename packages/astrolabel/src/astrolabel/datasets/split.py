@@ -1,9 +1,9 @@
 """Split a dataset into parts that share no sky: train, validation, test.
 
 Images go to a part by a region of the sky, or by the HEALPix cell of their centre. Then
-what two parts have in common is taken out of one of them: images whose sky another part
-has too are dropped, and objects that reach over a border, or are listed twice, stay
-labels on one side and become ignore regions on the other.
+what two parts have in common is removed from one of them. Images whose sky another part
+has too are dropped. Objects that reach over a border, or are listed twice, stay labels on one
+side and become ignore regions on the other.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from astrolabel.datasets.regions import Region
 
 SAME_OBJECT_ARCSEC = 0.5
 """Labels of two parts nearer than this are one object: three HSC pixels, less than the
-seeing, within which no survey from the ground tells two."""
+seeing, within which no survey from the ground separates two."""
 BORDER_ARCSEC = 10.0
 """A label flagged `peak_outside` within this of another part's image is that part's
 object reaching over the border; more than the radius of all but the largest galaxies."""
@@ -49,14 +49,14 @@ class Split:
     parts : names; where two parts claim one piece of sky the later one has it.
     part : (N,) int index into `parts` per image; -1 for none.
     why : per image that is in none, the reason.
-    crowd : ids of annotations that become ignore regions.
+    ignored : ids of annotations that become ignore regions.
     places : of the images.
     """
 
     parts: tuple[str, ...]
     part: NDArray[np.int64]
     why: Mapping[int, str]
-    crowd: frozenset[int]
+    ignored: frozenset[int]
     places: tuple[Place, ...]
 
 
@@ -233,9 +233,9 @@ def separate(
             winner = parts[max(part[k], part[j])]
             part[loser] = -1
             why[loser] = f"shares sky with an image of {winner}"
-    crowd = _reaching_over(doc, part, places)
-    crowd |= {low for low, _, _ in repeated(doc, part, crowd)}
-    return Split(parts, part, why, frozenset(crowd), tuple(places))
+    ignored = _reaching_over(doc, part, places)
+    ignored |= {low for low, _, _ in repeated(doc, part, ignored)}
+    return Split(parts, part, why, frozenset(ignored), tuple(places))
 
 
 def _position(a: Mapping[str, Any]) -> tuple[float, float] | None:
@@ -315,7 +315,7 @@ def part_document(doc: Document, split: Split, name: str) -> Document:
     for a in doc["annotations"]:
         if a["image_id"] in numbers:
             changed: dict[str, Any] = {}
-            if a["id"] in split.crowd:
+            if a["id"] in split.ignored:
                 attributes = {**a["attributes"], "ignored": "labelled in another part"}
                 changed = {"iscrowd": 1, "attributes": attributes}
             annotations.append(

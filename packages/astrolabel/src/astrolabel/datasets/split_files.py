@@ -60,7 +60,7 @@ class Written:
         for name, path in self.files.items():
             ids = {self.document["images"][k]["id"] for k in self._of(name)}
             own = [a for a in self.document["annotations"] if a["image_id"] in ids]
-            ignored = sum(a["id"] in self.split.crowd for a in own)
+            ignored = sum(a["id"] in self.split.ignored for a in own)
             lines.append(
                 f"{path}: {len(ids)} images, {len(own) - ignored} labels"
                 + (f", {ignored} more of objects that another part has" if ignored else "")

@@ -17,7 +17,7 @@ ONE_SIZE = 0.7
 """Part of a tile's labels within a fifth of one area, from which it is doubtful: noise and
 artifacts have one size, sources have many."""
 MIN_LABELS = 20
-"""Fewer labels tell nothing of their sizes."""
+"""Fewer labels say nothing of their sizes."""
 
 
 def of_labels(shard: Mapping[str, Any]) -> list[Note]:

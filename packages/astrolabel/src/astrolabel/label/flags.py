@@ -17,7 +17,7 @@ from astrolabel.core.masks import Mask
 
 @dataclass(frozen=True)
 class Flag:
-    """One flag: its bit in ``flag_bits``, its name in ``flags``, what it tells a user."""
+    """One flag: its bit in ``flag_bits``, its name in ``flags``, what it means."""
 
     bit: int
     name: str
@@ -74,7 +74,7 @@ POOR_FIT_CHI2 = 2.0
 """Mean squared residual, in sigmas of the detection image, from which a fit is poor: what
 is left is then as large as the noise itself,"""
 POOR_FIT_SIGNIFICANCE = 5.0
-"""... where a mask has pixels enough to tell: the mean of N squared normal deviates
+"""... where a mask has pixels enough to measure it. The mean of N squared normal deviates
 scatters by sqrt(2/N) about 1, and one in a million exceeds it by so many times that."""
 
 _BITS = {flag.name: flag.bit for flag in REGISTRY}
@@ -88,10 +88,7 @@ def encode(names: Iterable[str]) -> int:
     KeyError
         For a name that is not in the registry.
     """
-    bits = 0
-    for name in names:
-        bits |= 1 << _BITS[name]
-    return bits
+    return sum(1 << _BITS[name] for name in set(names))
 
 
 def decode(bits: int) -> list[str]:

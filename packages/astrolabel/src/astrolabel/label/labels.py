@@ -124,7 +124,7 @@ class Labels:
         Raises
         ------
         InputError
-            When matplotlib is not installed, or there are several coadds (see `of`).
+            When there are several coadds (see `of`).
         """
         from astrolabel.label.plot import plot_labels
 

@@ -2,12 +2,13 @@
 
 Patches of a tract, and tracts, overlap (HSC's patches by 200 pixels), so that a source in
 the overlap would be labelled once in each. Here a position belongs to the coadd with the
-nearest centre of all that cover it: in a tract's grid of patches that cuts every overlap
-in the middle, between tracts along the line halfway between the patches' centres.
+nearest centre of all that cover it. In a tract's grid of patches that cuts every overlap in the
+middle; between tracts it cuts along the line halfway between the patches' centres.
 """
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -170,16 +171,9 @@ def _ends(one: Footprint, others: Sequence[Footprint], axis: int) -> tuple[int, 
     middle = length // 2
     if not has_own(middle):
         return 0, 0
-    low, high = -1, middle  # the first own row is in (low, high]
-    while high - low > 1:
-        k = (low + high) // 2
-        low, high = (low, k) if has_own(k) else (k, high)
-    first = high
-    low, high = middle, length  # the last own row is in [low, high)
-    while high - low > 1:
-        k = (low + high) // 2
-        low, high = (k, high) if has_own(k) else (low, k)
-    return first, high
+    first = bisect.bisect_left(range(middle), True, key=has_own)
+    after = bisect.bisect_left(range(middle, length), True, key=lambda k: not has_own(k))
+    return first, middle + after
 
 
 def describe(others: Sequence[Footprint]) -> list[str]:

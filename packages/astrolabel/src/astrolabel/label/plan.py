@@ -166,13 +166,13 @@ def place(files: CoaddFiles) -> Footprint:
     """Where a coadd lies, from its headers."""
     first = files.layers[0]
     origin = read_origin(first)
-    # Without an origin all patches of a tract would lie on one another: the sky tells.
+    # Without an origin all patches of a tract would lie on one another: they are placed by WCS.
     tract = files.tract if origin is not None else ""
     return Footprint(files.name, files.shape, tract, origin or (0, 0), read_wcs(first))
 
 
 def _names(paths: Sequence[Path]) -> dict[Path, str]:
-    """Names of files, with the folders that tell them apart where they are called the same."""
+    """Names of files, with their folders where names are the same."""
     alike: dict[str, list[Path]] = {}
     for path in paths:
         alike.setdefault(path.name, []).append(path)

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from astrolabel.core.errors import InputError
 from astrolabel.io.coco import Document
 from astrolabel.io.colours import IGNORED, colours
 from astrolabel.io.frames import Frame
@@ -23,11 +22,9 @@ def plot_labels(
     document: Document, frame: Frame, folder: Path, ax: Axes | None, with_outlines: bool
 ) -> Axes:
     """See `astrolabel.Labels.plot`."""
-    try:
-        from matplotlib import pyplot
-        from matplotlib.collections import PolyCollection
-    except ImportError as error:
-        raise InputError("matplotlib is not installed", remedy="pip install matplotlib") from error
+    from matplotlib import pyplot
+    from matplotlib.collections import PolyCollection
+
     if ax is None:
         _, ax = pyplot.subplots(figsize=(8, 8 * frame.shape[0] / frame.shape[1]))
     # The sky has its first row at the bottom, as DS9 shows it; photographs at the top.

@@ -26,7 +26,7 @@ class Source:
     flux, flux_err : (C,) counts.
     snr : light inside the mask over its noise.
     kind : of the deblender's model.
-    fit_flags : names in `flags` of what its fit tells.
+    fit_flags : names in `flags` that follow from its fit.
     """
 
     y: float

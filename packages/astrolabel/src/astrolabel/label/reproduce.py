@@ -113,17 +113,12 @@ def coadd_files(entry: Entry, lookup: _Lookup) -> CoaddFiles:
         return lookup.find(name, entry["files"][name])
 
     def layer(given: Entry) -> Layers:
-        return Layers(
-            path=path_of(given["path"]),
-            image=given["image"],
-            shape=(given["shape"][0], given["shape"][1]),
-            **{
-                key: value
-                for key, value in given.items()
-                if key not in ("path", "image", "shape", "planes")
-            },
-            planes=tuple((name, bit) for name, bit in given["planes"]),
-        )
+        own = {
+            "path": path_of(given["path"]),
+            "shape": tuple(given["shape"]),
+            "planes": tuple((name, bit) for name, bit in given["planes"]),
+        }
+        return Layers(**{**given, **own})
 
     try:
         return CoaddFiles(

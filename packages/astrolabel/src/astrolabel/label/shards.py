@@ -103,11 +103,11 @@ def opened(out: Path) -> Iterator[None]:
             with atomic_path(out / "tiles" / "writable") as probe:
                 probe.write_bytes(b"")
             (out / "tiles" / "writable").unlink()
-            sweep(out)
+            clear(out)
             try:
                 yield
             finally:
-                sweep(out)
+                clear(out)
     except Timeout:
         raise OutputError(
             "another run is writing into this folder",
@@ -122,7 +122,7 @@ def opened(out: Path) -> Iterator[None]:
         ) from error
 
 
-def sweep(out: Path) -> None:
+def clear(out: Path) -> None:
     """Remove what a killed run left half written."""
     for folder in (out, *(out / name for name in FOLDERS)):
         for file in folder.glob(".*"):

@@ -27,7 +27,7 @@ from astrolabel.label.tiles import Tile
 
 SKY_AGAIN = (16, 8, 4, 2)
 """The sky is measured again when one in so many groups, the brightest, is fitted and
-subtracted: their wings are half of what stands between the sources, and no part of the sky
+subtracted. Their wings are half of the light between the sources, and no part of the sky
 under the fainter ones. Its noise, which costs more, only at the first of these times."""
 
 
@@ -197,7 +197,7 @@ class _Pixels:
         self.image -= self.sky.level[:, None, None]
 
     def take_halos(self, coadd: Coadd, peaks: NDArray[np.float64]) -> dict[int, Halo]:
-        """The aureoles and spikes of saturated stars, by the star's peak; out of `image`."""
+        """The halos and spikes of saturated stars, by the star's peak; out of `image`."""
         return take_halos(
             self.image, self.weights, self.saturated, coadd.psfs_at, peaks, self._config.halo
         )
@@ -262,10 +262,8 @@ def _source(
         fainter = light / np.float32(config.faint * config.threshold_sigma)
         mask = threshold_mask(fainter, box, detection.sky_sigma, (y, x))
     if mask is None:
-        return Source(y, x, n_blended, "skipped:its own light is below the mask's threshold")
-    inside = np.where(mask.pixels, light[mask.box.slices_in(box)], 0).astype(np.float64)
-    total = inside.sum()
-    rows, columns = np.indices(mask.box.shape)
+        return Source(y, x, n_blended, "skipped:its flux is below the mask's threshold")
+    centre, total = mask.light_inside(light, box)
     noise = np.sqrt((detection.sigma[mask.box.slices][mask.pixels] ** 2).sum())
     frame = Box.of_shape(detection.image.shape)
     return Source(
@@ -274,10 +272,7 @@ def _source(
         n_blended,
         "ok",
         mask,
-        (
-            mask.box.y0 + float((rows * inside).sum() / total),
-            mask.box.x0 + float((columns * inside).sum() / total),
-        ),
+        centre,
         flux,
         fit.flux_err,
         float(total / noise) if noise > 0 else float("nan"),
@@ -327,8 +322,8 @@ def attributes(
     assert source.mask is not None
     values = magnitudes(source.flux, coadd.zeropoints)
     matched = classes.catalog_index[k] >= 0
-    told = source.fit_flags | flags.of_pixels(
-        coadd, source.mask, (source.y, source.x), core, residual
+    bits = flags.encode(
+        source.fit_flags | flags.of_pixels(coadd, source.mask, (source.y, source.x), core, residual)
     )
     return {
         "ra": round(float(sky[0]), 7),  # 1e-7 deg is 0.4 mas
@@ -339,8 +334,8 @@ def attributes(
         "object_id": str(classes.object_id[k]) if matched else None,
         "class_source": config.classify.scheme if matched else None,
         "n_blended": source.n_blended,
-        "flags": flags.decode(flags.encode(told)),
-        "flag_bits": flags.encode(told),
+        "flags": flags.decode(bits),
+        "flag_bits": bits,
     }
 
 

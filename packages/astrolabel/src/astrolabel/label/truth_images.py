@@ -1,7 +1,7 @@
 """Labels from truth images: one noiseless picture of every object of a simulated scene.
 
 The format of Burke et al. (2019, MNRAS 490, 3952), which the DeepDISC paper's Appendix A
-uses: beside the bands of a scene lies ``masks.fits`` with one HDU per object, its light in
+uses. Beside the bands of a scene lies ``masks.fits`` with one HDU per object: its light in
 the first band without sky, and CLASS_ID 1 for a star, 2 for a galaxy. Masks are made by the
 rule of both publications' code (`truth_mask`). What that code then does wrong is not done
 here: outlines through pixel centres, boxes of one outline of several, areas of boxes.
@@ -131,13 +131,7 @@ def _object(
     peak = (float(y), float(x))
     if mask is None:
         return TruthObject(number, category, None, peak, peak, 0.0)
-    inside = np.where(mask.pixels, light[mask.box.slices], 0).astype(np.float64)
-    rows, columns = np.indices(mask.box.shape)
-    total = float(inside.sum())
-    centre = (
-        mask.box.y0 + float((rows * inside).sum() / total),
-        mask.box.x0 + float((columns * inside).sum() / total),
-    )
+    centre, total = mask.light_inside(light, Box.of_shape(light.shape))
     return TruthObject(number, category, mask, peak, centre, total)
 
 
@@ -216,8 +210,7 @@ def _attributes(
     peak = (one.peak[0] - outer.y0, one.peak[1] - outer.x0)
     nothing_fitted = np.zeros(coadd.shape, np.float32)
     names = flags.of_pixels(coadd, here, peak, core, nothing_fitted)
-    if n_blended > 1:
-        names |= {"blended"}
+    bits = flags.encode(names | {"blended"} if n_blended > 1 else names)
     noise = sigma * np.sqrt(one.mask.area)
     return {
         "ra": round(float(ra[0]), 7),
@@ -227,6 +220,6 @@ def _attributes(
         "object_id": str(one.number),
         "class_source": "truth",
         "n_blended": n_blended,
-        "flags": flags.decode(flags.encode(names)),
-        "flag_bits": flags.encode(names),
+        "flags": flags.decode(bits),
+        "flag_bits": bits,
     }

@@ -134,7 +134,7 @@ def _processes(
 def _guarded(work: Work, task: Any, parent: int, out: Path) -> tuple[str, int]:
     """Work on a task in a process that ends when its parent does."""
     if multiprocessing.current_process().name.startswith("LokyProcess"):
-        _end_with(parent)  # not where joblib was told to use another backend
+        _end_with(parent)  # not where joblib is set to another backend
     with shards.running(out, task.name):
         return task.name, work(task)
 

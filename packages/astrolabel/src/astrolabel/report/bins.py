@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from astropy.stats import binom_conf_interval
 from numpy.typing import NDArray
 
 MAGNITUDE_STEP = 0.5
@@ -18,8 +19,6 @@ BLEND_EDGES = (1.0, 2.0, 3.0, 4.0, 6.0, 10.0, math.inf)
 """Peaks in a footprint."""
 FEW = 5
 """Fewer objects in a bin say nothing; such bins are drawn hollow."""
-Z95 = 1.96
-"""Of a 95 % interval."""
 
 
 @dataclass(frozen=True)
@@ -106,28 +105,19 @@ def fraction(bins: Bins, values: NDArray[np.float64], hit: NDArray[np.bool_]) ->
     place = bins.index(values)
     total = np.bincount(place[place >= 0], minlength=len(bins))
     hits = np.bincount(place[(place >= 0) & hit], minlength=len(bins))
-    parts = [wilson(int(k), int(n)) for k, n in zip(hits, total, strict=True)]
-    value = tuple(
-        k / n if n else math.nan for k, n in zip(hits.tolist(), total.tolist(), strict=True)
-    )
-    return Curve(
-        bins.name,
-        bins.edges,
-        value,
-        tuple(low for low, _ in parts),
-        tuple(high for _, high in parts),
-        tuple(int(n) for n in total),
-    )
+    some = total > 0
+    rows = np.full((3, len(bins)), np.nan)
+    rows[0, some] = hits[some] / total[some]
+    # Wilson (1927): sound for few objects and near 0 and 1.
+    rows[1:, some] = binom_conf_interval(hits[some], total[some], 0.95, "wilson")
+    value, low, high = (tuple(row.tolist()) for row in rows)
+    return Curve(bins.name, bins.edges, value, low, high, tuple(total.tolist()))
 
 
-def wilson(hits: int, total: int) -> tuple[float, float]:
-    """95 % interval of a fraction (Wilson 1927): sound for few objects and near 0 and 1."""
-    if total == 0:
-        return math.nan, math.nan
-    p, z2 = hits / total, Z95**2
-    centre = (p + z2 / (2 * total)) / (1 + z2 / total)
-    half = Z95 / (1 + z2 / total) * math.sqrt(p * (1 - p) / total + z2 / (4 * total**2))
-    return max(centre - half, 0.0), min(centre + half, 1.0)
+def median(values: NDArray[np.float64]) -> float:
+    """Of the finite values; NaN without any."""
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if len(known) else math.nan
 
 
 def quartiles(bins: Bins, values: NDArray[np.float64], of: NDArray[np.float64]) -> Curve:

@@ -114,12 +114,12 @@ def compare_with_catalog(
         catalog_rate=None
         if steps is None
         else bins.fraction(steps, their_mag[theirs], np.isin(theirs, row)),
-        offset_arcsec=(_median(east), _median(north)),
+        offset_arcsec=(bins.median(east), bins.median(north)),
         scatter_arcsec=(_scatter(east), _scatter(north)),
-        separation_arcsec=_median(np.hypot(east, north)),
+        separation_arcsec=bins.median(np.hypot(east, north)),
         band=my_band if len(known) else "",
         catalog_band=catalog_band,
-        magnitude=(_median(known), _scatter(known)),
+        magnitude=(bins.median(known), _scatter(known)),
         magnitude_curve=None
         if steps is None or not len(known)
         else bins.quartiles(steps, their_mag[row], difference),
@@ -158,10 +158,6 @@ def _turn(degrees: NDArray[np.float64]) -> NDArray[np.float64]:
     return (degrees + 180) % 360 - 180
 
 
-def _median(values: NDArray[np.float64]) -> float:
-    return float(np.median(values)) if len(values) else float("nan")
-
-
 def _scatter(values: NDArray[np.float64]) -> float:
     """1.4826 times the median absolute deviation: sigma, were it Gaussian."""
-    return 1.4826 * _median(np.abs(values - _median(values)))
+    return 1.4826 * bins.median(np.abs(values - bins.median(values)))

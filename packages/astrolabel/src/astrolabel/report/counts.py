@@ -130,7 +130,7 @@ def distributions(labels: Labels, band: str | None) -> dict[str, Distribution]:
         out[name] = Distribution(
             cut,
             {n: bins.histogram(cut, v) for n, v in of_class.items()},
-            {n: _median(v) for n, v in of_class.items()},
+            {n: bins.median(v) for n, v in of_class.items()},
         )
     return out
 
@@ -141,8 +141,3 @@ def diameter_arcsec(labels: Labels) -> NDArray[np.float64]:
     if not len(labels):
         return np.zeros(0)
     return np.asarray(2 * np.sqrt(labels.area / np.pi) * scale[labels.image])
-
-
-def _median(values: NDArray[np.float64]) -> float:
-    known = values[np.isfinite(values)]
-    return float(np.median(known)) if len(known) else float("nan")

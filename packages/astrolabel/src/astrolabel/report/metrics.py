@@ -15,6 +15,7 @@ from scipy.spatial import cKDTree
 from astrolabel.core.box import Box
 from astrolabel.core.celestial import to_pixels
 from astrolabel.io import rle
+from astrolabel.report import bins
 
 MATCH_RADIUS_PX = 3.0
 """A label this close to a source may be its label: about half the seeing's FWHM and half
@@ -188,8 +189,8 @@ def summarise(paired: Paired, labels: Instances, truth: Instances) -> Quality:
         completeness=_mean(paired.found[truth.whole]),
         completeness_blended=_mean(paired.found[truth.whole & truth.blended]),
         purity=_mean(paired.real[labels.whole]),
-        iou_isolated=_median(values[~blended]),
-        iou_blended=_median(values[blended]),
+        iou_isolated=bins.median(values[~blended]),
+        iou_blended=bins.median(values[blended]),
     )
 
 
@@ -206,8 +207,8 @@ def labels_per_object(
     """How many labels each of some true objects has: one where it is whole, more in shreds.
 
     A label counts for an object when its centre, or more than half of its mask, lies in the
-    object's true mask, and when it is no other true source's by the one-to-one match within
-    `MATCH_RADIUS_PX`.
+    object's true mask. Labels of other true sources, by the one-to-one match within
+    `MATCH_RADIUS_PX`, do not count.
 
     Parameters
     ----------
@@ -252,7 +253,3 @@ def _is_part(labels: Instances, label: int, whole: tuple[NDArray[np.bool_], Box]
 
 def _mean(values: NDArray[np.bool_]) -> float:
     return float(values.mean()) if len(values) else float("nan")
-
-
-def _median(values: NDArray[np.float64]) -> float:
-    return float(np.median(values)) if len(values) else float("nan")

@@ -119,8 +119,8 @@ def compare_with_truth(labels: Labels, truth: Labels, band: str | None) -> Again
         iou=curves(lambda cut, of: bins.quartiles(cut, of, iou)),
         purity=_purity(labels, rows, mine, paired, cuts),
         magnitude=curves(lambda cut, of: bins.quartiles(cut, of, fainter)).get(f"mag_{band}", {}),
-        flux_bias={g: _median(ratio[w & bright]) for g, w in isolation.items()},
-        offset_px=_median(np.hypot(*(mine.centres[j] - theirs.centres[i]).T)),
+        flux_bias={g: bins.median(ratio[w & bright]) for g, w in isolation.items()},
+        offset_px=bins.median(np.hypot(*(mine.centres[j] - theirs.centres[i]).T)),
         confusion=_confusion(labels, truth, rows[j], truth_rows[i]),
         bins=cuts,
         rows=rows,
@@ -290,8 +290,3 @@ def _joined(parts: Sequence[Instances]) -> Instances:
         np.concatenate([p.blended for p in parts]),
         np.concatenate([p.whole for p in parts]),
     )
-
-
-def _median(values: NDArray[np.float64]) -> float:
-    values = values[np.isfinite(values)]
-    return float(np.median(values)) if len(values) else float("nan")

@@ -34,10 +34,10 @@ FIRST_HST_NUMBER = 100_001
 class Confusion:
     """How extendedness fails, as a logistic in i from nothing to `worst` at `middle_mag`.
 
-    Together with the numbers of stars and galaxies these give, at i = 25 of the Deep
-    layer: 90 % of galaxies and slightly more than half of the stars right, and slightly
-    more than 40 % of what is called a star one; and next to no error at 22.5 (Bosch et
-    al. 2018 and Aihara et al. 2018, whom the paper's 3.2 and 4.1 cite).
+    Together with the numbers of stars and galaxies these give, at i = 25 of the Deep layer, 90 %
+    of galaxies and slightly more than half of the stars right. Slightly more than 40 % of what is
+    called a star is one. There is next to no error at 22.5 (Bosch et al. 2018 and Aihara et al.
+    2018, whom the paper's 3.2 and 4.1 cite).
     """
 
     worst: float

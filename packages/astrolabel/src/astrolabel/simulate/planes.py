@@ -32,7 +32,7 @@ BITS = {
 FIRST_OBJECT_ID = 43_158_034_708_430_001
 """Identifiers have the length of HSC's: neighbours are one number in a float64."""
 DETECT_SIGMA = 5.0
-"""DETECTED is set where a band's own light is above this, as the survey's pipeline has it,"""
+"""DETECTED is set where a band's flux is above this, as the survey's pipeline has it,"""
 DETECT_GROW_PX = 6
 """... and this far around: 2.4 times the PSF's sigma."""
 EDGE_PX = 5

@@ -188,7 +188,7 @@ def _companions(
 ) -> list[tuple[float, float]]:
     """(distance in arcseconds, i magnitude) of a galaxy's companions."""
     mag = host.i_mag
-    # Not in the heart of a large host, where no survey would tell them from its structure.
+    # Not in the heart of a large host, where no survey separates them from its substructure.
     heart = host.half_light_arcsec
     found = []
     if rng.random() < pair_fraction:

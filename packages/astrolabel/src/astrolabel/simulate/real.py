@@ -1,6 +1,6 @@
 """Real galaxies as what is drawn: stamps of a catalog, or cut from any image.
 
-A picture of a galaxy as a telescope saw it is drawn as if it were the galaxy itself: what the
+A picture of a galaxy as a telescope saw it is drawn as if it were the galaxy itself. What the
 telescope's own PSF took from it stays lost, and the survey's PSF comes on top. So the truth is
 exact at any seeing, and galaxies are a little smoother than they are.
 """

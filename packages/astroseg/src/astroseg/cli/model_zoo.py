@@ -63,7 +63,7 @@ def weights_table() -> list[str]:
         "",
         f"Downloaded once to {cache_folder()} ({CACHE_VARIABLE} names another folder).",
         "Hashes are as much as is published; the whole one is recorded with the first download.",
-        "Where none is, the first attempt tells it, and --weights-sha256 says that you trust it.",
+        "Where none is, the first attempt shows it, and --weights-sha256 says that you trust it.",
     ]
 
 

@@ -48,7 +48,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             remedy="give a folder that exists, is writable and has room",
         ) from error
     finally:
-        # Gone already after a rename; what is left over would only confuse.
+        # Gone already after a rename; a remainder would only confuse.
         if temporary.parent.is_dir():
             temporary.unlink(missing_ok=True)
 

@@ -57,7 +57,7 @@ def logging_to(file: Path | None, *, verbose: bool = False, quiet: bool = False)
         logger.propagate = before[1]
 
 
-def tell(text: str) -> None:
+def show(text: str) -> None:
     """Show a sentence: through the logger where it is set up, else on stderr."""
     if logger.handlers:
         logger.info("%s", text)

@@ -8,20 +8,20 @@ from types import TracebackType
 
 from tqdm import tqdm
 
-from astroseg.core.logs import tell
+from astroseg.core.logs import show
 
 EVERY_SECONDS = 60.0
 """Between lines where the output is no terminal, as in the log of a batch job."""
 
 
 class Progress:
-    """Steps done of a number of steps, told to the standard error.
+    """Steps done of a number of steps, shown on the standard error.
 
     Parameters
     ----------
     total : steps of the whole.
     unit : what a step is, in one word.
-    quiet : whether to tell nothing at all.
+    quiet : whether to show nothing at all.
     initial : steps done before.
     """
 
@@ -29,7 +29,7 @@ class Progress:
         self._quiet, self._unit, self._total = quiet, unit, total
         self._done, self._text = initial, ""
         self._began, self._begun = time.monotonic(), initial
-        self._told = self._began
+        self._shown = self._began
         self._lines = not quiet and not sys.stderr.isatty()
         self._bar = tqdm(
             total=total,
@@ -44,8 +44,8 @@ class Progress:
         self._done += steps
         self._bar.update(steps)
         now = time.monotonic()
-        if self._lines and now - self._told >= EVERY_SECONDS:
-            self._told = now
+        if self._lines and now - self._shown >= EVERY_SECONDS:
+            self._shown = now
             self.say(self._line(now))
 
     def _line(self, now: float) -> str:
@@ -55,7 +55,7 @@ class Progress:
         text = f", {self._text}" if self._text else ""
         return f"{self._unit} {self._done} of {self._total}{text}{rest}"
 
-    def tell(self, text: str) -> None:
+    def note(self, text: str) -> None:
         """What stands beside the bar or in the next line."""
         self._text = text
         self._bar.set_postfix_str(text, refresh=False)
@@ -65,7 +65,7 @@ class Progress:
         if self._quiet:
             return
         self._bar.clear()
-        tell(text)
+        show(text)
 
     def __enter__(self) -> Progress:
         return self

@@ -79,14 +79,10 @@ def encode_at(bitmap: Bitmap, corner: tuple[int, int], shape: tuple[int, int]) -
 def _counts(bitmap: Bitmap, corner: tuple[int, int], shape: tuple[int, int]) -> list[int]:
     """Run lengths of a bitmap that lies inside the image."""
     height, width = shape
-    # Unset pixels above and below make each run of a column begin and end in it.
-    columns = np.zeros((bitmap.shape[1], bitmap.shape[0] + 2), np.int8)
-    columns[:, 1:-1] = bitmap.T
-    column, row = np.nonzero(np.diff(columns, axis=1))
-    edges = (column + corner[1]) * height + row + corner[0]
-    # A run down to the last row continues where the next column begins with one.
-    joined = np.flatnonzero(edges[1:-1:2] == edges[2::2])
-    edges = np.delete(edges, np.concatenate([2 * joined + 1, 2 * joined + 2]))
+    (y0, x0), (h, w) = corner, bitmap.shape
+    columns = np.zeros((w, height), np.int8)  # the columns of the image that the bitmap covers
+    columns[:, y0 : y0 + h] = bitmap.T
+    edges = np.flatnonzero(np.diff(columns.ravel(), prepend=0, append=0)) + x0 * height
     lengths: list[int] = np.diff(edges, prepend=0).tolist()
     rest = height * width - (int(edges[-1]) if len(edges) else 0)
     # pycocotools ends with the last run that holds a pixel.
@@ -112,11 +108,3 @@ def run_lengths(rle: Mapping[str, Any]) -> NDArray[np.int64]:
     lengths = np.asarray(counts, np.int64)
     check_runs(lengths, np.zeros(len(lengths), np.int64), shape)
     return lengths
-
-
-def from_polygons(polygons: Sequence[Sequence[float]], shape: tuple[int, int]) -> Rle:
-    """RLE of the union of polygons [x1, y1, x2, y2, ...], as pycocotools rasterises them."""
-    height, width = int(shape[0]), int(shape[1])
-    parts = coco_mask.frPyObjects([list(map(float, p)) for p in polygons], height, width)
-    rle = coco_mask.merge(parts)
-    return {"size": [height, width], "counts": rle["counts"].decode("ascii")}

@@ -61,7 +61,7 @@ class Prediction:
     scores : (N,) float32 in 0..1.
     labels : (N,) int64 from 0.
     masks : N RLEs of the image's (H, W).
-    probabilities : (N, K) float32 of every class, None where the engine does not tell them.
+    probabilities : (N, K) float32 of every class, None where the engine does not give them.
         What a row lacks to 1 is the probability of no object.
     limited : whether more detections were found than the limit allowed to keep.
     raw_scores : (N,) the network's own scores, where `scores` are calibrated probabilities

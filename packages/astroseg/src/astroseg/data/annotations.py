@@ -47,7 +47,7 @@ class Annotations:
     ----------
     image : (N,) int32, place of the image.
     category : (N,) int32, place of the category.
-    crowd : (N,) bool, ignore regions.
+    ignored : (N,) bool, ignore regions.
     masks : N masks, None where the whole file has boxes only.
     boxes : (N, 4) float64 XYWH as the file has them; those of the masks where it has none.
     area : (N,) float64 px as the file has it; the mask's where it has none, else the box's.
@@ -57,7 +57,7 @@ class Annotations:
 
     image: NDArray[np.int32]
     category: NDArray[np.int32]
-    crowd: NDArray[np.bool_]
+    ignored: NDArray[np.bool_]
     masks: Masks | None
     boxes: NDArray[np.float64]
     area: NDArray[np.float64]
@@ -77,7 +77,7 @@ class Frame:
     path : the file, for messages.
     shapes : (I, 2) int32, (H, W) of the images.
     images, categories : place of each by key (`key_of`).
-    crowd_as_objects : whether rows of iscrowd 1 are objects like the others.
+    ignored_as_objects : whether rows of iscrowd 1 are objects like the others.
     scored : whether the rows are predictions.
     measured : whether boxes, areas and attributes of the file are wanted beside the masks.
     targets : attributes to learn or to compare, read whether measured or not.
@@ -88,7 +88,7 @@ class Frame:
     shapes: NDArray[np.int32]
     images: Mapping[Hashable, int]
     categories: Mapping[Hashable, int]
-    crowd_as_objects: bool = False
+    ignored_as_objects: bool = False
     scored: bool = False
     measured: bool = True
     targets: tuple[str, ...] = ()
@@ -126,7 +126,7 @@ class _Batch:
     names: list[Any] = field(default_factory=list)
     image: list[int] = field(default_factory=list)
     category: list[int] = field(default_factory=list)
-    crowd: list[bool] = field(default_factory=list)
+    ignored: list[bool] = field(default_factory=list)
     boxed: list[bool] = field(default_factory=list)
     counts: list[str | bytes] = field(default_factory=list)
     boxes: list[Sequence[float]] = field(default_factory=list)
@@ -194,9 +194,9 @@ def _add(batch: _Batch, row: Any, place: int, frame: Frame, repairs: Repairs) ->
     if image is None:
         return NO_IMAGE
     category = frame.categories.get(_key(row.get("category_id"), "category ids", repairs))
-    crowd = _flag(row.get("iscrowd", 0), repairs) and not frame.crowd_as_objects
+    ignored = _flag(row.get("iscrowd", 0), repairs) and not frame.ignored_as_objects
     if category is None:
-        if not crowd:
+        if not ignored:
             return NO_CATEGORY
         category = 0
     shape: Shape = (int(frame.shapes[image, 0]), int(frame.shapes[image, 1]))
@@ -212,7 +212,7 @@ def _add(batch: _Batch, row: Any, place: int, frame: Frame, repairs: Repairs) ->
     batch.names.append(row.get("id", f"number {place}"))
     batch.image.append(image)
     batch.category.append(category)
-    batch.crowd.append(crowd)
+    batch.ignored.append(ignored)
     batch.boxed.append(boxed)
     batch.counts.append(counts)
     batch.boxes.append(box or _NO_BOX)
@@ -342,7 +342,7 @@ def _part(batch: _Batch, frame: Frame, repairs: Repairs) -> _Part:
     return _Part(
         image[kept],
         np.array(batch.category, np.int32)[kept],
-        np.array(batch.crowd, np.bool_)[kept],
+        np.array(batch.ignored, np.bool_)[kept],
         masks[kept],
         boxes,
         area,
@@ -419,7 +419,7 @@ def _joined(parts: list[_Part], frame: Frame, repairs: Repairs) -> Annotations:
         parts.append(_part(_Batch(), frame, repairs))
     columns = {
         name: [getattr(part, name) for part in parts]
-        for name in ("image", "category", "crowd", "boxed", "boxes", "area", "score", "masks")
+        for name in ("image", "category", "ignored", "boxed", "boxes", "area", "score", "masks")
     }
     names = sorted({name for part in parts for name in part.attributes})
     attributes = {
@@ -432,12 +432,12 @@ def _joined(parts: list[_Part], frame: Frame, repairs: Repairs) -> Annotations:
     if (np.diff(image) < 0).any():
         order = np.argsort(image, kind="stable")
         image = image[order]
-    crowd, boxed = (np.concatenate(columns.pop(name))[order] for name in ("crowd", "boxed"))
+    ignored, boxed = (np.concatenate(columns.pop(name))[order] for name in ("ignored", "boxed"))
     masks: Masks | None = None
     if not len(boxed) or not boxed.all():
         masks = joined(columns.pop("masks"))[order]
         give_back()
-        crowd = crowd | boxed if _boxes_ignored(boxed, crowd, frame, repairs) else crowd
+        ignored = ignored | boxed if _boxes_ignored(boxed, ignored, frame, repairs) else ignored
     if frame.measured:
         boxes, area, score = (
             np.concatenate(columns.pop(name))[order] for name in ("boxes", "area", "score")
@@ -446,11 +446,11 @@ def _joined(parts: list[_Part], frame: Frame, repairs: Repairs) -> Annotations:
         boxes, area, score = _none(len(image))
     category = np.concatenate(columns.pop("category"))[order]
     numbers = {name: np.concatenate(attributes.pop(name))[order] for name in names}
-    return Annotations(image, category, crowd, masks, boxes, area, score, numbers)
+    return Annotations(image, category, ignored, masks, boxes, area, score, numbers)
 
 
 def _boxes_ignored(
-    boxed: NDArray[np.bool_], crowd: NDArray[np.bool_], frame: Frame, repairs: Repairs
+    boxed: NDArray[np.bool_], ignored: NDArray[np.bool_], frame: Frame, repairs: Repairs
 ) -> bool:
     """Whether rows without a mask are ignore regions of a file that has masks; counted."""
     if not boxed.any():
@@ -461,6 +461,6 @@ def _boxes_ignored(
             file=frame.path,
             remedy="give every prediction a segmentation, or none of them",
         )
-    if new := int((boxed & ~crowd).sum()):
+    if new := int((boxed & ~ignored).sum()):
         repairs.mended["boxes without a mask, taken as ignore regions"] += new
     return True

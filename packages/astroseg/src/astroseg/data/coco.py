@@ -26,8 +26,6 @@ from astroseg.data.parquet import open_labels
 from astroseg.data.records import from_records, is_records
 from astroseg.data.repairs import Repairs
 
-NO_SIZE = (0, 0)
-
 
 @dataclass(frozen=True)
 class ImageEntry:
@@ -95,7 +93,7 @@ def read_coco(
     classes: Sequence[str] = (),
     labelled: bool = True,
     strict: bool = False,
-    crowd_as_objects: bool = False,
+    ignored_as_objects: bool = False,
     measured: bool = True,
     targets: Sequence[str] = (),
     reviewed: bool = False,
@@ -111,7 +109,7 @@ def read_coco(
     labelled : False for images to predict: annotations are not read, and neither they nor
         categories need be there.
     strict : refuse what would be repaired or left out.
-    crowd_as_objects : take ``iscrowd: 1`` as objects, for tools that write it for every RLE.
+    ignored_as_objects : take ``iscrowd: 1`` as objects, for tools that write it for every RLE.
     measured : whether boxes, areas and attributes are wanted beside the masks.
     targets : attributes that are wanted in any case.
     reviewed : whether it is wanted which annotations a person has looked at.
@@ -137,7 +135,7 @@ def read_coco(
         shapes_of(entries),
         image_of,
         categories.place_of,
-        crowd_as_objects=crowd_as_objects,
+        ignored_as_objects=ignored_as_objects,
         measured=measured,
         targets=tuple(targets),
         reviewed=reviewed,
@@ -325,7 +323,7 @@ def _classes(
         )
         for place, name in enumerate(names)
     ]
-    if all(dropped):  # a name twice, and no annotation to tell which one is used
+    if all(dropped):  # a name twice, and no annotation shows which one is used
         dropped = [name in names[:place] for place, name in enumerate(names)]
     if n := sum(dropped):
         repairs.mended["categories without annotations that only name a group, left out"] += n
@@ -334,7 +332,7 @@ def _classes(
     classes = tuple(names[place] for place in kept)
     if len(set(classes)) < len(classes):
         raise InputError(
-            f"has categories {list(classes)} that cannot be told apart",
+            f"has categories {list(classes)} of the same name",
             file=path,
             remedy="give each category its own name",
         )

@@ -1,8 +1,8 @@
 """From fluxes to what a network sees.
 
 Each contrast is measured on a whole image (`measure`) and then maps any window of it
-pixel by pixel (`Scaling`), so that a crop of a large image costs the crop and equals the
-crop of the scaled image.
+pixel by pixel (`Scaling`). So a crop of a large image costs the crop and equals the crop of
+the scaled image.
 
 ``zscale``, ``lupton`` and ``lupton-hc`` are the paper's (section 3.3), for three bands,
 giving red, green, blue from the reddest to the bluest band. ``asinh`` takes any number

@@ -118,8 +118,8 @@ class Truths(Sequence[Truth]):
         start, stop = self._bounds[index % len(self) : index % len(self) + 2]
         masks = self._annotations.masks
         assert masks is not None
-        crowd = self._ignored(start, stop)
-        chosen, ignored = start + np.flatnonzero(~crowd), start + np.flatnonzero(crowd)
+        left_out = self._ignored(start, stop)
+        chosen, ignored = start + np.flatnonzero(~left_out), start + np.flatnonzero(left_out)
         labels = self._annotations.category[chosen].astype(np.int64)
         targets = self._targets(chosen) if self.targets else None
         weights = self._weights(chosen)
@@ -128,7 +128,7 @@ class Truths(Sequence[Truth]):
     def _ignored(self, start: int, stop: int) -> NDArray[np.bool_]:
         one = self._annotations
         assert one.masks is not None
-        return one.crowd[start:stop] | (one.masks.area[start:stop] < self._least)
+        return one.ignored[start:stop] | (one.masks.area[start:stop] < self._least)
 
     def _targets(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
         known = self._annotations.attributes
@@ -168,7 +168,7 @@ class Truths(Sequence[Truth]):
         return Annotations(
             image=np.repeat(np.arange(len(starts)), stops - starts).astype(np.int32),
             category=one.category[chosen],
-            crowd=one.crowd[chosen],
+            ignored=one.ignored[chosen],
             masks=masks,
             # Those of the masks where the file's were not read.
             boxes=np.where(np.isnan(boxes), masks.boxes, boxes),
@@ -248,7 +248,7 @@ def read_dataset(
     classes: Sequence[str] = (),
     labelled: bool = True,
     strict: bool = False,
-    crowd_as_objects: bool = False,
+    ignored_as_objects: bool = False,
     measured: bool = False,
     targets: Sequence[str] = (),
     reviewed_weight: float = 1.0,
@@ -271,7 +271,7 @@ def read_dataset(
         classes=classes,
         labelled=labelled,
         strict=strict,
-        crowd_as_objects=crowd_as_objects,
+        ignored_as_objects=ignored_as_objects,
         measured=measured,
         targets=targets,
         reviewed=reviewed_weight != 1,
@@ -284,7 +284,7 @@ def read_dataset(
             file=coco.path,
             remedy="give annotations with polygons or RLE",
         )
-    crowd = int(found.crowd.sum())
+    ignored = int(found.ignored.sum())
     return Dataset(
         path=coco.path,
         classes=coco.classes,
@@ -293,8 +293,8 @@ def read_dataset(
         truth=Truths(
             found, len(coco.images), targets=tuple(targets), reviewed_weight=reviewed_weight
         ),
-        objects=len(found) - crowd,
-        ignored=crowd,
+        objects=len(found) - ignored,
+        ignored=ignored,
         repairs=coco.repairs,
         digest=sha256(coco.path),
     )
@@ -315,7 +315,7 @@ def configured_dataset(
         classes=data.classes,
         labelled=labelled,
         strict=data.strict,
-        crowd_as_objects=data.iscrowd == "object",
+        ignored_as_objects=data.iscrowd == "object",
         measured=measured,
         targets=targets,
         reviewed_weight=data.reviewed_weight,

@@ -79,7 +79,7 @@ def read_pixels(files: Sequence[Path], shape: tuple[int, int] | None = None) -> 
     Parameters
     ----------
     files : one cube or picture, or one 2-D file per band.
-    shape : (H, W) it should have, when known: tells (C, H, W) from (H, W, C) arrays.
+    shape : (H, W) it should have, when known: distinguishes (C, H, W) from (H, W, C) arrays.
 
     Raises
     ------

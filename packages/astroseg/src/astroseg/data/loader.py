@@ -1,7 +1,7 @@
 """From a dataset to a stream of samples that is a pure function of seed and step.
 
 The order of the images depends on (seed, epoch), the view of each on (seed, its place in
-the stream), and nothing on the number of workers, GPUs or accumulation parts, nor on
+the stream). Nothing depends on the number of workers, GPUs or accumulation parts, nor on
 where a run was interrupted.
 """
 
@@ -17,6 +17,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -130,7 +131,7 @@ class Samples(MapDataset[Any]):
             ("pixels", index), partial(read_record, record), lambda p: p.nbytes or MAPPED_BYTES
         )
         objects = self._cache.get(
-            ("objects", index), partial(decode, self.dataset.truth[index]), _objects_bytes
+            ("objects", index), partial(decode, self.dataset.truth[index]), attrgetter("nbytes")
         )
         flux = pixels.crop(view.y0, view.x0, view.height, view.width, look.order)
         image = turn(look(clean(flux, record, self.config), view.y0, view.x0), view)
@@ -145,10 +146,6 @@ class Samples(MapDataset[Any]):
             targets=seen.targets,
             weights=seen.weights,
         )
-
-
-def _objects_bytes(objects: Objects) -> int:
-    return objects.nbytes
 
 
 @lru_cache(maxsize=4)  # a step asks for one or two epochs again and again

@@ -1,10 +1,10 @@
 """DeepDISC's lists of Detectron2 records as COCO documents.
 
-Such a file is a bare JSON list with one record per image: its files (one `filename_<band>`
-each, or `filename`, or `file_name`: a name or a list of names), `height`, `width`,
-`image_id`, and `annotations` with `bbox` and `bbox_mode`, `segmentation` as polygons or
-RLE, and `category_id` counted from 0. Other numbers of an annotation, such as `redshift` and
-`mag_i`, are its attributes. It names no classes. Polygons of whole numbers are
+Such a file is a bare JSON list with one record per image: its files, `height`, `width`,
+`image_id` and `annotations`. The files are under one `filename_<band>` each, or under
+`filename` or `file_name`, a name or a list of names. Annotations have `bbox` and `bbox_mode`,
+`segmentation` as polygons or RLE, and `category_id` from 0. Other numbers of an annotation, such
+as `redshift` and `mag_i`, are its attributes. It names no classes. Polygons of whole numbers are
 OpenCV's contours, which run through the centres of the masks' border pixels; records that
 `astrolabel` wrote say that theirs run along the edges, as COCO's do.
 """

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
 
 from astroseg.core.rle import encode_at
@@ -202,14 +203,16 @@ def filled_contours(contours: Sequence[NDArray[np.int64]], shape: Shape) -> str:
     mask = np.zeros((height, width), np.bool_)
     areas = [_signed_area(ring) for ring in rings]
     for k in sorted(range(len(rings)), key=lambda k: -abs(areas[k])):
-        x, y = (rings[k] - (x0, y0)).T
-        border, inside = _traced(x, y, mask.shape)
+        ring = rings[k] - (x0, y0)
+        border, filled = (
+            _drawn(ring, (mask.shape[0], mask.shape[1]), fill) for fill in (False, True)
+        )
         # Outer contours have a negative area, y downwards. One the other way round that lies
         # on no mask yet is another program's outer contour.
         if areas[k] > 0 and mask[border].all():
-            mask &= ~inside | border
+            mask &= ~filled | border
         else:
-            mask |= inside | border
+            mask |= filled
     return str(encode_at(mask, (int(y0), int(x0)), shape)["counts"])
 
 
@@ -218,21 +221,11 @@ def _signed_area(ring: NDArray[np.int64]) -> float:
     return float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y)) / 2
 
 
-def _traced(
-    x: NDArray[np.int64], y: NDArray[np.int64], shape: tuple[int, ...]
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Pixels on the lines between the points, and pixels with an odd number of sides to
-    their left; those on a side may be either."""
-    border, inside = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
-    columns = np.arange(shape[1])
-    sides = zip(x.tolist(), y.tolist(), np.roll(x, -1).tolist(), np.roll(y, -1).tolist(),
-                strict=True)  # fmt: skip
-    for xa, ya, xb, yb in sides:
-        n = max(abs(xb - xa), abs(yb - ya)) + 1
-        border[np.rint(np.linspace(ya, yb, n)).astype(int),
-               np.rint(np.linspace(xa, xb, n)).astype(int)] = True  # fmt: skip
-        if ya != yb:
-            rows = np.arange(min(ya, yb), max(ya, yb))
-            crossing = xa + (rows - ya) * (xb - xa) / (yb - ya)
-            inside[rows] ^= columns[None, :] > crossing[:, None]
-    return border, inside
+def _drawn(ring: NDArray[np.int64], shape: Shape, fill: bool) -> NDArray[np.bool_]:
+    """Pixels on the lines between the points and, filled, those inside of them."""
+    picture = Image.new("1", shape[::-1])
+    points = [(int(x), int(y)) for x, y in ring]
+    if fill and len(points) > 2:
+        ImageDraw.Draw(picture).polygon(points, fill=1, outline=1)
+    ImageDraw.Draw(picture).line([*points, points[0]], fill=1)
+    return np.array(picture)

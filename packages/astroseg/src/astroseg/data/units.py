@@ -230,7 +230,7 @@ def gains(
     if any(k and math.isnan(z) for k, z in zip(known, own, strict=True)):
         zeros = ", ".join(f"{t:.4g}" for t, k in zip(trained.zeropoint, known, strict=True) if k)
         logger.warning(
-            "%s: its zero points are unknown, so its fluxes are taken in the training's unit "
+            "%s: its zero points are unknown, so its fluxes are used in the training's unit "
             "(AB %s); give them with --zeropoint", record.files[0], zeros,
         )  # fmt: skip
     _compare_noise(record, noise(pixels, order, data.clip_sigma), factors, trained)

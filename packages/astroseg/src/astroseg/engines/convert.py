@@ -1,7 +1,7 @@
 """Checkpoints of Detectron2 and DeepDISC made usable by `astroseg predict`.
 
 Such files hold weights alone. What else prediction needs (the model, its classes, bands and
-contrast) the user tells here, once, and it is written into the new file's header.
+contrast) the user gives here, once, and it is written into the new file's header.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def convert(file: str | Path, out: str | Path, config: ConvertConfig) -> LoadRep
 
     Raises
     ------
-    InputError : the weights do not fit the model, or something about it is not told.
+    InputError : the weights do not fit the model, or something about it is not given.
     OutputError : `out` exists or cannot be written.
     """
     file, out = Path(file), Path(out)

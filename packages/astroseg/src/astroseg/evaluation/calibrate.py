@@ -54,7 +54,7 @@ def fit_calibration(
         results,
         classes=data.classes,
         strict=data.strict,
-        crowd_as_objects=data.iscrowd == "object",
+        ignored_as_objects=data.iscrowd == "object",
     )
     if pairs.prediction_info.get("calibration"):
         raise InputError(
@@ -100,7 +100,7 @@ def calibration_of(data: EvaluationSet, file: Path) -> Calibration:
         count,
         curve(calibrated, right).expected_calibration_error,
         curve(score, right).expected_calibration_error,
-        working_points(calibrated, right, int((~data.truth.crowd).sum())),
+        working_points(calibrated, right, int((~data.truth.ignored).sum())),
     )
 
 

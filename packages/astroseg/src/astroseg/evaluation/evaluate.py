@@ -16,7 +16,7 @@ from astroseg.core.files import sha256, write_json, write_text
 from astroseg.core.version import __version__
 from astroseg.evaluation.metrics import bins, bootstrap
 from astroseg.evaluation.metrics.ap_report import ap_report
-from astroseg.evaluation.metrics.classification import classify, sweep
+from astroseg.evaluation.metrics.classification import by_threshold, classify
 from astroseg.evaluation.metrics.deblending import deblend
 from astroseg.evaluation.metrics.detection import detect
 from astroseg.evaluation.metrics.matching import Pairs, box_candidates, mask_candidates, pair
@@ -64,7 +64,7 @@ def evaluate(
         predictions,
         classes=config.data.classes,
         strict=config.data.strict,
-        crowd_as_objects=config.data.iscrowd == "object",
+        ignored_as_objects=config.data.iscrowd == "object",
     )
     result = compute(data, config, truth=truth, predictions=predictions)
     if out is None:
@@ -116,7 +116,7 @@ def compute(
         detection=detect(data, pairs, attributes, placed, weights),
         classification=classify(data, pairs, attributes, weights),
         deblending=deblend(data, pairs, boxes, masks, weights),
-        sweep=sweep(data, boxes, thresholds, how.iou_threshold),
+        by_threshold=by_threshold(data, boxes, thresholds, how.iou_threshold),
         reliability=reliability(data, boxes, "box")
         if masks is None
         else reliability(data, masks, "mask"),
@@ -134,8 +134,8 @@ def _counts(
         "images": len(data.images),
         "images without detections": len(data.images) - len(with_detections),
         "images not in the predictions file": len(data.without_predictions),
-        "truths": int((~data.truth.crowd).sum()),
-        "ignore regions": int(data.truth.crowd.sum()),
+        "truths": int((~data.truth.ignored).sum()),
+        "ignore regions": int(data.truth.ignored.sum()),
         "detections": len(data.detections),
         "detections below the score threshold": int(pairs.below.sum()),
         "detections on ignore regions": int(pairs.ignored.sum()),
@@ -146,7 +146,7 @@ def _counts(
     for item in attributes:
         outside = item.bin(data.truth.attributes[item.name]) < 0
         counts[f"truths without {item.name} or outside its bins"] = int(
-            (outside & ~data.truth.crowd).sum()
+            (outside & ~data.truth.ignored).sum()
         )
     return counts
 

@@ -43,7 +43,7 @@ def typical_tile(result: Evaluated) -> tuple[str, str]:
     scores = tile_scores(result)
     k = int(np.argsort(scores, kind="stable")[len(scores) // 2])
     data, image = result.data, result.data.images[k]
-    window = pictures.crowded(image, _centres(data.detections, data.detections.image == k))
+    window = pictures.densest(image, _centres(data.detections, data.detections.image == k))
     made = plots.figure(7.2, 7.2 * (window.y1 - window.y0) / (window.x1 - window.x0))
     axes = made.add_subplot()
     pictures.show(axes, image, pictures.picture(image, data.folder), window)
@@ -69,7 +69,7 @@ def _pair_of_panels(result: Evaluated, k: int) -> str:
             _centres(data.detections, pairs.spurious & (data.detections.image == k)),
         ]
     )
-    window = pictures.crowded(image, wrong)
+    window = pictures.densest(image, wrong)
     made = plots.figure(10.4, 5.2 * (window.y1 - window.y0) / (window.x1 - window.x0) + 0.25)
     left, right = made.subplots(1, 2)
     rgb = pictures.picture(image, data.folder)
@@ -206,7 +206,7 @@ def _stamps(
         mine = _TRUTH if objects is data.truth else _FOUND
         pictures.outline(axes, objects, [row], [mine], width=2.4)
         for group, shown, colour, style in (
-            (data.truth, ~data.truth.crowd, _TRUTH, solid),
+            (data.truth, ~data.truth.ignored, _TRUTH, solid),
             (data.detections, ~result.pairs.below, _FOUND, dashed),
         ):
             near = np.flatnonzero(shown & (group.image == image) & window.holds(group.boxes))

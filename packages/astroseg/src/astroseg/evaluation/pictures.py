@@ -57,10 +57,10 @@ def around(image: Image, box: NDArray[np.float64], least: int = 48) -> Window:
     return Window(x0, y0, min(x0 + side, image.width), min(y0 + side, image.height))
 
 
-def crowded(image: Image, points: NDArray[np.float64], side: int = 512) -> Window:
+def densest(image: Image, points: NDArray[np.float64], side: int = 512) -> Window:
     """The window of at most `side` pixels that holds most of (N, 2) points x, y.
 
-    512: outlines of sources of ten pixels are still told apart on a page.
+    512: outlines of sources of ten pixels are still distinct on a page.
     """
     if max(image.width, image.height) <= side:
         return whole(image)
@@ -194,9 +194,9 @@ def draw_truth(
     axes: Axes, data: EvaluationSet, pairs: Pairs, image: int, window: Window, width: float = 1.0
 ) -> None:
     """Outline an image's truths in their class's colour, those nothing found in magenta."""
-    _draw(axes, data.truth, ~data.truth.crowd, pairs.missed, image, window, width)
-    crowd = data.truth.crowd & (data.truth.image == image) & window.holds(data.truth.boxes)
-    rows = np.flatnonzero(crowd)
+    _draw(axes, data.truth, ~data.truth.ignored, pairs.missed, image, window, width)
+    regions = data.truth.ignored & (data.truth.image == image) & window.holds(data.truth.boxes)
+    rows = np.flatnonzero(regions)
     outline(axes, data.truth, rows, ["#adb5bd"] * len(rows), width=width, style=":")
 
 

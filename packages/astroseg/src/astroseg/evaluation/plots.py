@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from astroseg.evaluation.metrics.bins import Attribute
 from astroseg.evaluation.metrics.bootstrap import Curve
-from astroseg.evaluation.metrics.classification import Classification, Sweep
+from astroseg.evaluation.metrics.classification import ByThreshold, Classification
 from astroseg.evaluation.metrics.deblending import Deblending
 from astroseg.evaluation.metrics.detection import Detection
 from astroseg.evaluation.metrics.objects import EvaluationSet
@@ -108,7 +108,7 @@ def counts(
     mine = truth.attributes[attribute.name]
     for k, name in enumerate(data.classes):
         colour = CLASS_COLOURS[k % len(CLASS_COLOURS)]
-        of_truth = mine[(truth.label == k) & ~truth.crowd & np.isfinite(mine)]
+        of_truth = mine[(truth.label == k) & ~truth.ignored & np.isfinite(mine)]
         of_found = values[(data.detections.label == k) & shown & np.isfinite(values)]
         axes.stairs(np.histogram(of_truth, edges)[0], edges, color=colour, alpha=0.25, fill=True)
         axes.stairs(
@@ -211,18 +211,18 @@ def iou_distributions(deblending: Deblending) -> Figure:
     return made
 
 
-def confidence_sweep(sweep: Sweep, classes: Sequence[str], chosen: float) -> Figure:
+def threshold_curves(scores: ByThreshold, classes: Sequence[str], chosen: float) -> Figure:
     """What the score threshold does to classes, completeness, purity and numbers."""
     made = figure(12.6, 3.4)
     panels = made.subplots(1, 3)
     for k, name in enumerate(classes):
         colour = CLASS_COLOURS[k % len(CLASS_COLOURS)]
-        panels[0].plot(sweep.score, sweep.f1[name], color=colour, label=f"{name} F1")
-        panels[0].plot(sweep.score, sweep.precision[name], "--", color=colour, linewidth=0.9)
-        panels[0].plot(sweep.score, sweep.recall[name], ":", color=colour, linewidth=1.2)
-    panels[1].plot(sweep.score, sweep.completeness, color="#0ca678", label="completeness")
-    panels[1].plot(sweep.score, sweep.purity, "--", color="#d6336c", label="purity")
-    panels[2].plot(sweep.score, sweep.detections, color=_INK, label="detections")
+        panels[0].plot(scores.score, scores.f1[name], color=colour, label=f"{name} F1")
+        panels[0].plot(scores.score, scores.precision[name], "--", color=colour, linewidth=0.9)
+        panels[0].plot(scores.score, scores.recall[name], ":", color=colour, linewidth=1.2)
+    panels[1].plot(scores.score, scores.completeness, color="#0ca678", label="completeness")
+    panels[1].plot(scores.score, scores.purity, "--", color="#d6336c", label="purity")
+    panels[2].plot(scores.score, scores.detections, color=_INK, label="detections")
     titles = ("classes, matched only (-- precision, ··· recall)", "detection", "how many are left")
     for axes, title in zip(panels, titles, strict=True):
         axes.axvline(chosen, color="#adb5bd", linewidth=1, zorder=0)

@@ -32,7 +32,7 @@ LEAST_TILE = 512
 """px. Models trained on smaller images are applied to tiles of this side: seams then are few."""
 
 TILE_UNKNOWN = 1024
-"""px, side of the tiles where a checkpoint does not tell the size of its training images."""
+"""px, side of the tiles where a checkpoint does not hold the size of its training images."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +114,7 @@ def predict_image(
     ----------
     kept : file of the detections of the tile of that number; None keeps none.
     key : of what the detections depend on; kept ones of another key are made anew.
-    done : told how many tiles have been finished.
+    done : called with how many tiles have been finished.
     least_side : px; smaller windows are predicted in the middle of empty sky of that size.
     """
     found: dict[int, Prediction] = {}
@@ -176,7 +176,7 @@ def _write(path: Path, key: str, prediction: Prediction) -> None:
 
 
 def _shaped(rows: NDArray[np.float32] | None) -> dict[str, Any] | None:
-    """An array of several axes with its shape, which a list of no rows does not tell."""
+    """An array of several axes with its shape, which a list of no rows does not have."""
     return None if rows is None else {"shape": rows.shape, "values": rows.ravel()}
 
 

@@ -180,7 +180,7 @@ def predict(
         for number, record in enumerate(records):
             overlay = config.predict.overlays < 0 or number < config.predict.overlays
             total += len(_finished(job, record, out, overlay, progress)["annotations"])
-            progress.tell(f"{total} detections")
+            progress.note(f"{total} detections")
         result = _merge(job, records, checkpoint, out, suffix)
         for note in result.notes:
             progress.say(note)

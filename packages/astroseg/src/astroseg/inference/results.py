@@ -19,7 +19,7 @@ def results(
     """COCO results of an image: box XYWH in pixel edges, mask as RLE.
 
     Beyond COCO's: ``probabilities`` of all classes in the order of the categories, where the
-    engine tells them; ``raw_score`` where ``score`` is a calibrated probability; of the
+    engine gives them; ``raw_score`` where ``score`` is a calibrated probability; of the
     attributes that the model learned ``attributes``, ``{redshift, redshift_std, ...}``, and
     ``mixtures``, ``{redshift: {weights, means, stds}}``.
     """

@@ -137,7 +137,7 @@ def read_wcs(record: ImageRecord) -> WCS | None:
     """The celestial coordinates of an image, None when it has none.
 
     Lookup tables of distortion (HST's exposures) are taken from the image's own file. A
-    header that cannot be used is told of, and positions stay unknown.
+    header that cannot be used is reported, and positions stay unknown.
     """
     if not record.wcs:
         return None

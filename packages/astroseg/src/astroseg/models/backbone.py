@@ -1,8 +1,8 @@
 """Backbones: bottom-up networks, and the feature pyramid on their stages.
 
 Weights start as in Detectron2 (`layers.start_msra`, `layers.start_xavier`), with one
-addition: in the small network the last norm of each block starts at zero, so that every
-block starts as the identity and a hundred steps are enough to see something.
+addition. In the small network the last norm of each block starts at zero: every block
+starts as the identity, and a hundred steps are enough to see something.
 """
 
 from __future__ import annotations

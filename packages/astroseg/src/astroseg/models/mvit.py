@@ -49,9 +49,9 @@ def block_shapes(spec: ModelSpec) -> list[BlockShape]:
     """Of every block, first to last.
 
     The first block of a stage halves the resolution and still has the windows and tables of
-    the stage before; the last block widens the channels no more than others do: that is the
-    next one's. In the last block of every stage but the first attention reaches everywhere,
-    with keys twice as coarse where stages follow.
+    the stage before. The last block widens the channels no more than others do: the next
+    stage's first block does that. In the last block of every stage but the first attention
+    reaches everywhere, with keys twice as coarse where stages follow.
     """
     shapes = []
     inputs, last_stage = spec.stage_channels[0], len(spec.blocks) - 1

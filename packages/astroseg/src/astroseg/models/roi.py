@@ -18,7 +18,7 @@ from astroseg.models.targets import TargetHead, in_units, target_loss
 
 # Pooled values, and regions, that pass the heads at once in prediction: 50 MB, which a
 # thousand regions of a pyramid fill, or sixty of the 1024 channels of "c4". A hundred masks of
-# the 256-channel head are 80 MB a layer; all 1000 of a crowded image would be 800 MB.
+# the 256-channel head are 80 MB a layer; all 1000 of a dense image would be 800 MB.
 BOX_VALUES = 12_500_000
 BOX_CHUNK = 1000
 MASK_CHUNK = 100

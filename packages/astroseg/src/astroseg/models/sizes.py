@@ -2,7 +2,7 @@
 
 What is not given is ModelSpec's default. The numbers are those of Detectron2's model zoo
 (C4, DC5, FPN, dconv c3-c5, cascade) and of its ViTDet project (Swin, MViTv2), with the anchors and
-limits of the published recipe for crowded fields.
+limits of the published recipe for dense fields.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ checkpoint, so a model can be rebuilt from its file alone.
 
 "D2" in the comments is Detectron2's default configuration, whose conventions and parameter
 names the networks follow so that weights can cross. "Paper" is the published recipe for
-crowded HSC fields.
+dense HSC fields.
 """
 
 from __future__ import annotations
@@ -85,13 +85,13 @@ class ModelSpec:
     name : of `MODELS`, for people; the fields below say what is built.
     channels : of the input image.
     classes : their names, in the order of the labels.
-    backbone : "resnet" (stem at stride 4, bottleneck stages), "small" (3x3 stem at
-        stride 1, basic stages that each halve the resolution), "swin" (patches at stride
-        4, stages of attention inside shifted windows) or "mvit" (patches at stride 4, stages
-        of attention on pooled features).
-    features : what proposals and heads see: a pyramid of all stages ("fpn"), the stage at
-        stride 16 with the last stage applied to each region ("c4"), or the last stage kept
-        at stride 16 by dilation ("dc5").
+    backbone : "resnet": stem at stride 4, bottleneck stages. "small": 3x3 stem at stride 1,
+        basic stages that each halve the resolution. "swin": patches at stride 4, stages of
+        attention inside shifted windows. "mvit": patches at stride 4, stages of attention on
+        pooled features.
+    features : what proposals and heads see. "fpn": a pyramid of all stages. "c4": the stage at
+        stride 16, with the last stage applied to each region. "dc5": the last stage, kept at
+        stride 16 by dilation.
     blocks : of each stage, res2 first.
     stem_channels, stage_channels : of a convolutional stem and of each stage's output.
     groups, group_width : of the bottlenecks' 3x3 convolutions in res2 (32 and 8 for X101).
@@ -100,8 +100,8 @@ class ModelSpec:
     deform_stages : names of the stages whose 3x3 convolutions are deformable (Dai et al.
         2017: they learn where to look, without the modulation of the second version).
     attention_heads, attention_window : of each stage of a transformer, and the side of the
-        windows inside which its features see each other, in features; of "mvit" in the
-        finest stage, half as many in the next and so on.
+        windows inside which its features see each other, in features. The window of "mvit" is
+        that of the finest stage; the next has half as many, and so on.
     drop_path : chance that a training image skips the last block of a transformer; it grows
         from 0 in the first. Changeable.
     norm : "FrozenBN" (statistics and scales of pre-trained weights, never updated; without
@@ -198,7 +198,7 @@ class ModelSpec:
     rpn_batch: int = 512  # paper; D2: 256
     rpn_positive: float = 0.5  # D2
     rpn_pre_nms_top_n: tuple[int, int] = (6000, 6000)  # paper
-    rpn_post_nms_top_n: tuple[int, int] = (6000, 6000)  # paper: nothing lost in crowds
+    rpn_post_nms_top_n: tuple[int, int] = (6000, 6000)  # paper: nothing lost in dense fields
     rpn_top_n_area: float | None = None
     rpn_nms: float = 0.7  # D2
     roi_iou: float = 0.5  # D2
@@ -219,7 +219,7 @@ class ModelSpec:
     mask_head_layers: int = 4  # D2
     box_weights: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0)  # D2
     smooth_l1_beta: float = 0.0  # D2
-    ignore_cover: float = 0.5  # more than half unknown: COCO's rule for crowds has no limit
+    ignore_cover: float = 0.5  # more than half unknown: COCO's rule for iscrowd has no limit
     class_weights: tuple[float, ...] = ()
     focal_gamma: float = 0.0  # D2
     score_threshold: float = 0.5  # paper
@@ -317,7 +317,7 @@ class ModelSpec:
         """The same network able to train without pre-trained weights.
 
         Frozen batch norm without statistics diverges, and batch norm is noisy at the one
-        or two images that fit a step: group norm, in the pyramid and mask head too, needs
+        or two images that fit a step. Group norm, in the pyramid and mask head too, needs
         neither, nor does a transformer's layer norm.
         """
         if self.norm in ("GN", "LN") or self.config:

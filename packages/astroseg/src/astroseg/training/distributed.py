@@ -1,6 +1,6 @@
 """Several processes that train one model: torchrun's environment, gradients averaged.
 
-Gradients are averaged after the backward pass instead of by a wrapper around the model:
+Gradients are averaged after the backward pass instead of by a wrapper around the model. So
 an engine calls what it likes on a bare model, parts of a batch may leave some parameters
 without a gradient, and accumulation needs no special case. The step is the same as of
 one process with the whole batch, but for each process sampling its own proposals.

@@ -242,7 +242,7 @@ def load_weights(plan: Plan, model: torch.nn.Module) -> str:
     if report.origin and any(matches(name, CLASS_HEADS) for name in report.loaded):
         said += (
             "; its class heads fit and were kept, in its own order of classes, which such "
-            "files do not tell"
+            "files do not hold"
         )
     return said
 

@@ -20,7 +20,7 @@ class RunLog:
     """Lines of a run's log, kept in step with its checkpoints.
 
     On resumption, lines beyond the step resumed from are dropped: the steps are done
-    again, and the log tells each once.
+    again, and the log holds each once.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class RunLog:
     def advance(self, loss: float | None) -> None:
         """One step done; its loss, where it is known already."""
         if loss is not None:
-            self._progress.tell(f"loss {loss:.3f}")
+            self._progress.note(f"loss {loss:.3f}")
         self._progress.advance()
 
     def say(self, text: str) -> None:

@@ -14,13 +14,17 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
 
 from astroseg.core.config import ScheduleConfig
+from astroseg.core.config.tree import Positive, PositiveInt, from_dict
 from astroseg.core.errors import InputError
 
 Optimizer = Literal["sgd", "adamw"]
 Decay = Literal["constant", "cosine"]
+Part = Annotated[float, Meta(ge=0, lt=1)]
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Stage:
     name: str = "all"
     epochs: float = 0.0
     steps: int = 0
-    lr: float = 1e-3
+    lr: Positive = 1e-3
     optimizer: Optimizer = "sgd"
     momentum: float = 0.9
     weight_decay: float = 1e-4
@@ -53,7 +57,7 @@ class Stage:
     milestones: tuple[float, ...] = ()
     gamma: float = 0.1
     decay: Decay = "constant"
-    warmup: float = 0.0
+    warmup: Part = 0.0
     clip: float = 0.0
 
 
@@ -74,10 +78,10 @@ class Schedule:
 
     name: str
     stages: tuple[Stage, ...]
-    batch: int
-    crop: float = 1.0
+    batch: PositiveInt
+    crop: Positive = 1.0
     flips: bool = True
-    ema: float = 0.0
+    ema: Part = 0.0
 
 
 # Paper, section 3.4: 15 epochs of the heads at 1e-3, then 35 of all layers at 1e-4, "/10
@@ -162,63 +166,23 @@ def _from_mapping(values: dict[str, Any], path: Path) -> Schedule:
         raise InputError(
             "names an unknown base", file=path, remedy=f"use one of {', '.join(SCHEDULES)}"
         )
-    stages = base.stages
-    if "stages" in values:
-        tables = values.pop("stages")
-        if not isinstance(tables, list) or not tables:
-            raise InputError("has no stage", file=path, remedy="write at least one [[stages]]")
-        stages = tuple(_make(Stage, Stage(), table, path) for table in tables)
-    schedule = _make(Schedule, base, {"name": path.stem, **values}, path)
+    tables = values.pop("stages", None)
+    schedule = from_dict(Schedule, {"name": path.stem, **values}, base, path)
+    if tables is None:
+        return check(schedule, path)
+    if not isinstance(tables, list) or not tables:
+        raise InputError("has no stage", file=path, remedy="write at least one [[stages]]")
+    stages = tuple(from_dict(Stage, table, file=path) for table in tables)
     return check(dataclasses.replace(schedule, stages=stages), path)
-
-
-def _make(kind: type[Any], base: Any, values: Any, path: Path) -> Any:
-    known = {field.name: getattr(base, field.name) for field in dataclasses.fields(kind)}
-    changes = {}
-    for key, value in dict(values).items():
-        if key not in known:
-            raise InputError(
-                f"has an unknown setting {key!r}", file=path, remedy=f"use {', '.join(known)}"
-            )
-        wanted = type(known[key])
-        if isinstance(value, list):
-            value = tuple(value)
-        if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
-        if type(value) is not wanted:
-            raise InputError(
-                f"has {key} = {value!r}", file=path, remedy=f"give a {wanted.__name__}"
-            )
-        changes[key] = value
-    return dataclasses.replace(base, **changes)
 
 
 def check(schedule: Schedule, file: Path | None = None) -> Schedule:
     """The schedule itself, or InputError for values that make no sense."""
-    problems = []
-    if schedule.batch < 1:
-        problems.append(f"batch {schedule.batch} is below 1")
-    if not schedule.crop > 0:
-        problems.append(f"crop {schedule.crop} is not positive")
-    if not 0 <= schedule.ema < 1:
-        problems.append(f"ema {schedule.ema} is not in 0..1")
-    for stage in schedule.stages:
+    for stage in from_dict(Schedule, {}, schedule, file).stages:
         if (stage.epochs > 0) == (stage.steps > 0):
-            problems.append(f"stage {stage.name} needs either epochs or steps")
-        if stage.optimizer not in ("sgd", "adamw"):
-            problems.append(f"optimizer {stage.optimizer!r} is neither sgd nor adamw")
-        if stage.freeze not in ("none", "heads"):
-            problems.append(f"freeze {stage.freeze!r} is neither none nor heads")
-        if stage.decay not in ("constant", "cosine"):
-            problems.append(f"decay {stage.decay!r} is neither constant nor cosine")
-        if not stage.lr > 0:
-            problems.append(f"lr {stage.lr} is not positive")
-        if not 0 <= stage.warmup < 1:
-            problems.append(f"warmup {stage.warmup} is not a fraction below 1")
-    if problems:
-        raise InputError(
-            f"schedule {schedule.name}: {'; '.join(problems)}", file=file, remedy="mend that value"
-        )
+            raise InputError(
+                f"stage {stage.name} needs either epochs or steps", file=file, remedy="give one"
+            )
     return schedule
 
 

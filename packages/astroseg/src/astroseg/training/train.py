@@ -365,7 +365,7 @@ class _Run:
 
 
 class _Log:
-    """What `_Run` tells `RunLog`; says nothing in the processes that do not lead."""
+    """What `_Run` passes to `RunLog`; writes nothing in the processes that do not lead."""
 
     def __init__(self, log: RunLog | None, every: int) -> None:
         self._log, self._every = log, every

@@ -132,5 +132,5 @@ def _detections(predictions: Sequence[Prediction]) -> Objects:
         mask_area=mask_areas(masks),
         tight=xywh,
         score=np.concatenate([p.scores for p in predictions]).astype(np.float64),
-        crowd=np.zeros(len(boxes), np.bool_),
+        ignored=np.zeros(len(boxes), np.bool_),
     )

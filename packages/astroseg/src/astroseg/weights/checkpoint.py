@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from astroseg.core.errors import InputError, OutputError
 from astroseg.core.files import atomic_path
 from astroseg.models.spec import ModelSpec, from_dict, structure_differences, to_dict
-from astroseg.weights.conversion import Foreign, convert, is_pickle, read_foreign
+from astroseg.weights.conversion import Converted, convert, is_pickle, read_converted
 
 SCHEMA = 1
 """Version of the header. Raised when a reader of the old one would misread the new."""
@@ -168,7 +168,7 @@ def read_header(path: str | Path) -> Header:
     """
     path = Path(path)
     if is_pickle(path):
-        return _foreign_header(read_foreign(path))
+        return _converted_header(read_converted(path))
     with _opened(path) as file:
         metadata = file.metadata() or {}
     return _header(metadata, path) if "schema" in metadata else read_checkpoint(path)[1]
@@ -186,7 +186,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], Header]:
     """
     path = Path(path)
     if is_pickle(path):
-        foreign = read_foreign(path)
+        found = read_converted(path)
     else:
         with _opened(path) as file:
             metadata = file.metadata() or {}
@@ -194,8 +194,8 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], Header]:
         if "schema" in metadata:
             header = _header(metadata, path)
             return _finite(tensors, path), header
-        foreign = convert(tensors, path)
-    return _finite(dict(foreign.tensors), path), _foreign_header(foreign)
+        found = convert(tensors, path)
+    return _finite(dict(found.tensors), path), _converted_header(found)
 
 
 def _finite(tensors: dict[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
@@ -210,8 +210,8 @@ def _finite(tensors: dict[str, torch.Tensor], path: Path) -> dict[str, torch.Ten
     return tensors
 
 
-def _foreign_header(foreign: Foreign) -> Header:
-    return Header(origin=foreign.origin, lacks=foreign.lacks, fields=foreign.fields)
+def _converted_header(found: Converted) -> Header:
+    return Header(origin=found.origin, lacks=found.lacks, fields=found.fields)
 
 
 def _opened(path: Path) -> Any:

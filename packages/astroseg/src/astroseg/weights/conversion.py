@@ -2,14 +2,14 @@
 
 Pickles are read by machines that build arrays and dictionaries and nothing else: numpy's
 (Detectron2's ``.pkl``) by `astroseg.weights.unpickle`, torch's (``.pth``) by `torch.load` with
-``weights_only``. The names then tell what kind of file it is:
+``weights_only``. The names then show what kind of file it is:
 
 - Detectron2's detectors, also DeepDISC's: their names are ours.
 - Caffe2's backbones, as Detectron2 distributes them for its own training (``R-50.pkl``).
 - torchvision's ImageNet classifiers, whose names timm's ResNets have too: blocks renamed;
   the first convolution turned from red first to blue first, so that every residual network
   sees the same order. They halve the resolution in the 3x3 convolution and want deviations
-  divided out, which `Foreign.fields` says.
+  divided out, which `Converted.fields` says.
 - Classifiers Swin and MViTv2, of their authors, timm and torchvision:
   `astroseg.weights.transformer_names`. They saw red first, as the models here do.
 
@@ -71,7 +71,7 @@ _BLOCK_TORCHVISION = re.compile(r"layer([1-4])\.(\d+)\.(conv|bn|downsample\.)([0
 
 
 @dataclass(frozen=True, eq=False)
-class Foreign:
+class Converted:
     """A checkpoint of another program.
 
     Attributes
@@ -101,7 +101,7 @@ def is_pickle(path: Path) -> bool:
     return start[:1] == _PROTOCOL or start[:4] == _ZIP or path.suffix == ".pkl"
 
 
-def read_foreign(path: Path) -> Foreign:
+def read_converted(path: Path) -> Converted:
     """A ``.pkl`` or ``.pth`` file in our names.
 
     Raises
@@ -112,7 +112,7 @@ def read_foreign(path: Path) -> Foreign:
     return convert(_tensors(_content(path), path), path)
 
 
-def convert(tensors: Mapping[str, torch.Tensor], path: Path) -> Foreign:
+def convert(tensors: Mapping[str, torch.Tensor], path: Path) -> Converted:
     """Tensors by another program's names in ours.
 
     Raises
@@ -136,18 +136,18 @@ def convert(tensors: Mapping[str, torch.Tensor], path: Path) -> Foreign:
         return _from_torchvision(tensors, path)
     if (layout := layout_of(tensors)) is not None:
         lacks = (*BACKBONE_LACKS, *LACKS, *layout.lacks)
-        return Foreign(layout.origin, renamed(tensors, layout, path), lacks)
+        return Converted(layout.origin, renamed(tensors, layout, path), lacks)
     if "stem.conv1.weight" in tensors:
         raise InputError(
-            "is a lone backbone with Detectron2's names, which tell neither its order of "
+            "is a lone backbone with Detectron2's names, which hold neither its order of "
             "colours nor where it halves the resolution",
             file=path,
             remedy="give the file it was converted from",
         )
-    return Foreign("detector with Detectron2's names", dict(tensors), _DETECTOR_EXTRAS)
+    return Converted("detector with Detectron2's names", dict(tensors), _DETECTOR_EXTRAS)
 
 
-def _from_caffe2(tensors: Mapping[str, torch.Tensor], path: Path) -> Foreign:
+def _from_caffe2(tensors: Mapping[str, torch.Tensor], path: Path) -> Converted:
     found: dict[str, torch.Tensor] = {}
     unknown = []
     for name, value in tensors.items():
@@ -176,10 +176,10 @@ def _from_caffe2(tensors: Mapping[str, torch.Tensor], path: Path) -> Foreign:
     # The first convolution of MSRA's R-50 has a bias beside its norm. Detectron2 leaves it
     # out, and its model zoo was trained so.
     unused = ("fc1000_*", "pred_*", "*_momentum", "stem.conv1.bias")
-    return Foreign("ImageNet backbone of Caffe2", found, BACKBONE_LACKS + unused)
+    return Converted("ImageNet backbone of Caffe2", found, BACKBONE_LACKS + unused)
 
 
-def _from_torchvision(tensors: Mapping[str, torch.Tensor], path: Path) -> Foreign:
+def _from_torchvision(tensors: Mapping[str, torch.Tensor], path: Path) -> Converted:
     found: dict[str, torch.Tensor] = {}
     for name, value in tensors.items():
         if block := _BLOCK_TORCHVISION.fullmatch(name):
@@ -199,7 +199,7 @@ def _from_torchvision(tensors: Mapping[str, torch.Tensor], path: Path) -> Foreig
             file=path,
             remedy="give ResNet-50, ResNet-101 or ResNeXt-101",
         )
-    return Foreign(
+    return Converted(
         "ImageNet classifier of torchvision or timm",
         found,
         (*BACKBONE_LACKS, "fc.*", "*.num_batches_tracked"),

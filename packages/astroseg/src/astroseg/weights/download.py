@@ -1,12 +1,15 @@
 """One file from the web into a cache: resumed, verified, whole or not at all.
 
-What is kept between runs, for a file NAME: ``NAME`` itself, whole and verified;
-``NAME.json``, the hash it had when it came and where from; of a download that was cut
-short, ``NAME.part`` with ``NAME.part.etag``, by which the server knows whether the rest
-still belongs to it; and ``NAME.unverified``, a whole file that nobody vouches for yet.
+What is kept between runs, for a file NAME:
+
+- ``NAME`` itself, whole and verified.
+- ``NAME.json``, the hash it had when it came and where from.
+- ``NAME.part`` of a download that was cut short, with ``NAME.part.etag``, by which the server
+  knows whether the rest still belongs to it.
+- ``NAME.unverified``, a whole file without a known hash.
 
 Verified means: its hash begins with the digits its publisher gives, or is the one that the
-user names. A file without either is not used. It is kept, and the error tells its hash, so
+user names. A file without either is not used. It is kept, and the error shows its hash, so
 that trusting it is one deliberate step. What was accepted once is held to its whole hash.
 
 pooch, the usual library, begins a broken download from the start and verifies by whole
@@ -74,7 +77,7 @@ def fetch(
     Raises
     ------
     InputError : no connection, no such file there, cut short, not the file it should be, or
-        nobody says what file it should be.
+        of an unknown hash.
     OutputError : the folder cannot be written.
     """
     target = folder / urlsplit(url).path.rpartition("/")[2]
@@ -130,7 +133,7 @@ def _unknown(file: Path, url: str) -> InputError:
     """That nothing says what file this should be."""
     found = sha256(file)
     return InputError(
-        f"came from {url}, and nobody publishes its hash",
+        f"came from {url}, and its hash is not published",
         file=file,
         remedy="where you trust that address and this connection, or know this hash from "
         f"elsewhere, give --weights-sha256 {found}",
@@ -236,7 +239,7 @@ def _start(headers: Mapping[str, str]) -> int:
 
 
 def _strong_validator(headers: Mapping[str, str]) -> str:
-    """What tells a later request that the file is still the same; "" if nothing does."""
+    """The header by which a later request sees that the file is the same; "" for none."""
     etag = headers.get("ETag", "")
     return headers.get("Last-Modified", "") if not etag or etag.startswith("W/") else etag
 
@@ -256,7 +259,7 @@ def _recorded(target: Path) -> str:
         return ""
     record = read_json(_record(target))
     if not isinstance(record, dict) or not isinstance(record.get("sha256"), str):
-        raise InputError("tells no hash", file=_record(target), remedy="delete it")
+        raise InputError("holds no hash", file=_record(target), remedy="delete it")
     return f"sha256:{record['sha256']}"
 
 

@@ -2,10 +2,10 @@
 
 ``--weights NAME`` downloads them once (`astroseg.weights.download`). Published hashes are short:
 Detectron2's model zoo says that a file's name ends with the first digits of its MD5,
-torchvision's file names with those of their SHA-256. They tell a broken file from a whole
-one; what guards against a hostile one is that reading it runs nothing. Of the backbones that
+torchvision's file names with those of their SHA-256. They distinguish a broken file from a
+whole one; what guards against a hostile one is that reading it runs nothing. Of the backbones that
 Detectron2 distributes no digit is published: those are used only once the user names the
-whole hash (``--weights-sha256``), which the first attempt tells.
+whole hash (``--weights-sha256``), which the first attempt shows.
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ LAYOUTS: tuple[Layout, ...] = (
 
 
 def layout_of(tensors: Mapping[str, torch.Tensor]) -> Layout | None:
-    """Whose names these are, None if nobody's."""
+    """Whose names these are, None if of no known program."""
     for layout in LAYOUTS:
         if layout.sign in tensors and layout.absent not in tensors:
             return layout

@@ -1,4 +1,4 @@
-"""Pickles of numpy arrays, read without numpy or anything else being told what to do.
+"""Pickles of numpy arrays, read without calling numpy or anything else that they name.
 
 A pickle is a program: it names functions and calls them. This reader knows the few names
 that arrays need and has functions of its own for them, which take nothing but bytes, a

@@ -99,7 +99,7 @@ class NoiseConfig:
 
 @dataclass(frozen=True)
 class NoDataConfig:
-    """Values that are no measurements, told by the pixels."""
+    """Values that are no measurements, found in the pixels."""
 
     repeated_chance: float = 1e-3
     """A block of pixels of one value is no data where chance makes one in a thousand images."""
@@ -144,7 +144,7 @@ class ArtifactConfig:
     """Cosmic rays, hot pixels and trails."""
 
     cosmic_rays: str = "auto"
-    """`auto`: looked for where the survey's mask does not tell them; `always`; `never`."""
+    """`auto`: looked for where the survey's mask does not hold them; `always`; `never`."""
     sharp_sigma: float = 6.0
     """A pixel is a cosmic ray's where it exceeds what the PSF allows beside its neighbours by
     this many sigma, and"""
@@ -186,7 +186,7 @@ class StarConfig:
     """Stars that the PSF is measured on."""
 
     min_stars: int = 3
-    """Fewer tell no PSF."""
+    """Fewer do not define a PSF."""
     max_stars: int = 50
     """As many of the brightest are fitted."""
     scatter: float = 0.15

@@ -25,5 +25,5 @@ class TileConfig:
     hundred galaxies at any survey's depth."""
     overlaps: str = "resolve"
     """`resolve`: where coadds of one run overlap, a source belongs to the one with the
-    nearest centre; `keep`: each coadd is labelled whole, and what lies in an overlap is
+    nearest centre. `keep`: each coadd is labelled whole, and what lies in an overlap is
     labelled more than once (the paper's, whose patches overlap by 200 pixels)."""

@@ -113,7 +113,7 @@ def from_dict(
     try:
         made = msgspec.convert(merged, kind)
     except msgspec.ValidationError as error:
-        raise InputError(_in_words(str(error)), file=file) from error
+        raise InputError(in_words(str(error)), file=file) from error
     for one in settings_of(made):
         if any(not math.isfinite(v) for v in _numbers(one.default)):
             raise InputError(f"{one.name}: not a finite number", file=file)
@@ -133,7 +133,7 @@ def check(tree: Any) -> None:
         try:
             msgspec.convert(value, one.type)
         except msgspec.ValidationError as error:
-            raise InputError(f"{one.name} {one.default!r}: {_in_words(str(error))}") from error
+            raise InputError(f"{one.name} {one.default!r}: {in_words(str(error))}") from error
 
 
 def changed(tree: T, values: Mapping[str, Any], file: Path | None = None) -> T:
@@ -168,7 +168,7 @@ def parse(setting: Setting, text: str) -> Any:
             given = [part for part in text.split(",") if part]  # type: ignore[assignment]
         return msgspec.convert(given, wanted, strict=False)
     except (msgspec.ValidationError, yaml.YAMLError) as error:
-        problem = _in_words(str(error).splitlines()[0])
+        problem = in_words(str(error).splitlines()[0])
         raise InputError(
             f"{setting.option} {text!r}: {problem}", remedy=f"give {setting.kind}"
         ) from error
@@ -284,13 +284,13 @@ def _flow(value: Any) -> str:
     return text.strip().removesuffix("\n...").strip()
 
 
-def _in_words(problem: str) -> str:
-    """msgspec's message with the setting's name first."""
+def in_words(problem: str) -> str:
+    """msgspec's message with the name of the value first."""
     problem, _, path = problem.partition(" - at `$")
     words = re.sub("`", "", problem)
     for theirs, ours in (
         ("float", "number"), ("int", "integer"), ("str", "text"), ("bool", "true or false"),
-        ("array", "list"), ("object", "settings by name"),
+        ("array", "list"), ("object", "mapping"),
     ):  # fmt: skip
         words = re.sub(rf"\b{theirs}\b", ours, words)
     name = path.rstrip("`").lstrip(".")

@@ -44,7 +44,7 @@ def address(server: str, path: str) -> str:
 
 
 def byte_range(response: Any) -> tuple[int, int | None]:
-    """(first byte, whole length or None) of what an response holds; first -1 if not understood."""
+    """(first byte, whole length or None) of what a response holds; first -1 if not understood."""
     length = response.headers.get("Content-Length", "")
     if response.status_code != 206:
         return 0, int(length) if length.isdigit() else None
@@ -57,13 +57,13 @@ def byte_range(response: Any) -> tuple[int, int | None]:
 
 
 def validator_of(headers: Mapping[str, str]) -> str:
-    """What tells a later request that the file is still the same; "" if nothing does."""
+    """The header by which a later request sees that the file is still the same; "" for none."""
     etag = headers.get("ETag", "")
     return headers.get("Last-Modified", "") if not etag or etag.startswith("W/") else etag
 
 
 def is_page(response: Any) -> bool:
-    """Whether an response is a web page, as of a login, and no file."""
+    """Whether a response is a web page, as of a login, and no file."""
     kind = str(response.headers.get("Content-Type", ""))
     return kind.partition(";")[0].strip().lower() in ("text/html", "application/xhtml+xml")
 

@@ -1,8 +1,8 @@
 """An HTTP client for files: resumed, verified, retried by a policy, whole or not at all.
 
 pooch, the usual library, begins a broken download of a 150 MB coadd from the start, takes a
-login page for the file, and cannot submit queries; what it would add here is a hash and a
-rename. requests, which pooch uses too, has sessions, and keeps an account from other hosts.
+login page for the file, and cannot submit queries. It would add only a hash and a rename here.
+requests, which pooch uses too, has sessions, and keeps an account from other hosts.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ try:
     import urllib3
 except ImportError as error:  # an extra: labels are made without
     raise InputError(
-        "fetching needs requests and filelock",
+        "fetching needs requests, which is not installed",
         remedy="pip install 'astrolabel[fetch]', or fetch by hand and leave out fetching",
     ) from error
 

@@ -106,7 +106,7 @@ def _from_netrc(origin: tuple[str, str, int]) -> Login | None:
     try:
         entries = netrc.netrc(str(path)).hosts
     except (netrc.NetrcParseError, OSError, UnicodeDecodeError) as error:
-        # The parser's own message may quote the password: the line alone is told, and the
+        # The parser's own message may quote the password: only the line is named, and the
         # error is not chained.
         line = getattr(error, "lineno", None)
         raise InputError(

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from filelock import FileLock, Timeout
+
 from astrolabel.core.errors import InputError, OutputError
 from astrolabel.core.files import below
 from astrolabel.core.progress import Progress, steps
@@ -16,7 +18,7 @@ from astrolabel.datasets.archive.addresses import address, shown
 from astrolabel.datasets.archive.client import Client
 from astrolabel.datasets.archive.retry_policy import RetryPolicy
 from astrolabel.datasets.lock import Lock, check_content, read_lock
-from astrolabel.datasets.manifest import Manifest
+from astrolabel.datasets.manifest import HscSource, Manifest
 from astrolabel.datasets.manifest_files import (
     Wanted,
     file_entry,
@@ -25,13 +27,6 @@ from astrolabel.datasets.manifest_files import (
     state_of,
     wanted_files,
 )
-
-try:
-    from filelock import FileLock, Timeout
-except ImportError as error:
-    raise InputError(
-        "fetching needs requests and filelock", remedy="pip install 'astrolabel[fetch]'"
-    ) from error
 
 
 @dataclass(frozen=True)
@@ -125,10 +120,8 @@ def _has_source(manifest: Manifest, wanted: Wanted) -> bool:
     source = manifest.source
     if wanted.catalog is not None:
         return bool(wanted.catalog.query or wanted.catalog.url)
-    if source is None:
-        return False
-    if source.archive == "hsc":
-        return True
+    if source is None or isinstance(source, HscSource):
+        return source is not None
     return bool(source.psfs if wanted.kind == "psf" else source.coadds)
 
 
@@ -202,7 +195,7 @@ def _one(
 
     source = manifest.source
     if wanted.catalog is not None and wanted.catalog.query:
-        assert source is not None
+        assert isinstance(source, HscSource)
         sql = query_text(manifest, wanted.catalog)
         hsc.run_query(client, source, sql, target, check)
         return
@@ -226,7 +219,7 @@ def _address(
         return wanted.catalog.url, None
     source = manifest.source
     assert source is not None
-    if source.archive == "url":
+    if not isinstance(source, HscSource):
         pattern = source.psfs if wanted.kind == "psf" else source.coadds
         return address(source.server, quote(wanted.fill(pattern), safe="/?=&,:+%")), None
     if wanted.kind == "psf":
@@ -245,7 +238,7 @@ def _server(manifest: Manifest, wanted: Wanted) -> str:
 def _is_hsc(manifest: Manifest, wanted: Wanted) -> bool:
     """Whether the file's server is the one the environment's HSC account is for."""
     by_url = wanted.catalog is not None and bool(wanted.catalog.url)
-    return manifest.source is not None and manifest.source.archive == "hsc" and not by_url
+    return isinstance(manifest.source, HscSource) and not by_url
 
 
 def _target(wanted: Wanted, folder: Path, there: dict[str, Path]) -> Path:

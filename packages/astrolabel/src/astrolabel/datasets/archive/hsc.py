@@ -1,7 +1,7 @@
 """The HSC public data release: where its coadds and PSFs are, and its catalog database.
 
 The database takes a query as a job (``submit``), which waits in a queue (``status``) until
-its result can be fetched (``download``); the account travels in each question's body, as in
+its result can be fetched (``download``). The account travels in each request's body, as in
 the release's own script, hscReleaseQuery.py.
 """
 
@@ -21,7 +21,7 @@ from astrolabel.core.files import write_bytes
 from astrolabel.datasets.archive.addresses import address
 from astrolabel.datasets.archive.client import Client, Unavailable
 from astrolabel.datasets.archive.credentials import how_to_login
-from astrolabel.datasets.manifest import Source
+from astrolabel.datasets.manifest import HscSource
 from astrolabel.datasets.manifest_files import Wanted
 from astrolabel.io.layers import find_layers, read_wcs
 
@@ -33,13 +33,13 @@ PSF_PICKER = "psf/{release}/cgi/getpsf"
 JOBS = "datasearch/api/catalog_jobs/"
 
 
-def coadd_url(source: Source, wanted: Wanted) -> str:
+def coadd_url(source: HscSource, wanted: Wanted) -> str:
     """Address of a coadd in the file tree."""
     folder = COADD.replace("{rerun}", source.rerun)
     return address(source.server, wanted.fill(folder) + wanted.file)
 
 
-def psf_request(source: Source, wanted: Wanted, coadd: Path) -> tuple[str, dict[str, str]]:
+def psf_request(source: HscSource, wanted: Wanted, coadd: Path) -> tuple[str, dict[str, str]]:
     """(address, parameters) of the PSF picker's stamp at the middle of a coadd.
 
     One stamp stands for the patch: a coadd's PSF varies within it by less than from patch
@@ -48,13 +48,13 @@ def psf_request(source: Source, wanted: Wanted, coadd: Path) -> tuple[str, dict[
     Raises
     ------
     InputError
-        When the coadd has no WCS to tell where its middle is.
+        When the coadd has no WCS, so that its middle has no place on the sky.
     """
     layer = find_layers(coadd)[0]
     wcs = read_wcs(layer)
     if wcs is None:
         raise InputError(
-            "no WCS to tell where its PSF is wanted",
+            "no WCS, so no place on the sky to ask a PSF for",
             file=coadd,
             remedy="fetch it again, or set source.psfs: false",
         )
@@ -77,7 +77,7 @@ def psf_request(source: Source, wanted: Wanted, coadd: Path) -> tuple[str, dict[
 
 
 def run_query(
-    client: Client, source: Source, sql: str, target: Path, check: Callable[[Path], None]
+    client: Client, source: HscSource, sql: str, target: Path, check: Callable[[Path], None]
 ) -> None:
     """Run a query in the catalog database and fetch its result.
 
@@ -138,7 +138,7 @@ def _question(client: Client, **values: Any) -> dict[str, Any]:
     return {"credential": account, "clientVersion": CLIENT_VERSION, **values}
 
 
-def _submit(client: Client, source: Source, sql: str) -> Any:
+def _submit(client: Client, source: HscSource, sql: str) -> Any:
     job = {
         "sql": sql,
         "out_format": "fits",
@@ -157,7 +157,7 @@ def _submit(client: Client, source: Source, sql: str) -> Any:
     return answer["id"]
 
 
-def _wait_for(client: Client, source: Source, job: Any) -> None:
+def _wait_for(client: Client, source: HscSource, job: Any) -> None:
     """Until the job is done; its failure is an `InputError`."""
     url = address(source.server, JOBS + "status")
     interval, waited, policy = client.policy.first_poll_s, 0.0, client.policy

@@ -47,16 +47,16 @@ class ConvertConfig:
     DeepDISC's for redshifts."""
 
     def check(self) -> None:
-        """Raise InputError for what is not told."""
+        """Raise InputError for what is missing."""
         if bool(self.model) == bool(self.config):
             raise InputError(
-                "the model is not told",
+                "the model is not given",
                 remedy="give --model with a name, or --model-config with its file",
             )
         for name in ("classes", "bands"):
             if not getattr(self, name):
                 raise InputError(
-                    f"the {name} of the model are not told", remedy=f"give --{name} in their order"
+                    f"the {name} of the model are not given", remedy=f"give --{name} in their order"
                 )
         if len(self.zeropoint) not in (0, 1, len(self.bands)):
             raise InputError(

@@ -40,8 +40,8 @@ class DataConfig:
     """Side in px of the cells that the contrast sky measures the level of the sky in. Larger than
     the galaxies of a survey, smaller than what gradients vary on."""
     noise: Literal["measured", "dataset"] = "measured"
-    """Sky noise in asinh: measured in every image by one rule, so that a tile of a dataset and
-    the same pixels in a survey's file look the same; or astro.sky_sigma where a dataset has it."""
+    """Sky noise in asinh. measured: in every image by one rule, so that a tile of a dataset and
+    the same pixels in a survey's file look the same. dataset: astro.sky_sigma, where given."""
     nan: Literal["refuse", "zero"] = "refuse"
     """Pixels that are not finite. refuse names the image and their number, because an
     unmasked NaN spreads through a whole feature map; zero sets them to zero, the level
@@ -63,5 +63,5 @@ class DataConfig:
     reviewed and how wrong the rest is: 1 takes no difference."""
     keep_fraction: Fraction = 0.25
     """A source cut by a crop stays an object while this fraction of its mask is inside. With
-    less, its peak and most of its flux are outside, and the rest can be told neither from a
+    less, its peak and most of its flux are outside, and the rest can be separated neither from a
     neighbour's wing nor by class."""

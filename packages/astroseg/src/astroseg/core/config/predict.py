@@ -61,7 +61,7 @@ class PredictConfig:
     object. Low, because tiles outline the same source a little differently."""
     source_iou: Fraction = 0.5
     """Mask IoU above which two detections of any classes are one source, and the better one is
-    kept; its class probabilities tell of the other class. 1 keeps both, as COCO's AP counts
+    kept; its class probabilities hold the other class. 1 keeps both, as COCO's AP counts
     them. Two labels of one tile overlap that much only where one source was labelled twice."""
     concentric: NonNegative = 0.25
     """Distance of two masks' centres, in radii of the smaller one, within which a mask inside

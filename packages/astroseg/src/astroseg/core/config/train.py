@@ -36,7 +36,7 @@ class TrainConfig:
     """Steps between validations; 0: one epoch, or a tenth of the run where that is longer."""
     validation_images: Count = 50
     """Images of the validation set used during training, evenly spread; 0 for all. Fifty
-    crowded tiles hold thousands of objects, enough to choose the best step."""
+    dense tiles hold thousands of objects, enough to choose the best step."""
     validation_score: Fraction = 0.05
     """Detections below are not counted in validation: AP hardly gains from them, and they
     are most of the time (Detectron2's own limit for evaluation)."""

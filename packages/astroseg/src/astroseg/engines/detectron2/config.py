@@ -1,8 +1,8 @@
 """A model's spec as Detectron2's configuration: plain keys and values, no library needed.
 
 Every value that decides what is built or kept is set, also where it is Detectron2's
-default: its defaults are those of COCO's few large objects, and a limit left alone
-(100 detections, 1000 proposals) silently loses most of a crowded field.
+default. Its defaults are those of COCO's few large objects: a limit left alone (100
+detections, 1000 proposals) silently loses most of a dense field.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def settings(spec: ModelSpec) -> dict[str, Any]:
         **_backbone(spec),
         **_proposals(spec),
         **_heads(spec),
-        # The number that hides most objects of a crowded field, 100 unless set.
+        # The number that hides most objects of a dense field, 100 unless set.
         "TEST.DETECTIONS_PER_IMAGE": spec.detections_per_image,
     }
 

@@ -1,7 +1,7 @@
 """The engine that trains and applies real Detectron2 models, where Detectron2 is installed.
 
 Built from Detectron2's own configuration, with its own parameter names: checkpoints are
-the other engine's. Only two things are not its own, because a crowded field would fill the
+the other engine's. Only two things are not its own, because a dense field would fill the
 memory: truth masks stay run-length encoded until a sampled region needs them, and
 predicted masks are pasted box by box.
 """
@@ -247,7 +247,7 @@ def _made(spec: ModelSpec, d2: Library, file: ConfigFile | None) -> Any:
 def _set_limits(model: Any, shape: tuple[int, int]) -> None:
     """Give the box predictors what the spec says is kept of an image of that shape.
 
-    A cascade has several. One more detection than the most tells that there were more.
+    A cascade has several. One more detection than the most shows that there were more.
     """
     spec: ModelSpec = model.astroseg_spec
     limits = {name: getattr(spec, field) for field, name in _PREDICTOR_LIMITS.items()}
@@ -302,7 +302,7 @@ def _detect(model: Any, image: torch.Tensor) -> Prediction:
     """What Detectron2's own inference finds, before it makes masks of the image's size.
 
     Its steps are called one by one so that the mask head sees a limited number of regions
-    at once: all 1000 of a crowded image would take close to a gigabyte.
+    at once: all 1000 of a dense image would take close to a gigabyte.
     """
     shape = (image.shape[-2], image.shape[-1])
     images = model.preprocess_image([{"image": image}])

@@ -244,7 +244,7 @@ def _predictor(spec: ModelSpec, weights: tuple[float, ...]) -> Node:
         smooth_l1_beta=spec.smooth_l1_beta,
         test_score_thresh=spec.score_threshold,
         test_nms_thresh=spec.nms_threshold,
-        # The number that hides most objects of a crowded field, 100 unless set.
+        # The number that hides most objects of a dense field, 100 unless set.
         test_topk_per_image=spec.detections_per_image,
     )
 

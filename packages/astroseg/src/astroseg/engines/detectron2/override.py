@@ -39,8 +39,8 @@ _PREDICTOR = {
     "nms_threshold": ("test_nms_thresh", 0.5),
 }
 _TRAINING_LIMITS = ("rpn_pre_nms_top_n", "rpn_post_nms_top_n", "rpn_batch", "roi_batch")
-CROWDED = (*_TRAINING_LIMITS, "detections_per_image")
-"""Limits that hide sources of a crowded field: raised to the spec's defaults, the paper's."""
+RAISED = (*_TRAINING_LIMITS, "detections_per_image")
+"""Limits that hide sources of a dense field: raised to the spec's defaults, the paper's."""
 
 # Arguments of Detectron2's calls that would get in the way, and the value that lets it be.
 _FREE = (
@@ -50,7 +50,7 @@ _FREE = (
     ("vis_period", 0),  # pictures for Detectron2's own log
 )
 
-_NOT_TOLD = ("MODEL.DEVICE",)
+_NOT_LISTED = ("MODEL.DEVICE",)
 
 
 def write_text(kind: str, tree: Tree) -> str:
@@ -97,7 +97,7 @@ def config_spec(
 
     Parameters
     ----------
-    keep_limits : leave those of `CROWDED` as they are.
+    keep_limits : leave those of `RAISED` as they are.
     program : text of the file, where the model cannot be built without running it.
     """
     kind, tree = read_text(text)
@@ -108,7 +108,7 @@ def config_spec(
     if values["detections_per_image"] < 0:
         values["detections_per_image"] = _EVERY
     if not keep_limits:
-        for field in CROWDED:
+        for field in RAISED:
             values[field] = _larger(values[field], getattr(ModelSpec, field))
     return ModelSpec(
         name=name,
@@ -276,7 +276,7 @@ def changes(spec: ModelSpec) -> list[str]:
         own = _get(tree, place)
         if own is None:
             own = defaults.get(place.rsplit(".", 1)[-1])
-        if own != value and place not in _NOT_TOLD:
+        if own != value and place not in _NOT_LISTED:
             was = "unset" if own is None else json.dumps(own)
             lines.append(f"{place}: {was} -> {json.dumps(value)}")
     return lines

@@ -1,7 +1,7 @@
 """Average precision: COCO's, by class and size, and in bins of any attribute.
 
-The tables by class and COCO size come from faster-coco-eval, told to count every
-detection (COCO's usual limit of 100 a image cuts AP on a crowded tile to a third).
+The tables by class and COCO size come from faster-coco-eval, which here counts every
+detection (COCO's usual limit of 100 an image cuts AP on a dense tile to a third).
 `average_precision` computes the same from match flags; it serves what that library does
 not offer, bootstrap resamples, class-agnostic AP and bins of magnitude, and the tests
 hold both to pycocotools.
@@ -77,8 +77,8 @@ def coco_ap(
     each image in blocks that no such pair straddles; and, for scores, their rank, so that
     ties keep their order across blocks. AP is the same to the last digit.
 
-    A detection's size is its box's in box AP and its mask's in mask AP (as Detectron2 has
-    it; pycocotools takes the box's for both when results carry boxes); a truth's is the
+    A detection's size is its box's in box AP and its mask's in mask AP, as Detectron2 has it
+    (pycocotools takes the box's for both when results carry boxes). A truth's size is the
     ``area`` of its annotation.
 
     Parameters
@@ -128,7 +128,7 @@ def _ap_without_matches(truth: Objects, n_classes: int) -> NDArray[np.float64]:
     area, edges = truth.area, np.array([0.0, 32.0**2, 96.0**2, 1e10])
     table = np.full((n_classes, len(SIZES)), np.nan)
     for k in range(n_classes):
-        mine = (truth.label == k) & ~truth.crowd
+        mine = (truth.label == k) & ~truth.ignored
         inside = [mine] + [
             mine & (area >= low) & (area <= high)  # COCO's bins share their edges
             for low, high in pairwise(edges)
@@ -184,7 +184,7 @@ def _as_coco(
         objects.boxes.tolist(),
         area.tolist(),
         score.tolist(),
-        objects.crowd.astype(int).tolist(),
+        objects.ignored.astype(int).tolist(),
         strict=True,
     )
     keys = ("image_id", "category_id", "bbox", "area", "score", "iscrowd")
@@ -238,11 +238,11 @@ def match_all(
     for row, threshold in zip(matched, thresholds, strict=True):
         # 1 - 1e-10: pycocotools' bound, for a threshold of 1.
         close = candidates.where(candidates.iou >= min(threshold, 1 - 1e-10))
-        crowd = truth.crowd[close.truth]
-        row[:] = match_greedy(close.where(~crowd), rank, len(truth))
-        on_crowd = np.zeros(len(detections), bool)
-        on_crowd[close.detection[crowd]] = True
-        row[on_crowd & (row < 0)] = IGNORED
+        region = truth.ignored[close.truth]
+        row[:] = match_greedy(close.where(~region), rank, len(truth))
+        on_region = np.zeros(len(detections), bool)
+        on_region[close.detection[region]] = True
+        row[on_region & (row < 0)] = IGNORED
     return Matches(matched, rank)
 
 
@@ -258,8 +258,8 @@ def average_precision(
     """AP at each threshold, for each weighting of the images.
 
     Drawing an image twice doubles each of its truths and detections. Precision is read
-    at true positives only, where a repeat leaves it as it is, so weighting by the count is
-    exactly the AP of the resampled set (but for the order of ties in score).
+    at true positives only, where a repeat leaves it as it is. So weighting by the count is
+    exactly the AP of the resampled set, but for the order of ties in score.
 
     Parameters
     ----------
@@ -272,7 +272,7 @@ def average_precision(
     -------
     (R, T) float64, NaN where there is no truth.
     """
-    wanted = truths & ~truth.crowd
+    wanted = truths & ~truth.ignored
     n_images = weights.shape[1]
     per_image = np.bincount(truth.image[wanted], minlength=n_images).astype(weights.dtype)
     total = weights @ per_image

@@ -79,7 +79,7 @@ def ap_report(
     any_samples = ap.average_precision(
         free, truth, detections, weights, truths=every_t, found=every_d
     )
-    per_class = np.bincount(truth.label[~truth.crowd], minlength=n)
+    per_class = np.bincount(truth.label[~truth.ignored], minlength=n)
     return ApReport(
         mean=_scores(_nanmean(values), _nanmean(samples), int(per_class.sum()), n_images),
         classes={

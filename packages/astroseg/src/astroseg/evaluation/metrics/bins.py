@@ -1,11 +1,10 @@
 """Bins of magnitude, signal-to-noise and blendedness, and where a detection falls in them.
 
 A truth carries these values; a detection usually does not. One that matched takes its
-truth's. One that did not, a false detection, takes its own where the predictions file
-gives it, and else an estimate: the median of the matched detections nearest to it in mask
-area (a mask is an isophote, so its area follows the brightness), or, for blendedness, that
-of the truth it overlaps most, and none where it overlaps none. How many were estimated is
-counted.
+truth's. A false detection takes its own where the predictions file gives it, else an estimate:
+the median of the matched detections nearest to it in mask area. (A mask is an isophote, so its
+area follows the brightness.) Blendedness is estimated by that of the truth that it overlaps
+most, and not where it overlaps none. How many were estimated is counted.
 """
 
 from __future__ import annotations
@@ -106,7 +105,7 @@ def _finite(truth: Objects, name: str) -> NDArray[np.float64]:
     values = truth.attributes.get(name)
     if values is None:
         return np.zeros(0)
-    return values[np.isfinite(values) & ~truth.crowd]
+    return values[np.isfinite(values) & ~truth.ignored]
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +114,7 @@ class Placed:
 
     Attributes
     ----------
-    values : (D,) float64, NaN where there is no telling.
+    values : (D,) float64, NaN where it is unknown.
     estimated : number of detections whose value is an estimate.
     """
 
@@ -153,7 +152,7 @@ def _of_overlapped(
 ) -> NDArray[np.float64]:
     """(D,) value of the truth each detection overlaps most, the lowest where none."""
     estimate = np.full(n_detections, attribute.edges[0])
-    objects = candidates.where(~truth.crowd[candidates.truth])
+    objects = candidates.where(~truth.ignored[candidates.truth])
     order = np.argsort(objects.iou, kind="stable")  # the best is written last and stays
     estimate[objects.detection[order]] = truth.attributes[attribute.name][objects.truth[order]]
     return estimate

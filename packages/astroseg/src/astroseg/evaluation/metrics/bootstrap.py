@@ -1,8 +1,8 @@
 """Uncertainty of a metric from the spread between images.
 
 Images, not objects, are drawn again with replacement: objects of one image share its
-seeing, depth and crowding. A resample is a row of counts, how often each image was
-drawn; every metric here is a function of per-image tallies weighted by such a row, so
+seeing, depth and source density. A resample is a row of counts, how often each image was
+drawn; every metric here is a function of per-image counts weighted by such a row, so
 nothing is matched again.
 """
 
@@ -96,7 +96,7 @@ def ratio_curve(
     weights: NDArray[np.float32],
     edges: NDArray[np.float64],
 ) -> Curve:
-    """Curve of sum(part) / sum(whole), both (I, B) tallies by image and bin."""
+    """Curve of sum(part) / sum(whole), both (I, B) counts by image and bin."""
     value = _divide(part.sum(axis=0), whole.sum(axis=0))
     samples = _divide(weights @ part, weights @ whole)
     low, high = _ends(samples, len(part))
@@ -112,7 +112,7 @@ def ratio_curve(
 def ratio(
     part: NDArray[np.float64], whole: NDArray[np.float64], weights: NDArray[np.float32]
 ) -> Interval:
-    """Interval of sum(part) / sum(whole), both (I,) or (I, 1) tallies by image."""
+    """Interval of sum(part) / sum(whole), both (I,) or (I, 1) counts by image."""
     part, whole = part.reshape(len(part), -1), whole.reshape(len(whole), -1)
     value = _divide(part.sum(axis=0), whole.sum(axis=0))
     samples = _divide(weights @ part, weights @ whole)

@@ -58,7 +58,7 @@ class Classification:
 
 
 @dataclass(frozen=True)
-class Sweep:
+class ByThreshold:
     """What the choice of score threshold does.
 
     Attributes
@@ -98,13 +98,13 @@ def classify(
         outside[attribute.name] = int((column < 0).sum())
         curves[attribute.name] = {}
         for k, name in enumerate(data.classes):
-            tallies = [
+            counts = [
                 per_image(image[rows], n_images, column[rows], attribute.n_bins)
                 for rows in ((true == k) & (given == k), given == k, true == k)
             ]
             curves[attribute.name][name] = ClassCurves(
-                ratio_curve(tallies[0], tallies[1], weights, attribute.edges),
-                ratio_curve(tallies[0], tallies[2], weights, attribute.edges),
+                ratio_curve(counts[0], counts[1], weights, attribute.edges),
+                ratio_curve(counts[0], counts[2], weights, attribute.edges),
             )
     return Classification(scores, confusion(true, given, len(data.classes)), curves, outside)
 
@@ -136,12 +136,12 @@ def _class_scores(
     )
 
 
-def sweep(
+def by_threshold(
     data: EvaluationSet, candidates: Candidates, thresholds: NDArray[np.float64], iou: float
-) -> Sweep:
+) -> ByThreshold:
     """Match again at each score threshold, and count."""
     names = data.classes
-    out = Sweep(
+    out = ByThreshold(
         score=[],
         precision={name: [] for name in names},
         recall={name: [] for name in names},

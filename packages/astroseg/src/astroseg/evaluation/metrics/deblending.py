@@ -113,7 +113,7 @@ def constant_box_iou(
     -------
     (width, height) of the box in pixels, and (M,) float64 IoU.
     """
-    objects = truth.boxes[~truth.crowd]
+    objects = truth.boxes[~truth.ignored]
     if not len(objects):
         return (float("nan"), float("nan")), np.zeros(len(rows))
     size = np.median(objects[:, 2:], axis=0)

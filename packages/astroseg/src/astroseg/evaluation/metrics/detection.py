@@ -77,7 +77,7 @@ def detect(
     for attribute in attributes:
         truth_bin = attribute.bin(truth.attributes[attribute.name])
         detection_bin = attribute.bin(placed[attribute.name].values)
-        tallies = [
+        counts = [
             per_image(image[rows], n_images, column[rows], attribute.n_bins)
             for image, rows, column in (
                 (truth.image, found, truth_bin),
@@ -87,8 +87,8 @@ def detect(
             )
         ]
         curves[attribute.name] = DetectionCurves(
-            completeness=ratio_curve(tallies[0], tallies[1], weights, attribute.edges),
-            purity=ratio_curve(tallies[2], tallies[3], weights, attribute.edges),
+            completeness=ratio_curve(counts[0], counts[1], weights, attribute.edges),
+            purity=ratio_curve(counts[2], counts[3], weights, attribute.edges),
             truths_outside=int((truth_bin[to_find] < 0).sum()),
             detections_outside=int((detection_bin[claimed] < 0).sum()),
             detections_estimated=placed[attribute.name].estimated,

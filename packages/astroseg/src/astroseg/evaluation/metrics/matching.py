@@ -2,11 +2,11 @@
 
 `match_greedy` follows COCO: detections take turns by falling score, each takes the free
 truth it overlaps best. AP is defined by it. `match_optimal` maximises the total IoU and
-knows no score. Everything that asks "how well is a found object classified, outlined,
-complete" uses it, on detections above the score threshold: the paper (section 4.2) takes
-for each truth the detection of highest IoU, which lets one detection serve two truths
-and two detections one; the assignment of greatest total IoU is that rule made
-one-to-one. Either way a truth is claimed once, so duplicates never lift recall above 1.
+uses no score. All metrics of found objects (class, outline, completeness) use it, on
+detections above the score threshold. The paper (section 4.2) takes for each truth the
+detection of highest IoU, which lets one detection serve two truths and two detections one.
+The assignment of greatest total IoU is that rule made one-to-one. Either way a truth is
+matched once, so duplicates never lift recall above 1.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def _box_iou(
     inter = _gap(a, b, 0) * _gap(a, b, 1)
     # The order of these sums is pycocotools': another one differs in the last digit.
     area_b = b[:, 2] * b[:, 3]
-    union = np.where(truth.crowd[t], area_b, area_b + a[:, 2] * a[:, 3] - inter)
+    union = np.where(truth.ignored[t], area_b, area_b + a[:, 2] * a[:, 3] - inter)
     return Candidates(t, d, inter / union)
 
 
@@ -130,7 +130,7 @@ def _blocks(t: NDArray[np.int64], d: NDArray[np.int64]) -> Iterator[slice]:
         return
     new = np.flatnonzero(np.diff(d, prepend=-1))
     # 64: neighbours along x share most of their truths, so blocks stay dense enough, and
-    # 64 x 5000 truths of a crowded image are 2.5 MB.
+    # 64 x 5000 truths of a dense image are 2.5 MB.
     edges = [*new[::64], len(d)]
     for start, stop in pairwise(edges):
         yield slice(int(start), int(stop))
@@ -146,7 +146,7 @@ def _mask_iou(
     dense = rle.iou(
         [detections.masks[k] for k in columns],
         [truth.masks[k] for k in rows],
-        truth.crowd[rows].astype(np.uint8),
+        truth.ignored[rows].astype(np.uint8),
     )
     iou = np.asarray(dense)[column, row]
     touch = iou > 0
@@ -171,11 +171,11 @@ def by_score(score: NDArray[np.float64]) -> NDArray[np.int64]:
 def match_greedy(
     candidates: Candidates, rank: NDArray[np.int64], n_truth: int
 ) -> NDArray[np.int64]:
-    """COCO's matching: by falling score, each detection takes the best truth still free.
+    """COCO's matching: by falling score, each detection gets the best truth still free.
 
-    All images (and classes) at once: every detection asks for its best truth, a truth
-    keeps the asker of best rank, the others ask for their next best, until nobody asks.
-    As all truths rank detections alike, this ends where taking turns would.
+    All images (and classes) at once, as deferred acceptance: every detection asks for its best
+    truth, a truth keeps the one of best rank, the others ask for their next best, until none is
+    left. As all truths rank detections alike, this ends as matching one by one would.
 
     Parameters
     ----------
@@ -193,10 +193,10 @@ def match_greedy(
     detections = np.arange(len(rank))
     wish = np.searchsorted(asker, detections, side="left")
     end = np.searchsorted(asker, detections, side="right")
-    nobody = len(rank)
+    no_one = len(rank)
     who = np.empty(len(rank) + 1, np.int64)
     who[rank] = detections
-    holder = np.full(n_truth, nobody, np.int64)
+    holder = np.full(n_truth, no_one, np.int64)
     matched = np.full(len(rank), -1, np.int64)
     active = detections[wish < end]
     while len(active):
@@ -204,7 +204,7 @@ def match_greedy(
         before = holder[asked]
         np.minimum.at(holder, asked, rank[active])
         won = holder[asked] == rank[active]
-        lost = before[(before != holder[asked]) & (before != nobody)]
+        lost = before[(before != holder[asked]) & (before != no_one)]
         displaced = who[np.unique(lost)]
         matched[displaced] = -1
         matched[active[won]] = asked[won]
@@ -293,10 +293,10 @@ def pair(
     """
     below = detections.score < score
     close = candidates.where((candidates.iou > iou) & ~below[candidates.detection])
-    crowd = truth.crowd[close.truth]
-    matched = match_optimal(close.where(~crowd), len(detections))
+    region = truth.ignored[close.truth]
+    matched = match_optimal(close.where(~region), len(detections))
     ignored = np.zeros(len(detections), bool)
-    ignored[close.detection[crowd]] = True
+    ignored[close.detection[region]] = True
     ignored &= matched < 0
     found = np.zeros(len(truth), bool)
     hit = np.flatnonzero(matched >= 0)
@@ -304,7 +304,7 @@ def pair(
     return Pairs(
         truth=matched[hit],
         detection=hit,
-        missed=~found & ~truth.crowd,
+        missed=~found & ~truth.ignored,
         spurious=(matched < 0) & ~ignored & ~below,
         ignored=ignored,
         below=below,

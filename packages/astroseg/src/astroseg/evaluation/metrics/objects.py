@@ -48,7 +48,7 @@ class Objects:
     mask_area : (N,) float64 in pixels; the boxes' where there are no masks.
     tight : (N, 4) float64 XYWH around the masks; the boxes where there are no masks.
     score : (N,) float64, 1 for truths.
-    crowd : (N,) bool, ignore regions: no object to find and no place for false detections.
+    ignored : (N,) bool, ignore regions: no object to find and no place for false detections.
     attributes : (N,) float64 each, NaN where an object lacks it.
     """
 
@@ -60,12 +60,12 @@ class Objects:
     mask_area: NDArray[np.float64]
     tight: NDArray[np.float64]
     score: NDArray[np.float64]
-    crowd: NDArray[np.bool_]
+    ignored: NDArray[np.bool_]
     attributes: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n = len(self.image)
-        columns = (self.label, self.area, self.mask_area, self.score, self.crowd)
+        columns = (self.label, self.area, self.mask_area, self.score, self.ignored)
         lengths = [len(column) for column in (*columns, *self.attributes.values())]
         if any(length != n for length in lengths) or (
             self.masks is not None and len(self.masks) != n

@@ -26,7 +26,7 @@ def read(
     *,
     classes: Sequence[str] = (),
     strict: bool = False,
-    crowd_as_objects: bool = False,
+    ignored_as_objects: bool = False,
 ) -> EvaluationSet:
     """Read and check both files.
 
@@ -36,13 +36,13 @@ def read(
         ignore. Or a list of Detectron2 records, images numbered from 1 in its order, whose
         classes are named by the predictions where `classes` does not.
     predictions : COCO results, ``[{image_id, category_id, bbox, score, segmentation}]``,
-        with the truth's category ids; or an object that holds such a list under
+        with the truth's category ids. Or an object that holds such a list under
         ``predictions`` or ``annotations``, with ``info``, ``images`` and ``categories``
         (matched to the truth's by name). Beside a bare list ``NAME.json``, a file
         ``NAME.info.json`` may hold these three; `astroseg.inference.predict` writes it.
         Learned attributes are ``attributes: {redshift, redshift_std, redshift_lo,
         redshift_hi}``, compared with the truth's ``attributes: {redshift}``.
-    classes, strict, crowd_as_objects : as of `astroseg.data.coco.read_coco`.
+    classes, strict, ignored_as_objects : as of `astroseg.data.coco.read_coco`.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def read(
     names = tuple(classes) or _names_of_records(truth, head)
     targets = _targets(document)
     coco = read_coco(
-        truth, classes=names, strict=strict, crowd_as_objects=crowd_as_objects, targets=targets
+        truth, classes=names, strict=strict, ignored_as_objects=ignored_as_objects, targets=targets
     )
     label_of = _match_classes(head, coco, predictions)
     repairs = Repairs()
@@ -225,6 +225,6 @@ def objects_of(found: Annotations, order: Sequence[int], *, scored: bool = False
         mask_area=sides if masks is None else masks.area.astype(np.float64),
         tight=boxes if masks is None else masks.boxes.astype(np.float64),
         score=found.score[rows],
-        crowd=found.crowd[rows] & (not scored),
+        ignored=found.ignored[rows] & (not scored),
         attributes={name: column[rows] for name, column in found.attributes.items()},
     )

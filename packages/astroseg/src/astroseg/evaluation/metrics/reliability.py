@@ -70,7 +70,7 @@ def right_detections(
     """
     truth, detections = data.truth, data.detections
     close = candidates.where(candidates.iou >= LEAST_IOU)
-    ignore = truth.crowd[close.truth]
+    ignore = truth.ignored[close.truth]
     same = truth.label[close.truth] == detections.label[close.detection]
     rank = by_score(detections.score)
     right = match_greedy(close.where(same & ~ignore), rank, len(truth)) >= 0

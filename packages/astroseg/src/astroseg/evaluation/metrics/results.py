@@ -7,7 +7,7 @@ from typing import Any
 
 from astroseg.evaluation.metrics import bins
 from astroseg.evaluation.metrics.ap_report import ApReport
-from astroseg.evaluation.metrics.classification import Classification, Sweep
+from astroseg.evaluation.metrics.classification import ByThreshold, Classification
 from astroseg.evaluation.metrics.deblending import Deblending
 from astroseg.evaluation.metrics.detection import Detection
 from astroseg.evaluation.metrics.matching import Candidates, Pairs
@@ -27,7 +27,7 @@ class Metrics:
         themselves (engine, checkpoint).
     counts : what there was, and what was left out, by a name that says why.
     box_ap, mask_ap : AP; mask_ap is None where a file has no masks.
-    detection, classification, deblending, sweep, reliability : see their modules.
+    detection, classification, deblending, by_threshold, reliability : see their modules.
     targets : of the learned attributes by name, empty where the predictions have none.
     """
 
@@ -39,7 +39,7 @@ class Metrics:
     detection: Detection
     classification: Classification
     deblending: Deblending
-    sweep: Sweep
+    by_threshold: ByThreshold
     reliability: Reliability
     targets: dict[str, TargetScores] = field(default_factory=dict)
 
