@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from pycocotools import mask as coco_mask
 
 from astrolabel.core.config.tree import in_words
+from astrolabel.io import positions
 from astrolabel.io.polygons import check_polygons
 from astrolabel.io.rle import measure
 
@@ -69,7 +70,9 @@ class _Annotation(msgspec.Struct):
     attributes: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
-def validate(doc: Mapping[str, Any], folder: Path | None = None) -> tuple[Problem, ...]:
+def validate(
+    doc: Mapping[str, Any], folder: Path | None = None, *, sky: bool = False
+) -> tuple[Problem, ...]:
     """What is wrong with a COCO document, in the order of its entries.
 
     Of an entry with values of wrong types, or without a key, the first of these is named.
@@ -78,6 +81,9 @@ def validate(doc: Mapping[str, Any], folder: Path | None = None) -> tuple[Proble
     ----------
     doc : the document as read, whatever it holds.
     folder : where its images lie; None leaves the image files unchecked.
+    sky : also whether `ra`, `dec` of annotations are where the WCS of their image puts their
+        pixels: one problem for each image, after those of the entries. A document with such a
+        fault can still be used as COCO.
 
     Returns
     -------
@@ -100,6 +106,11 @@ def validate(doc: Mapping[str, Any], folder: Path | None = None) -> tuple[Proble
     for item in annotations:
         where = f"annotation {item.id}"
         problems += [Problem(where, *found) for found in _annotation(item, shapes, known)]
+    if sky:
+        problems += [
+            Problem(f"image {number}", *found)
+            for number, found in positions.of_document(doc["images"], doc["annotations"])
+        ]
     return tuple(problems)
 
 
