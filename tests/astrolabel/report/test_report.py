@@ -647,3 +647,58 @@ def test_examples_have_ids_and_places_and_link_to_the_review_page_beside_the_lab
     )
     assert sorted(int(one) for _, one in links) == sorted(map(int, found))
     assert (page.parent / links[0][0].partition("#")[0]).resolve().is_file()
+
+
+def test_the_page_opens_with_the_doubts_and_assumptions_of_the_run(tmp_path):
+    note = {"kind": "noise", "band": "r", "text": "7 times the scatter", "severity": "doubt"}
+    usual = {"kind": "psf", "band": "i", "text": "of 12 stars", "severity": "assumption"}
+    tiles = [
+        {"name": "a", "state": "ok", "notes": [usual, note]},
+        {"name": "b", "state": "ok", "notes": [usual]},
+    ]
+    items = [entry(k + 1, y, x) for k, (y, x) in enumerate(places())]
+    path = dataset(tmp_path, items, info={"tiles": tiles})
+    measured = measure(path)
+    page, machine = write_report(measured, tmp_path / "report.html")
+    opening = page.read_text(encoding="utf-8").split("<nav>")[0]
+    assert "r noise: 7 times the scatter (1 of 2 tiles)" in opening
+    assert "i psf: of 12 stars</li>" in opening
+    found = json.loads(machine.read_text(encoding="utf-8"))
+    assert found["doubts"] == ["r noise: 7 times the scatter (1 of 2 tiles)"]
+    assert found["assumptions"] == ["i psf: of 12 stars"]
+
+
+def test_a_page_without_doubts_shows_no_empty_list(tmp_path):
+    page, _ = write_report(measure(dataset(tmp_path, [entry(1, 50, 60)])), tmp_path / "report.html")
+    text = page.read_text(encoding="utf-8")
+    assert "Doubts" not in text
+    assert "<ul>" not in text
+
+
+def test_positions_that_are_not_the_pixels_are_said(tmp_path):
+    items = [entry(k + 1, y, x) for k, (y, x) in enumerate(places())]
+    for item in items[4:6]:
+        about = item["attributes"]
+        about["ra"], about["dec"] = about["dec"], about["ra"]
+    measured = measure(dataset(tmp_path, items))
+    said = " ".join(notes(measured))
+    assert "images/a.png: ra, dec of 2 of 12 annotations" in said
+    assert sorted(measured.misplaced[0].ids) == [5, 6]
+    assert numbers(measured)["misplaced"]["images/a.png"]["checked"] == 12
+
+
+def test_labels_of_one_size_are_said_and_those_of_many_sizes_are_not(tmp_path):
+    cells = [(y, x) for y in range(10, 90, 12) for x in range(10, 110, 12)][:40]
+    same = [entry(k + 1, y, x) for k, (y, x) in enumerate(cells)]
+    varied = [entry(k + 1, y, x, side=(3, 5, 7, 9)[k % 4]) for k, (y, x) in enumerate(cells)]
+    assert "Most labels are of one size" in " ".join(notes(measure(dataset(tmp_path / "a", same))))
+    assert "one size" not in " ".join(notes(measure(dataset(tmp_path / "b", varied))))
+
+
+@pytest.mark.parametrize(("sigma", "said"), [(3.0, "too small"), (0.5, "too large"), (1.0, "")])
+def test_chi2_far_from_1_is_said(tmp_path, sigma, said):
+    rng = np.random.default_rng(2)
+    chi = rng.normal(0, sigma, SHAPE).astype(np.float32)
+    items = [entry(k + 1, y, x) for k, (y, x) in enumerate(places())]
+    text = " ".join(notes(measure(dataset(tmp_path, items, chi))))
+    assert ("far from 1: the noise is " + said in text) if said else ("far from 1" not in text)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from astrolabel.core.notes import DOUBT, Note, doubt, from_json
 
@@ -32,12 +33,18 @@ def of_labels(shard: Mapping[str, Any]) -> list[Note]:
     chi2 = image["astro"].get("chi2_per_pixel")
     if chi2 is not None and np.isfinite(chi2) and not CHI2[0] <= chi2 <= CHI2[1]:
         found.append(doubt("labels", "chi2 of the fits is far from 1: wrong noise or PSF"))
-    if areas.size >= MIN_LABELS:
-        sizes = np.sort(np.log(areas))
-        within = np.searchsorted(sizes, sizes + np.log(1.44), side="right") - np.arange(areas.size)
-        if within.max() > ONE_SIZE * areas.size and np.median(areas) > 1:
-            found.append(doubt("labels", "most are of one size: noise or artifacts?"))
+    if one_size(areas):
+        found.append(doubt("labels", "most are of one size: noise or artifacts?"))
     return found
+
+
+def one_size(areas: NDArray[np.float64]) -> bool:
+    """Whether most of some masks' areas (pixels) are within a fifth of one."""
+    if areas.size < MIN_LABELS:
+        return False
+    sizes = np.sort(np.log(areas))
+    within = np.searchsorted(sizes, sizes + np.log(1.44), side="right") - np.arange(areas.size)
+    return bool(within.max() > ONE_SIZE * areas.size and np.median(areas) > 1)
 
 
 def gathered(tiles: Sequence[Mapping[str, Any]]) -> list[tuple[Note, int]]:
@@ -48,13 +55,17 @@ def gathered(tiles: Sequence[Mapping[str, Any]]) -> list[tuple[Note, int]]:
     return sorted(counts.items(), key=lambda item: (item[0].severity != DOUBT, str(item[0])))
 
 
+def said(note: Note, number: int, tiles: int) -> str:
+    """A note in plain words, with the number of tiles that have it where it is not all."""
+    return f"{note}" if number == tiles else f"{note} ({number} of {tiles} tiles)"
+
+
 def lines(notes: Iterable[tuple[Note, int]], tiles: int, most: int = 30) -> list[str]:
     """The notes in plain words, one a line, doubts marked."""
-    out = []
-    for note, number in notes:
-        where = "" if number == tiles else f" ({number} of {tiles} tiles)"
-        mark = "doubt: " if note.severity == DOUBT else "assumed: "
-        out.append(f"  {mark}{note}{where}")
+    out = [
+        f"  {'doubt' if note.severity == DOUBT else 'assumed'}: {said(note, number, tiles)}"
+        for note, number in notes
+    ]
     if len(out) > most:
         out = [*out[:most], f"  and {len(out) - most} more in info.notes of coco.json"]
     return out

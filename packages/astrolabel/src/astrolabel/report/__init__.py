@@ -6,6 +6,7 @@ same numbers as JSON.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 from astrolabel.core.errors import OutputError
@@ -15,7 +16,7 @@ from astrolabel.report.examples import choose
 from astrolabel.report.links import review_of
 from astrolabel.report.measured import Measured, measure, numbers
 from astrolabel.report.page import page
-from astrolabel.report.verdict import notes, verdict
+from astrolabel.report.verdict import notes, of_files, verdict
 
 __all__ = ["Measured", "measure", "numbers", "summary", "write_report"]
 
@@ -46,7 +47,7 @@ def write_report(measured: Measured, out: str | Path) -> tuple[Path, Path]:
     kinds = choose(m.labels, m.residuals, m.truth, m.band)
     content = page(m, kinds, machine.name, review_of(m.labels.path, out))
     found = {**numbers(m), "verdict": {line.name: line.value for line in verdict(m)}}
-    coco.write_json(machine, {**found, "notes": notes(m)})
+    coco.write_json(machine, {**found, "notes": notes(m), **asdict(of_files(m))})
     write_bytes(out, content.encode("utf-8"))
     return out, machine
 

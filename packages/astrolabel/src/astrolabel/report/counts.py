@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from astrolabel.catalog.classify import UNMATCHED
-from astrolabel.core.notes import from_json
 from astrolabel.report import bins
 from astrolabel.report.bins import Bins
 from astrolabel.report.labels import Labels
@@ -24,7 +23,6 @@ class Counts:
     Attributes
     ----------
     tiles, detections : number by state; empty where the document has none.
-    notes : where PSF, variance and the like are from: number of tiles by kind and text.
     images, labels, ignored, elsewhere : images; labels that count; ignore regions; masks
         whose peak lies in a neighbouring tile.
     classes : labels by class name.
@@ -35,7 +33,6 @@ class Counts:
 
     tiles: Mapping[str, int]
     detections: Mapping[str, int]
-    notes: Mapping[str, Mapping[str, int]]
     images: int
     labels: int
     ignored: int
@@ -64,16 +61,10 @@ class Counts:
 def count(labels: Labels) -> Counts:
     """Count what a document holds."""
     own, info = labels.own, labels.info
-    notes: dict[str, Counter[str]] = {}
     tiles = info.get("tiles") or []
-    for tile in tiles:
-        for note in from_json(tile.get("notes")):
-            what = f"{note.band} {note.kind}".strip()
-            notes.setdefault(what, Counter())[note.text] += 1
     return Counts(
         tiles=dict(Counter(str(tile["state"]) for tile in tiles)),
         detections=dict(info.get("sources") or {}),
-        notes={what: dict(texts.most_common()) for what, texts in sorted(notes.items())},
         images=len(labels.images),
         labels=int(own.sum()),
         ignored=int(labels.ignored.sum()),

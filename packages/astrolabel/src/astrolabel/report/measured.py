@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from astrolabel.catalog.catalog import read_catalog
 from astrolabel.core.config import ClassifyConfig
+from astrolabel.io.positions import Misplaced, misplaced, shape_of
 from astrolabel.report.bins import Curve, choose_band
 from astrolabel.report.catalog import AgainstCatalog, compare_with_catalog
 from astrolabel.report.counts import Counts, Distribution, count, distributions
@@ -24,7 +25,8 @@ from astrolabel.report.truth import AgainstTruth, compare_with_truth
 class Measured:
     """A dataset measured; `catalog` and `truth` are None where none was given.
 
-    `band` is the one whose magnitudes are shown; None when the labels have none.
+    `band` is the one whose magnitudes are shown; None when the labels have none. `misplaced`
+    has, by index of an image, what is wrong with the sky positions of its labels.
     """
 
     labels: Labels
@@ -34,6 +36,7 @@ class Measured:
     residuals: Residuals
     catalog: AgainstCatalog | None
     truth: AgainstTruth | None
+    misplaced: Mapping[int, Misplaced | str] = field(default_factory=dict)
 
 
 def measure(
@@ -78,7 +81,26 @@ def measure(
         residuals=measure_residuals(labels, progress),
         catalog=of_catalog,
         truth=None if truth is None else compare_with_truth(labels, read_labels(truth), band),
+        misplaced=dict(_misplaced(labels)),
     )
+
+
+def _misplaced(labels: Labels) -> Iterator[tuple[int, Misplaced | str]]:
+    """Images with labels whose sky position is not that of their pixels; what is wrong."""
+    columns = np.stack([labels.value(name) for name in ("ra", "dec", "x", "y")], axis=1)
+    for index, (image, rows) in enumerate(zip(labels.images, labels.by_image, strict=True)):
+        cards = (image.get("astro") or {}).get("wcs")
+        if not cards or not len(rows):
+            continue
+        sky, pixels = columns[rows, :2], columns[rows, 2:]
+        ids = labels.ids[rows].tolist()
+        try:
+            found = misplaced(cards, shape_of(image), ids, sky, pixels, labels.boxes[rows])
+        except ValueError as error:
+            yield index, f"its WCS is none of the sky ({error})"
+            continue
+        if found.ids:
+            yield index, found
 
 
 def _in_order(labels: Labels, bands: list[str]) -> list[str]:
@@ -121,6 +143,10 @@ def numbers(measured: Measured) -> dict[str, Any]:
                 {**asdict(t), "file_name": m.labels.images[t.image]["file_name"]}
                 for t in left.tiles
             ],
+        },
+        "misplaced": {
+            str(m.labels.images[k]["file_name"]): found if isinstance(found, str) else asdict(found)
+            for k, found in m.misplaced.items()
         },
         "catalog": None if m.catalog is None else _of_catalog(m.catalog),
         "truth": None if m.truth is None else _of_truth(m.truth),

@@ -12,7 +12,7 @@ from astrolabel.report.links import link_to, place_of
 from astrolabel.report.measured import Measured
 from astrolabel.report.render import number, percent, render
 from astrolabel.report.stamps import draw, tile_pictures
-from astrolabel.report.verdict import notes, verdict
+from astrolabel.report.verdict import notes, of_files, verdict
 
 TILES = 3
 """Worst tiles shown, and a typical one."""
@@ -42,6 +42,7 @@ def page(measured: Measured, kinds: Sequence[Kind], machine: str, review: str | 
         review=review,
         verdict=verdict(m),
         notes=notes(m),
+        of_files=of_files(m),
         distributions=[plots.distribution(d, TITLES.get(n, "Magnitude")) for n, d in of.items()],
         medians_head=["median", *(d.bins.label for d in of.values())],
         medians=[[n, *(number(d.medians[n], 2) for d in of.values())] for n in m.counts.classes],
@@ -63,9 +64,6 @@ def _counted(m: Measured) -> dict[str, Any]:
         states.append((name, [[state, f"{n:,}", percent(n / total)] for state, n in ordered]))
     return {
         "states": states if c.tiles or c.detections else [],
-        "sources_of": [
-            [what, f"{n:,}", text] for what, texts in c.notes.items() for text, n in texts.items()
-        ],
         "flags": [
             [name, f"{n:,}", percent(n / max(c.labels, 1)), c.flag_meanings.get(name, "")]
             for name, n in c.flags.items()

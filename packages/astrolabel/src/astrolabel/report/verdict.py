@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from astrolabel.core.notes import DOUBT
+from astrolabel.io.positions import REMEDY
+from astrolabel.label import doubts
 from astrolabel.report import bins
 from astrolabel.report.measured import Measured
 
@@ -20,6 +23,8 @@ OFFSET_ARCSEC = 0.1
 pixel of HSC is 0.084 arcsec."""
 WRONG_MODELS = 0.05
 """Part of labels with a wrong model above which the page has a note."""
+MISPLACED_IMAGES = 3
+"""Images with wrong positions that the page names."""
 LOST_PER_LABEL = 0.05
 """Groups of unexplained pixels per label above which the page has a note."""
 
@@ -150,6 +155,51 @@ def _of_truth(m: Measured) -> list[Line]:
     return lines
 
 
+@dataclass(frozen=True)
+class OfFiles:
+    """What the run that made the labels said of its files, in plain words; doubts first."""
+
+    doubts: tuple[str, ...]
+    assumptions: tuple[str, ...]
+
+
+def of_files(m: Measured) -> OfFiles:
+    """The assumptions and doubts of the document, as the summary of `make-coco` prints them."""
+    tiles = m.labels.info.get("tiles") or []
+    texts: dict[bool, list[str]] = {True: [], False: []}
+    for note, number in doubts.gathered(tiles):
+        texts[note.severity == DOUBT].append(doubts.said(note, number, len(tiles)))
+    return OfFiles(tuple(texts[True]), tuple(texts[False]))
+
+
+def _misplaced(m: Measured) -> list[str]:
+    """Labels whose sky position is not that of their pixels, in the first images."""
+    out = [
+        f"{m.labels.images[k]['file_name']}: {found}. {REMEDY}."
+        for k, found in list(m.misplaced.items())[:MISPLACED_IMAGES]
+    ]
+    if len(m.misplaced) > MISPLACED_IMAGES:
+        more = len(m.misplaced) - MISPLACED_IMAGES
+        out.append(f"Positions are wrong in {more:,} more images; see `astrolabel validate`.")
+    return out
+
+
+def _untypical(m: Measured) -> list[str]:
+    """Labels that are not like those of a sky, whatever made them."""
+    out, own = [], m.labels.own
+    chi2 = m.residuals.chi2[own]
+    chi2 = chi2[np.isfinite(chi2)]
+    middle = float(np.median(chi2)) if len(chi2) else 1.0
+    if not doubts.CHI2[0] <= middle <= doubts.CHI2[1]:
+        which = "too small, or the PSF is wrong" if middle > 1 else "too large"
+        out.append(
+            f"The median χ² of the labels is {middle:.2g}, far from 1: the noise is {which}."
+        )
+    if doubts.one_size(m.labels.area[own]):
+        out.append("Most labels are of one size: look whether they are noise or artifacts.")
+    return out
+
+
 def notes(m: Measured) -> list[str]:
     """What a reader must know, in plain text."""
     c, out = m.counts, []
@@ -158,6 +208,7 @@ def notes(m: Measured) -> list[str]:
         out.append(f"{tiles['failed']:,} tiles failed; see the table below, and rerun.")
     if c.labels == 0:
         out.append("There are no labels.")
+    out += _misplaced(m) + _untypical(m)
     wrong = wrong_models(m)
     if wrong > WRONG_MODELS:
         out.append(
