@@ -38,6 +38,7 @@ Rerun the command to resume: finished tiles are kept.
     "describe": """
 examples:
   astrolabel describe coadds/
+  astrolabel describe image.fits another.fits.gz
   astrolabel describe --band g=g.fits r=r.fits --variance g=g_var.fits r=r_var.fits
   astrolabel describe image.fits --bands f814w --survey hst
 """,

@@ -120,7 +120,7 @@ def describe(options: argparse.Namespace) -> int:
     from astrolabel.prepare.describe import describe
 
     problems: list[InputError] = []
-    coadds = find_coadds(_inputs(options), problems)
+    coadds = find_coadds(_inputs(options), problems, unnamed=True)
     print(describe(coadds, settings(options).prepare))
     return _summarized("", [str(problem) for problem in problems])
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from astrolabel.core.errors import InputError
 from astrolabel.io.files import CoaddFiles
-from astrolabel.io.layers import Layers, count_chips, find_extra, find_layers
+from astrolabel.io.layers import Layers, count_chips, find_extra, find_layers, read_cards
 from astrolabel.io.names import coadd_name
 from astrolabel.io.stamps import stamps_beside, stamps_of
 
@@ -17,6 +17,7 @@ T = TypeVar("T")
 Stamps = dict[str, tuple[Path, ...]]
 
 ORDER = "ugrizy"
+FILTER_CARDS = ("FILTER", "FILTER2", "FILTER1", "BAND", "FILTNAM1", "FPA.FILTER")
 
 
 def by_wavelength(bands: Iterable[str]) -> tuple[str, ...]:
@@ -52,11 +53,15 @@ class Inputs:
     survey: str = ""
 
 
-def find_coadds(inputs: Inputs, problems: list[InputError] | None = None) -> tuple[CoaddFiles, ...]:
+def find_coadds(
+    inputs: Inputs, problems: list[InputError] | None = None, *, unnamed: bool = False
+) -> tuple[CoaddFiles, ...]:
     """Every coadd the user's words name, ordered by name.
 
     Parameters
     ----------
+    unnamed : a file whose bands are not named is taken with those of its header, else ``1``,
+        ``2``, ...: good enough to look at it, not to label it.
     problems : takes what is wrong with one named coadd of several (a missing band, a file
         that is not FITS), which is then left out. Without it such a coadd is raised.
 
@@ -93,20 +98,47 @@ def find_coadds(inputs: Inputs, problems: list[InputError] | None = None) -> tup
             (others if coadd_name(path) is None else named).append(path)
     coadds = _by_name(named, inputs, problems)
     for path in others:
-        planes = find_layers(path, inputs.survey)
-        if len(planes) != len(inputs.bands):
-            raise InputError(
-                f"{len(planes)} plane(s), but --bands names {len(inputs.bands)}",
-                file=path,
-                remedy="name every plane with --bands, or give --band g=FILE",
-            )
-        by_band = dict(zip(inputs.bands, planes, strict=True))
-        coadds.append(_from_bands(inputs, by_band, path.name.split(".fits")[0]))
+        try:
+            coadds += _of_file(path, inputs, unnamed)
+        except InputError as error:
+            if problems is None or len(inputs.paths) == 1:
+                raise
+            problems.append(error)
     names = [c.name for c in coadds]
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"two inputs are both called {name}", remedy="rename one of them")
     return tuple(sorted(coadds, key=lambda c: c.name))
+
+
+def _of_file(path: Path, inputs: Inputs, unnamed: bool) -> list[CoaddFiles]:
+    """The coadds of a file that no survey's naming tells of: one for each of its images."""
+    number, stem = count_chips(path, inputs.survey), path.name.split(".fits")[0]
+    coadds = []
+    for chip in range(max(number, 1)):
+        planes = find_layers(path, inputs.survey, chip)
+        bands = inputs.bands
+        if unnamed and len(planes) != len(bands):
+            bands = _bands_of(planes)
+        if len(planes) != len(bands):
+            raise InputError(
+                f"{len(planes)} plane(s), but --bands names {len(bands)}",
+                file=path,
+                remedy="name every plane with --bands, or give --band g=FILE",
+            )
+        by_band = dict(zip(bands, planes, strict=True))
+        name = stem if number <= 1 else f"{stem}-image{chip + 1}"
+        coadds.append(_from_bands(replace(inputs, bands=bands), by_band, name, chip))
+    return coadds
+
+
+def _bands_of(planes: Sequence[Layers]) -> tuple[str, ...]:
+    """The filter that the header of a single image names; numbers for planes of a cube."""
+    if len(planes) == 1:
+        cards = read_cards(planes[0])
+        words = (cards.text(key).split() for key in FILTER_CARDS)
+        return (next((w[0].lower() for w in words if w and "clear" not in w[0].lower()), "1"),)
+    return tuple(str(k + 1) for k in range(len(planes)))
 
 
 def _by_name(

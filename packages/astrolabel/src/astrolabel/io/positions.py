@@ -75,7 +75,7 @@ def misplaced(
     ValueError
         For cards that are no celestial WCS.
     """
-    exact = np.isfinite(pixels).all(axis=1)
+    exact = np.asarray(np.isfinite(pixels).all(axis=1))
     ends = boxes[:, :2] + boxes[:, 2:]
     inside = (boxes[:, :2] > 0).all(axis=1) & ~(ends >= np.array(shape[::-1], float)).any(axis=1)
     known = np.isfinite(sky).all(axis=1) & (exact | inside)

@@ -89,7 +89,7 @@ SURVEYS: tuple[Survey, ...] = (
     ),
     Survey(
         "decam-cp", "DECam Community Pipeline",
-        _both(_card("INSTRUME", "DECam"), _has("PLVER")), "counts",
+        _both(_card("INSTRUME", "DECam"), _has("PLVER")), "counts", noise={"OOW": "weight"},
         codes={1: "BAD", 2: "NO_DATA", 3: "SAT", 4: "SAT", 5: "COSMIC_RAY", 6: "NO_DATA",
                7: "BAD", 8: "TRAIL"},
         seeing={"FWHM": "px"},
@@ -140,6 +140,7 @@ SURVEYS: tuple[Survey, ...] = (
     Survey(
         "ztf", "ZTF science and reference images",
         _any(_card("INSTRUME", "ZTF"), _card("ORIGIN", "Zwicky"), _name(r"ztf_")), "counts",
+        noise={"REFUNC": "rms"},
         bits={"TRAIL": 1, "BAD": 16 | 32 | 512, "SAT": 256, "NO_DATA": 1024,
               "COSMIC_RAY": 128, "BRIGHT_OBJECT": 4096},
         seeing={"SEEING": "px"},
@@ -156,7 +157,10 @@ SURVEYS: tuple[Survey, ...] = (
         "cfht", "CFHT MegaPipe stacks",
         _any(_card("INSTRUME", "MegaPrime"), _card("ORIGIN", "CFHT"), _name(r"MegaPipe")), "counts",
     ),
-    Survey("spitzer", "Spitzer mosaics", _card("TELESCOP", "Spitzer"), "MJy/sr"),
+    Survey(
+        "spitzer", "Spitzer mosaics", _card("TELESCOP", "Spitzer"), "MJy/sr",
+        noise={"MUNC": "rms"},
+    ),
     Survey(
         "wise", "WISE and unWISE coadds", _card("TELESCOP", "WISE"), "counts (Vega)",
         zeropoints.wise,
