@@ -237,7 +237,7 @@ def test_files_to_be_looked_at_need_no_band_names(tmp_path):
     problems = []
     found = find_coadds(Inputs((one_, cube, bad)), problems, unnamed=True)
     assert [(f.name, f.bands) for f in found] == [("a", ("f814w",)), ("b", ("1", "2", "3"))]
-    assert [p.file for p in problems] == [bad]
+    assert [p.file for p in problems] == [str(bad)]
     with pytest.raises(InputError, match="--bands names 0"):
         find_coadds(Inputs((one_,)))
 
