@@ -112,7 +112,7 @@ def find_coadds(
 
 
 def _of_file(path: Path, inputs: Inputs, unnamed: bool) -> list[CoaddFiles]:
-    """The coadds of a file that no survey's naming tells of: one for each of its images."""
+    """The coadds of a file whose name is of no known survey: one for each of its images."""
     number, stem = count_chips(path, inputs.survey), path.name.split(".fits")[0]
     coadds = []
     for chip in range(max(number, 1)):
