@@ -21,8 +21,6 @@ ALLOWED = {
     "detect/features.py": {"SHARP", "FINE"},
     # Mathematics of a filter: noise and curvature of Gaussian derivatives, room for an impulse.
     "detect/detect.py": {"RIDGE_SIGMA", "SECOND_SIGMA", "BEND"},
-    # A percentile of a circle that no neighbour reaches.
-    "detect/star_artifacts.py": {"DARKEST"},
     # Keep solutions finite; far below what moves a flux.
     "detect/close_pairs.py": {"_RIDGE"},
     "detect/fit.py": {"RIDGE"},

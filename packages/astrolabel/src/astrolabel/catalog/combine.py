@@ -12,23 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from astrolabel.catalog.catalog import GALAXY, STAR
-
-TRUST = (0.98, 0.9)
-"""How often the first and the second catalog are right, as assumed before the data: space
-against ground, whose stars and galaxies look alike from magnitude 24 on."""
-PRIOR_STRENGTH = (1000.0, 20.0)
-"""How many objects that assumption is worth in every magnitude bin. The first is held to
-it; the second's is measured against the first as soon as there are some dozens."""
-BIN_OBJECTS = 200
-"""Objects with both classes in a magnitude bin: enough to see one error in ten."""
-ROUNDS = 200
+from astrolabel.core.config.catalog import FusionConfig
 
 
 def galaxy_probability(
     first: NDArray[np.int8],
     second: NDArray[np.int8],
     magnitude: NDArray[np.float64],
-    trust: tuple[float, float] = TRUST,
+    config: FusionConfig | None = None,
 ) -> NDArray[np.float64]:
     """(N,) probability of each object to be a galaxy; NaN where no catalog has a class.
 
@@ -36,19 +27,20 @@ def galaxy_probability(
     ----------
     first, second : (N,) 1 galaxy, 2 star, anything else unknown.
     magnitude : (N,) of the objects; those without one are taken at the average of all.
-    trust : how often each is right, as assumed beforehand.
+    config : what is assumed of the two; the default's where None.
     """
+    config = FusionConfig() if config is None else config
     out = np.full(len(first), np.nan)
     a, b = _said(first), _said(second)
     both = (a >= 0) & (b >= 0)
-    edges = _edges(magnitude[both])
+    edges = _edges(magnitude[both], config.bin_objects)
     inside = np.digitize(magnitude, edges)
     for k in range(len(edges) + 1):
         mine = (inside == k) & np.isfinite(magnitude)
-        table, right = _fit(a[mine], b[mine], trust)
+        table, right = _fit(a[mine], b[mine], config)
         out[mine] = _posterior(a[mine], b[mine], table, right)
     lost = ~np.isfinite(magnitude)
-    table, right = _fit(a, b, trust)
+    table, right = _fit(a, b, config)
     out[lost] = _posterior(a[lost], b[lost], table, right)
     return out
 
@@ -58,23 +50,23 @@ def _said(label: NDArray[np.int8]) -> NDArray[np.int64]:
     return np.select([label == GALAXY, label == STAR], [1, 0], -1)
 
 
-def _edges(magnitude: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Inner edges of bins with equally many objects."""
+def _edges(magnitude: NDArray[np.float64], objects: int) -> NDArray[np.float64]:
+    """Inner edges of bins with equally many objects, that many or more."""
     magnitude = magnitude[np.isfinite(magnitude)]
-    n = max(len(magnitude) // BIN_OBJECTS, 1)
+    n = max(len(magnitude) // objects, 1)
     return np.quantile(magnitude, np.arange(1, n) / n) if n > 1 else np.zeros(0)
 
 
 def _fit(
-    a: NDArray[np.int64], b: NDArray[np.int64], trust: tuple[float, float]
+    a: NDArray[np.int64], b: NDArray[np.int64], config: FusionConfig
 ) -> tuple[float, NDArray[np.float64]]:
     """(fraction of galaxies, (2, 2) how often catalog w is right of stars and galaxies)."""
-    right = np.array([[t, t] for t in trust])
+    right = np.array([[t, t] for t in config.trust])
     known = (a >= 0) | (b >= 0)
     a, b = a[known], b[known]
     galaxies = float(np.mean(np.where(a >= 0, a, b))) if len(a) else 0.5
     galaxies = min(max(galaxies, 1e-3), 1 - 1e-3)
-    for _ in range(ROUNDS):
+    for _ in range(config.rounds):
         p = _posterior(a, b, galaxies, right)
         before = galaxies, right.copy()
         # One star and one galaxy more than were seen: no bin is without either.
@@ -82,8 +74,9 @@ def _fit(
         for w, said in enumerate((a, b)):
             for truth, weight in enumerate((1 - p, p)):
                 here = said >= 0
-                hits = weight[here & (said == truth)].sum() + PRIOR_STRENGTH[w] * trust[w]
-                right[w, truth] = hits / (weight[here].sum() + PRIOR_STRENGTH[w])
+                worth = config.prior_strength[w]
+                hits = weight[here & (said == truth)].sum() + worth * config.trust[w]
+                right[w, truth] = hits / (weight[here].sum() + worth)
         if abs(galaxies - before[0]) < 1e-6 and np.abs(right - before[1]).max() < 1e-6:
             break
     return galaxies, right

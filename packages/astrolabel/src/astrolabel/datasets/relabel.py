@@ -137,7 +137,7 @@ def relabel(
     label[:] = votes[0]
     if len(catalogs) == 2:
         magnitude = _magnitudes(items, config.magnitude_band)
-        probability = galaxy_probability(votes[0], votes[1], magnitude)
+        probability = galaxy_probability(votes[0], votes[1], magnitude, config.fusion)
         label = np.where(probability >= 0.5, GALAXY, np.where(probability < 0.5, STAR, 0))
         state[(label == 0) & (state == OK)] = NO_CLASS
     schemes = [rule.scheme for _, rule in catalogs]

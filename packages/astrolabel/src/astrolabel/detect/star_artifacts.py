@@ -12,9 +12,6 @@ from astrolabel.core.config import DetectConfig
 from astrolabel.core.psf import FWHM_PER_SIGMA
 from astrolabel.detect.features import ring_levels
 
-DARKEST = 10.0
-"""Percentile of a circle that is a star's own light; its neighbours are on the rest."""
-
 
 def saturated_regions(saturated: NDArray[np.bool_], grow_px: float) -> NDArray[np.int32]:
     """(H, W) int32: number of the saturated region, grown by `grow_px`; 0 outside."""
@@ -52,8 +49,9 @@ def star_reaches(
 ) -> NDArray[np.float64]:
     """(M,) radii in pixels to which saturated stars are brighter than the sky.
 
-    The profile is the darkest tenth of each circle in the image smoothed with the seeing: in
-    a crowd a median would be the neighbours', and would never end.
+    The profile is that of the darker pixels of each circle (`star_dark_percentile`) in the
+    image smoothed with the seeing: in a crowd a median would be the neighbours', and would
+    never end.
 
     Parameters
     ----------
@@ -66,7 +64,7 @@ def star_reaches(
     radii = np.arange(1.0, config.star_reach_fwhm + 1) * float(fwhm_px)
     out = []
     for star in stars:
-        profile = ring_levels(smooth, star, radii, DARKEST)
+        profile = ring_levels(smooth, star, radii, config.star_dark_percentile)
         brightest = int(profile.argmax())
         dark = np.flatnonzero(profile[brightest:] < config.star_sky_sigma)
         out.append(float(radii[brightest + int(dark[0]) if len(dark) else -1]))

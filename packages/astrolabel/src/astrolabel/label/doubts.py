@@ -9,19 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from astrolabel.core.config import CheckConfig
 from astrolabel.core.notes import DOUBT, Note, doubt, from_json
 
-CHI2 = (0.7, 2.0)
-"""Chi2 per pixel of a tile's fits outside of this is far from 1: noise too large or too small,
-or a wrong PSF. Wide on purpose: not calibrated on real coadds."""
-ONE_SIZE = 0.7
-"""Part of a tile's labels within a fifth of one area, from which it is doubtful: noise and
-artifacts have one size, sources have many."""
-MIN_LABELS = 20
-"""Fewer labels say nothing of their sizes."""
 
-
-def of_labels(shard: Mapping[str, Any]) -> list[Note]:
+def of_labels(shard: Mapping[str, Any], config: CheckConfig) -> list[Note]:
     """Doubts about a tile that was labelled."""
     image = shard["image"]
     if image is None:
@@ -31,20 +23,20 @@ def of_labels(shard: Mapping[str, Any]) -> list[Note]:
     if areas.size == 0:
         found.append(doubt("labels", "none"))
     chi2 = image["astro"].get("chi2_per_pixel")
-    if chi2 is not None and np.isfinite(chi2) and not CHI2[0] <= chi2 <= CHI2[1]:
+    if chi2 is not None and np.isfinite(chi2) and not config.chi2[0] <= chi2 <= config.chi2[1]:
         found.append(doubt("labels", "chi2 of the fits is far from 1: wrong noise or PSF"))
-    if one_size(areas):
+    if one_size(areas, config):
         found.append(doubt("labels", "most are of one size: noise or artifacts?"))
     return found
 
 
-def one_size(areas: NDArray[np.float64]) -> bool:
+def one_size(areas: NDArray[np.float64], config: CheckConfig) -> bool:
     """Whether most of some masks' areas (pixels) are within a fifth of one."""
-    if areas.size < MIN_LABELS:
+    if areas.size < config.min_labels:
         return False
     sizes = np.sort(np.log(areas))
     within = np.searchsorted(sizes, sizes + np.log(1.44), side="right") - np.arange(areas.size)
-    return bool(within.max() > ONE_SIZE * areas.size and np.median(areas) > 1)
+    return bool(within.max() > config.one_size * areas.size and np.median(areas) > 1)
 
 
 def gathered(tiles: Sequence[Mapping[str, Any]]) -> list[tuple[Note, int]]:

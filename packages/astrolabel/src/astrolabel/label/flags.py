@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from astrolabel.core.box import Box
 from astrolabel.core.coadd import Coadd
+from astrolabel.core.config import CheckConfig
 from astrolabel.core.masks import Mask
 
 
@@ -70,13 +71,6 @@ REGISTRY = (
 )
 """Every flag there is. A bit is never given to another flag: files outlive versions."""
 
-POOR_FIT_CHI2 = 2.0
-"""Mean squared residual, in sigmas of the detection image, from which a fit is poor: what
-is left is then as large as the noise itself,"""
-POOR_FIT_SIGNIFICANCE = 5.0
-"""... where a mask has pixels enough to measure it. The mean of N squared normal deviates
-scatters by sqrt(2/N) about 1, and one in a million exceeds it by so many times that."""
-
 _BITS = {flag.name: flag.bit for flag in REGISTRY}
 
 
@@ -102,7 +96,12 @@ def described() -> dict[str, dict[str, Any]]:
 
 
 def of_pixels(
-    coadd: Coadd, mask: Mask, peak: tuple[float, float], core: Box, residual: NDArray[np.float32]
+    coadd: Coadd,
+    mask: Mask,
+    peak: tuple[float, float],
+    core: Box,
+    residual: NDArray[np.float32],
+    config: CheckConfig,
 ) -> frozenset[str]:
     """Flags that follow from where the mask lies and what its pixels are.
 
@@ -137,7 +136,7 @@ def of_pixels(
         "cosmic_ray": touches("COSMIC_RAY"),
         "trail": touches("TRAIL"),
         "bright_star": holds("BRIGHT_OBJECT"),
-        "poor_fit": _is_poor(residual[box.slices][pixels]),
+        "poor_fit": _is_poor(residual[box.slices][pixels], config),
     }
     return frozenset(name for name, value in is_set.items() if value)
 
@@ -175,9 +174,9 @@ def of_fit(
     return frozenset(name for name, value in is_set.items() if value)
 
 
-def _is_poor(residual: NDArray[np.float32]) -> bool:
+def _is_poor(residual: NDArray[np.float32], config: CheckConfig) -> bool:
     values = residual[np.isfinite(residual)].astype(np.float64)
     if values.size == 0:
         return False
-    chance = 1 + POOR_FIT_SIGNIFICANCE * np.sqrt(2 / values.size)
-    return bool((values**2).mean() > max(POOR_FIT_CHI2, chance))
+    chance = 1 + config.poor_fit_significance * np.sqrt(2 / values.size)
+    return bool((values**2).mean() > max(config.poor_fit_chi2, chance))

@@ -21,7 +21,7 @@ from scipy import ndimage
 from astrolabel.catalog.catalog import GALAXY, STAR
 from astrolabel.core.box import Box
 from astrolabel.core.coadd import Coadd
-from astrolabel.core.config import LabelConfig, TruthConfig
+from astrolabel.core.config import CheckConfig, LabelConfig, TruthConfig
 from astrolabel.core.errors import InputError
 from astrolabel.core.masks import Mask, tighten
 from astrolabel.io import coco
@@ -174,7 +174,9 @@ def label_truth(
                     box=clipped.box,
                     image_shape=tile.core.shape,
                     category_id=one.category_id,
-                    attributes=_attributes(coadd, one, core, outer, int(together[k]), sky[0]),
+                    attributes=_attributes(
+                        coadd, one, core, outer, int(together[k]), sky[0], config.check
+                    ),
                 )
             )
         y, x = one.peak[0] - tile.core.y0, one.peak[1] - tile.core.x0
@@ -200,7 +202,13 @@ def _together(objects: list[TruthObject], shape: tuple[int, int]) -> NDArray[np.
 
 
 def _attributes(
-    coadd: Coadd, one: TruthObject, core: Box, outer: Box, n_blended: int, sigma: float
+    coadd: Coadd,
+    one: TruthObject,
+    core: Box,
+    outer: Box,
+    n_blended: int,
+    sigma: float,
+    check: CheckConfig,
 ) -> dict[str, Any]:
     """As `label` gives them, but for the fluxes: truth images have no zero point."""
     assert one.mask is not None
@@ -209,7 +217,7 @@ def _attributes(
     assert here is not None
     peak = (one.peak[0] - outer.y0, one.peak[1] - outer.x0)
     nothing_fitted = np.zeros(coadd.shape, np.float32)
-    names = flags.of_pixels(coadd, here, peak, core, nothing_fitted)
+    names = flags.of_pixels(coadd, here, peak, core, nothing_fitted, check)
     bits = flags.encode(names | {"blended"} if n_blended > 1 else names)
     noise = sigma * np.sqrt(one.mask.area)
     return {

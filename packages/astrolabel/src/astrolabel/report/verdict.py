@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from astrolabel.core.config import CheckConfig
 from astrolabel.core.notes import DOUBT
 from astrolabel.io.positions import REMEDY
 from astrolabel.label import doubts
@@ -186,16 +187,16 @@ def _misplaced(m: Measured) -> list[str]:
 
 def _untypical(m: Measured) -> list[str]:
     """Labels that are not like those of a sky, whatever made them."""
-    out, own = [], m.labels.own
+    out, own, check = [], m.labels.own, CheckConfig()
     chi2 = m.residuals.chi2[own]
     chi2 = chi2[np.isfinite(chi2)]
     middle = float(np.median(chi2)) if len(chi2) else 1.0
-    if not doubts.CHI2[0] <= middle <= doubts.CHI2[1]:
+    if not check.chi2[0] <= middle <= check.chi2[1]:
         which = "too small, or the PSF is wrong" if middle > 1 else "too large"
         out.append(
             f"The median χ² of the labels is {middle:.2g}, far from 1: the noise is {which}."
         )
-    if doubts.one_size(m.labels.area[own]):
+    if doubts.one_size(m.labels.area[own], check):
         out.append("Most labels are of one size: look whether they are noise or artifacts.")
     return out
 

@@ -28,12 +28,6 @@ from astroseg.engines.base import Engine
 from astroseg.inference.tiling import Tile, join, shift, split
 from astroseg.models.duplicates import largest_pieces, one_per_source
 
-LEAST_TILE = 512
-"""px. Models trained on smaller images are applied to tiles of this side: seams then are few."""
-
-TILE_UNKNOWN = 1024
-"""px, side of the tiles where a checkpoint does not hold the size of its training images."""
-
 
 @dataclass(frozen=True, eq=False)
 class Frame:
@@ -83,7 +77,8 @@ def tiles_of(shape: tuple[int, int], config: PredictConfig, trained_on: int) -> 
     ------
     InputError : tiles that cannot overlap as asked for.
     """
-    size = config.tile_size or max(LEAST_TILE, min(trained_on or TILE_UNKNOWN, config.whole_up_to))
+    known = min(trained_on or config.tile_unknown, config.whole_up_to)
+    size = config.tile_size or max(config.least_tile, known)
     if max(shape) <= size:
         return split(shape, size, 0)
     # A small tile of the default overlap would be little else.

@@ -1,6 +1,7 @@
 """Every number that labels depend on, one module a stage: unit, default and reason."""
 
-from astrolabel.core.config.catalog import ClassifyConfig
+from astrolabel.core.config.catalog import ClassifyConfig, FusionConfig
+from astrolabel.core.config.check import CheckConfig
 from astrolabel.core.config.deblend import (
     DeblendConfig,
     HaloConfig,
@@ -20,10 +21,12 @@ from astrolabel.core.config.truth import TruthConfig
 
 __all__ = [
     "SOURCE_TABLE",
+    "CheckConfig",
     "ClassifyConfig",
     "DeblendConfig",
     "DetectConfig",
     "FitConfig",
+    "FusionConfig",
     "HaloConfig",
     "ImportConfig",
     "LabelConfig",

@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from astrolabel.core.config.tree import PositiveInt
+
+
+@dataclass(frozen=True)
+class FusionConfig:
+    """One class from two catalogs (Dawid and Skene 1979); `relabel` alone uses it."""
+
+    trust: tuple[float, float] = (0.98, 0.9)
+    """How often the first and the second catalog are right, as assumed before the data: space
+    against ground, whose stars and galaxies look alike from magnitude 24 on."""
+    prior_strength: tuple[float, float] = (1000.0, 20.0)
+    """How many objects that assumption is worth in every magnitude bin. The first is held to
+    it; the second's is measured against the first as soon as there are some dozens."""
+    bin_objects: PositiveInt = 200
+    """Objects with both classes in a magnitude bin: enough to see one error in ten."""
+    rounds: PositiveInt = 200
+    """Most rounds of the fit, which ends when nothing changes by a millionth."""
 
 
 @dataclass(frozen=True)
@@ -27,3 +45,4 @@ class ClassifyConfig:
     keep_unmatched: bool = False
     """Write sources without a class as ignore regions (`iscrowd: 1`) instead of leaving
     them out (the paper's rule)."""
+    fusion: FusionConfig = field(default_factory=FusionConfig)

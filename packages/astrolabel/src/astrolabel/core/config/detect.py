@@ -140,6 +140,8 @@ class DetectConfig:
     star_sky_sigma: float = 0.8
     """They end where the star's profile falls to this many sigma of a pixel of empty sky.
     Spikes stay above the threshold where the profile is at 1 to 2."""
+    star_dark_percentile: float = 10.0
+    """Percentile of a circle around the star that is its own light: neighbours are on the rest."""
     log_widths_fwhm: tuple[float, ...] = (0.43, 0.28, 0.24)
     """Sigmas of the Gaussians in units of the bands' mean seeing FWHM, coarse to fine. The
     first is a star's own, with the best signal to noise; the finer ones add peaks that it

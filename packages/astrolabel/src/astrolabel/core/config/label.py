@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from astrolabel.core.config.catalog import ClassifyConfig
+from astrolabel.core.config.check import CheckConfig
 from astrolabel.core.config.deblend import DeblendConfig, HaloConfig
 from astrolabel.core.config.detect import DetectConfig, ResidualConfig
 from astrolabel.core.config.mask import MaskConfig
@@ -34,6 +35,7 @@ class LabelConfig:
     mask: MaskConfig = field(default_factory=MaskConfig)
     classify: ClassifyConfig = field(default_factory=ClassifyConfig)
     truth: TruthConfig = field(default_factory=TruthConfig)
+    check: CheckConfig = field(default_factory=CheckConfig)
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

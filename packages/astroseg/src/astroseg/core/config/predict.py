@@ -49,7 +49,12 @@ class PredictConfig:
     """cuda, cuda:N, cpu, or auto: the GPU where there is one."""
     tile_size: Count = 0
     """Side in px of the tiles that an image is predicted in; 0: that of the images the model
-    was trained on, but from 512 px to `whole_up_to`. Smaller images are predicted whole."""
+    was trained on, but from `least_tile` to `whole_up_to`. Smaller images are predicted whole."""
+    least_tile: PositiveInt = 512
+    """Side in px of the tiles for models trained on smaller images: seams then are few."""
+    tile_unknown: PositiveInt = 1024
+    """Side in px of the tiles where a checkpoint does not tell the size of its training
+    images."""
     overlap: Count = 128
     """Of neighbouring tiles in px. Twice the size of nearly all objects (99.97 % of the
     HSC labels are smaller than 32 px), so that one of the tiles sees each object whole."""
