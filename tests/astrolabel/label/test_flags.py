@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from astrolabel.core import psf
 from astrolabel.core.box import Box
 from astrolabel.core.coadd import Coadd
-from astrolabel.core.config import LabelConfig
+from astrolabel.core.config import CheckConfig, LabelConfig
 from astrolabel.deblend import make_deblender
 from astrolabel.deblend.base import Blend, BlendFit, SourceFit
 from astrolabel.label import flags
@@ -154,9 +154,9 @@ def test_model_cut_by_the_image_itself_is_not_truncated():
 
 def test_residual_without_pixels_or_of_a_few_is_no_poor_fit():
     nothing, few = np.full(9, np.nan, np.float32), np.full(4, 1.9, np.float32)
-    assert not flags._is_poor(nothing)
-    assert not flags._is_poor(few)  # by chance, once in some hundreds
-    assert flags._is_poor(np.full(400, 1.9, np.float32))
+    assert not flags._is_poor(nothing, CheckConfig())
+    assert not flags._is_poor(few, CheckConfig())  # by chance, once in some hundreds
+    assert flags._is_poor(np.full(400, 1.9, np.float32), CheckConfig())
 
 
 def test_bits_are_those_of_files_already_written():
