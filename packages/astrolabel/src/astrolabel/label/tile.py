@@ -324,9 +324,7 @@ def attributes(
     matched = classes.catalog_index[k] >= 0
     bits = flags.encode(
         source.fit_flags
-        | flags.of_pixels(
-            coadd, source.mask, (source.y, source.x), core, residual, config.check
-        )
+        | flags.of_pixels(coadd, source.mask, (source.y, source.x), core, residual, config.check)
     )
     return {
         "ra": round(float(sky[0]), 7),  # 1e-7 deg is 0.4 mas
