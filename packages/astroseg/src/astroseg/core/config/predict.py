@@ -53,7 +53,7 @@ class PredictConfig:
     least_tile: PositiveInt = 512
     """Side in px of the tiles for models trained on smaller images: seams then are few."""
     tile_unknown: PositiveInt = 1024
-    """Side in px of the tiles where a checkpoint does not tell the size of its training
+    """Side in px of the tiles where a checkpoint does not hold the size of its training
     images."""
     overlap: Count = 128
     """Of neighbouring tiles in px. Twice the size of nearly all objects (99.97 % of the
