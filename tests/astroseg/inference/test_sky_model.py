@@ -47,7 +47,7 @@ def found_at_stars(predictions) -> int:
     return near
 
 
-@pytest.mark.parametrize("fwhm", [4.0])
+@pytest.mark.parametrize("fwhm", [1.8, 4.0, 8.0])
 def test_isolated_stars_of_any_seeing_are_found_once(model, fwhm):
     assert found_at_stars(model.predict(stars(fwhm))) >= 29
 
@@ -81,6 +81,14 @@ def test_nothing_is_found_on_noise_on_borders_and_in_empty_frames(model):
     assert len(model.predict(bordered)) <= 1
     with pytest.raises(astroseg.InputError, match="no noise"):
         model.predict(np.zeros((300, 300), np.float32))
+
+
+def test_a_cutout_of_one_galaxy_is_one_detection(model):
+    y, x = np.mgrid[:64, :64]
+    galaxy = 40 * np.exp(-np.hypot((y - 30) / 1.4, x - 33) / 6)
+    found = model.predict(sky(5, (64, 64)) + galaxy.astype(np.float32))
+    assert len(found) == 1
+    assert found.table["class"][0] == "galaxy"
 
 
 def test_predict_without_a_checkpoint_writes_everything(tmp_path, capsys):
