@@ -287,7 +287,7 @@ def _flow(value: Any) -> str:
 def in_words(problem: str) -> str:
     """msgspec's message with the name of the value first."""
     problem, _, path = problem.partition(" - at `$")
-    words = re.sub("`", "", problem)
+    words = re.sub("`", "", problem).replace("Object missing required field", "has no")
     for theirs, ours in (
         ("float", "number"), ("int", "integer"), ("str", "text"), ("bool", "true or false"),
         ("array", "list"), ("object", "mapping"),
