@@ -78,7 +78,7 @@ def test_every_viewer_takes_the_folder_of_the_images(tmp_path, capsys):
     assert main(["export", str(path), "--to", "yolo", "segmentation", *images]) == 0
     assert main(["validate", str(path), *images]) == 2  # ids of 0 are still said
     said = capsys.readouterr().out
-    assert "id is below 1" in said
+    assert "id: expected integer >= 1" in said
     assert "missing" not in said
     assert main(["preview", str(path)]) == 2
     assert "--images DIR" in capsys.readouterr().err
