@@ -59,6 +59,12 @@ def convert(kind: type[T], values: Any, file: Path, where: str = "") -> T:
         steps = [int(step) if step.isdigit() else step for step in re.findall(r"[^.`\[\]]+", path)]
         problem, remedy = _in_words(kind, values, said, steps, where)
         raise InputError(problem, file=file, remedy=remedy) from error
+    except UnicodeEncodeError as error:  # msgspec's patterns: a lone surrogate, as "\\ud800" gives
+        raise InputError(
+            f"holds text that is no Unicode ({error.object!a:.40})",
+            file=file,
+            remedy="write characters, not halves of them",
+        ) from error
 
 
 def _in_words(
