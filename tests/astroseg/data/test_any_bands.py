@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from astroseg.core.errors import InputError
-from astroseg.data.any_bands import SkyScaling, by_wavelength
+from astroseg.data.any_bands import SkyScaling
 from astroseg.data.any_bands import measure_sky as measured
+from astroseg.data.bands import by_wavelength
 from astroseg.data.images import Pixels
 
 RNG = np.random.default_rng(3)

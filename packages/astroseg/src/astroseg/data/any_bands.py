@@ -21,7 +21,7 @@ from scipy import ndimage
 
 from astroseg.core.config import DataConfig
 from astroseg.core.errors import InputError
-from astroseg.data.bands import wavelength_rank
+from astroseg.data.bands import by_wavelength
 from astroseg.data.sky_noise import SIGMA_PIXELS, sky_noise
 
 CHANNELS = 4
@@ -155,8 +155,8 @@ def measure_sky(
 
         noise = _by_cell(above, count, shape, cells, config.clip_sigma)[1]
     sigma = np.array([_typical(one) for one in noise], np.float32)
-    flat = dataclasses.replace(flat, sigma=sigma)
-    return dataclasses.replace(flat, fwhm=_seeing(crop, flat))
+    scaling = dataclasses.replace(flat, sigma=sigma)
+    return dataclasses.replace(scaling, fwhm=_seeing(crop, scaling))
 
 
 def _seeing(crop: Crop, sky: SkyScaling) -> float:
@@ -225,11 +225,3 @@ def _by_cell(
             if values.size:
                 levels[band, i, j], noises[band, i, j] = sky_noise(values[::step], clip_sigma)
     return levels, noises
-
-
-def by_wavelength(names: Sequence[str], count: int) -> tuple[int, ...]:
-    """Places of `count` bands, the bluest first where all are known, else as they come."""
-    ranks = [wavelength_rank(name) for name in names]
-    if len(ranks) != count or None in ranks:
-        return tuple(range(count))
-    return tuple(sorted(range(count), key=lambda i: ranks[i] or 0))

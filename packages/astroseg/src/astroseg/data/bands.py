@@ -53,3 +53,11 @@ def wavelength_rank(name: str) -> int | None:
     if band in COLOURS:
         return COLOURS[::-1].index(band)
     return _WAVELENGTHS.index(band) if band is not None and band in _WAVELENGTHS else None
+
+
+def by_wavelength(names: Sequence[str], count: int) -> tuple[int, ...]:
+    """Places of `count` bands, the bluest first where all are known, else as they come."""
+    ranks = [wavelength_rank(name) for name in names]
+    if len(ranks) != count or None in ranks:
+        return tuple(range(count))
+    return tuple(sorted(range(count), key=lambda i: ranks[i] or 0))

@@ -24,10 +24,10 @@ from scipy import ndimage
 
 from astroseg.core.config import DataConfig
 from astroseg.core.errors import InputError
-from astroseg.data.bands import wavelength_rank
+from astroseg.data.bands import by_wavelength, wavelength_rank
 from astroseg.data.sky_noise import SIGMA_PIXELS, sky_noise
 
-CONTRASTS = ("asinh", "sky", "lupton", "lupton-hc", "zscale", "none")
+CONTRASTS = ("asinh", "lupton", "lupton-hc", "zscale", "none")
 
 INT16 = (-32768, 32767)
 HIGH_CONTRAST = 2  # contrast and brightness are doubled (paper, section 3.3)
@@ -196,7 +196,5 @@ def no_data(flux: NDArray[np.float32]) -> NDArray[np.bool_] | None:
 
 
 def _red_first(bands: Sequence[str]) -> tuple[int, ...]:
-    ranks = [wavelength_rank(name) for name in bands]
-    if len(ranks) == 3 and None not in ranks and len(set(ranks)) == 3:
-        return tuple(sorted(range(3), key=lambda i: -(ranks[i] or 0)))
-    return (2, 1, 0)
+    distinct = len({wavelength_rank(name) for name in bands}) == 3
+    return by_wavelength(bands if distinct else (), 3)[::-1]

@@ -15,8 +15,6 @@ from astroseg.core.errors import InputError
 from astroseg.data.dataset import ImageRecord
 from astroseg.data.images import Pixels, read_pixels
 from astroseg.data.inputs import image_record
-from astroseg.data.units import with_zeropoint
-from astroseg.inference.coadd import Frame, predict_image
 from astroseg.inference.predict import choose_engine, make_job
 from astroseg.inference.predictions import Predictions
 from astroseg.weights.builtin import checkpoint_file
@@ -94,19 +92,9 @@ class Model:
         if bands or zeropoint is not None:
             record = _described(record, len(pixels.planes), bands, zeropoint)
         job = self._job
-        record = with_zeropoint(record, pixels, job.config.predict.zeropoint)
-        look = job.look(record, pixels)
-        frame = Frame(record, pixels, look, job.data)
-        tiles = job.tiles(record)
-        found = predict_image(
-            job.engine,
-            job.model,
-            frame,
-            job.config.predict,
-            tiles,
-            least_side=job.spec.least_side,
-        )
-        return Predictions(job.calibrated(found), frame, self.classes, job.spec.targets)
+        frame = job.frame(record, pixels)
+        found = job.detect(frame, job.tiles(frame.record))
+        return Predictions(found, frame, self.classes, job.spec.targets)
 
 
 def load(checkpoint: str | Path = "sky", config: Config | None = None, **words: Any) -> Model:

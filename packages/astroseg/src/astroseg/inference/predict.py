@@ -36,7 +36,7 @@ from astroseg.core.version import __version__
 from astroseg.data.dataset import Dataset, ImageRecord, configured_dataset
 from astroseg.data.images import Pixels
 from astroseg.data.inputs import expand, image_record
-from astroseg.data.look import Look, band_names, look_at, read_record
+from astroseg.data.look import band_names, look_at, read_record
 from astroseg.data.units import Units, gains, with_zeropoint
 from astroseg.engines import get_engine
 from astroseg.engines.base import Engine
@@ -105,10 +105,11 @@ class Job:
     least: float
     units: Units
 
-    def look(self, record: ImageRecord, pixels: Pixels) -> Look:
-        """How an image is read, in the units of the training."""
+    def frame(self, record: ImageRecord, pixels: Pixels) -> Frame:
+        """An image as the model reads it, in the units of the training."""
+        record = with_zeropoint(record, pixels, self.config.predict.zeropoint)
         data = self.data
-        return look_at(
+        look = look_at(
             record,
             pixels,
             data.bands,
@@ -116,9 +117,22 @@ class Job:
             data,
             lambda order: gains(record, pixels, order, self.units, data, self.config.predict),
         )
+        return Frame(record, pixels, look, data)
 
-    def calibrated(self, found: Prediction) -> Prediction:
-        """The detections with probabilities as scores, where the checkpoint was calibrated."""
+    def detect(self, frame: Frame, tiles: Sequence[Tile], **more: Any) -> Prediction:
+        """What the model finds, with probabilities as scores where the checkpoint was calibrated.
+
+        `more` is as of `predict_image`.
+        """
+        found = predict_image(
+            self.engine,
+            self.model,
+            frame,
+            self.config.predict,
+            tiles,
+            least_side=self.spec.least_side,
+            **more,
+        )
         return found if self.calibration is None else self.calibration.apply(found, self.least)
 
     def tiles(self, record: ImageRecord) -> tuple[Tile, ...]:
@@ -297,27 +311,19 @@ def _finished(
         if part.get("key") == key and path.with_suffix(".fits").exists():
             progress.advance(len(tiles))
             return dict(part)
-    pixels = read_record(record)
-    record = with_zeropoint(record, pixels, job.config.predict.zeropoint)
-    look = job.look(record, pixels)
-    frame = Frame(record, pixels, look, job.data)
+    frame = job.frame(record, read_record(record))
     folder = path.with_suffix("")
-    found = predict_image(
-        job.engine,
-        job.model,
+    prediction = job.detect(
         frame,
-        job.config.predict,
         tiles,
         kept=(lambda number: folder / f"{number}.json") if len(tiles) > 1 else None,
         key=key,
         done=progress.advance,
-        least_side=job.spec.least_side,
     )
-    prediction = job.calibrated(found)
     _write_catalog(job, frame, prediction, path.with_suffix(".fits"))
     if job.config.predict.segmentation:
         maps = segmentation_maps(prediction.masks, frame.shape)
-        write_segmentation(pixel_map, maps, read_wcs(record))
+        write_segmentation(pixel_map, maps, read_wcs(frame.record))
     if overlay:
         _write_overlay(job, frame, prediction, picture)
     notes = []

@@ -23,8 +23,6 @@ from astroseg.models.spec import ZOO_STD_X101_BGR, ModelSpec, model_spec
 from astroseg.weights.builtin import BUILTIN, checkpoint_file
 from astroseg.weights.checkpoint import read_header
 
-DEFAULT = ModelConfig().name
-
 # Deviation of the pixels that the model zoo's networks were trained with, 8-bit units.
 ZOO_DEVIATION = sum(ZOO_STD_X101_BGR) / 3
 
@@ -62,7 +60,11 @@ def as_built_in(config: Config) -> Config:
     """The settings with the network and contrast of the built-in model that training starts
     from, where they are not given."""
     name = config.model.weights
-    if name not in BUILTIN or config.model.file or config.model.name not in (DEFAULT, name):
+    if (
+        name not in BUILTIN
+        or config.model.file
+        or config.model.name not in (ModelConfig.name, name)
+    ):
         return config
     contrast: str = config.data.contrast
     if contrast == "auto":

@@ -207,10 +207,8 @@ def weights_file(
         When there is neither, or as `astroseg.weights.download.fetch`.
     """
     path, name = Path(weights), str(weights)
-    if path.exists():
-        return path
-    if name in BUILTIN:
-        return checkpoint_file(name)
+    if path.exists() or name in BUILTIN:
+        return checkpoint_file(weights)
     if name not in PRETRAINED:
         # Whoever gives a folder or a suffix means a file.
         if path.suffix or len(path.parts) > 1:
