@@ -114,8 +114,8 @@ class Parametric:
         return rendered(self.kernels, self._frame, c.peak, c.radius, c.shape, c.point)[1]
 
     def fit(self) -> None:
-        """Sweep over the components until they stand still; decide what is a point, what
-        light is nobody's, and what has two components."""
+        """Iterate over the components until they stand still; decide which are points, which
+        have two components, and where nuisance sources are."""
         self._sweep(self._config.passes)
         self._choose_points()
         self._grow()
@@ -244,7 +244,7 @@ class Parametric:
         self._subtract()
 
     def _add_unlisted(self) -> None:
-        """Points of nobody's on what the models leave over."""
+        """Add nuisance sources, points, on the residual of the models."""
         places = left_over(
             self.components,
             self.image,

@@ -1,6 +1,6 @@
-"""Sources that another one's model has taken in: how much a second would gain beside it.
+"""Close pairs that one model absorbed: how much a second source would gain beside it.
 
-A neighbour within a seeing disc leaves little over, since the model of its host stretches and
+A neighbour within a seeing disc leaves little residual, since the model of its host stretches and
 moves towards it. What counts is what it would explain together with its host: chi2 falls by
 s^2 / (n - b^T A^-1 b), where s and n are the pull and the curvature of the new flux, A the
 curvature of all that the host can change, and b what the two have in common (the score test of

@@ -1,7 +1,7 @@
-"""Sources as concentric Gaussians: a stiff model of a whole tile (fitted in `sweeps`).
+"""Sources as concentric Gaussians: a constrained model of a whole tile (fitted in `sweeps`).
 
-A free shape takes in a faint neighbour as a bulge of its own; a sum of Gaussians of one
-centre and one ellipse cannot, and leaves it over. That is all this model is for: its
+A non-parametric morphology absorbs a faint neighbour as a bulge of its own. A sum of Gaussians
+of one centre and one ellipse cannot, and leaves it in the residual. That is its purpose: its
 residual shows what detection missed. The PSF is a sum of Gaussians too, so that a source
 is rendered without a transform (mixtures as in Hogg & Lang 2013, arXiv:1210.6563; the
 PSFs' are made in `mixtures`). All functions are compiled and release the interpreter's lock.
