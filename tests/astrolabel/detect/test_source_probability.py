@@ -14,7 +14,12 @@ from astrolabel.core.coadd import Coadd
 from astrolabel.core.config import DetectConfig
 from astrolabel.detect.detect import detect, detection_image
 from astrolabel.detect.features import NAMES, Field, Look, features, point_flux, ring_levels
-from astrolabel.detect.source_probability import read_table, table
+from astrolabel.detect.source_probability import (
+    _part_of_disc,
+    less_by_chance,
+    read_table,
+    table,
+)
 
 SHAPE = (160, 160)
 FWHM = 4.0
@@ -172,3 +177,53 @@ def test_a_crowd_of_stars_keeps_its_stars() -> None:
     found = [np.hypot(*(peaks - p).T).min() < 2.5 for p in bright]
     assert len(bright) > 30
     assert np.mean(found) > 0.9
+
+
+def lone(knots=6, knot_flux=100.0, field_sources=0, side=300):
+    """(look, peaks): a galaxy with knots in the middle of a frame, and sources of the field."""
+    rng = np.random.default_rng(5)
+    y, x = np.indices((side, side)) - side / 2
+    light = 50 * np.exp(-np.hypot(y, x) / 15)
+    parents = (light > 5).astype(np.int32)
+    turn = 2 * np.pi * np.arange(knots) / knots
+    near = side / 2 + 25 * np.stack([np.sin(turn), np.cos(turn)], axis=-1)
+    far = rng.uniform(10, side - 10, (200, 2))
+    far = far[np.hypot(*(far - side / 2).T) > 100]
+    peaks = np.rint(np.concatenate([[[side / 2, side / 2]], near, far[:field_sources]]))
+    for py, px in peaks[1:]:
+        light += gaussian(light.shape, py, px, knot_flux, FWHM)
+    nothing = np.zeros((0, 2)), np.zeros(0)
+    return Look.at(
+        Field(light, np.ones_like(light), light[None], parents, FWHM, *nothing), peaks
+    ), peaks
+
+
+def test_knots_on_a_lone_galaxy_are_less_likely_sources_than_on_one_in_a_field() -> None:
+    for sources, fewer in ((0, True), (60, False)):
+        look, peaks = lone(field_sources=sources)
+        likely = np.where(look.main, 1.0, 0.7)
+        found = less_by_chance(look, peaks, likely, DetectConfig())
+        assert (found[1:7] < 0.5).all() == fewer
+        np.testing.assert_array_equal(found[7:], likely[7:])
+        assert found[0] == 1
+
+
+def test_a_few_sources_on_a_galaxy_and_those_that_are_most_of_its_light_are_left_alone() -> None:
+    for look, peaks in (lone(knots=1), lone(knot_flux=2e4)):
+        likely = np.where(look.main, 1.0, 0.7)
+        np.testing.assert_array_equal(less_by_chance(look, peaks, likely, DetectConfig()), likely)
+
+
+def test_a_sure_source_on_a_lone_galaxy_stays() -> None:
+    look, peaks = lone()
+    likely = np.where(look.main, 1.0, 0.7)
+    likely[3] = 0.999
+    assert less_by_chance(look, peaks, likely, DetectConfig())[3] > 0.5
+
+
+def test_the_part_of_a_frame_under_a_disc_is_that_of_its_pixels() -> None:
+    for y, x, radius in ((50.0, 60.0, 30.0), (5.0, 100.0, 25.0), (80.0, 80.0, 400.0)):
+        rows, columns = np.indices((100, 120))
+        inside = np.hypot(rows - y, columns - x) <= radius
+        part = _part_of_disc(np.array([y, x]), radius, (100, 120))
+        assert part == pytest.approx(inside.mean(), abs=0.005)

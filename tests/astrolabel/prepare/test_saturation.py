@@ -50,6 +50,33 @@ def test_a_clipped_core_is_saturated_and_nothing_else_is():
     assert not (found & ~near(60.3, 58.8, 8)).any()
 
 
+@pytest.mark.parametrize("limit", ["clipped under noise", "clipped and flat-fielded", "a plate's"])
+def test_tops_at_one_level_are_saturated_whatever_the_noise_on_them(limit):
+    light = observed(BRIGHT, (30, 90, 3e4 * SIGMA))[0]
+    rng, level = np.random.default_rng(2), 60 * SIGMA
+    noise = SIGMA * rng.standard_normal(SHAPE)
+    if limit == "a plate's":
+        image = level * (1 - np.exp(-np.maximum(light, 0) / level)) + noise
+    elif limit == "clipped under noise":
+        image = np.minimum(light, level) + noise
+    else:
+        image = np.minimum(light, level) * (1 + 0.01 * rng.standard_normal(SHAPE))
+    found = guessed(image.astype(np.float32), np.full(SHAPE, SIGMA**2, np.float32))
+    # At 3 sigma of noise below the limit: the plate has 95 % of it at three times its level.
+    full = light > (4 if limit == "a plate's" else 1.2) * level
+    assert full.sum() > 30
+    assert found[full].mean() > 0.9
+    assert not found[light < 0.5 * level].any()
+
+
+@pytest.mark.parametrize("radius", [8, 25])
+def test_the_top_of_a_galaxy_is_no_limit(radius):
+    y, x = np.indices(SHAPE) - 60.0
+    for light in (np.exp(-(y**2 + x**2) / radius**2), np.exp(-np.hypot(y, x) / radius)):
+        image = 80 * SIGMA * light + SIGMA * np.random.default_rng(4).standard_normal(SHAPE)
+        assert not guessed(image.astype(np.float32), np.full(SHAPE, SIGMA**2, np.float32)).any()
+
+
 def test_a_ragged_core_is_saturated_and_whole():
     image, variance = observed(BRIGHT, level=LEVEL)
     full = np.isnan(image)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from astrolabel.core.config import SOURCE_TABLE, DetectConfig
 from astrolabel.detect.features import NAMES, Field, Look, features
@@ -80,8 +81,49 @@ def decide(field: Field, peaks: NDArray[np.float64], config: DetectConfig) -> De
     likely = table().probability(features(look, peaks))
     if not config.nebulosity_fwhm:
         likely = np.where(look.main, 1.0, likely)
+    likely = less_by_chance(look, peaks, likely, config)
     source = likely >= np.where(look.main, config.main_probability, config.source_probability)
     return Decision(source, clouds_of(look, likely, config))
+
+
+def less_by_chance(
+    look: Look, peaks: NDArray[np.float64], likely: NDArray[np.float64], config: DetectConfig
+) -> NDArray[np.float64]:
+    """(N,) probabilities, less for candidates on a host that holds far more than the field.
+
+    Sources of their own lie on a galaxy by chance, as many as the density of the field tells. Where
+    many more are, most are substructure: their odds are multiplied by the number expected over the
+    number there. A star cluster holds many, too, but they are most of its light.
+    """
+    field, out = look.field, likely.copy()
+    area = np.bincount(field.parents.ravel())
+    wide = area[look.owner] > (config.chance_least_fwhm * field.fwhm_px) ** 2
+    for host in np.flatnonzero(look.main & wide):
+        source = likely >= config.source_probability
+        source[host] = False
+        radius = config.chance_reach * np.sqrt(area[look.owner[host]] / np.pi)
+        near = np.hypot(*(peaks - peaks[host]).T) <= radius
+        part = _part_of_disc(peaks[host], radius, field.light.shape)
+        count, beyond = int((source & near).sum()), int((source & ~near).sum())
+        expected = (beyond + 1) * part / max(1 - part, 1e-9)  # one more: there may be none
+        if part > config.chance_most_frame or count == 0:
+            continue
+        light = float(np.maximum(field.light[field.parents == look.owner[host]], 0).sum())
+        own = float(look.sharp[tuple(peaks[source & near].astype(int).T)].sum())
+        rare = stats.poisson.sf(count - 1, expected) < config.chance_least
+        if rare and own < config.chance_light * light:
+            chosen = source & near & ~look.main
+            odds = likely / np.maximum(1 - likely, 1e-9) * expected / count
+            out[chosen] = (odds / (1 + odds))[chosen]
+    return out
+
+
+def _part_of_disc(centre: NDArray[np.float64], radius: float, shape: tuple[int, ...]) -> float:
+    """The part of a frame that a disc covers."""
+    y, x = (np.arange(n) - c for n, c in zip(shape, centre, strict=True))
+    half = np.sqrt(np.maximum(radius**2 - y**2, 0))  # of each row's chord
+    chord = np.clip(half, 0, x[-1] + 0.5) + np.clip(half, 0, 0.5 - x[0])
+    return float(chord[half > 0].sum() / np.prod(shape))
 
 
 def clouds_of(look: Look, likely: NDArray[np.float64], config: DetectConfig) -> NDArray[np.bool_]:

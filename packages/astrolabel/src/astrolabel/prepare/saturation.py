@@ -1,8 +1,9 @@
 """Which pixels are saturated, guessed from the image where no mask tells.
 
-Three signs of a full pixel: it is as bright as all around it; light there changes from pixel to
-pixel more sharply than any scene seen through the PSF can; it has no value, in the middle of
-bright light. Cosmic rays are sharp too, but stand on no star's light.
+Four signs of a full pixel: it is as bright as all around it; it is at the image's highest level,
+which far more pixels have than one a little lower; light there changes from pixel to pixel more
+sharply than any scene seen through the PSF can; it has no value, in the middle of bright light.
+Cosmic rays are sharp too, but stand on no star's light.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def saturated_cores(
     if not (sky > 0 and (data > config.bright_sigma * sky).any()):
         return np.zeros(image.shape, bool)
     width = fwhm_px(stamp) / FWHM_PER_SIGMA
-    flat = _flat_tops(data, sky, config) & valid
+    flat = (_flat_tops(data, sky, config) | _at_the_limit(data, sigma, sky, config)) & valid
     out = flat | _ragged_cores(data, sigma, valid, stamp, width, sky, config)
     return _closed(out | _holes(data, valid, config.bright_sigma * sky), width)
 
@@ -56,6 +57,30 @@ def _flat_tops(
     )
     flat = (highest - lowest < config.flat * highest) & (data > config.bright_sigma * sky)
     return np.asarray(ndimage.binary_dilation(flat, np.ones((3, 3), bool)))
+
+
+def _at_the_limit(
+    data: NDArray[np.float32],
+    sigma: NDArray[np.floating[Any]],
+    sky: float,
+    config: SaturationConfig,
+) -> NDArray[np.bool_]:
+    """Pixels at the limit of a detector or plate, whatever the noise on it.
+
+    The top of a source falls off quadratically, so that as many pixels are in an interval just
+    below the highest level as in the next one. Where a limit cuts the tops off, nearly all are in
+    the first.
+    """
+    smooth = ndimage.median_filter(data, 3, mode="nearest")
+    top = float(smooth.max())
+    if top <= config.bright_sigma * sky:
+        return np.zeros(data.shape, bool)
+    noise = float(np.median(sigma[smooth > 0.8 * top]))
+    width = max(config.limit_spread * top, config.limit_sigma * noise)
+    full, below = smooth > top - width, smooth > top - 2 * width
+    count = int(full.sum())
+    enough = count >= config.limit_px and count > config.limit_ratio * (below.sum() - count)
+    return full if enough else np.zeros(data.shape, bool)
 
 
 def _ragged_cores(

@@ -112,6 +112,18 @@ class DetectConfig:
     makes fewer false labels. The main candidate of a
     connected object always stays (see `main_probability`). 0 keeps every candidate (the
     paper's)."""
+    chance_least: float = 0.01
+    """Candidates on a galaxy are substructure where there are more than the field's density puts
+    there with this chance. Their odds are multiplied by the number expected over that there;"""
+    chance_light: float = 0.05
+    """... if they are less than this part of its light. Of simulated star clusters they are more
+    than nine tenths, of galaxies in crowded fields a tenth."""
+    chance_reach: float = 2.5
+    """How far around the galaxy that is, in radii of its area;"""
+    chance_most_frame: float = 0.5
+    """... which is this part of the frame at most, or there is no field to compare with."""
+    chance_least_fwhm: float = 8.0
+    """The galaxy is as large as a square of this side, in seeing FWHM."""
     nebulosity_fwhm: float = 0.0
     """For Galactic fields: where a wide object is almost certainly no source, its light is
     nebulosity. The sky follows it there, on a mesh of cells of so many seeing FWHM (4 is good), and

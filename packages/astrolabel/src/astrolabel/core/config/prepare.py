@@ -129,6 +129,15 @@ class SaturationConfig:
     flat: float = 1e-3
     """A pixel and its eight neighbours within this part of each other are flat: no source seen
     through the atmosphere is."""
+    limit_spread: float = 0.03
+    """The highest level of an image is a limit where the pixels within this part of it,"""
+    limit_sigma: float = 3.0
+    """... or within this many sigma of a pixel's noise there if that is more,"""
+    limit_ratio: float = 3.0
+    """... are this many times those in the next interval below. Tops of sources have as many in
+    both."""
+    limit_px: int = 20
+    """Fewer pixels at the highest level are no sign of a limit: chance makes such a ratio."""
     sharp: float = 1.5
     """Over the most that a scene under the PSF could show, a second difference is sharp. In real
     DECaLS pixels saturated cores reach 3 to 50 and all other stars and galaxies stay below 1,
