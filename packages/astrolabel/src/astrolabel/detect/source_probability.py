@@ -91,7 +91,7 @@ def less_by_chance(
 ) -> NDArray[np.float64]:
     """(N,) probabilities, less for candidates on a host that holds far more than the field.
 
-    Sources of their own lie on a galaxy by chance, as many as the density of the field tells. Where
+    Sources of their own lie on a galaxy by chance, as many as the density of the field gives. Where
     many more are, most are substructure: their odds are multiplied by the number expected over the
     number there. A star cluster holds many, too, but they are most of its light.
     """

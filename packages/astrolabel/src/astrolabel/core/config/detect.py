@@ -117,7 +117,7 @@ class DetectConfig:
     there with this chance. Their odds are multiplied by the number expected over that there;"""
     chance_light: float = 0.05
     """... if they are less than this part of its light. Of simulated star clusters they are more
-    than nine tenths, of galaxies in crowded fields a tenth."""
+    than nine tenths, of galaxies in dense fields a tenth."""
     chance_reach: float = 2.5
     """How far around the galaxy that is, in radii of its area;"""
     chance_most_frame: float = 0.5
