@@ -9,6 +9,8 @@ import pytest
 import shapely
 import yaml
 from astropy.io import fits
+from astropy.io.votable import parse_single_table
+from astropy.io.votable.ucd import parse_ucd
 from astropy.table import QTable, Table
 from astropy.wcs import WCS
 from PIL import Image
@@ -121,6 +123,53 @@ def test_the_catalog_has_units_in_every_format(file, kind):
     assert np.asarray(table["ignore"]).astype(bool).tolist() == [False, False, True, False]
     x, y = (table[name].to_value("pix")[3] for name in "xy")
     assert (x, y) == (40 + 4 + 3, 6)
+
+
+FITTED = {
+    "x": 3.25, "y": 4.5, "mag_g": 21.4, "flux_g": 100.0, "flux_err_g": 2.0, "snr": 50.0,
+    "chi2": 1.1, "model": "sersic", "half_light_radius_arcsec": 0.7, "axis_ratio": 0.5,
+    "theta": 30.0, "position_angle": 60.0, "sersic_index": 2.5, "n_blended": 2,
+    "bulge_fraction_g": 0.3, "bulge_radius_arcsec": 0.2, "object_id": "17", "flags": [],
+    "flag_bits": 0, "class_source": "hsc",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["fits", "votable"])
+def test_every_value_of_the_fit_arrives_with_unit_ucd_and_description(file, kind):
+    doc = coco.read(file)
+    doc["annotations"][0]["attributes"] |= FITTED
+    coco.write_json(file, doc)
+    (path,) = export(file, [kind])
+    if kind == "votable":
+        fields = parse_single_table(path).fields
+        ucds = {f.name: f.ucd for f in fields}
+        units = {f.name: str(f.unit or "") for f in fields}
+        words = {f.name: f.description for f in fields}
+        value = Table.read(path, format="votable")[0]
+    else:
+        header = fits.getheader(path, 1)
+        names = {n: header[f"TTYPE{n}"] for n in range(1, header["TFIELDS"] + 1)}
+        ucds, units, words = (
+            {name: header.get(f"{card}{n}", "") for n, name in names.items()}
+            for card in ("TUCD", "TUNIT", "TCOMM")
+        )
+        value = Table.read(path)[0]
+    for name, given in FITTED.items():
+        if name == "flags":
+            continue
+        if isinstance(given, str):
+            assert str(value[name]).strip() == given
+        else:
+            scale = 57.544 if name.startswith("flux") else 1  # counts of zero point 27 in nJy
+            assert float(value[name]) == pytest.approx(given * scale, rel=1e-4), name
+    for name, ucd in ucds.items():
+        if not name.startswith("bbox_"):
+            assert ucd, name
+            parse_ucd(ucd, check_controlled_vocabulary=True, has_colon=False)
+        assert words[name], name
+    assert ucds["flux_err_g"] == "stat.error;phot.flux;em.opt.B"
+    assert units["half_light_radius_arcsec"] == "arcsec"
+    assert units["position_angle"] == "deg"
 
 
 def test_yolo_draws_the_same_pixels(file):

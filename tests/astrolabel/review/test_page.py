@@ -154,6 +154,19 @@ def test_shift_and_click_merge(review):
     assert merged["area"] == 2 * 48
 
 
+def test_a_chosen_label_is_shown_by_itself_and_what_the_page_lacks_is_said(review):
+    page, _ = review
+    page.evaluate("window.review.choose(3)")
+    assert page.locator("#stamps figcaption").all_inner_texts() == ["image"]
+    shown = page.evaluate(
+        """() => { const c = document.querySelector("#stamps canvas");
+          return [c.width, c.height, c.getContext("2d").getImageData(3, 3, 1, 1).data[0]]; }"""
+    )
+    assert shown == [6 + 12, 8 + 12, 40]  # the label and six pixels around, of the grey picture
+    assert "No residual was written" in page.inner_text("#fit")
+    assert "--serve" in page.inner_text("#fit")
+
+
 def test_wheel_and_keys_zoom_and_a_link_opens_a_label(review):
     page, folder = review
     before = state(page)["view"]["zoom"]
@@ -309,6 +322,8 @@ def test_a_split_by_keys_is_fitted_by_the_server(browser, tmp_path):
     until(page, "window.review && window.review.state().drawn === 2")
     page.fill("#go", "1")
     page.keyboard.press("Enter")
+    until(page, "document.querySelector('#fit').textContent.startsWith('Fit: ')")
+    assert page.locator("#stamps figure img").count() == 4
     page.locator("#sky").focus()
     page.keyboard.press("d")
     # The second star is six pixels to the right of the label's middle.

@@ -73,6 +73,8 @@ def test_what_is_no_request_of_the_page_is_refused(served):
     server, _ = served
     assert ask(server, "correct", {"action": "burn"})[0] == 409
     assert ask(server, "other", {})[0] == 404
+    for ident, status in (("", 400), ("1e3", 400), ("../1", 400), ("77", 409)):
+        assert ask(server, f"source?id={ident}")[0] == status
     assert ask(server, "pictures/../../labels/coco.json")[0] == 404
     assert ask(server, "correct", REJECT, Content_Type="text/plain")[0] == 415
     assert ask(server, "correct", REJECT, Content_Length="99999999")[0] == 413

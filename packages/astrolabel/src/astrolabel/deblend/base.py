@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from astrolabel.core.box import Box
+from astrolabel.deblend.shape import Profile
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +71,8 @@ class SourceFit:
     kind : ``point`` or ``extended``.
     state : ``ok`` or ``failed:<reason>``; a failed source is never written as a label.
     flux_err : (C,) float64 counts, one sigma, of `flux`; NaN where the deblender gives none.
+    profiles : what the model is made of, in the cutout's pixels: a point, a Sersic profile, or
+        a disc and a bulge in this order; empty where the deblender has no such profiles.
     """
 
     box: Box
@@ -78,6 +81,7 @@ class SourceFit:
     kind: str
     state: str = "ok"
     flux_err: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    profiles: tuple[Profile, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.flux_err) != len(self.flux):

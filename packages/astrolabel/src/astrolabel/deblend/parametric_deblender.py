@@ -25,6 +25,7 @@ from astrolabel.deblend.convolve import Image, KernelCache, Kernels
 from astrolabel.deblend.cores import has_core
 from astrolabel.deblend.initialize import Start
 from astrolabel.deblend.parametric import Parametric
+from astrolabel.deblend.shape import profile_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,7 +220,8 @@ def _sources(
             single = len(own) == 1
             point = single and (own[0].point or own[0].point_gain < config.extended_gain)
             kind = "point" if point else "extended"
-            out.append(SourceFit(box, light, flux, kind, flux_err=photometry.error[n]))
+            shape = tuple(profile_of(c) for c in own)
+            out.append(SourceFit(box, light, flux, kind, "ok", photometry.error[n], shape))
     return out
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from astropy.io import fits
+from astropy.table import QTable
+
 from astrolabel.core.files import atomic_path
 from astrolabel.io.coco import Document
 from astrolabel.io.frames import frames_of
@@ -26,4 +29,19 @@ def write_catalog(path: Path, doc: Document) -> None:
         if hasattr(table[name], "mask") and table[name].dtype.kind in "US":
             table[name] = table[name].filled("")
     with atomic_path(path) as temporary:
-        table.write(temporary, format=KINDS[path.suffix.lstrip(".")], overwrite=True)
+        if path.suffix == ".fits":
+            _as_hdu(table).writeto(temporary, overwrite=True)
+        else:
+            table.write(temporary, format=KINDS[path.suffix.lstrip(".")], overwrite=True)
+
+
+def _as_hdu(table: QTable) -> fits.BinTableHDU:
+    """With UCDs and descriptions in the cards that TOPCAT reads and writes."""
+    hdu = fits.table_to_hdu(table)
+    for n, name in enumerate(table.colnames, 1):
+        about = table[name].info
+        if about.description:
+            hdu.header[f"TCOMM{n}"] = about.description
+        if about.meta and about.meta.get("ucd"):
+            hdu.header[f"TUCD{n}"] = about.meta["ucd"]
+    return hdu

@@ -58,6 +58,7 @@ def rgb(
     sigma: Sequence[float] | NDArray[np.floating[Any]] | None = None,
     gains: Sequence[float] | NDArray[np.floating[Any]] | None = None,
     *,
+    levels: Sequence[float] | NDArray[np.floating[Any]] | None = None,
     stretch_sigma: float = STRETCH_SIGMA,
     softening: float = SOFTENING,
     black_sigma: float = BLACK_SIGMA,
@@ -76,13 +77,14 @@ def rgb(
     sigma : (C,) sky noise of each band in counts; measured where it is None.
     gains : (C,) factors of the bands after that (see `white_balance`); measured where it
         is None. Give the tiles of one coadd the same, or their colours will differ.
+    levels : (C,) sky of each band in counts; measured where it is None.
     stretch_sigma, softening, black_sigma : Lupton's stretch, Q and minimum.
 
     Returns
     -------
     (H, W, 3) uint8; black where no band has data.
     """
-    bands = _in_sigma(image, sigma)
+    bands = _in_sigma(image, sigma, levels)
     holes = np.isnan(bands).all(axis=0)
     factors = _balance(bands) if gains is None else np.asarray(gains, np.float64)
     bands = np.nan_to_num(bands, nan=0.0)  # sky, in a band that has no data
@@ -120,13 +122,15 @@ def _balance(bands: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _in_sigma(
-    image: NDArray[np.float32], sigma: Sequence[float] | NDArray[np.floating[Any]] | None
+    image: NDArray[np.float32],
+    sigma: Sequence[float] | NDArray[np.floating[Any]] | None,
+    levels: Sequence[float] | NDArray[np.floating[Any]] | None = None,
 ) -> NDArray[np.float32]:
     """(C, H, W) height above the sky in units of its noise; NaN where there is no data."""
     bands = np.where(np.isfinite(image), image, np.nan).astype(np.float32)
     for n, band in enumerate(bands):
         level, noise = _sky(band[np.isfinite(band)], None if sigma is None else float(sigma[n]))
-        band -= level
+        band -= level if levels is None else float(levels[n])
         band /= noise
     return bands
 

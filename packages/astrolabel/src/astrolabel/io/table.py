@@ -11,6 +11,7 @@ from astropy.table import Column, MaskedColumn, QTable
 from numpy.typing import NDArray
 
 from astrolabel.io.coco import Document
+from astrolabel.io.column_meaning import meaning_of
 from astrolabel.io.frames import Frame
 from astrolabel.io.polygons import mask_of
 
@@ -18,7 +19,6 @@ AB_ZEROPOINT_NJY = 31.4
 """AB magnitude of one nanojansky."""
 HEAD = ("id", "coadd", "image", "class", "ra", "dec", "x", "y", "area", "ignore")
 ELSEWHERE = {"x", "y", "ra", "dec"}
-UNITS = {"mag": u.mag, "flux": u.nJy}
 Place = tuple[str, Mapping[str, Any], tuple[int, int]]
 """Of an annotation: its coadd, its image's entry, the image's (y, x) in the coadd."""
 
@@ -35,7 +35,8 @@ def label_table(document: Document, frames: Mapping[str, Frame]) -> QTable:
     QTable
         Columns of `HEAD`, then the annotations' attributes: magnitudes in AB, fluxes in nJy
         (in counts where a zero point is unknown), lists as text. ``bbox_*`` are edges of the
-        mask's box in the coadd, pixels.
+        mask's box in the coadd, pixels. ``info.description``, and ``info.meta["ucd"]``, say
+        what each column is (see `io.column_meaning`).
     """
     items = document["annotations"]
     place = {
@@ -69,24 +70,31 @@ def label_table(document: Document, frames: Mapping[str, Frame]) -> QTable:
     for key in dict.fromkeys(key for a in attributes for key in a):
         if key not in ELSEWHERE:
             table[key] = _column(key, [a.get(key) for a in attributes], at)
+    for name in table.colnames:
+        meaning = meaning_of(name)
+        if meaning.description:
+            table[name].info.description = meaning.description
+        if meaning.ucd:
+            table[name].info.meta = {"ucd": meaning.ucd}
     return table
 
 
 def _column(key: str, values: Sequence[Any], at: Sequence[Place]) -> Any:
     """One attribute as a column, with its unit."""
     known = [v for v in values if v is not None]
-    kind, _, band = key.partition("_")
+    unit, is_flux = meaning_of(key).unit, key.startswith("flux_")
     if known and all(type(v) is bool for v in values):
         return np.array(values, bool)
     if known and all(type(v) is int for v in values):
         return np.array(values, np.int64)
-    if not all(isinstance(v, int | float) for v in known) or (not known and kind not in UNITS):
+    if not all(isinstance(v, int | float) for v in known) or (not known and unit is None):
         text = [",".join(map(str, v)) if isinstance(v, list) else str(v or "") for v in values]
         return MaskedColumn(text, mask=[v is None for v in values]) if values else _text(text)
     array = np.array([_number(v) for v in values], np.float64)
-    if kind != "flux":
-        return array * UNITS[kind] if kind in UNITS else array
-    scale = _njy_per_count([image for _, image, _ in at], band.removeprefix("err_"))
+    if not is_flux:
+        return array if unit is None else array * unit
+    band = key.removeprefix("flux_").removeprefix("err_")
+    scale = _njy_per_count([image for _, image, _ in at], band)
     return array * u.ct if scale is None else array * scale * u.nJy
 
 

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from astrolabel.core.box import Box
 from astrolabel.core.coadd import Coadd
 from astrolabel.core.masks import Mask
+from astrolabel.deblend.shape import Profile
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +29,9 @@ class Source:
     snr : light inside the mask over its noise.
     kind : of the deblender's model.
     fit_flags : names in `flags` that follow from its fit.
+    profiles : of its model, in the same pixels as the peak (see `deblend.base.SourceFit`).
+    model : its box in these pixels and (C, h, w) float32 counts, halo included; None unless it
+        was asked for.
     """
 
     y: float
@@ -40,6 +45,8 @@ class Source:
     snr: float = np.nan
     kind: str = ""
     fit_flags: frozenset[str] = frozenset()
+    profiles: tuple[Profile, ...] = ()
+    model: tuple[Box, NDArray[np.float32]] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,12 +13,13 @@ from astrolabel.core.coadd import Coadd
 from astrolabel.core.config import LabelConfig
 from astrolabel.deblend import make_deblender
 from astrolabel.detect.detect import Detections, detection_image
+from astrolabel.label.attributes import attributes
 from astrolabel.label.records import Source
-from astrolabel.label.tile import attributes, deblend
+from astrolabel.label.tile import deblend
 
 
 def refit(
-    coadd: Coadd, peaks: NDArray[np.float64], config: LabelConfig
+    coadd: Coadd, peaks: NDArray[np.float64], config: LabelConfig, keep_models: bool = False
 ) -> list[tuple[Source, dict[str, Any]]]:
     """Deblend and mask sources at given peaks, without detection.
 
@@ -26,6 +27,7 @@ def refit(
     ----------
     coadd : a cutout with all that reaches into the sources.
     peaks : (N, 2) of (y, x) in its pixels, inside it.
+    keep_models : whether the sources hold their models.
 
     Returns
     -------
@@ -40,7 +42,7 @@ def refit(
     found = Detections(peaks, above, np.zeros(above.shape, np.int32))
     frame = Box.of_shape(coadd.shape)
     fitted, _, left = deblend(
-        coadd, detection, frame, config, make_deblender(config.deblend), found
+        coadd, detection, frame, config, make_deblender(config.deblend), found, keep_models
     )
     # Sources come back by group: the peaks are the same numbers.
     by_peak = {(s.y, s.x): s for s in fitted}

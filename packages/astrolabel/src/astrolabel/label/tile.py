@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from astrolabel.deblend.star_halo import Halo, take_halos
 from astrolabel.detect.detect import DetectionImage, Detections, detect, detection_image
 from astrolabel.io import coco
 from astrolabel.label import flags
+from astrolabel.label.attributes import attributes
 from astrolabel.label.records import Source, TileLabels, magnitudes, sky_sigma
 from astrolabel.label.tiles import Tile
 
@@ -109,12 +110,14 @@ def deblend(
     config: LabelConfig,
     deblender: Deblender,
     found: Detections | None = None,
+    keep_models: bool = False,
 ) -> tuple[list[Source], float, NDArray[np.float32]]:
     """Detect, fit group by group, and mask.
 
     Parameters
     ----------
     found : the sources, where they are known; else they are detected.
+    keep_models : whether the sources hold their models, which take some memory.
 
     Returns the sources, chi2 per pixel of all fits, and what the models leave of the
     detection image: (H, W) counts. Groups whose footprint does not reach `core` are left
@@ -159,6 +162,8 @@ def deblend(
             source = _source(
                 peak, together, one, fit.converged, group.box, detection, config.mask, halo
             )
+            if keep_models and one.state == "ok":
+                source = replace(source, model=_whole(one, group.box, halo))
             found_in[index].append(source)
             if one.state == "ok":
                 pixels.subtract(one, group.box, halo)
@@ -278,7 +283,17 @@ def _source(
         float(total / noise) if noise > 0 else float("nan"),
         fit.kind,
         flags.of_fit(mask, n_blended, flux, converged, box, frame),
+        tuple(
+            replace(p, centre=(p.centre[0] + cutout.y0, p.centre[1] + cutout.x0))
+            for p in fit.profiles
+        ),
     )
+
+
+def _whole(fit: SourceFit, cutout: Box, halo: Halo | None) -> tuple[Box, NDArray[np.float32]]:
+    """A source's model, with its halo, in the pixels that the cutout lies in."""
+    box = fit.box.shifted(cutout.y0, cutout.x0)
+    return (box, fit.model) if halo is None else halo.joined(box, fit.model)[:2]
 
 
 def _classes(
@@ -307,43 +322,3 @@ def _classes(
             found.state[i] if i >= 0 else s.state for i, s in zip(rows, sources, strict=True)
         ),
     )
-
-
-def attributes(
-    coadd: Coadd,
-    source: Source,
-    sky: tuple[float, float],
-    core: Box,
-    classes: Classes,
-    k: int,
-    config: LabelConfig,
-    residual: NDArray[np.float32],
-) -> dict[str, Any]:
-    assert source.mask is not None
-    values = magnitudes(source.flux, coadd.zeropoints)
-    matched = classes.catalog_index[k] >= 0
-    bits = flags.encode(
-        source.fit_flags
-        | flags.of_pixels(coadd, source.mask, (source.y, source.x), core, residual, config.check)
-    )
-    return {
-        "ra": round(float(sky[0]), 7),  # 1e-7 deg is 0.4 mas
-        "dec": round(float(sky[1]), 7),
-        **{f"mag_{band}": round(float(m), 4) for band, m in zip(coadd.bands, values, strict=True)},
-        **_fluxes(coadd, source),
-        "snr": round(source.snr, 2),
-        "object_id": str(classes.object_id[k]) if matched else None,
-        "class_source": config.classify.scheme if matched else None,
-        "n_blended": source.n_blended,
-        "flags": flags.decode(bits),
-        "flag_bits": bits,
-    }
-
-
-def _fluxes(coadd: Coadd, source: Source) -> dict[str, float | None]:
-    """Counts to six digits; None where not known."""
-    out = {}
-    for name, values in (("flux", source.flux), ("flux_err", source.flux_err)):
-        for band, value in zip(coadd.bands, values, strict=True):
-            out[f"{name}_{band}"] = float(f"{value:.6g}") if np.isfinite(value) else None
-    return out

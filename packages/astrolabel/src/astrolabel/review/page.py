@@ -25,7 +25,7 @@ from astrolabel.review.disagreement import compare
 from astrolabel.review.layers import Layer, layer, places_of, read_layer, score_of
 from astrolabel.review.pictures import RGB, Overview, picture, residual_picture, upright, uri
 
-SCRIPTS = ("store.js", "sky.js", "panel.js", "corrections.js")
+SCRIPTS = ("store.js", "sky.js", "panel.js", "stamps.js", "corrections.js")
 INDEX, PICTURES = "index.html", "pictures"
 MISSED_IOU = 0.1
 """A prediction, or a true source, whose best IoU is below has no label."""

@@ -87,6 +87,7 @@ function choose(one, go) {
     : [["Accept", "A", () => correct("accept")], ["Reject", "X", () => correct("reject")], ["Merge", "M", () => correct("merge")], ["Split", "D", beginSplit]]
       .concat(D.categories.map((c, k) => [c.name, k < 9 ? k + 1 : "", () => correct("class", k)]));
   $("actions").replaceChildren(...actions.map(([text, key, act]) => button(text, key, act)));
+  stamps(one);
   if (one && go) goTo(one);
   markQueue(); redraw();
 }
@@ -102,7 +103,8 @@ function values(one) {
   }
   found.push(["area", col(one, "area")]);
   for (const [name, text] of Object.entries({...COLUMN_NAMES, iou: "IoU with a label"})) {
-    const value = name === "area" ? undefined : col(one, name);
+    const known = name === "area" || (name === "chi2" && attr(one, "chi2") !== null);
+    const value = known ? undefined : col(one, name);
     if (value !== undefined && !Number.isNaN(value)) found.push([text, +value.toPrecision(3)]);
   }
   for (const kind of OTHERS) {

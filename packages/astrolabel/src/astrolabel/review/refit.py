@@ -93,10 +93,12 @@ class Neighbourhood:
                 peaks[one["id"]] = (x, y)
         return cls(coadd, box, image, tuple(labels), peaks, _config(document))
 
-    def fit(self, peaks: Sequence[Peak]) -> list[tuple[Source, dict[str, Any]]]:
-        """Fits of sources at these peaks."""
+    def fit(
+        self, peaks: Sequence[Peak], keep_models: bool = False
+    ) -> list[tuple[Source, dict[str, Any]]]:
+        """Fits of sources at these peaks, with their models where they are asked for."""
         at = np.array([(y - self.box.y0, x - self.box.x0) for x, y in peaks], float)
-        return refit(self.coadd, at.reshape(-1, 2), self.config)
+        return refit(self.coadd, at.reshape(-1, 2), self.config, keep_models)
 
 
 def split(near: Neighbourhood, item: Item, peak: Peak) -> list[dict[str, Any]]:

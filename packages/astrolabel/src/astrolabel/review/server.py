@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import re
 import secrets
 from collections.abc import Callable
 from http import HTTPStatus
@@ -69,6 +70,12 @@ class Handler(BaseHTTPRequestHandler):
         elif path == "pixel":
             query = {k: v[0] for k, v in parse_qs(urlsplit(self.path).query).items()}
             self._answer(lambda: self._pixel(query))
+        elif path == "source":
+            ident = parse_qs(urlsplit(self.path).query).get("id", [""])[0]
+            if re.fullmatch(r"-?\d{1,15}", ident):
+                self._answer(lambda: _as_json(self.server.session.source(int(ident))))
+            else:
+                self._refuse(HTTPStatus.BAD_REQUEST, "which label?")
         elif path.startswith(f"{PICTURES}/") and path.count("/") == 1:
             file = self.server.session.folder / PICTURES / path.partition("/")[2]
             if file.suffix == ".js" and file.is_file():

@@ -25,6 +25,7 @@ from astrolabel.review.corrections import Applied, apply, check, read_correction
 from astrolabel.review.layers import places_of
 from astrolabel.review.page import page_data, page_text
 from astrolabel.review.pictures import upright
+from astrolabel.review.source_view import pictures_of, view_source
 
 
 def log_of(path: Path) -> Path:
@@ -147,6 +148,31 @@ class Session:
             band: float(f"{v:.4g}")
             for band, v in zip(astro["bands"], values, strict=True)
             if np.isfinite(v)
+        }
+
+    def source(self, ident: int) -> dict[str, Any]:
+        """A label's own model and what the fit leaves, for the page.
+
+        Returns
+        -------
+        dict
+            ``pictures`` by name, ``data:`` addresses; ``attributes`` and ``state`` of the fit.
+
+        Raises
+        ------
+        InputError
+            When there is no such label, no float cube, or the fit finds no source.
+        """
+        now = self._now  # replaced, never changed, by a correction
+        item = next((a for a in now["annotations"] if a["id"] == ident), None)
+        if item is None:
+            raise InputError(f"no label {ident}")
+        image = next(i for i in now["images"] if i["id"] == item["image_id"])
+        view = view_source(now, image, item, now["annotations"], self.path.parent)
+        return {
+            "pictures": pictures_of(view, image),
+            "attributes": coco.plain(dict(view.attributes)),
+            "state": view.state,
         }
 
     def _fitted(self, entry: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
