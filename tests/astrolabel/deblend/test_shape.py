@@ -47,5 +47,8 @@ def test_the_half_light_radius_of_two_profiles_holds_half_of_their_light():
         profile = np.exp(-b * (r / part.radius) ** (1 / n)) / whole
         inside += part.flux[0] * np.trapezoid(2 * np.pi * r * profile, r)
     assert inside == pytest.approx(50, abs=0.3)
+    dark = Profile((0, 0), np.array([0.0]), radius=2.0, axis_ratio=0.9, index=4.0)
+    assert half_light_radius((disc, dark)) == pytest.approx(10)
+    assert half_light_radius((dark, dark)) == 2
     point = Profile((0, 0), np.array([70.0]))
     assert half_light_radius((disc, point)) == 0

@@ -80,8 +80,9 @@ def half_light_radius(parts: Sequence[Profile]) -> float:
             total += flux * _enclosed(part, radius)
         return total / float(light.sum()) - 0.5
 
-    largest = max(p.radius for p in wide)
-    return float(brentq(inside, 0.0, largest)) if inside(0.0) < 0 else 0.0
+    # Within twice the largest radius is more than half of every profile.
+    beyond = 2 * max(p.radius for p in wide)
+    return float(brentq(inside, 0.0, beyond)) if inside(0.0) < 0 else 0.0
 
 
 def _enclosed(part: Profile, radius: float) -> float:
