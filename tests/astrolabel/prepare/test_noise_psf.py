@@ -6,7 +6,7 @@ from astrolabel.core import background, psf
 from astrolabel.core.config.prepare import SkyConfig, StarConfig
 from astrolabel.core.errors import InputError
 from astrolabel.prepare import sky
-from astrolabel.prepare.psf import from_stars
+from astrolabel.prepare.psf import alike, fit_stars
 
 
 def source_free_sky(image, valid):
@@ -15,7 +15,9 @@ def source_free_sky(image, valid):
 
 
 def stars_of(images):
-    return from_stars(images / np.float32(SIGMA), np.isfinite(images), StarConfig())
+    config = StarConfig()
+    fits = fit_stars(images / np.float32(SIGMA), np.isfinite(images), config)
+    return tuple(alike(of_band, config) for of_band in fits)
 
 
 def crowded(shape=(256, 256), n=160, seed=0):

@@ -136,6 +136,11 @@ def many_stars(seed=3, **options):
     return observed(*stars, seed=seed, shape=(200, 200), **options)
 
 
+def electrons_per_count(light, rms, valid, stamp):
+    found = noise.scatter_of(light, rms, valid, stamp, NOISE)
+    return noise.electrons_per_count([] if found is None else [found], NOISE)
+
+
 @pytest.mark.parametrize("correlated", [False, True])
 def test_photon_noise_is_measured_in_the_sources(correlated):
     image, variance = many_stars()
@@ -145,7 +150,7 @@ def test_photon_noise_is_measured_in_the_sources(correlated):
     valid = np.ones(image.shape, bool)
     sky = empty_sky.measure([image], [valid], SkyConfig(), 2.9e-7)[0]
     light, rms = image - sky.level.whole, sky.rms.whole
-    electrons = noise.electrons_per_count(light, rms, valid, STAMP, NOISE)
+    electrons = electrons_per_count(light, rms, valid, STAMP)
     expected = GAIN * (SIGMA / np.median(rms)) ** 2
     assert electrons == pytest.approx(expected, rel=0.35)
     made = noise.with_photons(light, rms, electrons, NOISE)
@@ -159,11 +164,11 @@ def test_without_photon_noise_or_enough_light_none_is_measured():
     rng = np.random.default_rng(7)
     sky, flat = np.full((200, 200), SIGMA, np.float32), np.ones((200, 200), bool)
     empty = rng.normal(0, SIGMA, (200, 200)).astype(np.float32)
-    assert noise.electrons_per_count(empty, sky, flat, STAMP, NOISE) is None
+    assert electrons_per_count(empty, sky, flat, STAMP) is None
     image, _ = many_stars()
     narrow = psf.moffat(1.8)
-    assert noise.electrons_per_count(image, sky, flat, narrow, NOISE) is None
-    assert noise.electrons_per_count(image, sky, ~flat, STAMP, NOISE) is None
+    assert electrons_per_count(image, sky, flat, narrow) is None
+    assert electrons_per_count(image, sky, ~flat, STAMP) is None
     np.testing.assert_array_equal(noise.with_photons(image, sky, None, NOISE), sky**2)
 
 
@@ -173,5 +178,5 @@ def test_light_alone_is_no_photon_noise():
     light = ndimage.gaussian_filter(image, 1.0)
     image = (light + rng.normal(0, SIGMA, image.shape)).astype(np.float32)
     sky = np.full(image.shape, SIGMA, np.float32)
-    electrons = noise.electrons_per_count(image, sky, np.ones(image.shape, bool), STAMP, NOISE)
+    electrons = electrons_per_count(image, sky, np.ones(image.shape, bool), STAMP)
     assert electrons is None or electrons > 10 * GAIN

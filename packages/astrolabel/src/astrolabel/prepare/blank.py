@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +12,39 @@ from scipy import ndimage
 
 from astrolabel.core.config.prepare import NoDataConfig
 from astrolabel.prepare.mesh import clipped
+
+
+@dataclass(frozen=True)
+class Fill:
+    """Pixels that are no measurements.
+
+    Attributes
+    ----------
+    value : of them, or of most.
+    pixels : their number.
+    block : whether they are blocks of one value; else their values are none of a sky.
+    """
+
+    value: float
+    pixels: int
+    block: bool
+
+    def told(self, size: int) -> str:
+        """A clause on them in an image of so many pixels."""
+        if self.block:
+            share = 100 * self.pixels / size
+            return f"blocks of the value {self.value:g} over {share:.2g} % of the image: no data"
+        return f"{self.pixels} pixels of {self.value:g}, which no sky has: no data"
+
+
+def gathered(fills: Iterable[Fill]) -> list[Fill]:
+    """Those of several sections, one of a kind."""
+    found: dict[float | None, Fill] = {}
+    for fill in fills:
+        key = fill.value if fill.block else None
+        before = found.get(key)
+        found[key] = fill if before is None else replace(before, pixels=before.pixels + fill.pixels)
+    return list(found.values())
 
 
 def rough_sky(values: NDArray[np.floating], sample_px: int) -> tuple[float, float]:
@@ -24,37 +59,29 @@ def rough_sky(values: NDArray[np.floating], sample_px: int) -> tuple[float, floa
 
 def no_data(
     image: NDArray[np.float32], valid: NDArray[np.bool_], config: NoDataConfig
-) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
-    """(H, W) bool, valid pixels that are no measurements, and a clause for each kind of them.
+) -> tuple[NDArray[np.bool_], tuple[Fill, ...]]:
+    """(H, W) bool, valid pixels that are no measurements, and each kind of them.
 
     Kinds are blocks, rows and columns of one value, and values that no sky has.
     """
     out = np.zeros(image.shape, bool)
-    told: list[str] = []
+    fills: list[Fill] = []
     if not valid.any():
         return out, ()
     level, sigma = rough_sky(image[valid], config.sample_px)
     if sigma > 0:
         wild = valid & ((image < level - config.low_sigma * sigma) | (image > config.high * sigma))
-        for value, count in _commonest(image[wild]):
-            told.append(f"{count} pixels of {value:g}, which no sky has: no data")
+        if wild.any():
+            kinds, counts = np.unique(image[wild], return_counts=True)
+            fills.append(Fill(float(kinds[counts.argmax()]), int(counts.sum()), block=False))
         out |= wild
     flat = _repeated(image, valid & ~out, config)
     for value, where in flat:
         if sigma > 0 and value > level + config.star_sigma * sigma:
             continue
-        share = 100 * where.mean()
-        told.append(f"blocks of the value {value:g} over {share:.2g} % of the image: no data")
+        fills.append(Fill(value, int(where.sum()), block=True))
         out |= where
-    return out, tuple(told)
-
-
-def _commonest(values: NDArray[np.float32]) -> list[tuple[float, int]]:
-    """The value that makes most of some wild pixels, and their number."""
-    if values.size == 0:
-        return []
-    kinds, counts = np.unique(values, return_counts=True)
-    return [(float(kinds[counts.argmax()]), int(values.size))]
+    return out, tuple(fills)
 
 
 def _repeated(

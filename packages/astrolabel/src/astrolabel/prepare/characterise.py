@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,42 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from astrolabel.core import psf
-from astrolabel.core.box import Box
 from astrolabel.core.config.prepare import PrepareConfig
 from astrolabel.core.correlation import filter_power
 from astrolabel.core.errors import InputError
 from astrolabel.core.notes import Note, doubt, doubts
 from astrolabel.io import layers as fits_layers
 from astrolabel.io.files import CoaddFiles
-from astrolabel.prepare import blank, noise, sky
-from astrolabel.prepare.cosmic_rays import cosmic_rays
-from astrolabel.prepare.mesh import Mesh
-from astrolabel.prepare.pixels import Plane, read_plane
-from astrolabel.prepare.stamps import Stamps, find_stamps
+from astrolabel.prepare import blank, evidence
+from astrolabel.prepare.artifacts import with_artifacts
+from astrolabel.prepare.evidence import Evidence
+from astrolabel.prepare.judge import Band, judge
+from astrolabel.prepare.look import Look, Pixels, look_at, read_pixels
+from astrolabel.prepare.sections import Section, sections, whole
+from astrolabel.prepare.stamps import Stamps, find_stamps, part_with_stars
 from astrolabel.prepare.trails import Trail, find_trails
 
 SAFE_SIGMA = (1e-6, 1e6)
 """Noise whose inverse variance, and sums of it, float32 can hold."""
-
-
-@dataclass(frozen=True, eq=False)
-class Band:
-    """What is known of one band.
-
-    Attributes
-    ----------
-    level : sky to subtract, counts; None for none.
-    rms : noise of the sky, counts, where it is measured; None where the files' is used.
-    noise_scale : times the given variance.
-    electrons : counts over counts squared of photon noise, where noise is measured.
-    trails : of satellites and aircraft.
-    """
-
-    level: Mesh | None = None
-    rms: Mesh | None = None
-    noise_scale: float = 1.0
-    electrons: float | None = None
-    trails: tuple[Trail, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,43 +69,50 @@ def characterise(files: CoaddFiles, config: PrepareConfig | None = None) -> Char
         For a coadd that is doubtful, with ``config.strict``.
     """
     config = PrepareConfig() if config is None else config
-    frame = Box.of_shape(files.shape)
-    scale, notes = _scale(files, config)
-    planes: list[Plane] = []
-    for index, band in enumerate(files.bands):
-        plane = read_plane(files, index, frame, scale)
-        wrong, told = blank.no_data(plane.image, plane.valid, config.no_data)
-        notes += [Note("mask", text, band) for text in told]
-        planes.append(plane.without(wrong))
-        if not planes[-1].valid.any():
+    grid = sections(files.shape, config)
+    flat = [section for row in grid for section in row]
+    scale, notes = _scale(files, flat, config)
+
+    def read(section: Section) -> Pixels:
+        return read_pixels(files, section.box, scale, config)
+
+    if len(flat) == 1:  # read once, for both looks
+        read = functools.cache(read)
+    stars = part_with_stars(files, config.stars)
+    rows = [
+        [look_at(read(part), files.bands, part, stars, len(flat), config) for part in row]
+        for row in grid
+    ]
+    looks = [one for row in rows for one in row]
+    shown = [
+        evidence.together([[one.evidence[k] for one in row] for row in rows], files.shape,
+                          config.sky)
+        for k in range(len(files.bands))
+    ]  # fmt: skip
+    for k, (band, found) in enumerate(zip(files.bands, shown, strict=True)):
+        fills = blank.gathered(fill for one in looks for fill in one.fills[k])
+        notes += [Note("mask", fill.told(found.pixels), band) for fill in fills]
+        if not found.valid:
             text = "no pixel with data: leave the band out, or give the right mask and noise"
             notes.append(doubt("coverage", text, band))
-    skies = sky.measure(
-        [p.image for p in planes], [p.valid for p in planes], config.sky, config.noise.false_rate
-    )
-    bands, relative = [], []
-    for band, plane, found in zip(files.bands, planes, skies, strict=True):
-        one, flat, told_ = _judge(band, plane, found, config)
+    bands = []
+    for band, found in zip(files.bands, shown, strict=True):
+        one, told = judge(band, found, config)
         bands.append(one)
-        relative.append(flat)
-        notes += told_
-    stack = np.stack(relative)
-    valid = np.stack([p.valid for p in planes])
-    stamps = find_stamps(files, stack, valid, config.stars)
+        notes += told
+    fits = [np.concatenate([one.stars[k] for one in looks]) for k in range(len(bands))]
+    stamps = find_stamps(files, fits, config.stars)
     notes += stamps.notes
-    bands = [
-        _with_artifacts(one, plane, flat, stamp, measured, config)
-        for one, plane, flat, stamp, measured in zip(
-            bands, planes, relative, stamps.psfs, stamps.measured, strict=True
-        )
-    ]
+    trails = _trails(rows, len(bands), files.shape, config)
+    bands = with_artifacts(flat, read, bands, shown, trails, stamps, config)
     for band, one in zip(files.bands, bands, strict=True):
         notes += [_trail_note(band, trail) for trail in one.trails]
         if one.electrons is not None:
             notes.append(Note("noise", f"photon noise of {one.electrons:.3g} e- a count", band))
-    correlated, told_ = _correlation(files.bands, stack, skies, stamps, config)
-    coverage = tuple(float(p.valid.mean()) for p in planes)
-    notes += told_ + _coverage(files.bands, coverage, valid) + _of_files(files)
+    correlated, told = _correlation(files.bands, looks, stamps, config)
+    coverage = tuple(found.valid / found.pixels for found in shown)
+    notes += told + _coverage(files.bands, shown, sum(one.covered for one in looks))
+    notes += _of_files(files)
     if config.strict and (first := next(iter(doubts(notes)), None)) is not None:
         raise InputError(
             f"{first}", file=files.name, remedy="mend it, or run without prepare.strict"
@@ -134,17 +123,18 @@ def characterise(files: CoaddFiles, config: PrepareConfig | None = None) -> Char
     )  # fmt: skip
 
 
-def _scale(files: CoaddFiles, config: PrepareConfig) -> tuple[float, list[Note]]:
+def _scale(
+    files: CoaddFiles, parts: Sequence[Section], config: PrepareConfig
+) -> tuple[float, list[Note]]:
     """The factor that brings all bands' noise into float32's range, and a note of it."""
     sigmas = []
     for layer in files.layers:
-        image = fits_layers.read_plane(
-            layer.path, layer.image, layer.index, Box.of_shape(layer.shape)
-        ).astype(np.float64)
-        good = image[np.isfinite(image)]
-        sigma = blank.rough_sky(good, config.no_data.sample_px)[1] if good.size else 0.0
-        if sigma > 0:
-            sigmas.append(sigma)
+        for part in parts:
+            image = fits_layers.read_plane(layer.path, layer.image, layer.index, part.box)
+            good = image[np.isfinite(image)].astype(np.float64)
+            sigma = blank.rough_sky(good, config.no_data.sample_px)[1] if good.size else 0.0
+            if sigma > 0:
+                sigmas.append(sigma)
     typical = float(np.median(sigmas)) if sigmas else 1.0
     if SAFE_SIGMA[0] <= typical <= SAFE_SIGMA[1]:
         return 1.0, []
@@ -153,115 +143,18 @@ def _scale(files: CoaddFiles, config: PrepareConfig) -> tuple[float, list[Note]]
     return float(10.0**power), [Note("file", text)]
 
 
-def _judge(
-    band: str, plane: Plane, found: sky.BandSky, config: PrepareConfig
-) -> tuple[Band, NDArray[np.float32], list[Note]]:
-    """What holds of a band's sky and noise; its image less its sky, over its noise."""
-    notes: list[Note] = []
-    level, rms = found.typical
-    subtract = _stands_off(found, config) if config.sky.subtract == "auto" else False
-    given = plane.variance is not None and config.noise.trust != "pixels"
-    if config.sky.subtract == "always" or (config.sky.subtract == "auto" and not given):
-        subtract = True
-    free = float(found.free.sum()) / max(int(plane.valid.sum()), 1)
-    if free < config.sky.least_sky:
-        notes.append(doubt("sky", "hardly any pixel is free of sources: level and noise are "
-                           "those of the darkest parts", band))  # fmt: skip
-    sigma = np.maximum(found.rms.whole, np.finfo(np.float32).tiny)
-    flat = plane.image - found.level.whole
-    if subtract and given:
-        spread = _spread(found)
-        how = f", uneven by {spread / rms:.2g} sigma" if rms > 0 and spread > 0.2 * rms else ""
-        notes.append(doubt("sky", f"level of {level / max(rms, 1e-30):.3g} sigma{how} subtracted",
-                           band))  # fmt: skip
-    one = Band(found.level if subtract else None, found.rms)
-    if given:
-        assert plane.variance is not None
-        check, told, scale = _given_noise(band, plane, flat, found, config)
-        notes += told
-        if scale is not None:
-            one = Band(one.level, None, scale)
-            root = np.sqrt(np.where(plane.valid, plane.variance * np.float32(scale), 1))
-            sigma = np.maximum(root, np.finfo(np.float32).tiny)
-        del check
-    if one.rms is not None:
-        tail = "" if found.tail == 1 else (
-            f", times {found.tail:.2g} for the long tail of few counts"
-        )  # fmt: skip
-        notes.append(Note("noise", f"rms of the source-free sky{tail}; its level subtracted", band))
-        if not np.median(found.rms.values) > 0:
-            notes.append(doubt("noise", "the sky has no scatter at all", band))
-    relative = np.where(plane.valid, flat / sigma, 0).astype(np.float32)
-    return one, relative, notes
-
-
-def _spread(found: sky.BandSky) -> float:
-    known = found.cells[np.isfinite(found.cells)]
-    if known.size < 4:
-        return 0.0
-    low, high = np.percentile(known, [5, 95])
-    return float(high - low)
-
-
-def _stands_off(found: sky.BandSky, config: PrepareConfig) -> bool:
-    """Whether the sky is not zero."""
-    level, rms = found.typical
-    worst = max(abs(level), _spread(found) / 2)
-    tolerance = config.sky.tolerance_sigma
-    if found.free.mean() < config.sky.min_sky / 2:  # what is left may be a galaxy's outskirts
-        tolerance *= config.sky.scarce_tolerance
-    return bool(worst > tolerance * rms)
-
-
-def _given_noise(
-    band: str,
-    plane: Plane,
-    flat: NDArray[np.float32],
-    found: sky.BandSky,
-    config: PrepareConfig,
-) -> tuple[noise.NoiseCheck, list[Note], float | None]:
-    """The noise of the files against the scatter of the sky: (check, notes, the factor of the
-    variance; None where it is not to be used)."""
-    assert plane.variance is not None
-    root = np.sqrt(np.where(plane.valid, plane.variance, 1))
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        relative = (flat / root).astype(np.float32)
-    check = noise.check_given(relative, found.free & np.isfinite(relative), config)
-    if config.noise.trust == "files" or not np.isfinite(check.ratio) or check.ratio <= 0:
-        return check, [], 1.0
-    what = plane.noise_word
-    if check.uneven > config.noise.uneven:
-        text = f"{what} does not follow the scatter of the sky (by a factor {check.uneven:.2g} "
-        return check, [doubt("noise", text + "from part to part): not used", band)], None
-    tail = found.tail
-    off = check.ratio * tail
-    if 1 / (1 + config.noise.tolerance) <= off <= 1 + config.noise.tolerance:
-        return check, [], 1.0
-    text = f"{what} is {1 / off:.3g} times the scatter of the sky: rescaled"
-    make = Note if plane.relative_weight else doubt
-    return check, [make("noise", text, band)], off**2
-
-
-def _with_artifacts(
-    one: Band,
-    plane: Plane,
-    relative: NDArray[np.float32],
-    stamp: NDArray[np.float32],
-    measured: bool,
-    config: PrepareConfig,
-) -> Band:
-    """A band with what needs its PSF: photon noise, and trails."""
-    electrons = None
-    if one.rms is not None:
-        rms, valid = one.rms.whole, plane.valid
-        if measured:  # rays would pass for photon noise
-            unit = np.ones(relative.shape, np.float32)
-            valid = valid & ~cosmic_rays(relative, unit, valid, stamp, config.artifacts)
-        electrons = noise.electrons_per_count(relative * rms, rms, valid, stamp, config.noise)
-    trails: tuple[Trail, ...] = ()
-    if config.artifacts.trails == "auto":
-        trails = find_trails(relative, plane.valid, config.artifacts)
-    return Band(one.level, one.rms, one.noise_scale, electrons, trails)
+def _trails(
+    rows: Sequence[Sequence[Look]], bands: int, shape: tuple[int, int], config: PrepareConfig
+) -> list[tuple[Trail, ...]]:
+    """The trails of each band, but for their widths."""
+    if config.artifacts.trails != "auto":
+        return [()] * bands
+    found = []
+    for k in range(bands):
+        binned = whole([[one.binned[k][0] for one in row] for row in rows])
+        known = whole([[one.binned[k][1] for one in row] for row in rows])
+        found.append(find_trails(binned, known, shape, config.artifacts))
+    return found
 
 
 def _trail_note(band: str, trail: Trail) -> Note:
@@ -273,11 +166,7 @@ def _trail_note(band: str, trail: Trail) -> Note:
 
 
 def _correlation(
-    bands: Sequence[str],
-    relative: NDArray[np.float32],
-    skies: Sequence[sky.BandSky],
-    stamps: Stamps,
-    config: PrepareConfig,
+    bands: Sequence[str], looks: Sequence[Look], stamps: Stamps, config: PrepareConfig
 ) -> tuple[NDArray[np.float32] | None, list[Note]]:
     """The correlation of each band's noise where it matters at the PSF's scale."""
     notes: list[Note] = []
@@ -285,10 +174,11 @@ def _correlation(
     white = np.zeros((2 * radius + 1, 2 * radius + 1), np.float32)
     white[radius, radius] = 1
     found = np.stack([white] * len(bands))
-    for k, (band, data, one) in enumerate(zip(bands, relative, skies, strict=True)):
-        measured = noise.correlation(data, one.free, config.noise)
-        if measured is None:
+    for k, band in enumerate(bands):
+        known = [c for one in looks if (c := one.correlations[k]) is not None]
+        if not known:
             continue
+        measured = np.asarray(np.mean(known, axis=0), np.float32)
         stamp = stamps.psfs[k]
         excess = np.sqrt(filter_power(stamp, measured) / filter_power(stamp, None))
         if excess > 1 + config.noise.correlation_least:
@@ -298,18 +188,19 @@ def _correlation(
     return (found if notes else None), notes
 
 
-def _coverage(
-    bands: Sequence[str], coverage: Sequence[float], valid: NDArray[np.bool_]
-) -> list[Note]:
-    """Bands that lack data where others have it."""
+def _coverage(bands: Sequence[str], shown: Sequence[Evidence], covered: int) -> list[Note]:
+    """Bands that lack data where others have it.
+
+    Parameters
+    ----------
+    covered : number of pixels that any band has data in.
+    """
     notes = []
-    any_ = valid.any(axis=0)
-    for band, part, good in zip(bands, coverage, valid, strict=True):
-        lacking = 1 - float(good.sum()) / max(int(any_.sum()), 1)
+    for band, found in zip(bands, shown, strict=True):
+        lacking = 1 - found.valid / max(covered, 1)
         if lacking > 0.01:
-            text = (
-                f"data in {100 * part:.0f} % of the coadd; {100 * lacking:.0f} % of it is covered"
-            )
+            part = 100 * found.valid / found.pixels
+            text = f"data in {part:.0f} % of the coadd; {100 * lacking:.0f} % of it is covered"
             notes.append(doubt("coverage", f"{text} by other bands alone", band))
     return notes
 

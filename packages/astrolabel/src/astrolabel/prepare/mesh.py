@@ -56,20 +56,20 @@ def _interpolation(cells: int, length: int, start: int, stop: int) -> NDArray[np
     return out
 
 
-def cells_of(shape: tuple[int, int], box: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Edges of the cells along both axes; about `box` pixels apart, at least one cell."""
-    rows, columns = (
-        np.rint(np.linspace(0, n, max(round(n / box), 1) + 1)).astype(np.int64) for n in shape
-    )
-    return rows, columns
+def count_cells(shape: tuple[int, int], box: int) -> tuple[int, int]:
+    """(ny, nx) cells of about `box` pixels a side, at least one."""
+    return max(round(shape[0] / box), 1), max(round(shape[1] / box), 1)
 
 
 def measure(
-    data: NDArray[np.float32], free: NDArray[np.bool_], box: int, min_free: float
+    data: NDArray[np.float32], free: NDArray[np.bool_], cells: tuple[int, int], min_free: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(level, scatter), each (ny, nx), of the free pixels of each cell; NaN in cells with fewer
-    than `min_free` of them."""
-    rows, columns = cells_of(free.shape, box)
+    """(level, scatter) of the free pixels of each of so many cells, each of shape `cells`; NaN in
+    cells with fewer than `min_free` of them."""
+    rows, columns = (
+        np.rint(np.linspace(0, n, count + 1)).astype(np.int64)
+        for n, count in zip(free.shape, cells, strict=True)
+    )
     level = np.full((len(rows) - 1, len(columns) - 1), np.nan)
     scatter = level.copy()
     for i, (top, bottom) in enumerate(itertools.pairwise(rows)):

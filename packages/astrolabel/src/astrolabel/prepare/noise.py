@@ -3,6 +3,7 @@ is the scatter of its sky."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,15 +23,24 @@ class NoiseCheck:
     Attributes
     ----------
     ratio : scatter over given sigma, of single pixels; NaN with too little sky.
-    uneven : the same in the cells of the mesh, 90 over 10 %.
+    cells : (N,) the same in those cells of the mesh where it is known.
     """
 
     ratio: float
-    uneven: float
+    cells: NDArray[np.float64]
+
+    @property
+    def uneven(self) -> float:
+        """The ratio in the cells, 90 over 10 %."""
+        low, high = np.percentile(self.cells, [10, 90]) if self.cells.size > 3 else (1.0, 1.0)
+        return float(high / low)
 
 
 def check_given(
-    relative: NDArray[np.float32], free: NDArray[np.bool_], config: PrepareConfig
+    relative: NDArray[np.float32],
+    free: NDArray[np.bool_],
+    cells: tuple[int, int],
+    config: PrepareConfig,
 ) -> NoiseCheck:
     """Compare given noise with scatter.
 
@@ -38,14 +48,13 @@ def check_given(
     ----------
     relative : (H, W) image less its sky, over the given sigma.
     free : (H, W) bool, empty sky.
+    cells : (ny, nx) of the mesh.
     """
     if np.count_nonzero(free) < config.noise.min_sky_px:
-        return NoiseCheck(float("nan"), 1.0)
-    _, scatter = mesh.measure(relative, free, config.sky.box_px, config.sky.min_free)
+        return NoiseCheck(float("nan"), np.zeros(0))
+    _, scatter = mesh.measure(relative, free, cells, config.sky.min_free)
     _, ratio = mesh.clipped(relative[free])
-    known = scatter[np.isfinite(scatter) & (scatter > 0)]
-    low, high = np.percentile(known, [10, 90]) if known.size > 3 else (1.0, 1.0)
-    return NoiseCheck(ratio, float(high / low))
+    return NoiseCheck(ratio, scatter[np.isfinite(scatter) & (scatter > 0)])
 
 
 def correlation(
@@ -90,28 +99,40 @@ HIGH_PASS = np.array([1.0, -4.0, 6.0, -4.0, 1.0])
 noise all."""
 
 
-def electrons_per_count(
+@dataclass(frozen=True, eq=False)
+class Scatter:
+    """The noise of an image at the highest frequencies, to which sources as wide as the PSF add
+    nothing: that of bright pixels beside that of the sky.
+
+    Attributes
+    ----------
+    light, squared : (N,) of bright pixels, in sigma of the sky and its square.
+    sky_px : number of sky pixels.
+    sky_squared : median of theirs; NaN of none.
+    rms : the sky's, counts; median of all pixels.
+    """
+
+    light: NDArray[np.floating[Any]]
+    squared: NDArray[np.float64]
+    sky_px: int
+    sky_squared: float
+    rms: float
+
+
+def scatter_of(
     image: NDArray[np.float32],
     sky_rms: NDArray[np.float32],
     valid: NDArray[np.bool_],
     stamp: NDArray[np.float32],
     config: NoiseConfig,
-) -> float | None:
-    """Light per photon noise squared, measured in the sources of an image.
-
-    Of the highest frequencies, to which sources as wide as the PSF add nothing, the scatter
-    is compared between bright pixels and the sky; so correlated noise does not matter.
+) -> Scatter | None:
+    """The noise of an image's sources and sky; None where the PSF is so narrow that its own shape
+    would count as noise (below about 3 px).
 
     Parameters
     ----------
     image, sky_rms, valid : (H, W) counts, sky subtracted.
     stamp : (P, P) PSF.
-
-    Returns
-    -------
-    Counts over counts squared: ``variance = sky_rms**2 + image / electrons_per_count``. None
-    where sources show no more noise than the sky, where too few pixels are bright, or where
-    the PSF is so narrow that its own shape would count as noise (below about 3 px).
     """
 
     def sharp(array: NDArray[Any]) -> NDArray[np.float64]:
@@ -122,6 +143,8 @@ def electrons_per_count(
     shape = float(np.abs(sharp(np.pad(stamp, 4))).max() / stamp.max() / power)
     least, most = config.photon_sigma
     most = min(most, 1 / max(shape, 1e-9))
+    if most < 4 * least:
+        return None
     known = ndimage.binary_erosion(valid & (sky_rms > 0), np.ones((5, 5)))
     relative = np.where(known, image / np.where(sky_rms > 0, sky_rms, 1), 0)
     smooth = ndimage.gaussian_filter(relative, config.photon_smoothing_px)
@@ -130,10 +153,32 @@ def electrons_per_count(
     known = ndimage.binary_erosion(known, np.ones((5, 5)))
     bright = known & (smooth > least) & (smooth < most)
     sky = known & (np.abs(smooth) < 1)
-    if most < 4 * least or min(bright.sum(), sky.sum()) < config.min_photon_px:
+    return Scatter(
+        smooth[bright],
+        squared[bright],
+        int(sky.sum()),
+        float(np.median(squared[sky])) if sky.any() else float("nan"),
+        float(np.median(sky_rms[known])) if known.any() else float("nan"),
+    )
+
+
+def electrons_per_count(parts: Sequence[Scatter], config: NoiseConfig) -> float | None:
+    """Light per photon noise squared, measured in the sources of the sections of an image.
+
+    The scatter is compared between bright pixels and the sky; so correlated noise does not
+    matter.
+
+    Returns
+    -------
+    Counts over counts squared: ``variance = sky_rms**2 + image / electrons_per_count``. None
+    where sources show no more noise than the sky, or where too few pixels are bright.
+    """
+    bright = sum(len(part.light) for part in parts)
+    if min(bright, sum(part.sky_px for part in parts)) < config.min_photon_px:
         return None
-    level = float(np.median(squared[sky]))
-    light, scatter = smooth[bright], squared[bright]
+    light = np.concatenate([part.light for part in parts])
+    scatter = np.concatenate([part.squared for part in parts])
+    level = float(np.nanmedian([part.sky_squared for part in parts]))
 
     def excess(slope: float) -> float:
         return float(np.median(scatter / (1 + slope * light))) - level
@@ -141,7 +186,7 @@ def electrons_per_count(
     if not level > 0 or excess(0.0) <= 0:
         return None
     slope = float(optimize.brentq(excess, 0.0, 1e6 * excess(0.0) / level))
-    return 1 / (slope * float(np.median(sky_rms[known])))
+    return 1 / (slope * float(np.nanmedian([part.rms for part in parts])))
 
 
 def with_photons(

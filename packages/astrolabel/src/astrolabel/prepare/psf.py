@@ -48,16 +48,15 @@ class StarFits:
         )
 
 
-def from_stars(
+def fit_stars(
     relative: NDArray[np.float32], valid: NDArray[np.bool_], config: StarConfig
-) -> tuple[StarFits, ...]:
-    """Moffats fitted to the stars of each band.
+) -> list[NDArray[np.float64]]:
+    """Moffats fitted to the stars of each band, as in `StarFits`.
 
     Stars are found once, on the sum of the bands: bright, round, isolated sources
     on empty ground, whose half-light radius lies in the narrow ridge at the small end of all
     radii; single pixels and the brightest twentieth, which may be saturated, are left out.
-    In each band every star is fitted on its own; the median of the fits does not care for
-    a galaxy or two among them.
+    In each band every star is fitted on its own.
 
     Parameters
     ----------
@@ -66,23 +65,28 @@ def from_stars(
     """
     data = np.where(valid, relative, 0).astype(np.float32)
     stars = _stars(background.native(data.mean(axis=0)), np.all(valid, axis=0), config)
-    found = []
-    for band in data:
-        fits_ = np.array(
+    return [
+        np.array(
             [f for y, x, r in stars if (f := _fit_moffat(band, y, x, r, config)) is not None]
         ).reshape(-1, 4)
-        for _ in range(3):  # those that are not like the others are no stars
-            if len(fits_) == 0:
-                break
-            middle = np.median(fits_[:, 0])
-            keep = np.abs(fits_[:, 0] - middle) < config.scatter * middle
-            if keep.all() or not keep.any():
-                break
-            fits_, before = fits_[keep], len(fits_)
-            if len(fits_) < before / 2:
-                fits_ = fits_[:0]
-        found.append(StarFits(fits_, len(fits_) >= config.min_stars))
-    return tuple(found)
+        for band in data
+    ]
+
+
+def alike(fits: NDArray[np.float64], config: StarConfig) -> StarFits:
+    """The stars among fits of one band: those of one width. The median of what is left does not
+    care for a galaxy or two among them."""
+    for _ in range(3):
+        if len(fits) == 0:
+            break
+        middle = np.median(fits[:, 0])
+        keep = np.abs(fits[:, 0] - middle) < config.scatter * middle
+        if keep.all() or not keep.any():
+            break
+        fits, before = fits[keep], len(fits)
+        if len(fits) < before / 2:
+            fits = fits[:0]
+    return StarFits(fits, len(fits) >= config.min_stars)
 
 
 def _stars(

@@ -17,8 +17,9 @@ from astrolabel.core.notes import Note
 from astrolabel.io import layers as fits_layers
 from astrolabel.io.files import CoaddFiles
 from astrolabel.prepare import blank, noise
-from astrolabel.prepare.characterise import Band, Characteristics, characterise
+from astrolabel.prepare.characterise import Characteristics, characterise
 from astrolabel.prepare.cosmic_rays import cosmic_rays
+from astrolabel.prepare.judge import Band
 from astrolabel.prepare.pixels import BAD_PLANES, Plane, read_plane
 from astrolabel.prepare.saturation import saturated_cores
 

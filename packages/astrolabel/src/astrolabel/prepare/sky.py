@@ -24,7 +24,7 @@ class BandSky:
     ----------
     level, rms : counts; the scatter is that of single pixels.
     free : (H, W) bool, pixels of empty sky.
-    cells : (ny, nx) level in cells with sky of their own, NaN in the others.
+    cells, scatter : (ny, nx) level and rms in cells with sky of their own, NaN in the others.
     tail : by which `rms` is larger than the root mean square, for counts of few photons.
     """
 
@@ -32,6 +32,7 @@ class BandSky:
     rms: Mesh
     free: NDArray[np.bool_]
     cells: NDArray[np.float64]
+    scatter: NDArray[np.float64]
     tail: float = 1.0
 
     @property
@@ -45,6 +46,7 @@ def measure(
     valids: Sequence[NDArray[np.bool_]],
     config: SkyConfig,
     false_rate: float,
+    mesh_cells: tuple[int, int] | None = None,
 ) -> tuple[BandSky, ...]:
     """The sky of each band, measured where no band shows a source.
 
@@ -52,10 +54,13 @@ def measure(
     ----------
     images, valids : (H, W) of each band; anything where not valid.
     false_rate : see `tail_of_counts`.
+    mesh_cells : (ny, nx) of the mesh; by default cells of `config.box_px`.
     """
-    shape = images[0].shape
+    height, width = images[0].shape
+    shape = (height, width)
+    into = mesh.count_cells(shape, config.box_px) if mesh_cells is None else mesh_cells
     pairs = list(zip(images, valids, strict=True))
-    skies = [_first(image, valid, config) for image, valid in pairs]
+    skies = [_first(image, valid, into, config) for image, valid in pairs]
     tails = [tail_of_counts(image[valid], false_rate) for image, valid in pairs]
     for _ in range(config.rounds):
         for strict in (config, *_less_strict(config)):
@@ -67,14 +72,14 @@ def measure(
         if all((valid & ~sources).sum() < config.least_sky * valid.sum() for valid in valids):
             break
         skies = [
-            _cells(image, valid & ~sources, old, config)
+            _cells(image, valid & ~sources, old, into, config)
             for image, valid, old in zip(images, valids, skies, strict=True)
         ]
     out = []
     for image, valid, (level, rms), tail in zip(images, valids, skies, tails, strict=True):
         free = valid & ~sources
-        cells, _ = mesh.measure(image, free, config.box_px, config.min_free)
-        out.append(BandSky(level, rms.times(tail), free, cells, tail))
+        cells, scatter = mesh.measure(image, free, into, config.min_free)
+        out.append(BandSky(level, rms.times(tail), free, cells, scatter, tail))
     return tuple(out)
 
 
@@ -85,10 +90,13 @@ def _less_strict(config: SkyConfig) -> tuple[SkyConfig, ...]:
 
 
 def _first(
-    image: NDArray[np.float32], valid: NDArray[np.bool_], config: SkyConfig
+    image: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    into: tuple[int, int],
+    config: SkyConfig,
 ) -> tuple[Mesh, Mesh]:
     """Level and rms before any source is known: a plane through the darker cells."""
-    level, scatter = mesh.measure(image, valid, config.box_px, config.min_free)
+    level, scatter = mesh.measure(image, valid, into, config.min_free)
     if not np.isfinite(level).any() and valid.any():
         level[:], scatter[:] = mesh.clipped(image[valid])
     dark = float(np.nanpercentile(scatter, 25)) if np.isfinite(scatter).any() else 0.0
@@ -103,16 +111,34 @@ def _cells(
     image: NDArray[np.float32],
     free: NDArray[np.bool_],
     before: tuple[Mesh, Mesh],
+    into: tuple[int, int],
     config: SkyConfig,
 ) -> tuple[Mesh, Mesh]:
     """Level and rms on a mesh; those of before where there is no sky."""
-    level, scatter = mesh.measure(image, free, config.box_px, config.min_free)
+    level, scatter = mesh.measure(image, free, into, config.min_free)
+    return smoothed(level, scatter, float(free.mean()), before, config)
+
+
+def smoothed(
+    level: NDArray[np.float64],
+    scatter: NDArray[np.float64],
+    free: float,
+    before: tuple[Mesh, Mesh],
+    config: SkyConfig,
+) -> tuple[Mesh, Mesh]:
+    """Level and rms of all cells from those with sky of their own; `before` where none has.
+
+    Parameters
+    ----------
+    level, scatter : (ny, nx), NaN in cells without.
+    free : part of the pixels that is empty sky.
+    """
     if not np.isfinite(level).any():
         return before
     shape = before[0].shape
     typical = float(np.nanmedian(scatter))
     outlier = config.outlier_sigma * typical if typical > 0 else np.inf
-    if free.sum() < config.min_sky * free.size:
+    if free < config.min_sky:
         smooth = mesh.plane(level, config.dark_weight).astype(np.float32)
     else:
         smooth = mesh.filled(level, outlier)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from astrolabel.core import psf
+from astrolabel.core.box import Box
 from astrolabel.core.config.prepare import StarConfig
 from astrolabel.core.notes import Note, doubt
 from astrolabel.io import layers as fits_layers
 from astrolabel.io.files import CoaddFiles
 from astrolabel.io.stamps import read_psf, read_psf_grid, read_stamps
-from astrolabel.prepare.psf import StarFits, from_stars
+from astrolabel.prepare.psf import StarFits, alike
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,27 +28,27 @@ class Stamps:
     notes: list[Note]
 
 
+def part_with_stars(files: CoaddFiles, config: StarConfig) -> Box:
+    """The part of a coadd whose stars are fitted: where all PSFs are given, its middle."""
+    frame = Box.of_shape(files.shape)
+    if len(files.psf) < len(files.bands):
+        return frame
+    side = config.search_px
+    top, left = (max(n - side, 0) // 2 for n in files.shape)
+    return frame & Box(top, left, side, side)
+
+
 def find_stamps(
-    files: CoaddFiles,
-    relative: NDArray[np.float32],
-    valid: NDArray[np.bool_],
-    config: StarConfig,
+    files: CoaddFiles, fits: Sequence[NDArray[np.float64]], config: StarConfig
 ) -> Stamps:
     """PSFs of a coadd.
 
     Parameters
     ----------
-    relative : (C, H, W) images less their sky, over its noise.
-    valid : (C, H, W).
+    fits : of the stars of each band (see `fit_stars`).
     """
-    rows, columns = files.shape
     given, grids, notes = _given(files)
-    part: tuple[slice, ...] = (slice(None), slice(None), slice(None))
-    if len(given) == len(files.bands):
-        side = config.search_px
-        top, left = (max(n - side, 0) // 2 for n in (rows, columns))
-        part = (slice(None), slice(top, top + side), slice(left, left + side))
-    fitted = from_stars(relative[part], valid[part], config)
+    fitted = [alike(of_band, config) for of_band in fits]
     widths = [f.fwhm_px for f in fitted if f.agree]
     stamps, measured = dict(given), []
     for band, found in zip(files.bands, fitted, strict=True):

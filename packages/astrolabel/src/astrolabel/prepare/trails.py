@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,7 @@ class Trail:
     ----------
     y, x : a point of its middle line, pixels of the coadd.
     angle : of its direction from +x, radians.
-    half_width : pixels from the middle line to the edge.
+    half_width : pixels from the middle line to the edge; 0 where not measured yet.
     length : pixels.
     """
 
@@ -39,24 +40,26 @@ class Trail:
 
 
 def find_trails(
-    relative: NDArray[np.float32], valid: NDArray[np.bool_], config: ArtifactConfig
+    binned: NDArray[np.float32],
+    known: NDArray[np.bool_],
+    shape: tuple[int, int],
+    config: ArtifactConfig,
 ) -> tuple[Trail, ...]:
-    """The trails of one image.
+    """The trails of one image, but for their widths.
 
     Parameters
     ----------
-    relative : (H, W) image less its sky, over its noise.
-    valid : (H, W) bool.
+    binned, known : see `binned_down`.
+    shape : (H, W) of the image.
     """
     n = config.trail_bin_px
-    binned, known = _binned(np.clip(relative, -20, 20), valid, n)
     if min(binned.shape) < 8:
         return ()
     low = binned[known & (binned < 0)]
     sigma = MAD_TO_SIGMA * float(np.median(-low)) if low.size > 100 else np.inf
     bright = known & (binned > config.trail_sigma * sigma)
     parts, _ = ndimage.label(bright, np.ones((3, 3)))
-    least = min(config.trail_length * min(relative.shape), config.trail_length_px) / n
+    least = min(config.trail_length * min(shape), config.trail_length_px) / n
     found = []
     for number, where in enumerate(ndimage.find_objects(parts), start=1):
         down, right = (s.stop - s.start for s in where)
@@ -67,15 +70,21 @@ def find_trails(
         if line is not None:
             y, x, angle, length = line
             middle = ((y + 0.5) * n - 0.5, (x + 0.5) * n - 0.5)
-            half = _half_width(relative, valid, *middle, angle, config)
-            found.append(Trail(*middle, angle, half, length * n))
+            found.append(Trail(*middle, angle, 0.0, length * n))
     return tuple(found)
 
 
-def _binned(
-    data: NDArray[np.float32], valid: NDArray[np.bool_], n: int
+def binned_down(
+    relative: NDArray[np.float32], valid: NDArray[np.bool_], config: ArtifactConfig
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Means of n x n pixels, and where half of them are valid."""
+    """Means of `config.trail_bin_px` pixels along both axes, and where half of them are valid.
+
+    Parameters
+    ----------
+    relative : (H, W) image less its sky, over its noise.
+    valid : (H, W) bool.
+    """
+    n, data = config.trail_bin_px, np.clip(relative, -20, 20)
     rows, columns = (size // n for size in data.shape)
     cut = (slice(0, rows * n), slice(0, columns * n))
     shape = (rows, n, columns, n)
@@ -123,19 +132,36 @@ def _line(
     return y, x, angle, length
 
 
-def _half_width(
-    relative: NDArray[np.float32],
-    valid: NDArray[np.bool_],
-    y: float,
-    x: float,
-    angle: float,
-    config: ArtifactConfig,
-) -> float:
-    """Pixels from the middle line at which the mean profile ends in the noise."""
-    rows, columns = np.arange(relative.shape[0])[:, None], np.arange(relative.shape[1])[None]
-    across = np.abs((rows - y) * np.cos(angle) - (columns - x) * np.sin(angle))
-    for distance in range(1, 100):
-        ring = valid & (across >= distance - 0.5) & (across < distance + 0.5)
-        if ring.any() and np.median(relative[ring]) < config.trail_edge_sigma:
-            return float(distance)
-    return 100.0
+Profile = tuple[NDArray[np.uint8], NDArray[np.float32]]
+
+
+def profile(
+    relative: NDArray[np.float32], valid: NDArray[np.bool_], box: Box, trail: Trail
+) -> Profile:
+    """(distance, value) of the valid pixels near a trail's middle line, which are those in
+    `box`; distances in whole pixels, from 1 on."""
+    rows = np.arange(box.y0, box.y1)[:, None] - trail.y
+    columns = np.arange(box.x0, box.x1)[None] - trail.x
+    across = np.abs(rows * np.cos(trail.angle) - columns * np.sin(trail.angle))
+    near = valid & (across >= 0.5) & (across < MAX_HALF_WIDTH - 0.5)
+    return np.floor(across[near] + 0.5).astype(np.uint8), relative[near]
+
+
+MAX_HALF_WIDTH = 100
+"""Pixels from its middle line beyond which nothing is masked."""
+
+
+def half_width(profiles: Sequence[Profile], config: ArtifactConfig) -> float:
+    """Pixels from the middle line at which the mean profile ends in the noise.
+
+    Parameters
+    ----------
+    profiles : of the sections that a trail may cross (see `profile`).
+    """
+    distance = np.concatenate([d for d, _ in profiles])
+    values = np.concatenate([v for _, v in profiles])
+    for pixels in range(1, MAX_HALF_WIDTH):
+        ring = values[distance == pixels]
+        if ring.size and np.median(ring) < config.trail_edge_sigma:
+            return float(pixels)
+    return float(MAX_HALF_WIDTH)

@@ -242,5 +242,8 @@ class PrepareConfig:
     saturation: SaturationConfig = field(default_factory=SaturationConfig)
     artifacts: ArtifactConfig = field(default_factory=ArtifactConfig)
     stars: StarConfig = field(default_factory=StarConfig)
+    section_px: int = 2048
+    """A coadd with a longer side is looked at in sections of about this at most, one at a time:
+    memory does not grow with the coadd. What the sections show is put together."""
     strict: bool = False
     """Whether a doubt about a coadd refuses it."""

@@ -1,0 +1,103 @@
+"""What one section of a coadd shows: its sky, its stars, its noise."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from astrolabel.core.box import Box
+from astrolabel.core.config.prepare import PrepareConfig
+from astrolabel.io.files import CoaddFiles
+from astrolabel.prepare import blank, evidence, noise, sky
+from astrolabel.prepare.blank import Fill
+from astrolabel.prepare.evidence import Evidence
+from astrolabel.prepare.judge import judge, relative
+from astrolabel.prepare.pixels import Plane, read_plane
+from astrolabel.prepare.psf import fit_stars
+from astrolabel.prepare.sections import Section
+from astrolabel.prepare.trails import binned_down
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """The pixels of a section: a plane of each band, and what in it is no data."""
+
+    planes: tuple[Plane, ...]
+    fills: tuple[tuple[Fill, ...], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What a section shows.
+
+    Attributes
+    ----------
+    evidence, fills : by band.
+    covered : number of pixels that any band has data in.
+    stars : by band (see `fit_stars`).
+    correlations : by band, of the noise; None with too little sky.
+    binned : by band, for trails (see `binned_down`).
+    """
+
+    evidence: tuple[Evidence, ...]
+    fills: tuple[tuple[Fill, ...], ...]
+    covered: int
+    stars: list[NDArray[np.float64]]
+    correlations: list[NDArray[np.float32] | None]
+    binned: list[tuple[NDArray[np.float32], NDArray[np.bool_]]]
+
+
+def read_pixels(files: CoaddFiles, box: Box, scale: float, config: PrepareConfig) -> Pixels:
+    """The pixels inside a box, fill values left out."""
+    planes, fills = [], []
+    for index in range(len(files.bands)):
+        plane = read_plane(files, index, box, scale)
+        wrong, found = blank.no_data(plane.image, plane.valid, config.no_data)
+        planes.append(plane.without(wrong))
+        fills.append(found)
+    return Pixels(tuple(planes), tuple(fills))
+
+
+def look_at(
+    pixels: Pixels,
+    bands: tuple[str, ...],
+    section: Section,
+    with_stars: Box,
+    sections: int,
+    config: PrepareConfig,
+) -> Look:
+    """Look at one section.
+
+    Parameters
+    ----------
+    with_stars : the part of the coadd whose stars are fitted.
+    sections : number of the coadd's; each fits its share of `config.stars.max_stars`.
+    """
+    planes = pixels.planes
+    skies = sky.measure(
+        [p.image for p in planes], [p.valid for p in planes], config.sky,
+        config.noise.false_rate, section.cells,
+    )  # fmt: skip
+    shown, data = [], []
+    here = Box.of_shape(section.box.shape)
+    for band, plane, found in zip(bands, planes, skies, strict=True):
+        one = evidence.of_section(plane, found, config)
+        shown.append(one)
+        data.append(relative(plane, one, judge(band, one, config)[0], here))
+    stack, valid = np.stack(data), np.stack([p.valid for p in planes])
+    part = (slice(None), *(section.box & with_stars).slices_in(section.box))
+    share = replace(config.stars, max_stars=math.ceil(config.stars.max_stars / sections))
+    trails = config.artifacts.trails == "auto"
+    return Look(
+        tuple(shown),
+        pixels.fills,
+        int(valid.any(axis=0).sum()),
+        fit_stars(stack[part], valid[part], share),
+        [noise.correlation(d, s.free, config.noise) for d, s in zip(data, skies, strict=True)],
+        [binned_down(d, v, config.artifacts) for d, v in zip(data, valid, strict=True)]
+        if trails
+        else [],
+    )
