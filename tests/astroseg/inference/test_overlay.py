@@ -55,7 +55,7 @@ def test_the_first_row_is_at_the_bottom_but_of_bare_pictures(
     tmp_path: Path, name: str, wcs: dict[str, str] | None, upwards: bool
 ) -> None:
     flux = np.zeros((3, SIDE, SIDE), np.float32)
-    flux[:, 30, 7] = 255
+    flux[:, 30, 7] = 100_000
     record = ImageRecord(1, name, (tmp_path / name,), SIDE, SIDE, wcs=wcs)
     for of_eight_bits in (True, False):
         path = tmp_path / f"{of_eight_bits}.png"

@@ -111,6 +111,7 @@ def apply(options: argparse.Namespace) -> int:
 
 def export(options: argparse.Namespace) -> int:
     from astrolabel.export.convert import export
+    from astrolabel.label.model_files import write_models
 
     written = export(
         options.coco,
@@ -119,6 +120,7 @@ def export(options: argparse.Namespace) -> int:
         classes=tuple(options.classes.split(",")) if options.classes else (),
         polygons=options.polygons,
         images=options.images,
+        more={"models": write_models},
     )
     for path in written:
         print(path)

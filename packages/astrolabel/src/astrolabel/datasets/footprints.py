@@ -13,19 +13,15 @@ import astropy.units as u
 import numpy as np
 import shapely
 from astropy.coordinates import Latitude, Longitude
-from astropy.io import fits
-from astropy.wcs import WCS
 from mocpy import MOC
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from astrolabel.catalog.crossmatch import unit_vectors
-from astrolabel.core.celestial import to_icrs
 from astrolabel.core.errors import InputError
 from astrolabel.datasets.regions import Region
+from astrolabel.io.outline import sky_outline
 
-POINTS_PER_SIDE = 8
-"""Of an image's outline. A side of a degree bends by less than an arcsecond between them."""
 OVERLAP_ARCSEC2 = 1.0
 """Less common sky than this is the rounding of edges that touch."""
 
@@ -70,17 +66,11 @@ def place(index: int, image: Mapping[str, Any]) -> Place:
     astro = image.get("astro") or {}
     name = str(image["file_name"]).rsplit("/", 1)[-1].rsplit(".", 1)[0]
     names = str(astro.get("tract") or ""), str(astro.get("patch") or "")
-    cards = astro.get("wcs")
-    if not cards:
+    outline = sky_outline(image)
+    if outline is None:
         empty = np.zeros(0)
         return Place(index, name, *names, empty, empty, np.full(3, np.nan), np.nan)
-    wcs = WCS(fits.Header(cards))
-    height, width = image["height"], image["width"]
-    step = np.arange(POINTS_PER_SIDE) / POINTS_PER_SIDE
-    zero, one = np.zeros_like(step), np.ones_like(step)
-    x = np.concatenate([step, one, 1 - step, zero]) * width - 0.5
-    y = np.concatenate([zero, step, one, 1 - step]) * height - 0.5
-    ra, dec = to_icrs(wcs, np.append(x, width / 2 - 0.5), np.append(y, height / 2 - 0.5))
+    ra, dec = outline
     vectors = unit_vectors(ra, dec)
     radius = float(np.linalg.norm(vectors[:-1] - vectors[-1], axis=1).max())
     return Place(index, name, *names, ra[:-1], dec[:-1], vectors[-1], radius)

@@ -16,6 +16,9 @@ FORMATS: Mapping[str, str] = {
     "votable": "NAME-catalog.vot: the same for Virtual Observatory tools",
     "yolo": "NAME-yolo: pictures, polygons and data.yaml for YOLO's segmentation models",
     "geojson": "NAME-geojson/IMAGE.geojson: outlines in pixels, for QuPath and napari",
+    "labelme": "NAME-labelme: pictures and a JSON of polygons each, for LabelMe",
+    "moc": "NAME-moc.fits: the sky that the images cover, for Aladin and the Virtual Observatory",
+    "models": "NAME-models: models and float residuals of each image, and of each label",
     "coco": "NAME.json: back from Parquet; NAME-coco.json: from Detectron2 records",
 }
 """What each format writes; `astrolabel.export.convert.export` writes it."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from astrolabel.core.errors import InputError
 from astrolabel.export.catalog import write_catalog
+from astrolabel.export.coverage import write_moc
 from astrolabel.export.croissant import write_croissant
 from astrolabel.export.cvat import write_cvat
 from astrolabel.export.deepdisc import with_pictures, write_deepdisc
 from astrolabel.export.geojson import write_geojson
+from astrolabel.export.labelme import write_labelme
 from astrolabel.export.regions import write_regions
 from astrolabel.export.segmentation import write_segmentation
 from astrolabel.export.yolo import write_yolo
@@ -20,6 +22,8 @@ from astrolabel.io.any_coco import viewable
 from astrolabel.io.detectron2_records import from_records, is_records
 from astrolabel.io.parquet import write_parquet
 from astrolabel.io.structure import check_structure
+
+Writer = Callable[[Path, coco.Document, Path], object]
 
 
 def export(
@@ -30,6 +34,7 @@ def export(
     classes: Sequence[str] = (),
     polygons: str = "centres",
     images: str | Path | None = None,
+    more: Mapping[str, Writer] | None = None,
 ) -> list[Path]:
     """Write a label file in other formats; the files and folders written.
 
@@ -43,6 +48,8 @@ def export(
     images : folder of the images; beside the file where absent (see `io.any_coco`). Of
         records' images pictures and cubes are made in `out`; without it the document names
         them as the records do.
+    more : writers of formats that need more than the document: each is given a folder, the
+        document, and the folder that its files are named from.
 
     Raises
     ------
@@ -64,7 +71,17 @@ def export(
             remedy="`astrolabel validate` lists them",
         )
     writers = _writers(file, folder, doc, is_list)
+    for name, write in (more or {}).items():
+        writers[name] = _in_folder(write, folder / f"{file.stem}-{name}", doc, file.parent)
     return [writers[name]() for name in formats]
+
+
+def _in_folder(write: Writer, folder: Path, doc: coco.Document, beside: Path) -> Callable[[], Path]:
+    def run() -> Path:
+        write(folder, doc, beside)
+        return folder
+
+    return run
 
 
 def _of_records(
@@ -112,6 +129,8 @@ def _writers(
         "ecsv": catalog("ecsv"),
         "votable": catalog("vot"),
         "yolo": lambda: in_folder("yolo", lambda p: write_yolo(p, doc, file.parent)),
+        "labelme": lambda: in_folder("labelme", lambda p: write_labelme(p, doc, file.parent)),
+        "moc": lambda: as_file(f"{file.stem}-moc.fits", lambda p: write_moc(p, doc)),
         "geojson": lambda: in_folder("geojson", lambda p: write_geojson(p, doc)),
         "ds9": regions,
         "parquet": lambda: as_file(f"{file.stem}.parquet", lambda p: write_parquet(p, moved)),

@@ -12,6 +12,7 @@ import shapely
 from astrolabel.core.files import write_bytes
 from astrolabel.io.coco import Document, plain
 from astrolabel.io.colours import IGNORED, colours
+from astrolabel.io.names import flat_name
 from astrolabel.io.pictures import channels
 from astrolabel.io.polygons import rle_of, shape_of
 
@@ -38,8 +39,7 @@ def write_geojson(folder: Path, doc: Document) -> list[Path]:
             if item["image_id"] == image["id"]
         ]
         text = json.dumps(plain({"type": "FeatureCollection", "features": features}))
-        stem = Path(image["file_name"]).with_suffix("").as_posix()
-        path = folder / f"{stem.replace('/', '_').removeprefix('images_')}.geojson"
+        path = folder / Path(flat_name(image["file_name"])).with_suffix(".geojson")
         write_bytes(path, text.encode("utf-8"))
         written.append(path)
     return written

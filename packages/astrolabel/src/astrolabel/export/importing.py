@@ -1,4 +1,4 @@
-"""Anyone's labels as a COCO file: segmentation maps, DS9 regions, catalogs with ellipses."""
+"""Anyone's labels as a COCO file: segmentation maps, DS9 regions, LabelMe, catalogs."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from astrolabel.core.config import ImportConfig
 from astrolabel.core.errors import InputError
 from astrolabel.export.deepdisc import PICTURES, with_pictures
 from astrolabel.export.ellipses import ellipse_mask, read_ellipses
+from astrolabel.export.labelme import is_labelme, read_labelme
 from astrolabel.io import coco
 from astrolabel.io.layers import find_layers, open_fits, read_wcs, read_zeropoint
 
@@ -65,7 +66,7 @@ def import_labels(
     Parameters
     ----------
     source : a FITS segmentation map (SExtractor's, photutils', any of whole numbers: 0 is
-        sky); a ``.reg`` of DS9; or a catalog with ellipses.
+        sky); a ``.reg`` of DS9; a JSON of LabelMe; or a catalog with ellipses.
     images : (band, FITS file) from blue to red, all on the same pixels; or one picture.
     out : the COCO file.
     columns : of a catalog; see `export.ellipses.read_ellipses`.
@@ -174,6 +175,8 @@ def _labels(
     """The labels of a file, by what it is."""
     if source.suffix == ".reg":
         return _regions(source, shape, wcs)
+    if is_labelme(source):
+        return (Found(*label) for label in read_labelme(source, shape))
     if not columns and ".fits" in source.name.lower() and _is_map(source):
         return _segments(source, shape)
     found = read_ellipses(source, columns, wcs, config)

@@ -12,6 +12,7 @@ import yaml
 from astrolabel.core.errors import InputError
 from astrolabel.core.files import write_bytes
 from astrolabel.io.coco import Document
+from astrolabel.io.names import flat_name
 from astrolabel.io.polygons import outlines, rle_of
 
 
@@ -42,7 +43,7 @@ def write_yolo(folder: Path, doc: Document, images: Path) -> Path:
         source = images / image["file_name"]
         if not source.is_file():
             raise InputError("the picture is missing", file=source, remedy="give --images DIR")
-        name = image["file_name"].replace("/", "_").removeprefix("images_")
+        name = flat_name(image["file_name"])
         lines = [_line(item, image, classes) for item in of_image[image["id"]]]
         text = folder / "labels" / Path(name).with_suffix(".txt")
         write_bytes(text, "".join(lines).encode("ascii"))

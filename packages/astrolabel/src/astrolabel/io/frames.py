@@ -51,6 +51,11 @@ class Frame:
         return wcs
 
 
+def wcs_of(image: Mapping[str, Any]) -> WCS | None:
+    """Celestial WCS of an image's own pixels; None without one."""
+    return Frame("", (0, 0), (image,), ((0, 0),)).wcs
+
+
 def frames_of(images: Sequence[Mapping[str, Any]]) -> dict[str, Frame]:
     """The coadds by name, in the document's order.
 

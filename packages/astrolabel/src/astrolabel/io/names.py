@@ -77,3 +77,8 @@ def stamp_name(file: Path) -> StampName | None:
 def _band(filter_name: str) -> str:
     letter = FIRST_LETTER.fullmatch(filter_name)
     return (filter_name[0] if letter else filter_name).lower()
+
+
+def flat_name(file_name: str) -> str:
+    """A picture's name without folders: what other formats, which have none, call it."""
+    return file_name.replace("/", "_").removeprefix("images_")

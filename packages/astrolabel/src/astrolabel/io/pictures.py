@@ -26,6 +26,10 @@ BLACK_SIGMA = -0.5
 """What is black, in sky sigma: a little below the sky, so that the sky is dark grey with
 its noise in it and a hole in the data is not taken for sky."""
 
+CORE_SIGMA = (50.0, 500.0)
+"""From the first to the second height in sky sigma colours turn to white: the core of a star that
+is near saturation, or beyond, has no colour to show. By eye on DECaLS and HSC."""
+
 BALANCE_SIGMA = (3.0, 30.0)
 """Pixels that the usual colour of sources is measured on, by their mean height in sky sigma: above
 the noise, and below what a few bright objects would fill with their own colour."""
@@ -87,15 +91,38 @@ def rgb(
     bands = _in_sigma(image, sigma, levels)
     holes = np.isnan(bands).all(axis=0)
     factors = _balance(bands) if gains is None else np.asarray(gains, np.float64)
-    bands = np.nan_to_num(bands, nan=0.0)  # sky, in a band that has no data
+    height = np.nan_to_num(_mean(bands))
     bands *= factors.astype(np.float32)[:, None, None]
+    # A band without data is grey there, also on a core that only it has lost.
+    bands = np.where(np.isnan(bands), np.nan_to_num(_mean(bands)), bands)
     blue, green, red = _three(bands)
     with np.errstate(invalid="ignore", divide="ignore"):  # 0/0 where a pixel is just black
         picture = make_lupton_rgb(
             red, green, blue, minimum=black_sigma, stretch=stretch_sigma, Q=softening
         )
+    picture = _white_cores(np.asarray(picture, np.uint8), height)
     picture[holes] = 0
-    return np.asarray(picture, np.uint8)
+    return picture
+
+
+def _mean(bands: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(H, W) of the bands that have data; NaN where none has."""
+    known = np.isfinite(bands)
+    total = np.where(known, bands, 0).sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(total / known.sum(axis=0), np.float32)
+
+
+def _white_cores(picture: NDArray[np.uint8], height: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The picture with the colours of what is high above the sky turned to white."""
+    low, high = CORE_SIGMA
+    y, x = np.nonzero(height > low)
+    white = np.clip(np.log(height[y, x] / low) / np.log(high / low), 0, 1)[:, None]
+    colour = picture[y, x].astype(np.float32)
+    brightest = colour.max(axis=1, keepdims=True)
+    out = picture.copy()
+    out[y, x] = np.rint(colour + white * (brightest - colour)).astype(np.uint8)
+    return out
 
 
 def white_balance(

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from astrolabel.core.box import Box
@@ -178,8 +177,3 @@ def _shift(other: Frame, frame: Frame) -> tuple[int, int] | None:
     apart = [y[0] - at[0], x[0] - at[1], y[1] - at[0] - rows[1], x[1] - at[1] - columns[1]]
     overlap = Box(*at, *other.shape) & Box.of_shape(frame.shape)
     return at if np.abs(apart).max() < GRID_PX and overlap.area else None
-
-
-def wcs_of(image: Mapping[str, Any]) -> WCS | None:
-    """Celestial WCS of an image's own pixels; None without one."""
-    return Frame("", (0, 0), (image,), ((0, 0),)).wcs

@@ -12,8 +12,8 @@ from astropy.wcs import WCS
 
 from astrolabel.core.celestial import to_pixels
 from astrolabel.io.coco import Document
+from astrolabel.io.frames import wcs_of
 from astrolabel.io.polygons import mask_of
-from astrolabel.review.layers import wcs_of
 
 NEAR_PX = 3.0
 """A label whose box has its centre this near to the place of a correction is the one meant."""

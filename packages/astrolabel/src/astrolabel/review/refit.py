@@ -8,22 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy.io import fits
 from scipy import ndimage
 
-from astrolabel.core import psf
 from astrolabel.core.box import Box
-from astrolabel.core.celestial import to_pixels
 from astrolabel.core.coadd import Coadd
-from astrolabel.core.config import LabelConfig, preset
-from astrolabel.core.config.tree import from_dict
+from astrolabel.core.config import LabelConfig
 from astrolabel.core.errors import InputError
 from astrolabel.io import coco
+from astrolabel.io.frames import wcs_of
 from astrolabel.io.polygons import mask_of
 from astrolabel.label.records import Source
 from astrolabel.label.refit import refit
+from astrolabel.label.saved import Item, Peak, box_of, config_of, peak_of, saved_coadd
 from astrolabel.review.edit import shape_of
-from astrolabel.review.layers import wcs_of
 
 APART_PX = 3.0
 """Peaks nearer than this to the one that is added are that one."""
@@ -31,10 +28,6 @@ SMOOTHING_PX = 1.0
 """Sigma of the smoothing before a label's own peak is looked for: noise has peaks too."""
 MARGIN_PX = 40
 """Pixels around a label that are fitted with it: its wings and its neighbours'."""
-
-Item = Mapping[str, Any]
-Peak = tuple[float, float]
-"""(x, y) in pixels of the image, centres at whole numbers from 0."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,22 +69,22 @@ class Neighbourhood:
             When the image has no float cube, or it cannot be read.
         """
         frame = Box.of_shape(shape_of(image))
-        box = _box(item)
+        box = box_of(item)
         for other in others:
-            box |= _box(other)
+            box |= box_of(other)
         box = box.expanded(MARGIN_PX) & frame
-        coadd = _cutout(image, folder, box)
+        coadd = saved_coadd(image, folder, box)
         wcs = wcs_of(image)
         labels, peaks = [], {}
         for one in [item, *others, *annotations]:
             near = one["image_id"] == image["id"] and not one.get("iscrowd")
-            if one["id"] in peaks or not near or not (_box(one) & box).area:
+            if one["id"] in peaks or not near or not (box_of(one) & box).area:
                 continue
-            x, y = _peak(one, wcs, coadd, box)
+            x, y = peak_of(one, wcs, coadd, box)
             if box.contains(y, x):
                 labels.append(one)
                 peaks[one["id"]] = (x, y)
-        return cls(coadd, box, image, tuple(labels), peaks, _config(document))
+        return cls(coadd, box, image, tuple(labels), peaks, config_of(document))
 
     def fit(
         self, peaks: Sequence[Peak], keep_models: bool = False
@@ -193,75 +186,3 @@ def _label(
         category_id=item["category_id"], attributes=coco.plain(attributes),
     )  # fmt: skip
     return {**made, "id": item.get("id"), "image_id": near.image["id"]}
-
-
-def _box(item: Item) -> Box:
-    x, y, width, height = (round(v) for v in item["bbox"])
-    return Box(y, x, height, width)
-
-
-def _peak(item: Item, wcs: Any, coadd: Coadd, box: Box) -> Peak:
-    """The place of the label's light: its RA and Dec, else the middle of its pixels' light."""
-    about = item.get("attributes") or {}
-    if wcs is not None and about.get("ra") is not None and about.get("dec") is not None:
-        x, y = to_pixels(wcs, about["ra"], about["dec"])
-        return float(x), float(y)
-    pixels, where = mask_of(item["segmentation"], tuple(item["segmentation"]["size"]))
-    inside = where & box
-    pixels = pixels[inside.slices_in(where)]
-    light = coadd.image.sum(axis=0)[inside.slices_in(box)]
-    weight = np.where(pixels & np.isfinite(light), np.maximum(light, 0), 0).astype(float)
-    weight = weight if weight.sum() > 0 else pixels.astype(float)
-    rows, columns = np.indices(weight.shape)
-    total = max(weight.sum(), 1e-30)
-    return (
-        inside.x0 + float((columns * weight).sum() / total),
-        inside.y0 + float((rows * weight).sum() / total),
-    )
-
-
-def _cutout(image: Item, folder: Path, box: Box) -> Coadd:
-    astro = image.get("astro") or {}
-    if not astro.get("cube"):
-        raise InputError(
-            f"{image['file_name']} has no float pixels to fit",
-            remedy="label it with astrolabel make-coco",
-        )
-    path = folder / astro["cube"]
-    try:
-        with fits.open(path) as hdus:
-            cut = hdus[0].section[:, box.y0 : box.y1, box.x0 : box.x1]
-    except (OSError, IndexError, TypeError) as error:
-        raise InputError(f"cannot be read ({error})", file=path, remedy="label again") from error
-    pixels = np.ascontiguousarray(cut, dtype=np.float32)
-    bands = tuple(astro.get("bands") or [f"band{k + 1}" for k in range(len(pixels))])
-    valid = np.isfinite(pixels)
-    sigma = astro.get("sky_sigma")
-    if sigma is None or any(s is None for s in sigma):  # from the pixels themselves
-        flat = [p[v] if v.any() else np.zeros(1) for p, v in zip(pixels, valid, strict=True)]
-        sigma = [1.4826 * float(np.median(np.abs(p - np.median(p)))) or 1.0 for p in flat]
-    variance = np.square(np.asarray(sigma, np.float32))[:, None, None] * np.ones_like(pixels)
-    wcs = wcs_of(image)
-    scale = None if wcs is None else float(np.sqrt(wcs.proj_plane_pixel_area().to_value("arcsec2")))
-    widths = astro.get("psf_fwhm_arcsec") or []
-    known = [w / scale for w in widths if w] if scale else []
-    widths_px = known if len(known) == len(bands) else [psf.DEFAULT_FWHM_PX] * len(bands)
-    return Coadd(
-        name=str(image["file_name"]),
-        bands=bands,
-        image=pixels,
-        variance=variance,
-        valid=valid,
-        psfs=np.stack([psf.moffat(w) for w in widths_px]),
-        zeropoints=tuple(astro.get("zeropoint") or [0.0] * len(bands)),
-        wcs=None if wcs is None else wcs.slice(box.slices),
-    )
-
-
-def _config(document: coco.Document) -> LabelConfig:
-    """The recipe in the document; the default where it has none that this version reads."""
-    given = (document.get("info") or {}).get("config")
-    try:
-        return from_dict(LabelConfig, given) if given else preset("default")
-    except InputError:
-        return preset("default")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from astroseg.core.errors import InputError
 from astroseg.core.rle import decode_tight
 from astroseg.data.images import is_eight_bit_picture, read_pixels, rows_upwards
+from astroseg.data.sky_picture import sky_picture
 from astroseg.evaluation.metrics.matching import Pairs
 from astroseg.evaluation.metrics.objects import EvaluationSet, Image, Objects
 
@@ -107,19 +108,11 @@ def picture(image: Image, folder: pathlib.Path) -> NDArray[np.uint8] | None:
 
 
 def _rgb(planes: NDArray[np.float32], ready: bool) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 of (C, H, W): pictures as they are, fluxes with the last band red."""
-    n = len(planes)
+    """(H, W, 3) uint8 of (C, H, W): pictures as they are, fluxes from blue to red."""
     if ready:
-        pick = planes[:3] if n >= 3 else planes[[0, 0, 0]]
+        pick = planes[:3] if len(planes) >= 3 else planes[[0, 0, 0]]
         return np.clip(pick, 0, 255).astype(np.uint8).transpose(1, 2, 0)
-    pick = planes[[min(2, n - 1), min(1, n - 1), 0]]
-    level = np.nanmedian(pick, axis=(1, 2), keepdims=True)
-    # 1.48 MAD is sigma for Gaussian noise; asinh of 3 sigma shows faint wings and cores.
-    sigma = 1.48 * np.nanmedian(np.abs(pick - level), axis=(1, 2), keepdims=True)
-    scaled = np.arcsinh((pick - level) / np.where(sigma > 0, 3 * sigma, 1))
-    top = np.nanpercentile(scaled, 99.7)
-    rgb = np.clip(0.08 + 0.92 * scaled / (top if top > 0 else 1), 0, 1)
-    return (255 * np.nan_to_num(rgb)).astype(np.uint8).transpose(1, 2, 0)
+    return sky_picture(planes)
 
 
 def show(axes: Axes, image: Image, rgb: NDArray[np.uint8] | None, window: Window) -> None:

@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from astroseg.core.errors import InputError
 from astroseg.core.files import atomic_path
 from astroseg.core.rle import Bitmap, decode_tight
 from astroseg.core.samples import Prediction
-from astroseg.data.contrast import measure
+from astroseg.data.sky_picture import sky_picture
 
 COLOURS = ((53, 201, 255), (255, 212, 59), (177, 151, 252), (99, 230, 190), (255, 169, 77))
 """Of the classes in order; readable on dark images, also to the colour-blind."""
@@ -20,10 +19,6 @@ COLOURS = ((53, 201, 255), (255, 212, 59), (177, 151, 252), (99, 230, 190), (255
 LONGEST_SIDE = 3000
 """px of a picture. Smaller images are enlarged up to four times, so that the outline of a
 source of six pixels leaves its inside free."""
-
-SOFT_SIGMA = 3.0
-WHITE_PERCENTILE = 99.7
-"""asinh turns from linear to logarithmic at SOFT_SIGMA; that percentile of it is white."""
 
 
 def reduction(shape: tuple[int, int]) -> int:
@@ -68,11 +63,10 @@ def drawn(
     Parameters
     ----------
     score : detections below are not drawn: a list made for AP goes down to noise.
-    flux : (C, H, W) float32 of every `step`-th pixel; of three bands or more the third is red
-        and the first blue.
+    flux : (C, H, W) float32 of every `step`-th pixel; bands from blue to red.
     pictures : whether the values are those of an ordinary picture: red first, 0 to 255.
     """
-    base = _as_picture(flux) if pictures else _as_sky(flux)
+    base = _as_picture(flux) if pictures else sky_picture(flux)
     scale = max(1, min(4, LONGEST_SIDE // max(base.shape[:2])))
     image = base.repeat(scale, axis=0).repeat(scale, axis=1)
     objects = zip(prediction.masks, prediction.labels, prediction.scores, strict=True)
@@ -104,15 +98,3 @@ def _outline(bitmap: Bitmap) -> Bitmap:
 def _as_picture(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     chosen = values[:3] if len(values) >= 3 else values[[0, 0, 0]]
     return np.clip(chosen, 0, 255).astype(np.uint8).transpose(1, 2, 0).copy()
-
-
-def _as_sky(flux: NDArray[np.float32]) -> NDArray[np.uint8]:
-    last = len(flux) - 1
-    chosen = flux[[min(2, last), min(1, last), 0]]
-    try:
-        scaled = measure("asinh", chosen)(chosen / SOFT_SIGMA)
-    except InputError:  # a band without noise, as of a simulation; show it all the same
-        scaled = chosen
-    white = float(np.percentile(scaled, WHITE_PERCENTILE))
-    rgb = np.clip(scaled / white if white > 0 else scaled, 0, 1)
-    return (255 * rgb).astype(np.uint8).transpose(1, 2, 0).copy()
