@@ -203,6 +203,45 @@ def test_a_trail_is_no_data_and_said(tmp_path):
     assert any("trail" in text for text in doubts(known))
 
 
+def test_trails_that_cross_in_a_dense_field_are_as_wide_as_they_are(tmp_path):
+    y, x = np.indices(SHAPE)
+    rng = np.random.default_rng(8)
+    light = ndimage.gaussian_filter(rng.exponential(1, SHAPE) ** 4, FWHM_PX / 2.3548)
+    light *= 0.6 * SIGMA / np.median(light)  # of no pixel is the sky dark
+    one, other = (np.abs(x - 2 * y + 120) / np.sqrt(5), np.abs(3 * x + y - 500) / np.sqrt(10))
+    trails = 20 * SIGMA * (np.exp(-(one**2) / 8) + np.exp(-(other**2) / 8))
+    image = light + trails + rng.normal(0, SIGMA, SHAPE)
+    _, coadd = both(files_of(tmp_path, image.astype(np.float32), np.full(SHAPE, SIGMA**2)))
+    found = coadd.plane("TRAIL")[0]
+    assert found[(one < 3) | (other < 3)].all()
+    assert not found[(one > 12) & (other > 12)].any()
+
+
+def test_a_border_without_data_makes_no_cosmic_rays(tmp_path):
+    image = np.random.default_rng(2).normal(0, SIGMA, SHAPE)
+    for y in range(20, 240, 30):  # bright stars that the border cuts
+        image += gaussian(SHAPE, y, 40.2, 3000 * SIGMA, FWHM_PX)
+        image += gaussian(SHAPE, y, 150, 3000 * SIGMA, FWHM_PX)
+    image[:, :40] = np.nan
+    _, coadd = both(files_of(tmp_path, image.astype(np.float32)))
+    assert not coadd.plane("COSMIC_RAY").any()
+
+
+@pytest.mark.parametrize("marked", [False, True])
+def test_cosmic_rays_are_looked_for_where_the_mask_marks_none(tmp_path, marked):
+    image = stars()
+    bits = np.zeros(SHAPE, np.int32)
+    image[100, 30:34] += 500 * SIGMA
+    bits[200, 200] = 8 if marked else 0
+    cards = fits.Header({"HIERARCH MP_NO_DATA": 8, "MP_CR": 3})
+    mask = tmp_path / "mask.fits"
+    fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(bits, cards)]).writeto(mask)
+    science = write_plain(tmp_path / "g.fits", image, tan_wcs(SHAPE))
+    (files,) = find_coadds(Inputs(band_files=((("g",), science),), mask={"g": mask}))
+    _, coadd = both(files)
+    assert coadd.valid[0][100, 30:34].all() == marked
+
+
 def test_a_disc_seen_edge_on_is_no_trail(tmp_path):
     y, x = np.indices(SHAPE) - 128.0
     disc = 100 * SIGMA * np.exp(-np.abs(x) / 30 - np.abs(y) / 2)

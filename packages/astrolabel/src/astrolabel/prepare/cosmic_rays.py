@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from astrolabel.core.config.prepare import ArtifactConfig
+
+T = TypeVar("T", bound=np.generic)
 
 PAIRS = (((0, -1), (0, 1)), ((-1, 0), (1, 0)), ((-1, -1), (1, 1)), ((-1, 1), (1, -1)))
 """Opposite neighbours of a pixel along the four directions, (dy, dx)."""
@@ -45,7 +49,8 @@ def cosmic_rays(
             one, other = (_moved(work, *offset) for offset in pair)
             beside = limit * (np.maximum(one, 0) + np.maximum(other, 0)) / 2
             scatter = noise * np.float32(np.sqrt(1 + limit**2 / 2))
-            found |= work - beside > config.sharp_sigma * scatter
+            known = _moved(valid, *pair[0]) & _moved(valid, *pair[1])
+            found |= known & (work - beside > config.sharp_sigma * scatter)
         found &= ~hit & valid
         if not found.any():
             break
@@ -98,7 +103,7 @@ def sharpest(stamp: NDArray[np.float32]) -> list[float]:
     return [float(limit) if limit < 20 else float("inf") for limit in limits]
 
 
-def _moved(image: NDArray[np.floating], dy: int, dx: int) -> NDArray[np.floating]:
+def _moved(image: NDArray[T], dy: int, dx: int) -> NDArray[T]:
     """The neighbour at (dy, dx) of each pixel; the border's own beyond it."""
     wide = np.pad(image, 1, mode="edge")
     rows, columns = image.shape

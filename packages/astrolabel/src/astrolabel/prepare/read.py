@@ -132,10 +132,12 @@ def _with_artifacts(
 
 
 def _look_for_rays(plane: Plane, config: PrepareConfig) -> bool:
-    """Whether cosmic rays are looked for: where the survey's own mask does not tell them."""
+    """Whether cosmic rays are looked for: where the survey's own mask marks none."""
     if config.artifacts.cosmic_rays == "auto":
-        names = () if plane.mask is None else plane.mask[1]
-        return not {"CR", "COSMIC_RAY"} & set(names)
+        if plane.mask is None:
+            return True
+        bits, names = plane.mask
+        return not any((bits & (1 << names[n])).any() for n in ("CR", "COSMIC_RAY") if n in names)
     return config.artifacts.cosmic_rays == "always"
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from astrolabel.core.box import Box
 from astrolabel.core.config.prepare import ArtifactConfig
@@ -58,19 +57,19 @@ def find_trails(
     low = binned[known & (binned < 0)]
     sigma = MAD_TO_SIGMA * float(np.median(-low)) if low.size > 100 else np.inf
     bright = known & (binned > config.trail_sigma * sigma)
-    parts, _ = ndimage.label(bright, np.ones((3, 3)))
     least = min(config.trail_length * min(shape), config.trail_length_px) / n
-    found = []
-    for number, where in enumerate(ndimage.find_objects(parts), start=1):
-        down, right = (s.stop - s.start for s in where)
-        if np.hypot(down, right) < least:
-            continue
-        rows, columns = np.nonzero(parts[where] == number)
-        line = _line(rows + where[0].start, columns + where[1].start, binned, least, config)
-        if line is not None:
-            y, x, angle, length = line
+    found: list[Trail] = []
+    for _ in range(config.most_trails):
+        line = _longest_line(bright, binned, least, config)
+        if line is None:
+            break
+        y, x, angle, length = line
+        half = _half_bins(binned, known, y, x, angle, config)
+        if length >= config.trail_thin * 2 * half:
             middle = ((y + 0.5) * n - 0.5, (x + 0.5) * n - 0.5)
             found.append(Trail(*middle, angle, 0.0, length * n))
+        # Another one may cross it: what lies on it is no part of that.
+        bright = bright & ~Trail(y, x, angle, half + 1, length).mask(Box.of_shape(bright.shape))
     return tuple(found)
 
 
@@ -93,43 +92,95 @@ def binned_down(
     return (total / np.maximum(known, 1)).astype(np.float32), known * 2 >= n * n
 
 
-def _line(
+def _longest_line(
+    bright: NDArray[np.bool_], binned: NDArray[np.float32], least: float, config: ArtifactConfig
+) -> tuple[float, float, float, float] | None:
+    """(y, x, angle, length) of the line with the most bright bins that are evenly bright over
+    `least` bins without gaps, in bins; None where there is none. A Hough transform."""
+    rows, columns = np.nonzero(bright)
+    if len(rows) < least:
+        return None
+    reach = int(np.ceil(np.hypot(*bright.shape)))
+    steps = int(np.ceil(np.pi * max(bright.shape)))  # a bin at the end of a line as long
+    angles = np.arange(steps) * np.pi / steps
+    counts = np.stack(
+        [
+            np.bincount(
+                np.rint(rows * np.cos(a) - columns * np.sin(a)).astype(np.int64) + reach,
+                minlength=2 * reach + 1,
+            )
+            for a in angles
+        ]
+    )
+    counts = counts + np.roll(counts, 1, axis=1)  # a trail is seldom on one row of bins
+    order = np.argsort(-counts, axis=None, kind="stable")[: config.trail_tries]
+    for which, offset in zip(*np.unravel_index(order, counts.shape), strict=True):
+        if counts[which, offset] < least:
+            return None
+        line = _stretch(rows, columns, binned, angles[which], offset - reach - 0.5, least, config)
+        if line is not None:
+            return line
+    return None
+
+
+def _stretch(
     rows: NDArray[np.int64],
     columns: NDArray[np.int64],
     binned: NDArray[np.float32],
+    angle: float,
+    offset: float,
     least: float,
     config: ArtifactConfig,
 ) -> tuple[float, float, float, float] | None:
-    """(y, x, angle, length) of the line that most pixels of a region lie on, in bins; None
-    where it is too short, too thick, or not evenly bright."""
-    keep = np.ones(len(rows), bool)
-    for _ in range(8):  # what hangs on the line, stars and all, is left out by and by
-        y, x = float(rows[keep].mean()), float(columns[keep].mean())
-        moments = np.cov(np.stack([columns[keep], rows[keep]]))
-        values, vectors = np.linalg.eigh(moments)
-        angle = float(np.arctan2(vectors[1, 1], vectors[0, 1]))
-        across = (rows - y) * np.cos(angle) - (columns - x) * np.sin(angle)
-        nearer = np.abs(across) <= max(2.0, 2 * MAD_TO_SIGMA * float(np.median(np.abs(across))))
-        if nearer.sum() < 10 or (nearer == keep).all():
-            break
-        keep = nearer
-    along = (columns - x) * np.cos(angle) + (rows - y) * np.sin(angle)
-    length = float(np.ptp(along[keep]))
-    width = max(np.sqrt(12 * max(float(values[0]), 0)), 1.0)
-    if length < least or length / width < config.trail_thin or keep.mean() < config.trail_straight:
+    """(y, x, angle, length) of the longest part of a line that is bright and even, in bins."""
+    near = np.abs(rows * np.cos(angle) - columns * np.sin(angle) - offset) <= 1.5
+    along = columns[near] * np.cos(angle) + rows[near] * np.sin(angle)
+    first = along.min()
+    place = np.rint(along - first).astype(np.int64)
+    seen = np.zeros(int(place.max()) + 1, bool)
+    seen[place] = True
+    start, stop = _run(np.where(seen, 1.0, -config.trail_gap))
+    if stop - start < least:
         return None
+    on = (place >= start) & (place < stop)
+    y, x = rows[near][on], columns[near][on]
     # Brightness of pieces from end to end; a star on one of them makes it brighter only.
     pieces = config.trail_pieces
-    place = (along[keep] - along[keep].min()) / length
-    piece = np.minimum((place * pieces).astype(int), pieces - 1)
-    light = binned[rows[keep], columns[keep]]
-    means = np.array(
-        [np.median(light[piece == k]) if (piece == k).any() else 0.0 for k in range(pieces)]
-    )
-    inner = means[1:-1]
+    piece = np.minimum((place[on] - start) * pieces // (stop - start), pieces - 1)
+    light = binned[y, x]
+    inner = np.array([np.median(light[piece == k]) if (piece == k).any() else 0.0
+                      for k in range(1, pieces - 1)])  # fmt: skip
     if np.percentile(inner, 10) < config.trail_even * np.percentile(inner, 90):
         return None
-    return y, x, angle, length
+    _, vectors = np.linalg.eigh(np.cov(np.stack([x, y]), aweights=np.maximum(light, 0)))
+    middle = np.average([y, x], axis=1, weights=np.maximum(light, 1e-9))
+    turned = float(np.arctan2(vectors[1, 1], vectors[0, 1]))
+    return float(middle[0]), float(middle[1]), turned, float(stop - start)
+
+
+def _run(values: NDArray[np.float64]) -> tuple[int, int]:
+    """First and one past the last of the consecutive values with the largest sum."""
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    lowest = np.minimum.accumulate(total)
+    stop = int(np.argmax(total - lowest))
+    return int(np.argmin(total[: stop + 1])), stop
+
+
+def _half_bins(
+    binned: NDArray[np.float32],
+    known: NDArray[np.bool_],
+    y: float,
+    x: float,
+    angle: float,
+    config: ArtifactConfig,
+) -> float:
+    """About how many bins a line is wide on each side."""
+    n = config.trail_bin_px
+    rows, columns = np.indices(binned.shape)
+    across = np.abs((rows - y) * np.cos(angle) - (columns - x) * np.sin(angle))
+    near = known & (across * n < MAX_HALF_WIDTH)
+    rounded = np.maximum(np.rint(across[near]), 1) * n
+    return half_width([(rounded.astype(np.uint8), binned[near])], config, n) / n
 
 
 Profile = tuple[NDArray[np.uint8], NDArray[np.float32]]
@@ -151,17 +202,21 @@ MAX_HALF_WIDTH = 100
 """Pixels from its middle line beyond which nothing is masked."""
 
 
-def half_width(profiles: Sequence[Profile], config: ArtifactConfig) -> float:
-    """Pixels from the middle line at which the mean profile ends in the noise.
+def half_width(profiles: Sequence[Profile], config: ArtifactConfig, step: int = 1) -> float:
+    """Pixels from the middle line at which the median profile ends in what is around, which is no
+    empty sky in a dense field.
 
     Parameters
     ----------
     profiles : of the sections that a trail may cross (see `profile`).
+    step : between their distances.
     """
     distance = np.concatenate([d for d, _ in profiles])
     values = np.concatenate([v for _, v in profiles])
-    for pixels in range(1, MAX_HALF_WIDTH):
+    far = values[distance > MAX_HALF_WIDTH // 2]
+    around = float(np.median(far)) if far.size else 0.0
+    for pixels in range(step, MAX_HALF_WIDTH, step):
         ring = values[distance == pixels]
-        if ring.size and np.median(ring) < config.trail_edge_sigma:
+        if ring.size and np.median(ring) < around + config.trail_edge_sigma:
             return float(pixels)
     return float(MAX_HALF_WIDTH)

@@ -153,7 +153,7 @@ class ArtifactConfig:
     """Cosmic rays, hot pixels and trails."""
 
     cosmic_rays: str = "auto"
-    """`auto`: looked for where the survey's mask does not hold them; `always`; `never`."""
+    """`auto`: looked for in tiles where the survey's mask marks none; `always`; `never`."""
     sharp_sigma: float = 6.0
     """A pixel is a cosmic ray's where it exceeds what the PSF allows beside its neighbours by
     this many sigma, and"""
@@ -184,8 +184,12 @@ class ArtifactConfig:
     trail_pieces: int = 20
     """Pieces of it that brightness is compared among, each its median: a star on one of them
     makes no difference."""
-    trail_straight: float = 0.5
-    """Least part of its pixels that lie on one line."""
+    trail_gap: float = 5.0
+    """A bin of its line that is not bright weighs as much as so many that are."""
+    trail_tries: int = 50
+    """So many lines, those with the most bright bins, are looked at for each trail,"""
+    most_trails: int = 10
+    """... and so many trails are looked for in a band."""
     trail_edge_sigma: float = 0.3
     """It is masked to where its mean profile falls below this many sigma of a pixel."""
 
