@@ -97,35 +97,35 @@ def _longest_line(
 ) -> tuple[float, float, float, float] | None:
     """(y, x, angle, length) of the line with the most bright bins that are evenly bright over
     `least` bins without gaps, in bins; None where there is none. A Hough transform."""
-    rows, columns = np.nonzero(bright)
+    rows, columns = (axis.astype(np.float32) for axis in np.nonzero(bright))
     if len(rows) < least:
         return None
     reach = int(np.ceil(np.hypot(*bright.shape)))
     steps = int(np.ceil(np.pi * max(bright.shape)))  # a bin at the end of a line as long
-    angles = np.arange(steps) * np.pi / steps
-    counts = np.stack(
-        [
-            np.bincount(
-                np.rint(rows * np.cos(a) - columns * np.sin(a)).astype(np.int64) + reach,
-                minlength=2 * reach + 1,
-            )
-            for a in angles
-        ]
-    )
-    counts = counts + np.roll(counts, 1, axis=1)  # a trail is seldom on one row of bins
-    order = np.argsort(-counts, axis=None, kind="stable")[: config.trail_tries]
-    for which, offset in zip(*np.unravel_index(order, counts.shape), strict=True):
-        if counts[which, offset] < least:
+    lines = []
+    for angle in np.arange(steps, dtype=np.float32) * np.float32(np.pi / steps):
+        across = rows * np.cos(angle) - columns * np.sin(angle) + np.float32(reach)
+        counts = np.bincount(across.astype(np.uint16), minlength=2 * reach + 1)
+        counts[1:] += counts[:-1].copy()  # a trail is seldom on one row of bins
+        best = np.argpartition(-counts, LINES_AN_ANGLE)[:LINES_AN_ANGLE]
+        lines += [(int(counts[k]), float(angle), int(k) - reach) for k in best]
+    lines.sort(key=lambda line: -line[0])
+    for count, angle, offset in lines[: config.trail_tries]:
+        if count < least:
             return None
-        line = _stretch(rows, columns, binned, angles[which], offset - reach - 0.5, least, config)
+        line = _stretch(rows, columns, binned, angle, offset, least, config)
         if line is not None:
             return line
     return None
 
 
+LINES_AN_ANGLE = 3
+"""Parallel lines that are looked at: the bins beside a trail make one as full."""
+
+
 def _stretch(
-    rows: NDArray[np.int64],
-    columns: NDArray[np.int64],
+    rows: NDArray[np.float32],
+    columns: NDArray[np.float32],
     binned: NDArray[np.float32],
     angle: float,
     offset: float,
@@ -143,7 +143,7 @@ def _stretch(
     if stop - start < least:
         return None
     on = (place >= start) & (place < stop)
-    y, x = rows[near][on], columns[near][on]
+    y, x = rows[near][on].astype(np.int64), columns[near][on].astype(np.int64)
     # Brightness of pieces from end to end; a star on one of them makes it brighter only.
     pieces = config.trail_pieces
     piece = np.minimum((place[on] - start) * pieces // (stop - start), pieces - 1)
