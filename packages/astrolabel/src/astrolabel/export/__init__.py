@@ -18,6 +18,7 @@ FORMATS: Mapping[str, str] = {
     "geojson": "NAME-geojson/IMAGE.geojson: outlines in pixels, for QuPath and napari",
     "labelme": "NAME-labelme: pictures and a JSON of polygons each, for LabelMe",
     "moc": "NAME-moc.fits: the sky that the images cover, for Aladin and the Virtual Observatory",
+    "hats": "NAME-hats: the catalog as HATS, for LSDB; needs the extra hats",
     "models": "NAME-models: models and float residuals of each image, and of each label",
     "coco": "NAME.json: back from Parquet; NAME-coco.json: from Detectron2 records",
 }

@@ -24,15 +24,24 @@ def write_catalog(path: Path, doc: Document) -> None:
     OutputError
         When the file cannot be written.
     """
-    table = label_table(doc, frames_of(doc["images"]))
-    for name in table.colnames:  # formats differ in what a missing text is
-        if hasattr(table[name], "mask") and table[name].dtype.kind in "US":
-            table[name] = table[name].filled("")
+    table = catalog_table(doc)
     with atomic_path(path) as temporary:
         if path.suffix == ".fits":
             _as_hdu(table).writeto(temporary, overwrite=True)
         else:
             table.write(temporary, format=KINDS[path.suffix.lstrip(".")], overwrite=True)
+
+
+def catalog_table(doc: Document) -> QTable:
+    """`label_table` of all coadds, with empty texts where one is missing: formats differ there."""
+    table = label_table(doc, frames_of(doc["images"]))
+    for name in table.colnames:
+        if hasattr(table[name], "mask") and table[name].dtype.kind in "US":
+            about = table[name].info
+            kept = about.description, about.meta
+            table[name] = table[name].filled("")
+            table[name].info.description, table[name].info.meta = kept
+    return table
 
 
 def _as_hdu(table: QTable) -> fits.BinTableHDU:

@@ -13,6 +13,7 @@ from astrolabel.export.croissant import write_croissant
 from astrolabel.export.cvat import write_cvat
 from astrolabel.export.deepdisc import with_pictures, write_deepdisc
 from astrolabel.export.geojson import write_geojson
+from astrolabel.export.hats import write_hats
 from astrolabel.export.labelme import write_labelme
 from astrolabel.export.regions import write_regions
 from astrolabel.export.segmentation import write_segmentation
@@ -131,6 +132,7 @@ def _writers(
         "yolo": lambda: in_folder("yolo", lambda p: write_yolo(p, doc, file.parent)),
         "labelme": lambda: in_folder("labelme", lambda p: write_labelme(p, doc, file.parent)),
         "moc": lambda: as_file(f"{file.stem}-moc.fits", lambda p: write_moc(p, doc)),
+        "hats": lambda: write_hats(folder / f"{file.stem}-hats", doc),
         "geojson": lambda: in_folder("geojson", lambda p: write_geojson(p, doc)),
         "ds9": regions,
         "parquet": lambda: as_file(f"{file.stem}.parquet", lambda p: write_parquet(p, moved)),

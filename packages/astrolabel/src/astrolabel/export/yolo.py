@@ -51,7 +51,8 @@ def write_yolo(folder: Path, doc: Document, images: Path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
     names = {k: str(c["name"]) for k, c in enumerate(doc["categories"])}
-    data = {"path": ".", "train": "images", "val": "images", "names": names}
+    # Without "path" the folders are those beside data.yaml, wherever training is started.
+    data = {"train": "images", "val": "images", "names": names}
     head = "# One set: divide it by `astrolabel split` before you train.\n"
     text = folder / "data.yaml"
     write_bytes(text, (head + yaml.safe_dump(data, sort_keys=False)).encode("utf-8"))
