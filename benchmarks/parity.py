@@ -31,7 +31,7 @@ from astroseg.core.samples import Prediction, Sample
 from astroseg.engines import get_engine
 from astroseg.engines.detectron2 import engine as adapter
 from astroseg.models.mask_targets import TruthMasks
-from astroseg.models.roi import Sampled, Truth, sample_proposals
+from astroseg.models.roi_losses import Sampled, Truth, sample_proposals
 from astroseg.models.spec import MODELS, ModelSpec, model_spec
 
 SEEDS = 3

@@ -162,6 +162,7 @@ def test_yaml_numbers_and_mistakes(tmp_path):
     assert read_yaml(path) == {}
     for text, said in (
         ("a: 1\na: 2\n", "given twice"), ("- 1\n", "not a mapping"), ("a: [1\n", "not YAML"),
+        ('a: "\\ud800"\n', "not YAML"), ('"\\ud800": 1\n', "not YAML"),
     ):  # fmt: skip
         path.write_text(text)
         with pytest.raises(InputError, match=said):

@@ -56,6 +56,18 @@ FIRST = ("annotations", 0)
 RLE = (*FIRST, "segmentation")
 
 
+def test_every_wrong_value_of_an_entry_is_named_with_its_remedy():
+    doc = broken(*FIRST, {"id": -1, "image_id": "x", "category_id": 1, "bbox": [1, 2, None, 4]})
+    assert [str(p) for p in coco.validate(doc, None)] == [
+        "annotation -1: id: expected integer >= 1; number from 1",
+        "annotation -1: image_id: expected integer, got text",
+        "annotation -1: bbox[2]: expected number, got null",
+        "annotation -1: has no area",
+        "annotation -1: has no segmentation",
+        "annotation -1: has no iscrowd",
+    ]
+
+
 @pytest.mark.parametrize(
     ("doc", "where", "what"),
     [

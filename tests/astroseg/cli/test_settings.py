@@ -110,3 +110,12 @@ def test_a_wrong_file_is_named_with_the_nearest_word(tmp_path: Path, text: str, 
 def test_python_names_the_nearest_word() -> None:
     with pytest.raises(InputError, match=r"unknown setting 'scor'; did you mean score\?"):
         configured("predict", scor=0.3)
+
+
+@pytest.mark.parametrize("text", ['predict: {score: "\\ud800"}', 'data: {images: "\\ud800"}'])
+def test_half_a_character_in_a_recipe_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    assert main(["predict", "--config", str(tmp_path / "c.yaml"), "--print-config"]) == 2
+    assert capsys.readouterr().err.startswith(f"astroseg: {tmp_path / 'c.yaml'}: not YAML")

@@ -95,9 +95,20 @@ def test_what_holds_no_pixel_is_left_out_under_its_reason(
         {"all_points_x": [2, 6, 6, 2], "all_points_y": [1, 1, 4, 4]},
         [SQUARE, [1, 1, 3]],
         [SQUARE, [1, 1, 3, 3]],
+        [[[2, 1]], [[6, 1]], [[6, 4]], [[2, 4]]],
+        [[[[2, 1]], [[6, 1]], [[6, 4]], [[2, 4]]]],
+        [[str(v) for v in SQUARE], None, [1, 1]],
+        json.dumps([SQUARE]),
+        json.dumps(RLE),
+        [RLE],
+        [RLE, encode_at(MASK[:, :2], (1, 2), (8, 9))],
+        {"size": [8, 9], "counts": str(RLE["counts"].encode())},
     ],
-    ids=["flat", "pairs", "bare pairs", "objects", "text", "via", "odd part", "short part"],
-)
+    ids=[
+        "flat", "pairs", "bare pairs", "objects", "text", "via", "odd part", "short part",
+        "bare opencv", "opencv", "no part", "json", "json rle", "list of rle", "rles", "bytes",
+    ],
+)  # fmt: skip
 def test_other_tools_polygons_are_read_and_counted(tmp_path: Path, segmentation: Any) -> None:
     data = read_dataset(write(tmp_path, annotated(segmentation=segmentation)))
     bitmap, corner = decode_tight(data.truth[0].masks[0])
@@ -115,8 +126,55 @@ def test_coordinates_that_would_crash_are_refused_by_id(tmp_path: Path, value: A
         read_dataset(path)
 
 
+@pytest.mark.parametrize(
+    "segmentation", ["[[2, 1", "[" * 100_000, [RLE, {"size": [8, 9], "counts": "~~~"}], [{}, {}]]
+)
+def test_segmentations_of_no_meaning_are_refused_by_id(tmp_path: Path, segmentation: Any) -> None:
+    with pytest.raises(InputError, match="annotation 77 cannot be used"):
+        read_dataset(write(tmp_path, annotated(segmentation=segmentation, id=77)))
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ({"images": [document()["images"][0] | {"height": 10**9}]}, "more than COCO's masks"),
+        ({"images": [document()["images"][0] | {"astro": {"zeropoint": [10**400]}}]}, "too large"),
+        (annotated(segmentation={"size": ["\ud800", 9], "counts": "x"}), r"of \\ud800x9 pixels"),
+        (annotated(segmentation={"size": [float("inf")] * 2, "counts": "x"}), "infxinf"),
+        (annotated(segmentation={"all_points_x": 1, "all_points_y": 2}), "neither polygons"),
+        (annotated(segmentation={"size": ["9" * 5000, 9], "counts": "x"}), r"999\.\.\."),
+    ],
+    ids=["pixels", "number", "half", "infinite", "points", "long"],
+)
+def test_hostile_values_are_one_short_line(
+    tmp_path: Path, value: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(InputError, match=said) as caught:
+        read_dataset(write(tmp_path, document(**value)))
+    assert len(str(caught.value).encode()) < 1500
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "utf-8-sig"])
+def test_windows_encodings_are_read(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "set.json").write_text(json.dumps(document()), encoding=encoding)
+    assert read_dataset(tmp_path / "set.json").objects == 1
+
+
+def test_the_background_of_labelme_is_no_class(tmp_path: Path) -> None:
+    value = document(
+        categories=[
+            {"id": 0, "name": "_background_"}, {"id": 3, "name": " star "},
+            {"id": 1, "name": "galaxy", "supercategory": None},
+        ]
+    )  # fmt: skip
+    data = read_dataset(write(tmp_path, value))
+    assert (data.classes, data.category_ids) == (("galaxy", "star"), (1, 3))
+    value["annotations"][0]["category_id"] = 0
+    assert read_dataset(write(tmp_path, value)).classes[0] == "_background_"
+
+
 def test_ids_as_text_a_mark_and_a_root_category_are_read(tmp_path: Path) -> None:
-    value = annotated(image_id="7", category_id="3")
+    value = annotated(image_id="7.0", category_id="3")
     value["images"][0]["id"] = "7"
     root = {"id": 0, "name": "sky", "supercategory": "none"}
     value["categories"] = [root] + [
@@ -167,14 +225,19 @@ def test_crowds_can_be_taken_as_objects(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["/home/else/set/a.png", "C:\\data\\set\\a.png", "set/a.png", "s3://bucket/set/a.png", "a.png"],
-)
+    [
+        "/home/else/set/a b.png", "C:\\data\\set\\a b.png", "set/a b.png", "a b.png",
+        "\\\\server\\share\\a b.png", "s3://bucket/set/a b.png", "file:///set/a%20b.png",
+        "s3://bucket/a b.png?Signature=1/2", "/data/local-files/?d=set/a b.png",
+        "https://host/data/upload/3/a%20b.png?x=y", "../../a b.png",
+    ],
+)  # fmt: skip
 def test_names_of_another_machine_are_found_by_their_tail(tmp_path: Path, name: str) -> None:
     (tmp_path / "images").mkdir()
-    (tmp_path / "images/a.png").write_bytes(b"")
+    (tmp_path / "images/a b.png").write_bytes(b"")
     image = document()["images"][0] | {"file_name": name}
     data = read_dataset(write(tmp_path, document(images=[image])), images=tmp_path / "images")
-    assert data.images[0].files == (tmp_path / "images/a.png",)
+    assert data.images[0].files == (tmp_path / "images/a b.png",)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from PIL import Image
 
 from astroseg.core.errors import InputError
 from astroseg.data.bands import canonical
-from astroseg.data.fits_images import zeropoint
+from astroseg.data.headers import filter_card, zeropoint
 from astroseg.data.images import read_pixels
 from astroseg.data.inputs import expand, image_record
 
@@ -140,8 +140,8 @@ def test_unknown_format_is_named(tmp_path: Path) -> None:
         whole(tmp_path / "a.bmp")
 
 
-def deep_png(data: NDArray[np.uint16]) -> bytes:
-    """A PNG of 16 bits a colour, which Pillow cannot write."""
+def deep_png(data: NDArray[np.uint16], colour: int = 2) -> bytes:
+    """A PNG of 16 bits a colour, which Pillow cannot write; `colour` is PNG's type."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return (
@@ -150,7 +150,7 @@ def deep_png(data: NDArray[np.uint16]) -> bytes:
 
     height, width = data.shape[:2]
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in data)
-    head = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    head = struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)
     parts = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + parts
 
@@ -166,6 +166,33 @@ def test_pictures_keep_all_their_bits_and_bands(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "b.tif", deep, **alpha)
     assert (whole(tmp_path / "b.tif") == deep[..., :3].transpose(2, 0, 1)).all()
     assert not read_pixels([tmp_path / "a.png"]).eight_bit
+    (tmp_path / "grey.png").write_bytes(deep_png(deep[..., :2], colour=4))
+    assert (whole(tmp_path / "grey.png") == deep[..., 0]).all()
+    infrared = {"photometric": "rgb", "extrasamples": ["unspecified"]}
+    tifffile.imwrite(tmp_path / "c.tif", deep.astype(np.uint8), **infrared)
+    assert (whole(tmp_path / "c.tif") == deep.astype(np.uint8).transpose(2, 0, 1)).all()
+
+
+def test_a_tiff_gives_its_largest_image_and_names_another(
+    tmp_path: Path, cube: NDArray[np.float32], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, cube[0, ::3, ::3], subfiletype=1)
+    tifffile.imwrite(path, cube[1], append=True)
+    assert (whole(path) == cube[1]).all()
+    assert not caplog.records
+    tifffile.imwrite(path, cube[1] > 0, append=True)
+    assert (whole(path) == cube[1]).all()
+    assert "reads image 1 and not 2" in caplog.text
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_lzw_tiffs_are_read(tmp_path: Path, cube: NDArray[np.float32], dtype: Any) -> None:
+    pages = [Image.fromarray((50 * np.abs(plane)).astype(dtype)) for plane in cube]
+    pages[0].save(
+        tmp_path / "a.tif", compression="tiff_lzw", save_all=True, append_images=pages[1:]
+    )
+    assert (whole(tmp_path / "a.tif") == (50 * np.abs(cube)).astype(dtype)).all()
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -248,6 +275,18 @@ def test_filter_and_zero_point_of_the_primary_header_count(
         ({"PHOTFLAM": 7.0331885e-20, "PHOTPLAM": 8045.0}, 25.947),  # ACS/WFC F814W handbook
         ({"MAGZPT": 25.0}, math.nan),  # Vega, per second
         ({"FLUXMAG0": 0.0}, math.nan),
+        ({"MAGZERO": -99.0}, math.nan),
+        # The same electrons, counted for 100 s.
+        (
+            {"PHOTFLAM": 7.0331885e-20, "PHOTPLAM": 8045.0, "BUNIT": "ELECTRONS", "EXPTIME": 100.0},
+            30.947,
+        ),
+        ({"PHOTFLAM": 7.0331885e-20, "PHOTPLAM": 8045.0, "BUNIT": "ELECTRONS"}, math.nan),
+        ({"BUNIT": "MJy/sr", "PIXAR_SR": 2.29e-14}, 28.0),  # JWST, 0.031"
+        ({"BUNIT": "MJy/sr"}, math.nan),
+        ({"BUNIT": "uJy"}, 23.9),
+        ({"BUNIT": "no unit"}, math.nan),
+        ({"BSOFTEN": 100.0, "EXPTIME": 10.0}, 27.5),  # Pan-STARRS
     ],
 )
 def test_zero_points_by_survey(cards: dict[str, Any], expected: float) -> None:
@@ -261,10 +300,42 @@ def test_zero_points_by_survey(cards: dict[str, Any], expected: float) -> None:
         ("g DECam SDSS c0001 4720.0 1520.0", "g"),
         ("F814W", "f814w"), ("r.MP9601", "r"), ("Ks", "k"), ("red", "red"), ("VIS", "vis"),
         ("H  )", "h"), ("g r", None), ("clear", None), ("", None),
+        ("HSC-I2", "i"), ("rSDSS", "r"), ("SDSSg_65mm~empty", "g"), ("F158", "f158"),
+        ("W-S-I+", "i"), ("W-C-RC", "r"), ("W-J-B", "johnson-b"), ("J0378", "j0378"),
     ],
 )  # fmt: skip
 def test_filters_are_known_by_any_spelling(name: str, band: str | None) -> None:
     assert canonical(name) == band
+
+
+@pytest.mark.parametrize(
+    ("cards", "name"),
+    [
+        ({"FILTER1": "CLEAR1L", "FILTER2": "F814W"}, "F814W"),  # ACS
+        ({"FILTER1": "open1-6", "FILTER2": "r_G0303"}, "r_G0303"),  # GMOS
+        ({"FILTNAM1": "F606W", "FILTNAM2": ""}, "F606W"),  # WFPC2
+        ({"FILTER": "F444W", "PUPIL": "F405N"}, "F405N"),  # NIRCam
+        ({"FILTER": "F444W", "PUPIL": "GRISMR"}, "F444W"),
+        ({"FILTER": "CLEAR", "PUPIL": "F150W"}, "F150W"),  # NIRISS
+        ({"FPA.FILTER": "g.00000"}, "g.00000"),  # Pan-STARRS
+        ({"ESO INS FILT1 NAME": "i_SDSS"}, "i_SDSS"),
+        ({"TELESCOP": "WISE", "BAND": 2}, "w2"),
+        ({"TELESCOP": "GALEX", "BAND": 1}, "NUV"),
+        ({"FILTER": True, "BAND": 3}, ""),
+    ],
+)
+def test_the_filter_is_found_in_the_headers_of_surveys(cards: dict[str, Any], name: str) -> None:
+    assert filter_card(cards) == name
+
+
+def test_panstarrs_pixels_become_fluxes(tmp_path: Path) -> None:
+    flux = np.array([[-5.0, 0.0], [3.0, 4e4]])
+    stored = 2.5 / math.log(10) * np.arcsinh((flux - 7) / (2 * 30.0))
+    header = fits.Header({"BSOFTEN": 30.0, "BOFFSET": 7.0, "EXPTIME": 100.0})
+    fits.writeto(tmp_path / "a.fits", stored.astype(np.float32), header)
+    pixels = read_pixels([tmp_path / "a.fits"])
+    assert pixels.planes[0] == pytest.approx(flux, rel=1e-4, abs=1e-4)
+    assert pixels.zeropoint == (30.0,)
 
 
 def test_inputs_may_be_folders_patterns_lists_and_named_bands(

@@ -85,6 +85,16 @@ def test_beside_the_results_lie_provenance_catalog_and_overlays(
     assert not (out / "parts").exists()
 
 
+def test_a_header_that_cannot_be_used_is_named_once(
+    tmp_path: Path, checkpoint: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    header = fits.Header({"CTYPE1": "RA---TAN", "CTYPE2": "DEC--XXX", "BANDS": "g,r,i"})
+    fits.writeto(tmp_path / "a.fits", sky(48, 6, seed=3)[0], header)
+    table = Table.read(run(checkpoint, [tmp_path / "a.fits"], tmp_path / "out").catalog)
+    assert np.isnan(np.ma.filled(table["ra"], np.nan)).all()
+    assert len([r for r in caplog.records if "its WCS cannot be used" in r.getMessage()]) == 1
+
+
 def test_image_given_by_name_gives_what_the_dataset_gives(
     tmp_path: Path, skies: Path, checkpoint: Path
 ) -> None:

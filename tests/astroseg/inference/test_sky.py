@@ -13,7 +13,7 @@ from astroseg.core.errors import InputError
 from astroseg.core.rle import encode_at
 from astroseg.core.samples import Prediction
 from astroseg.data.dataset import ImageRecord
-from astroseg.inference.sky import check_format, image_catalog, write_catalog
+from astroseg.inference.sky import check_format, image_catalog, read_wcs, write_catalog
 
 SHAPE = (60, 80)
 CARDS = {
@@ -46,7 +46,15 @@ def catalog(mask: np.ndarray, flux: np.ndarray, **known: object) -> Table:
     def window(y0: int, x0: int, y1: int, x1: int) -> np.ndarray:
         return flux[:, y0:y1, x0:x1]
 
-    return image_catalog(record, prediction, window, ("g", "r"), zeropoint, ("galaxy", "star"))
+    return image_catalog(
+        record,
+        prediction,
+        window,
+        ("g", "r"),
+        zeropoint,
+        ("galaxy", "star"),
+        wcs=read_wcs(record),
+    )
 
 
 def test_star_has_its_position_on_the_sky_and_its_magnitude() -> None:

@@ -13,7 +13,8 @@ from astroseg.models.cascade import label_boxes, next_boxes
 from astroseg.models.layers import DeformConv
 from astroseg.models.mask_rcnn import MaskRcnn
 from astroseg.models.mask_targets import TruthMasks
-from astroseg.models.roi import Truth, select
+from astroseg.models.roi import select
+from astroseg.models.roi_losses import Truth
 from astroseg.models.spec import model_spec
 
 ENGINE = get_engine("torchvision")

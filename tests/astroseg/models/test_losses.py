@@ -11,7 +11,7 @@ from astroseg.core.rle import decode_tight, encode_at
 from astroseg.core.samples import Sample
 from astroseg.engines import get_engine
 from astroseg.models.mask_targets import IgnoreRegions, TruthMasks
-from astroseg.models.roi import Sampled, Truth, class_and_box_losses, class_loss, mask_loss
+from astroseg.models.roi_losses import Sampled, Truth, class_and_box_losses, class_loss, mask_loss
 from astroseg.models.spec import model_spec
 
 ENGINE = get_engine("torchvision")

@@ -12,7 +12,8 @@ from astroseg.core.errors import InputError
 from astroseg.models import boxes as bx
 from astroseg.models.mask_rcnn import MaskRcnn
 from astroseg.models.mask_targets import TruthMasks
-from astroseg.models.roi import Truth, pool, region_levels, sample_proposals, select
+from astroseg.models.roi import pool, region_levels, select
+from astroseg.models.roi_losses import Truth, sample_proposals
 from astroseg.models.rpn import RpnHead
 from astroseg.models.spec import MODELS, ModelSpec, from_dict, model_spec, to_dict
 

@@ -14,6 +14,12 @@ from astrolabel.core.errors import InputError
 class Loader(yaml.SafeLoader):  # type: ignore[misc]  # yaml has no types
     """YAML 1.1 as usual, but a key given twice is an error, and 1e-4 is a number."""
 
+    def construct_scalar(self, node: Any) -> Any:
+        value = super().construct_scalar(node)
+        if isinstance(value, str) and not value.isascii():
+            value.encode()  # half a character, which "\\ud800" makes, is a ValueError
+        return value
+
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:

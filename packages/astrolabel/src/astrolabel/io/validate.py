@@ -46,6 +46,10 @@ class Problem:
         return f"{text}; {self.remedy}" if self.remedy else text
 
 
+Found = tuple[str, str | None]
+"""What is wrong, and the remedy."""
+
+
 class _Image(msgspec.Struct):
     id: Id
     file_name: Annotated[str, Meta(min_length=1)]
@@ -75,7 +79,8 @@ def validate(
 ) -> tuple[Problem, ...]:
     """What is wrong with a COCO document, in the order of its entries.
 
-    Of an entry with values of wrong types, or without a key, the first of these is named.
+    Of an entry with values of wrong types, or without a key, each of these is named and nothing
+    else is checked.
 
     Parameters
     ----------
@@ -114,10 +119,6 @@ def validate(
     return tuple(problems)
 
 
-Found = tuple[str, str | None]
-"""What is wrong, and the remedy."""
-
-
 def _ids(items: list[Any]) -> set[int]:
     return {i["id"] for i in items if isinstance(i, dict) and type(i.get("id")) is int}
 
@@ -132,7 +133,8 @@ def _converted(kind: str, items: list[Any], struct: type[T], problems: list[Prob
         try:
             entry: Any = msgspec.convert(item, struct)
         except (msgspec.ValidationError, UnicodeEncodeError) as error:  # half a character
-            problems.append(Problem(where, in_words(str(error))))
+            wrong = _wrong_values(item, struct) or [(in_words(str(error)), None)]
+            problems += [Problem(where, *found) for found in wrong]
             continue
         if entry.id in seen:
             remedy = "give every entry its own"
@@ -140,6 +142,29 @@ def _converted(kind: str, items: list[Any], struct: type[T], problems: list[Prob
         seen.add(entry.id)
         good.append(entry)
     return good
+
+
+def _wrong_values(item: Any, struct: type[Any]) -> list[Found]:
+    """What is wrong with each value of an entry of wrong types."""
+    if not isinstance(item, dict):
+        return []
+    found: list[Found] = []
+    for one in msgspec.structs.fields(struct):
+        if one.name not in item:
+            if one.required:
+                found.append((f"has no {one.name}", None))
+            continue
+        value = item[one.name]
+        try:
+            msgspec.convert(value, one.type)
+        except msgspec.ValidationError as error:
+            problem, _, path = str(error).partition(" - at `$")
+            below_one = one.name == "id" and type(value) is int
+            said = in_words(f"{problem} - at `$.{one.name}{path or '`'}")
+            found.append((said, "number from 1" if below_one else None))
+        except UnicodeEncodeError as error:
+            found.append((f"{one.name}: {error}", None))
+    return found
 
 
 def _image(image: _Image, folder: Path | None) -> Iterator[Found]:

@@ -58,9 +58,7 @@ def files_of_arrays(
     """
     planes = _planes(images)
     shape = _shape(planes[0])
-    names = tuple(bands) if bands else tuple(f"band{k + 1}" for k in range(len(planes)))
-    if len(names) != len(planes):
-        raise InputError(f"{len(planes)} images, but {len(names)} bands", remedy="name each band")
+    names = _names(bands, len(planes))
     header = _header(wcs if wcs is not None else getattr(planes[0], "wcs", None))
     given = {
         "variance": _per_band(variance, "variance", len(planes), shape),
@@ -96,6 +94,14 @@ def files_of_arrays(
         mask=further["mask"],
         psf=further["psf"],
     )
+
+
+def _names(bands: Sequence[str], count: int) -> tuple[str, ...]:
+    """Of `count` planes."""
+    names = tuple(bands) if bands else tuple(f"band{k + 1}" for k in range(count))
+    if len(names) != count:
+        raise InputError(f"{count} images, but {len(names)} bands", remedy="name each band")
+    return names
 
 
 def _planes(images: Sequence[Any]) -> list[Any]:

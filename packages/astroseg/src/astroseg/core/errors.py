@@ -11,6 +11,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+LONGEST = 1000
+"""Characters of a problem that are shown: a value of a stranger's file may be of any length."""
+
 
 class AstrosegError(Exception):
     """A problem the user can mend.
@@ -25,10 +28,11 @@ class AstrosegError(Exception):
     def __init__(
         self, problem: str, *, file: str | Path | None = None, remedy: str | None = None
     ) -> None:
-        self.problem = problem
+        problem = problem.encode("utf-8", "backslashreplace").decode()  # half a character
+        self.problem = problem if len(problem) <= LONGEST else f"{problem[:LONGEST]}..."
         self.file = None if file is None else str(file)
         self.remedy = remedy
-        text = problem if file is None else f"{file}: {problem}"
+        text = self.problem if file is None else f"{file}: {self.problem}"
         super().__init__(f"{text}; {remedy}" if remedy else text)
 
     def __reduce__(self):  # type: ignore[no-untyped-def]

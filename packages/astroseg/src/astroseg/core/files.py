@@ -147,7 +147,8 @@ def read_bytes(path: str | Path) -> bytes:
 
 
 def parse_json(text: bytes, path: str | Path) -> Any:
-    """The value of a JSON text, which may begin with a byte order mark.
+    """The value of a JSON text in UTF-8, or in UTF-16 or UTF-32 as some programs of Windows
+    write it, with or without a byte order mark.
 
     Raises
     ------
@@ -155,7 +156,7 @@ def parse_json(text: bytes, path: str | Path) -> Any:
         When it is not JSON, nested too deeply, or holds a number of thousands of digits.
     """
     try:
-        return json.loads(text.decode("utf-8-sig"))
+        return json.loads(text.decode(json.detect_encoding(text)))
     except UnicodeDecodeError as error:
         raise InputError(
             "is not text, so not JSON", file=path, remedy="give the .json file itself"

@@ -12,28 +12,19 @@ from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
 
 from astroseg.core.errors import InputError
 from astroseg.core.masks import BadCounts, Masks, from_counts, joined
 from astroseg.core.memory import give_back
 from astroseg.core.rle import encode_at
-from astroseg.core.targets import is_sentinel
+from astroseg.data.attributes import attribute_columns
 from astroseg.data.identifiers import key_of
 from astroseg.data.repairs import Repairs
 from astroseg.data.segmentation import LeftOut, Shape, compressed
 
 BATCH = 5_000
 """Rows checked together: some 20 MB."""
-
-ATTRIBUTES = ("snr", "n_blended", "blendedness")
-"""Numbers of ``annotation["attributes"]`` that are read, beside mag_<band>."""
-
-REVIEWED = "reviewed"
-"""Attribute of a row that a person has looked at; its value is what was done. The column is 1
-there, else 0 or NaN."""
-
-FAINTEST_MAG, BRIGHTEST_MAG = 90.0, -30.0
-"""Magnitudes beyond are sentinels (99, -99, -9999, 1e20): none was measured."""
 
 NO_IMAGE = "of an image that is not listed"
 NO_CATEGORY = "of a category that is not listed"
@@ -281,8 +272,10 @@ def _counts(
     x0, y0 = (max(0, math.floor(v + 0.5)) for v in box[:2])
     x1 = min(shape[1], math.floor(box[0] + box[2] + 0.5))
     y1 = min(shape[0], math.floor(box[1] + box[3] + 0.5))
-    solid = np.ones((max(0, y1 - y0), max(0, x1 - x0)), np.bool_)
-    return True, str(encode_at(solid, (y0, x0), shape)["counts"]) if solid.size else _empty(shape)
+    if x1 <= x0 or y1 <= y0:
+        return True, _empty(shape)
+    solid = np.array([[x0, y0, x1 - x0, y1 - y0]], np.float64)
+    return True, bytes(coco_mask.frPyObjects(solid, *shape)[0]["counts"])
 
 
 @lru_cache(maxsize=64)
@@ -334,7 +327,14 @@ def _part(batch: _Batch, frame: Frame, repairs: Repairs) -> _Part:
         kept = (masks.area > 0) | boxed
         if (~kept).any():
             repairs.left_out["mask without a pixel"] += int((~kept).sum())
-    attributes = _attributes(batch.attributes, frame, repairs)
+    attributes = attribute_columns(
+        batch.attributes,
+        repairs,
+        measured=frame.measured,
+        targets=frame.targets,
+        reviewed=frame.reviewed,
+        scored=frame.scored,
+    )
     if frame.measured:
         boxes, area, score = (c[kept] for c in _measurements(batch, masks, boxed))
     else:
@@ -369,48 +369,6 @@ def _none(count: int) -> _Measurements:
     """The same unknown, in no memory: these columns would take as much as the masks."""
     boxes = np.broadcast_to(np.float64(np.nan), (count, 4))
     return boxes, boxes[:, 0], boxes[:, 0]
-
-
-def _attributes(
-    rows: Sequence[Any], frame: Frame, repairs: Repairs
-) -> dict[str, NDArray[np.float64]]:
-    """Columns of the numbers that metrics are binned by, and of the targets."""
-    columns: dict[str, NDArray[np.float64]] = {}
-    for i, row in enumerate(rows):
-        if not row:
-            continue
-        if not isinstance(row, dict):
-            repairs.mended["attributes that are no object, ignored"] += 1
-            continue
-        if frame.reviewed and row.get(REVIEWED):
-            columns.setdefault(REVIEWED, np.zeros(len(rows)))[i] = 1
-        for name, value in row.items():
-            binned = frame.measured and (name.startswith("mag_") or name in ATTRIBUTES)
-            if not binned and name not in frame.targets:
-                continue
-            if name not in columns:
-                columns[name] = np.full(len(rows), np.nan)
-            number = _attribute(name, value, repairs)
-            if not frame.scored and name in frame.targets and is_sentinel(name, number):
-                repairs.mended[f"sentinel values of {name} (such as -99), taken as unknown"] += 1
-                number = math.nan
-            columns[name][i] = number
-    return columns
-
-
-def _attribute(name: str, value: Any, repairs: Repairs) -> float:
-    if value is None:
-        return math.nan
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        repairs.mended[f"values of {name} that are no numbers, taken as unknown"] += 1
-        return math.nan
-    if name.startswith("mag_") and not BRIGHTEST_MAG < number < FAINTEST_MAG:
-        if math.isfinite(number):
-            repairs.mended["sentinel magnitudes (such as 99), taken as unknown"] += 1
-        return math.nan
-    return number if math.isfinite(number) else math.nan
 
 
 def _joined(parts: list[_Part], frame: Frame, repairs: Repairs) -> Annotations:

@@ -7,8 +7,12 @@ from collections.abc import Sequence
 
 COLOURS = ("red", "green", "blue")
 
-_SHORT = re.compile(r"(?P<band>[ugrizyjhk])(?:s|p|\d|')?")
-_LONG = re.compile(r"f\d{3,4}(?:w|m|n|lp|x|w2)|w[1-4]|ch[1-4]|i[1-4]|nb\d+|ib\d+|vis|nuv|fuv")
+_SHORT = re.compile(r"(?:sdss)?(?P<band>[ugrizyjhk])(?:s|p|\d|'|sdss)?")
+_LONG = re.compile(
+    r"f\d{3,4}(?:w|m|n|lp|x|w2)?|w[1-4]|ch[1-4]|[ni]b\d+|j0\d{3}|vis|nuv|fuv|uv[wm][12]"
+)
+_SUPRIME = re.compile(r"w-(?P<system>[jcs])-(?P<band>[a-z]+)\+?")
+"""Filters of Subaru's Suprime-Cam: Johnson's, Cousins' and Sloan's letters."""
 _WAVELENGTHS = "ugrizyjhk"
 
 
@@ -19,6 +23,9 @@ def canonical(name: str) -> str | None:
     ('r', 'g', 'f814w')
     """
     found = []
+    if old := _SUPRIME.fullmatch(name.strip().lower()):
+        letter = old["band"][0]
+        return letter if letter in "ugrizy" else f"johnson-{letter}"
     for token in re.split(r"[^a-z0-9']+", name.strip().lower()):
         if token in COLOURS or _LONG.fullmatch(token):
             found.append(token)

@@ -26,6 +26,12 @@ from astroseg.data.parquet import open_labels
 from astroseg.data.records import from_records, is_records
 from astroseg.data.repairs import Repairs
 
+MOST_PIXELS = 1 << 32
+"""Of an image: pycocotools counts them in 32 bits."""
+
+BACKGROUND = ("background", "_background_", "__background__", "__ignore__")
+"""Categories that tools list for what has no label."""
+
 
 @dataclass(frozen=True)
 class ImageEntry:
@@ -120,12 +126,8 @@ def read_coco(
         When the file is no dataset, or anything in it contradicts the rest.
     """
     path = Path(path)
-    document = open_labels(path)
+    document = _opened(path, classes, labelled)
     value = document.value
-    if is_records(value):
-        value = from_records(value, path, classes)
-        document = Document(value, path, "annotations")
-    _check_document(value, path, labelled)
     repairs = Repairs()
     root = path.parent if images is None else Path(images)
     entries, image_of = read_images(value["images"], root, path, repairs)
@@ -143,16 +145,7 @@ def read_coco(
     found = read_rows(document.rows(frame.kind) if labelled else [], frame, repairs)
     used = set(np.unique(found.category).tolist()) if labelled else None
     names, ids, label_of_place = _classes(categories, used, path, repairs)
-    if labelled and not names:
-        raise InputError(
-            "names no class", file=path, remedy="name at least one class in its categories"
-        )
-    if classes and tuple(classes) != names:
-        raise InputError(
-            f"has the classes {', '.join(names)}, not {', '.join(classes)}",
-            file=path,
-            remedy="leave --classes out; it names the classes of files that do not",
-        )
+    _check_classes(names, classes, labelled, path)
     if strict:
         repairs.refuse(path)
     if len(found):
@@ -172,6 +165,30 @@ def read_coco(
         annotations=found,
         repairs=repairs,
     )
+
+
+def _opened(path: Path, classes: Sequence[str], labelled: bool) -> Document:
+    """A file as a COCO document; its annotations may still be unread."""
+    document = open_labels(path)
+    if is_records(document.value):
+        document = Document(from_records(document.value, path, classes), path, "annotations")
+    _check_document(document.value, path, labelled)
+    return document
+
+
+def _check_classes(
+    names: tuple[str, ...], wanted: Sequence[str], labelled: bool, path: Path
+) -> None:
+    if labelled and not names:
+        raise InputError(
+            "names no class", file=path, remedy="name at least one class in its categories"
+        )
+    if wanted and tuple(wanted) != names:
+        raise InputError(
+            f"has the classes {', '.join(names)}, not {', '.join(wanted)}",
+            file=path,
+            remedy="leave --classes out; it names the classes of files that do not",
+        )
 
 
 def _check_document(document: Any, path: Path, labelled: bool) -> None:
@@ -258,8 +275,15 @@ def _size(
     item: Mapping[str, Any], files: tuple[Path, ...], path: Path, repairs: Repairs
 ) -> tuple[int, int]:
     size = tuple(key_of(item.get(side)) for side in ("height", "width"))
-    if all(isinstance(n, int) and 0 < n < 1 << 30 for n in size):
-        return int(str(size[0])), int(str(size[1]))
+    if all(isinstance(n, int) and n > 0 for n in size):
+        height, width = int(str(size[0])), int(str(size[1]))
+        if height * width < MOST_PIXELS:
+            return height, width
+        raise InputError(
+            f"has an image of {height}x{width} pixels, more than COCO's masks can hold",
+            file=path,
+            remedy="mend its height and width, or cut it into tiles",
+        )
     if not files or any(item.get(side) for side in ("height", "width")):
         raise _incomplete(path, "height or width", item)
     repairs.mended["image sizes read from the images themselves"] += 1
@@ -287,7 +311,7 @@ def _read_categories(items: Sequence[Any], path: Path, repairs: Repairs) -> _Cat
                 file=path,
                 remedy="give each category an id and a name",
             )
-        rows.append((key, readable(str(name)), str(item.get("supercategory") or "")))
+        rows.append((key, readable(str(name).strip()), str(item.get("supercategory") or "")))
     keys = [key for key, _, _ in rows]
     if len(set(keys)) < len(keys):
         raise InputError(
@@ -310,7 +334,8 @@ def _classes(
     """Classes by their ids, these, and the label of each category's place, -1 for none.
 
     A category that has no annotation and is the parent of another, or has the name of
-    another, is no class: Roboflow puts its project's name there.
+    another, is no class: Roboflow puts its project's name there. Nor is the background that
+    LabelMe's converter lists.
     """
     names, parents = categories.names, set(categories.supers)
     empty = [used is None or place not in used for place in range(len(names))]
@@ -318,7 +343,8 @@ def _classes(
     dropped = [
         empty[place]
         and (
-            (name in parents and categories.supers[place] in ("", "none"))
+            (name in BACKGROUND and used is not None)
+            or (name in parents and categories.supers[place] in ("", "none"))
             or (used is not None and alike[name] > 1)
         )
         for place, name in enumerate(names)
@@ -326,7 +352,9 @@ def _classes(
     if all(dropped):  # a name twice, and no annotation shows which one is used
         dropped = [name in names[:place] for place, name in enumerate(names)]
     if n := sum(dropped):
-        repairs.mended["categories without annotations that only name a group, left out"] += n
+        repairs.mended[
+            "categories without annotations that only name a group or the background, left out"
+        ] += n
     kept = [place for place in range(len(names)) if not dropped[place]]
     kept.sort(key=lambda place: categories.numbers[place])
     classes = tuple(names[place] for place in kept)

@@ -21,7 +21,8 @@ from astroseg.core.config import DataConfig
 from astroseg.core.errors import InputError
 from astroseg.core.files import sha256
 from astroseg.core.samples import Rle
-from astroseg.data.annotations import REVIEWED, Annotations
+from astroseg.data.annotations import Annotations
+from astroseg.data.attributes import REVIEWED
 from astroseg.data.coco import ImageEntry, read_coco
 from astroseg.data.images import is_eight_bit_picture, rows_upwards
 from astroseg.data.repairs import Repairs
@@ -350,7 +351,7 @@ def _record(entry: ImageEntry, path: Path) -> ImageRecord:
             zeropoint=_numbers(astro.get("zeropoint")),
             wcs=wcs if wcs and isinstance(wcs, Mapping) else None,
         )
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(
             f"has an image without what it needs ({type(error).__name__}: {error})",
             file=path,

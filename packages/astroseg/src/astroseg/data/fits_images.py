@@ -1,11 +1,11 @@
-"""The pixels of FITS files, with what their headers say of bands and zero points."""
+"""The pixels of FITS files."""
 
 from __future__ import annotations
 
 import logging
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from astroseg.core.errors import InputError
 from astroseg.data.bands import are_known, canonical
+from astroseg.data.headers import band_names, filter_card, linear, number, zeropoint
 
 SUFFIXES = (".fits", ".fit", ".fts", ".fits.gz", ".fits.bz2", ".fits.fz", ".fz")
 
@@ -29,9 +30,6 @@ _MAIN = ("", "SCI", "IMAGE", "DATA", "COADD", "PRIMARY", "COMPRESSED_IMAGE")
 """EXTNAME of the image itself."""
 
 _BITPIX = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
-
-_UNITS = {"nJy": 31.4, "nmgy": 22.5, "nanomaggy": 22.5, "nanomaggies": 22.5}
-"""AB magnitude of one unit, by BUNIT."""
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +47,8 @@ class FitsImage:
             self.zeropoint = tuple(zeropoint(header) for header in headers)
         else:
             count = len(self.planes)
-            self.bands = _band_names(self.cards, count)
-            numbered = [_number(self.cards.get(f"ZP{i}")) for i in range(count)]
+            self.bands = band_names(self.cards, count)
+            numbered = [number(self.cards.get(f"ZP{i}")) for i in range(count)]
             whole = zeropoint(self.cards)
             self.zeropoint = tuple(whole if math.isnan(z) else z for z in numbered)
 
@@ -74,7 +72,7 @@ def read_fits(file: Path, extension: str = "") -> FitsImage:
         nbytes = 0
         for hdu in chosen:
             mapped = _mapped(file, hdu)
-            data = mapped if mapped is not None else np.asarray(hdu.data)
+            data = mapped if mapped is not None else linear(np.asarray(hdu.data), hdu.header)
             if data.ndim == 3 and len(chosen) > 1:
                 raise InputError(
                     "has cubes in several extensions", file=file, remedy="give one of them"
@@ -164,6 +162,7 @@ def _mapped(file: Path, hdu: Any) -> NDArray[Any] | None:
         and header.get("BSCALE", 1) == 1
         and header.get("BZERO", 0) == 0
         and "BLANK" not in header
+        and "BSOFTEN" not in header
     )
     if not plain:
         return None
@@ -177,49 +176,4 @@ def _extension_band(hdu: Any) -> str:
     name = _kind(hdu)
     if canonical(name) is not None:
         return name
-    return _filter_card(hdu.header) or name
-
-
-def _band_names(cards: Mapping[str, Any], count: int) -> tuple[str, ...]:
-    """Names as headers give them: BANDS "g,r,i", BAND1.., or the filter of one plane."""
-    text = cards.get("BANDS")
-    if isinstance(text, str) and len(names := text.replace(",", " ").split()) == count:
-        return tuple(names)
-    numbered = [cards.get(f"BAND{i}") for i in range(1, count + 1)]
-    if all(isinstance(name, str) for name in numbered):
-        return tuple(str(name).strip() for name in numbered)
-    if count == 1 and (name := _filter_card(cards)):
-        return (name,)
-    return ()
-
-
-def _filter_card(cards: Mapping[str, Any]) -> str:
-    """FILTER, or the wheel of two that is not clear."""
-    for key in ("FILTER", "BAND", "FILTNAM", "FILTER1", "FILTER2"):
-        value = cards.get(key)
-        if isinstance(value, str) and value.strip() and "CLEAR" not in value.upper():
-            return value.strip()
-    return ""
-
-
-def zeropoint(cards: Mapping[str, Any]) -> float:
-    """AB magnitude of one unit of flux by a header, NaN where it does not say.
-
-    FLUXMAG0 is HSC's flux of magnitude 0; MAGZERO and PHOTZP are zero points of the pixels'
-    unit; PHOTFLAM and PHOTPLAM are HST's (ACS data handbook, section 5.1.1).
-    """
-    if (flux := _number(cards.get("FLUXMAG0"))) > 0:
-        return 2.5 * math.log10(flux)
-    for key in ("MAGZERO", "PHOTZP"):
-        if math.isfinite(value := _number(cards.get(key))):
-            return value
-    flam, plam = _number(cards.get("PHOTFLAM")), _number(cards.get("PHOTPLAM"))
-    if flam > 0 and plam > 0:
-        return -2.5 * math.log10(flam) - 5 * math.log10(plam) - 2.408
-    return _UNITS.get(str(cards.get("BUNIT", "")).strip(), math.nan)
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return math.nan
-    return float(value)
+    return filter_card(hdu.header) or name

@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 BITS = 63  # of the ids that catalogs and other programs hold
 
-_WHOLE = re.compile(r"\s*[+-]?\d{1,19}\s*")
+_WHOLE = re.compile(r"\s*(?P<number>[+-]?\d{1,19})(\.0+)?\s*")
 
 
 def key_of(value: Any) -> Hashable:
@@ -21,7 +22,8 @@ def key_of(value: Any) -> Hashable:
     if type(value) is int:
         return value
     if isinstance(value, str):
-        return int(value) if _WHOLE.fullmatch(value) else value
+        found = _WHOLE.fullmatch(value)
+        return int(found["number"]) if found else value
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return None
@@ -47,16 +49,19 @@ def locate(name: str, root: Path) -> Path:
     """The file that a document of another machine names.
 
     The name as it is, in `root` where it is relative; else the longest tail of it that is
-    there, so that neither another machine's folders nor Windows' separators matter. What is
+    there, so that neither another machine's folders nor Windows' separators matter; of a web
+    address, its path or Label Studio's ``?d=``, with ``%20`` and its like resolved. What is
     nowhere is returned as it would be in `root`, for the message.
     """
     plain = root / name
     if is_file(plain):
         return plain
-    parts = [part for part in re.split(r"[\\/]+", name) if part not in ("", ".", "..")]
-    for first in range(len(parts)):
-        if is_file(found := root.joinpath(*parts[first:])):
-            return found
+    for text in dict.fromkeys((name, unquote(name))):
+        for path in (text, text.partition("?")[0], text.partition("?d=")[2]):
+            parts = [part for part in re.split(r"[\\/]+", path) if part not in ("", ".", "..")]
+            for first in range(len(parts)):
+                if is_file(found := root.joinpath(*parts[first:])):
+                    return found
     return plain
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ Planes = tuple[list[NDArray[Any]], tuple[str, ...]]
 _ALPHA = (1, 2)  # of TIFF's ExtraSamples: associated and unassociated
 _ORIENTATION = 274  # TIFF and EXIF tag
 
+logger = logging.getLogger(__name__)
+
 
 def read_picture(file: Path) -> Planes:
     """Planes of a picture, and the names of its colours where it has them.
@@ -31,9 +34,9 @@ def read_picture(file: Path) -> Planes:
         return _read_tiff(file)
     with file.open("rb") as handle:
         head = handle.read(26)
-    # Pillow reads 16-bit colours with 8 bits. 2 and 6 are PNG's types of colour.
-    if head[1:4] == b"PNG" and head[24] == 16 and head[25] in (2, 6):
-        return _deep_png(file)
+    # Pillow reads 16-bit colours with 8 bits. 2 and 6 are PNG's types of colour, 4 grey and alpha.
+    if head[1:4] == b"PNG" and head[24] == 16 and head[25] in (2, 4, 6):
+        return _deep_grey_png(file) if head[25] == 4 else _deep_png(file)
     with Image.open(file) as picture:
         return _planes(picture)
 
@@ -64,29 +67,36 @@ def _deep_png(file: Path) -> Planes:
     return list((halves[0] << 8) | halves[1]), COLOURS
 
 
+def _deep_grey_png(file: Path) -> Planes:
+    """A grey PNG of 16 bits with alpha, its four bytes read as four colours."""
+    with Image.open(file) as picture:
+        picture.tile = [t._replace(args="RGBA") for t in picture.tile]
+        high, low = (plane.astype(np.uint16) for plane in _planes(picture)[0][:2])
+    return [(high << 8) | low], ()
+
+
 def _read_tiff(file: Path) -> Planes:
     with tifffile.TiffFile(file) as tiff:
         page = tiff.pages.first
         colours = page.photometric in (2, 3, 5, 6)  # RGB, palette, CMYK, YCbCr
+        alpha = all(kind in _ALPHA for kind in page.extrasamples)
         if (
             colours
+            and alpha
             and page.dtype == np.uint8
             and page.samplesperpixel <= 4
             and len(tiff.pages) == 1
         ):
             with Image.open(file) as picture:
                 return _planes(picture)
-        series = tiff.series[0]
+        series = _main_series(file, tiff)
+        page = series.keyframe
         try:
             data = series.asarray()
         except ValueError as error:
             if "imagecodecs" not in str(error):
                 raise
-            raise InputError(
-                f"is compressed as {tifffile.COMPRESSION(page.compression).name}",
-                file=file,
-                remedy="pip install imagecodecs, or save it without compression",
-            ) from error
+            return _unpacked(file, series), ()
         axes = series.axes
         data = np.moveaxis(data, (axes.index("Y"), axes.index("X")), (-2, -1))
         samples = axes.replace("Y", "").replace("X", "")
@@ -99,6 +109,37 @@ def _read_tiff(file: Path) -> Planes:
         planes = [_turned(plane, int(tag.value) if tag else 1) for plane in data]
     rgb = page.photometric == 2 and len(planes) == 3 and data.dtype == np.uint8
     return planes, COLOURS if rgb else ()
+
+
+def _main_series(file: Path, tiff: Any) -> Any:
+    """The largest of a file's images: others are thumbnails, or are named in a warning."""
+    areas = [one.keyframe.imagelength * one.keyframe.imagewidth for one in tiff.series]
+    chosen = int(np.argmax(areas))
+    if left := [str(i) for i, area in enumerate(areas) if i != chosen and area == areas[chosen]]:
+        logger.warning(
+            "%s: reads image %d and not %s, which are of another type",
+            file,
+            chosen,
+            ", ".join(left),
+        )
+    return tiff.series[chosen]
+
+
+def _unpacked(file: Path, series: Any) -> list[NDArray[Any]]:
+    """Planes of a compression that Pillow knows and tifffile alone does not, such as LZW."""
+    page = series.keyframe
+    if page.samplesperpixel > 1:
+        raise InputError(
+            f"is compressed as {tifffile.COMPRESSION(page.compression).name}",
+            file=file,
+            remedy="pip install imagecodecs, or save it without compression",
+        )
+    planes: list[NDArray[Any]] = []
+    with Image.open(file) as picture:
+        for one in series.pages:
+            picture.seek(one.index)
+            planes += _planes(picture)[0]
+    return planes
 
 
 def _turned(plane: NDArray[Any], orientation: int) -> NDArray[Any]:

@@ -6,7 +6,9 @@ reads beyond its buffers for counts that do not fill their image.
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
 
+from astroseg.core.masks import from_counts
 from astroseg.core.rle import encode_at
 
 Shape = tuple[int, int]
@@ -26,6 +29,9 @@ export, and costs memory in proportion."""
 
 LONGEST = 2_000_000
 """px of outline: pycocotools takes 100 bytes for each."""
+
+_BYTES = re.compile(r"b(?P<quote>['\"])(?P<counts>[^'\"]*)(?P=quote)")
+"""Counts that were turned to text with Python's str() of bytes."""
 
 
 class LeftOut(Exception):
@@ -42,8 +48,9 @@ def compressed(
 
     Parameters
     ----------
-    segmentation : RLE, compressed or not; polygons as lists of x, y, x, y, of points [x, y],
-        of objects {x, y}, or of {all_points_x, all_points_y}; one polygon without its list.
+    segmentation : RLE, compressed or not, or a list of RLEs; polygons as lists of x, y, x, y, of
+        points [x, y], of OpenCV's points [[x, y]], of objects {x, y}, or of {all_points_x,
+        all_points_y}; one polygon without its list; any of it as JSON in a text.
     shape : (H, W) of the image.
     mended : counts what was repaired.
     contours : whether whole numbers are centres of the mask's border pixels, as OpenCV and
@@ -56,8 +63,12 @@ def compressed(
     ValueError
         For what cannot be a segmentation of the image.
     """
-    if isinstance(segmentation, dict) and "counts" in segmentation:
-        return _rle(segmentation, shape)
+    if isinstance(segmentation, str):
+        segmentation = _parsed(segmentation, mended)
+    if _is_rle(segmentation):
+        return _rle(segmentation, shape, mended)
+    if isinstance(segmentation, list) and segmentation and all(map(_is_rle, segmentation)):
+        return _union(segmentation, shape, mended)
     polygons = _polygons(segmentation, mended)
     for polygon in polygons:
         _check(polygon, shape, 1 if contours else FAR)
@@ -73,16 +84,43 @@ def compressed(
     return bytes(merged["counts"])
 
 
-def _rle(rle: Mapping[str, Any], shape: Shape) -> str | bytes:
+def _parsed(text: str, mended: Counter[str]) -> Any:
+    """What a table that was turned into JSON holds as text."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError("neither polygons nor RLE") from None
+    mended["segmentations written as text"] += 1
+    return value
+
+
+def _is_rle(value: Any) -> bool:
+    return isinstance(value, Mapping) and "counts" in value
+
+
+def _union(rles: Sequence[Any], shape: Shape, mended: Counter[str]) -> bytes:
+    """Counts of all masks of a list as one."""
+    parts = [_rle(rle, shape, mended) for rle in rles]
+    from_counts(parts, np.tile(np.array(shape, np.int32), (len(parts), 1)))  # pycocotools' door
+    raw = [part.encode() if isinstance(part, str) else part for part in parts]
+    mended["masks as lists of RLE"] += 1
+    merged = coco_mask.merge([{"size": list(shape), "counts": counts} for counts in raw])
+    return bytes(merged["counts"])
+
+
+def _rle(rle: Mapping[str, Any], shape: Shape, mended: Counter[str]) -> str | bytes:
     size, counts = rle.get("size"), rle["counts"]
     try:
         matches = [int(n) for n in size or ()] == list(shape)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         matches = False
     if not matches:
         raise ValueError(
             f"its mask is of an image of {_size(size)} pixels, not {shape[0]}x{shape[1]}"
         )
+    if isinstance(counts, str) and (found := _BYTES.fullmatch(counts)):
+        mended["RLE counts that were written as Python's bytes"] += 1
+        return found["counts"].replace("\\\\", "\\")
     if isinstance(counts, str | bytes):
         return counts
     if not isinstance(counts, Sequence):
@@ -106,6 +144,7 @@ def _size(size: Any) -> str:
 
 def _polygons(value: Any, mended: Counter[str]) -> list[NDArray[np.float64]]:
     """Polygons (n, 2) of x, y."""
+    value = _without_nesting(value)
     if _is_points(value) or (_is_numbers(value) and value):
         value = [value]
         mended["polygons without a list around them"] += 1
@@ -113,13 +152,21 @@ def _polygons(value: Any, mended: Counter[str]) -> list[NDArray[np.float64]]:
         value = [value]
     if not isinstance(value, list) or not value:
         raise ValueError("neither polygons nor RLE")
-    parts = [_points(item, mended) for item in value]
+    parts = [_points(_without_nesting(item), mended) for item in value if item is not None]
     even = [np.array(part, np.float64).reshape(-1, 2) for part in parts if len(part) % 2 == 0]
     if not even:
         raise LeftOut("polygon with an odd number of coordinates")
     if len(even) < len(parts):
         mended["polygons with an odd number of coordinates taken out of masks of several"] += 1
     return even
+
+
+def _without_nesting(value: Any) -> Any:
+    """Points [x, y] of OpenCV's contours [[x, y]]; all else as it is."""
+    if not isinstance(value, list) or len(value) < 3:
+        return value
+    nested = all(isinstance(p, list) and len(p) == 1 and _is_numbers(p[0]) for p in value)
+    return [p[0] for p in value] if nested and all(len(p[0]) == 2 for p in value) else value
 
 
 def _is_numbers(value: Any) -> bool:
@@ -143,8 +190,10 @@ def _points(item: Any, mended: Counter[str]) -> list[float]:
     """x, y, x, y of one polygon; NaN where a number is missing."""
     if isinstance(item, Mapping) and "all_points_x" in item and "all_points_y" in item:
         mended["polygons as two lists, of x and of y"] += 1
-        item = [v for pair in zip(item["all_points_x"], item["all_points_y"], strict=False)
-                for v in pair]  # fmt: skip
+        columns = item["all_points_x"], item["all_points_y"]
+        if not all(map(_is_numbers, columns)):
+            raise ValueError("neither polygons nor RLE")
+        item = [v for pair in zip(*columns, strict=False) for v in pair]
     elif _is_points(item) or (isinstance(item, list) and item and not _is_number(item[0])):
         try:
             item = [v for p in item for v in ((p["x"], p["y"]) if isinstance(p, Mapping) else p)]

@@ -27,7 +27,7 @@ from astroseg.engines.common import (
 )
 from astroseg.models.mask_rcnn import MaskRcnn
 from astroseg.models.mask_targets import TruthMasks, to_device
-from astroseg.models.roi import Truth
+from astroseg.models.roi_losses import Truth
 from astroseg.models.spec import ModelSpec
 from astroseg.weights.checkpoint import Header, LoadReport, write_checkpoint
 

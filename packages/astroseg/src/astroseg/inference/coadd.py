@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from astroseg.core.config import DataConfig, PredictConfig
@@ -25,6 +27,7 @@ from astroseg.data.dataset import ImageRecord
 from astroseg.data.images import Pixels
 from astroseg.data.look import Look, clean
 from astroseg.engines.base import Engine
+from astroseg.inference.sky import read_wcs
 from astroseg.inference.tiling import Tile, join, shift, split
 from astroseg.models.duplicates import largest_pieces, one_per_source
 
@@ -49,6 +52,11 @@ class Frame:
     def shape(self) -> tuple[int, int]:
         """(H, W) in pixels."""
         return self.pixels.shape
+
+    @cached_property
+    def wcs(self) -> WCS | None:
+        """Its celestial coordinates, None where it has none; read once."""
+        return read_wcs(self.record)
 
     def flux(self, y0: int, x0: int, y1: int, x1: int) -> NDArray[np.float32]:
         """(C, y1 - y0, x1 - x0) of a window, bands in the model's order; less the sky where the

@@ -46,7 +46,7 @@ from astroseg.inference.overlay import reduction, write_overlay
 from astroseg.inference.results import results
 from astroseg.inference.scores import least_score, stored_calibration
 from astroseg.inference.segmentation import segmentation_maps, write_segmentation
-from astroseg.inference.sky import check_format, image_catalog, read_wcs, write_catalog
+from astroseg.inference.sky import check_format, image_catalog, write_catalog
 from astroseg.inference.tiling import Tile
 from astroseg.models.spec import ModelSpec
 from astroseg.weights.builtin import checkpoint_file
@@ -320,10 +320,11 @@ def _finished(
         key=key,
         done=progress.advance,
     )
-    _write_catalog(job, frame, prediction, path.with_suffix(".fits"))
+    table = frame_catalog(frame, prediction, job.spec.classes, job.spec.targets)
+    write_catalog(path.with_suffix(".fits"), [table])
     if job.config.predict.segmentation:
         maps = segmentation_maps(prediction.masks, frame.shape)
-        write_segmentation(pixel_map, maps, read_wcs(frame.record))
+        write_segmentation(pixel_map, maps, frame.wcs)
     if overlay:
         _write_overlay(job, frame, prediction, picture)
     notes = []
@@ -339,12 +340,6 @@ def _finished(
     return part
 
 
-def _write_catalog(job: Job, frame: Frame, prediction: Prediction, path: Path) -> None:
-    """Write the sky catalog of an image."""
-    classes, targets = job.spec.classes, job.spec.targets
-    write_catalog(path, [frame_catalog(frame, prediction, classes, targets)])
-
-
 def frame_catalog(
     frame: Frame, prediction: Prediction, classes: Sequence[str], targets: Sequence[str] = ()
 ) -> Table:
@@ -355,7 +350,9 @@ def frame_catalog(
         names[i] if names else str(place) for place, i in enumerate(order)
     ]
     zeros = [record.zeropoint[i] for i in order if i < len(record.zeropoint)]
-    return image_catalog(record, prediction, frame.flux, bands, zeros, classes, targets)
+    return image_catalog(
+        record, prediction, frame.flux, bands, zeros, classes, targets, wcs=frame.wcs
+    )
 
 
 def _write_overlay(job: Job, frame: Frame, prediction: Prediction, path: Path) -> None:

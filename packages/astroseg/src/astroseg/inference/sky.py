@@ -74,6 +74,7 @@ def image_catalog(
     zeropoint: Sequence[float],
     classes: Sequence[str],
     targets: Sequence[str] = (),
+    wcs: WCS | None = None,
 ) -> Table:
     """Catalog of one image's detections.
 
@@ -83,6 +84,7 @@ def image_catalog(
     zeropoint : AB magnitude of one unit of flux per band, () when unknown; without it
         there are fluxes but no magnitudes.
     targets : names of the attributes that the model learned.
+    wcs : celestial coordinates (`read_wcs`); positions are NaN without.
     """
     raw = prediction.raw_scores
     rows = [_row(prediction, i, flux, len(names)) for i in range(len(prediction.labels))]
@@ -112,7 +114,7 @@ def image_catalog(
         # Magnitudes keep their names where an image has no zero point, too.
         taken = {*columns, *(f"mag_{name}" for name in names)}
         columns |= target_columns(prediction.mixtures, targets, taken)
-    if (wcs := read_wcs(record)) is not None and rows:
+    if wcs is not None and rows:
         columns["ra"], columns["dec"] = sky_position(wcs, columns["x"], columns["y"])
     table = Table(columns, dtype=[_column_type(name) for name in columns])
     for name in table.colnames:

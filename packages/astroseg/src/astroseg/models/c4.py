@@ -8,15 +8,8 @@ import torch
 
 from astroseg.models import boxes as bx
 from astroseg.models.backbone import stage, start_stages
-from astroseg.models.roi import (
-    BoxPredictor,
-    RoiHeads,
-    Truth,
-    class_and_box_losses,
-    mask_loss,
-    pool,
-    sample_proposals,
-)
+from astroseg.models.roi import BoxPredictor, RoiHeads, pool
+from astroseg.models.roi_losses import Truth, class_and_box_losses, mask_loss, sample_proposals
 from astroseg.models.spec import ModelSpec
 
 

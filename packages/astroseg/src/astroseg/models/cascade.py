@@ -8,17 +8,8 @@ import torch
 from torch import nn
 
 from astroseg.models import boxes as bx
-from astroseg.models.roi import (
-    BoxHead,
-    BoxPredictor,
-    RoiHeads,
-    Sampled,
-    Truth,
-    box_features,
-    class_and_box_losses,
-    leave_out,
-    pool,
-)
+from astroseg.models.roi import BoxHead, BoxPredictor, RoiHeads, box_features, pool
+from astroseg.models.roi_losses import Sampled, Truth, class_and_box_losses, leave_out
 from astroseg.models.spec import ModelSpec
 
 

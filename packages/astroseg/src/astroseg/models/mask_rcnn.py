@@ -10,7 +10,8 @@ from torch import nn
 from astroseg.models.backbone import Pyramid, Single
 from astroseg.models.c4 import C4Heads
 from astroseg.models.cascade import CascadeHeads
-from astroseg.models.roi import Detections, RoiHeads, Truth
+from astroseg.models.roi import Detections, RoiHeads
+from astroseg.models.roi_losses import Truth
 from astroseg.models.rpn import ProposalGenerator
 from astroseg.models.spec import ModelSpec
 

@@ -12,7 +12,7 @@ from torchvision.ops import batched_nms
 
 from astroseg.models import boxes as bx
 from astroseg.models.layers import Conv, start_normal
-from astroseg.models.roi import Truth, leave_out
+from astroseg.models.roi_losses import Truth, leave_out
 from astroseg.models.spec import ModelSpec
 
 _UNIT = (1.0, 1.0, 1.0, 1.0)  # weights of the first stage's deltas

@@ -121,24 +121,10 @@ def prepare(
     contrast = resolve_contrast(config.data, dataset)
     config = changed(config, {"data.bands": bands, "data.contrast": contrast})
     data = config.data
-    weights = None
-    if config.model.weights:
-        trusted = config.model.weights_sha256
-        # What a file's model must fit is not known by name.
-        model = "" if config.model.file else config.model.name
-        weights = weights_file(config.model.weights, model, trusted=trusted, quiet=quiet)
+    weights = _weights(config, quiet)
     spec = training_spec(config, channels, dataset.classes, weights, file)
     spec = with_targets(spec, config.model, dataset)
-    if targets and (reason := engine.refusal(spec)) is not None:
-        raise InputError(
-            f"engine {engine.name} does not learn targets ({reason})",
-            remedy="use --engine torchvision, or leave --targets out",
-        )
-    if data.reviewed_weight != 1 and engine.name != "torchvision":
-        raise InputError(
-            f"engine {engine.name} does not weigh reviewed labels",
-            remedy="use --engine torchvision, or leave --reviewed-weight out",
-        )
+    _check_engine(engine, spec, config)
     lengths = stage_steps(schedule, len(dataset))
     stream = Stream(
         len(dataset),
@@ -177,6 +163,30 @@ def prepare(
         weights=weights,
         units=training_units(dataset, [look.order for look in samples.looks], data),
     )
+
+
+def _weights(config: Config, quiet: bool) -> Path | None:
+    """The file of the weights that the run starts from."""
+    if not config.model.weights:
+        return None
+    trusted = config.model.weights_sha256
+    # What a file's model must fit is not known by name.
+    model = "" if config.model.file else config.model.name
+    return weights_file(config.model.weights, model, trusted=trusted, quiet=quiet)
+
+
+def _check_engine(engine: Engine, spec: ModelSpec, config: Config) -> None:
+    """Raise InputError for an engine that lacks what is asked for."""
+    if config.model.targets and (reason := engine.refusal(spec)) is not None:
+        raise InputError(
+            f"engine {engine.name} does not learn targets ({reason})",
+            remedy="use --engine torchvision, or leave --targets out",
+        )
+    if config.data.reviewed_weight != 1 and engine.name != "torchvision":
+        raise InputError(
+            f"engine {engine.name} does not weigh reviewed labels",
+            remedy="use --engine torchvision, or leave --reviewed-weight out",
+        )
 
 
 def _schedule(config: Config) -> Schedule:

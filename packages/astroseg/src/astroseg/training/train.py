@@ -7,7 +7,6 @@ two steps is the weights, the optimizer's moments and the number of the step.
 from __future__ import annotations
 
 import math
-import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +28,7 @@ from astroseg.engines import get_engine
 from astroseg.engines.base import Engine
 from astroseg.training.architecture import as_built_in, configuration
 from astroseg.training.distributed import Group, amp_dtype, joined
+from astroseg.training.interrupt import interruptible
 from astroseg.training.prepare import (
     Plan,
     check_resumable,
@@ -38,6 +38,7 @@ from astroseg.training.prepare import (
     prepare,
 )
 from astroseg.training.runlog import LOG_NAME, RunLog
+from astroseg.training.running_mean import RunningMean
 from astroseg.training.schedule import Stage, learning_rate, locate
 from astroseg.training.state import RunState, read_state, write_state
 from astroseg.training.trackers import check_trackers, open_trackers
@@ -150,7 +151,7 @@ class _Run:
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.amp == torch.float16)
         self.optimizer: torch.optim.Optimizer | None = None
         self._stored_optimizer: Mapping[str, Any] | None = None
-        self.ema: dict[str, torch.Tensor] = {}
+        self.ema = RunningMean(plan.schedule.ema)
         self.pending: list[_Step] = []
         self.last: dict[str, float] = {}
         if device.type == "cuda":
@@ -163,10 +164,7 @@ class _Run:
             self.scaler.load_state_dict(dict(state.scaler))
         self.model.to(device)
         self.model.train()
-        if plan.schedule.ema:
-            source = state.ema if state is not None else self.model.state_dict()
-            self.ema = {name: value.clone().to(device) for name, value in source.items()}
-            self._pairs = _moving(self.model.state_dict(), self.ema)
+        self.ema.start(self.model, state.ema if state is not None else {}, device)
 
     def train(self, *, quiet: bool) -> TrainResult:
         plan = self.plan
@@ -175,7 +173,7 @@ class _Run:
             self._write_config()
         with (
             _Log.opened(self, quiet) as log,
-            _interruptible() as interrupt,
+            interruptible() as interrupt,
         ):
             batches = open_stream(plan.samples, plan.stream, self.step, plan.workers)
             stopped = False
@@ -250,7 +248,7 @@ class _Run:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.step += 1
-        self._average_weights()
+        self.ema.move(self.step)
 
     def _settle(self) -> dict[str, float]:
         """Check the steps since the last call; returns the losses of the last one."""
@@ -293,21 +291,10 @@ class _Run:
         values = self.group.average(torch.stack(list(totals.values())))
         return {"loss": values.sum(), **dict(zip(totals, values, strict=True))}
 
-    def _average_weights(self) -> None:
-        """Move the running mean towards the weights; at first quickly, to forget the start."""
-        if not self.ema:
-            return
-        decay = min(self.plan.schedule.ema, (1 + self.step) / (10 + self.step))
-        own, means, counters = self._pairs
-        with torch.no_grad():
-            torch._foreach_lerp_(means, own, 1 - decay)
-            for mean, value in counters:
-                mean.copy_(value)
-
     def _validate(self, log: _Log) -> None:
         plan = self.plan
         if plan.indices and self.group.leads and plan.validation is not None:
-            with swapped(self.model, self.ema):
+            with swapped(self.model, self.ema.weights):
                 torch.manual_seed(plan.config.train.seed)
                 scores = validate(
                     plan.engine,
@@ -333,7 +320,7 @@ class _Run:
         self._settle()
         if not self.group.leads:
             return
-        with swapped(self.model, self.ema):
+        with swapped(self.model, self.ema.weights):
             self._save_weights(LAST_NAME)
         assert self.optimizer is not None
         write_state(
@@ -341,7 +328,7 @@ class _Run:
             RunState(
                 step=self.step,
                 model=self.model.state_dict(),
-                ema=self.ema,
+                ema=self.ema.weights,
                 optimizer=self.optimizer.state_dict(),
                 scaler=self.scaler.state_dict(),
                 best=self.best,
@@ -452,36 +439,6 @@ def _diverged(step: _Step, values: Mapping[str, float]) -> AstrosegError:
     )
 
 
-def _moving(
-    weights: Mapping[str, torch.Tensor], means: Mapping[str, torch.Tensor]
-) -> tuple[list[torch.Tensor], list[torch.Tensor], list[tuple[torch.Tensor, torch.Tensor]]]:
-    """Weights and their means for one fused operation, and the pairs of what only counts."""
-    real = [name for name, value in weights.items() if value.is_floating_point()]
-    rest = [name for name in weights if name not in set(real)]
-    counters = [(means[name], weights[name]) for name in rest]
-    return [weights[name] for name in real], [means[name] for name in real], counters
-
-
 def _seed(seed: int, step: int, rank: int) -> int:
     """Seed of torch's generators in one step."""
     return int(np.random.SeedSequence((seed, 2, step, rank)).generate_state(1, np.uint32)[0])
-
-
-@contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """An event set by the first Ctrl-C or termination; a second Ctrl-C acts as usual."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-
-    def stop(number: int, frame: Any) -> None:
-        event.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    before = {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield event
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
