@@ -92,7 +92,15 @@ def random_scene(base: SimulateConfig, ranges: RandomizeConfig, number: int) -> 
             border_px=int(rng.integers(5, 40)) * _is(rng, ranges.defect_chance),
             border_fill="nan" if rng.random() < 0.5 else "zero",
         ),
+        star_fraction=_star_fraction(rng, ranges.star_field_chance),
     )
+
+
+def _star_fraction(rng: Generator, chance: float) -> float | None:
+    """Of a scene; in one of four star fields there are no galaxies at all."""
+    if not _is(rng, chance):
+        return None
+    return min(float(rng.uniform(0.5, 1.17)), 1.0)
 
 
 def _log_uniform(rng: Generator, limits: tuple[float, float]) -> float:

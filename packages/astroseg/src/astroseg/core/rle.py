@@ -7,6 +7,7 @@ sizes and never with objects times image.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,7 +26,8 @@ def decode_tight(rle: Mapping[str, Any]) -> tuple[Bitmap, tuple[int, int]]:
 
     Returns
     -------
-    bitmap : (h, w) bool, set on all four edges; (0, 0) when the mask is empty.
+    bitmap : (h, w) bool, set on all four edges, not to be written to; (0, 0) when the mask is
+        empty.
     corner : (y0, x0) of the bitmap in the image.
 
     Raises
@@ -33,6 +35,19 @@ def decode_tight(rle: Mapping[str, Any]) -> tuple[Bitmap, tuple[int, int]]:
     ValueError
         When the counts are broken or do not fill the size.
     """
+    size, counts = rle.get("size"), rle.get("counts")
+    if isinstance(counts, str) and isinstance(size, list):
+        return _decoded_once(counts, *size)
+    return _decoded(rle)
+
+
+@functools.lru_cache(maxsize=1024)
+def _decoded_once(counts: str, *size: int) -> tuple[Bitmap, tuple[int, int]]:
+    """One mask's bitmap is asked for by each step of a prediction: those of a tile are kept."""
+    return _decoded({"size": size, "counts": counts})
+
+
+def _decoded(rle: Mapping[str, Any]) -> tuple[Bitmap, tuple[int, int]]:
     lengths = run_lengths(rle)
     height = int(rle["size"][0])
     stops = np.cumsum(lengths)
@@ -49,7 +64,9 @@ def decode_tight(rle: Mapping[str, Any]) -> tuple[Bitmap, tuple[int, int]]:
         y0, y1 = int((first % height).min()), int((last % height).max()) + 1
     else:  # a run over a column's end holds the last row of one and the first of the next
         y0, y1 = 0, height
-    return np.ascontiguousarray(columns[:, y0:y1].T), (y0, x0)
+    bitmap = np.ascontiguousarray(columns[:, y0:y1].T)
+    bitmap.flags.writeable = False
+    return bitmap, (y0, x0)
 
 
 def encode_at(bitmap: Bitmap, corner: tuple[int, int], shape: tuple[int, int]) -> Rle:

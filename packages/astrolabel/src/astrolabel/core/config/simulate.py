@@ -133,6 +133,9 @@ class SimulateConfig:
     """Part of the galaxies that have a neighbour within three seeing discs: pairs, mergers and
     chance. At 100 sources per square arcminute a third of them are blended with the default,
     nearly half with 1."""
+    star_fraction: Fraction | None = None
+    """Part of what is drawn that is a star, the rest galaxies with their companions; none takes
+    the survey's. 1 draws a field of stars alone, as at low galactic latitude."""
     no_data_fraction: Annotated[float, Meta(ge=0, lt=0.5)] = 0.0
     """Part of the image, a triangle in its upper right corner, that holds no data."""
     bright: Count = 0
@@ -204,6 +207,7 @@ class SimulateConfig:
             faint_mag=faint,
             bright_mag=min(spec.bright_mag, faint - MIN_RANGE_MAG),
             pixel_scale_arcsec=self.pixel_scale_arcsec or spec.pixel_scale_arcsec,
+            star_fraction=spec.star_fraction if self.star_fraction is None else self.star_fraction,
         )
 
     @property
@@ -255,6 +259,9 @@ class RandomizeConfig:
     """Fewest and most sources with a mask in a scene."""
     all_bands_fraction: Fraction = 0.7
     """Scenes with all three bands of their survey; the others have one or two."""
+    star_field_chance: Fraction = 0.15
+    """Chance of a scene in which half of what is drawn, or more, is stars. Where all scenes have
+    galaxies, a network takes the stars of a field without any for galaxies."""
     defect_chance: Fraction = 0.08
     """Chance of each kind of defect in a scene: trail, cosmic rays, nebulosity, border, corner
     without data; half of it for a star cluster, twice for a bright star and spiral."""
