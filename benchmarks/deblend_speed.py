@@ -26,7 +26,8 @@ from astrolabel.core.config import DeblendConfig, DetectConfig
 from astrolabel.core.masks import threshold_mask
 from astrolabel.deblend import SourceFit, make_deblender
 from astrolabel.deblend.grouping import Grouping, cut_blend, group_footprints
-from astrolabel.detect.detect import Detections, detect, detection_image
+from astrolabel.detect.detect import Detections, detect
+from astrolabel.detect.image import detection_image
 from astrolabel.simulate import SimulateConfig
 from astrolabel.simulate.draw import Scene, draw_scene
 from astrolabel.simulate.planes import BITS

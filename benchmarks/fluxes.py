@@ -23,7 +23,7 @@ from astrolabel.core.box import Box
 from astrolabel.core.coadd import Coadd
 from astrolabel.core.config import LabelConfig, preset
 from astrolabel.deblend import make_deblender
-from astrolabel.detect.detect import detection_image
+from astrolabel.detect.image import detection_image
 from astrolabel.label.tile import deblend
 from astrolabel.report.metrics import match
 from astrolabel.simulate import SimulateConfig

@@ -28,7 +28,7 @@ from labels import _at_zero, sep_segments
 from astrolabel.core import masks
 from astrolabel.core.box import Box
 from astrolabel.core.config import preset, smooth
-from astrolabel.detect.detect import detection_image
+from astrolabel.detect.image import detection_image
 from astrolabel.io import coco
 from astrolabel.io.find import Inputs, find_coadds
 from astrolabel.label.pipeline import make_coco

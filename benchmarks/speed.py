@@ -26,7 +26,8 @@ from typing import Any
 
 from astrolabel.core.config import preset
 from astrolabel.deblend import make_deblender
-from astrolabel.detect.detect import detect, detection_image
+from astrolabel.detect.detect import detect
+from astrolabel.detect.image import detection_image
 from astrolabel.io import coco, pictures
 from astrolabel.io.find import Inputs, find_coadds
 from astrolabel.label import tile as label

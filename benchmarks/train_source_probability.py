@@ -26,8 +26,9 @@ from training_scenes import KINDS, TrainingScene, scene, templates
 from astrolabel.core import config as settings
 from astrolabel.core.coadd import Coadd
 from astrolabel.core.config import DetectConfig, preset
-from astrolabel.detect.detect import candidates, detection_image, field_of
+from astrolabel.detect.detect import candidates, field_of
 from astrolabel.detect.features import NAMES, Look, features
+from astrolabel.detect.image import detection_image
 from astrolabel.detect.nebulosity import nebulosity
 from astrolabel.detect.source_probability import clouds_of
 

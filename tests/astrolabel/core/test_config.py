@@ -20,7 +20,7 @@ ALLOWED = {
     # What the table of source probabilities is trained with: it has its own hash.
     "detect/features.py": {"SHARP", "FINE"},
     # Mathematics of a filter: noise and curvature of Gaussian derivatives, room for an impulse.
-    "detect/detect.py": {"RIDGE_SIGMA", "SECOND_SIGMA", "BEND"},
+    "detect/laplacian.py": {"RIDGE_SIGMA", "SECOND_SIGMA", "BEND"},
     # Keep solutions finite; far below what moves a flux.
     "detect/close_pairs.py": {"_RIDGE"},
     "detect/fit.py": {"RIDGE"},

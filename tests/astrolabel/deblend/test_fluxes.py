@@ -28,7 +28,8 @@ from astrolabel.deblend.grouping import brightest_first, group_footprints
 from astrolabel.deblend.initialize import detection_psf, first_guesses, significance
 from astrolabel.deblend.parametric import Parametric
 from astrolabel.deblend.sky import measure_sky
-from astrolabel.detect.detect import detect, detection_image
+from astrolabel.detect.detect import detect
+from astrolabel.detect.image import detection_image
 from astrolabel.label.tile import deblend
 
 

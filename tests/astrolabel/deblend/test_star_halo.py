@@ -8,7 +8,7 @@ from astrolabel.core.coadd import Coadd
 from astrolabel.core.config import DeblendConfig, HaloConfig, LabelConfig, preset
 from astrolabel.deblend import make_deblender
 from astrolabel.deblend.star_halo import Halo, measure_halo, take_halos, typical_sigma
-from astrolabel.detect.detect import detection_image
+from astrolabel.detect.image import detection_image
 from astrolabel.label.tile import deblend
 
 SHAPE = (181, 181)

@@ -8,7 +8,9 @@ from scipy import signal
 from astrolabel.core import psf
 from astrolabel.core.coadd import Coadd
 from astrolabel.core.config import DetectConfig, preset
-from astrolabel.detect.detect import detect, detection_image, laplacian_peaks, sep_sources
+from astrolabel.detect.detect import detect, sep_sources
+from astrolabel.detect.image import detection_image
+from astrolabel.detect.laplacian import laplacian_peaks
 
 
 def coadd(image, variance=None, valid=None):

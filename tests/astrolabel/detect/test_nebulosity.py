@@ -12,8 +12,9 @@ from scipy import ndimage
 from astrolabel.core import psf
 from astrolabel.core.coadd import Coadd
 from astrolabel.core.config import DetectConfig
-from astrolabel.detect.detect import detect, detection_image
+from astrolabel.detect.detect import detect
 from astrolabel.detect.features import Field, Look
+from astrolabel.detect.image import detection_image
 from astrolabel.detect.nebulosity import nebulosity
 from astrolabel.detect.source_probability import clouds_of
 

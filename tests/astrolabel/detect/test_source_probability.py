@@ -12,8 +12,9 @@ from scipy import ndimage, signal
 from astrolabel.core import psf
 from astrolabel.core.coadd import Coadd
 from astrolabel.core.config import DetectConfig
-from astrolabel.detect.detect import detect, detection_image
+from astrolabel.detect.detect import detect
 from astrolabel.detect.features import NAMES, Field, Look, features, point_flux, ring_levels
+from astrolabel.detect.image import detection_image
 from astrolabel.detect.source_probability import (
     _part_of_disc,
     less_by_chance,

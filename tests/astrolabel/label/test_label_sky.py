@@ -11,7 +11,7 @@ from astrolabel.core.box import Box
 from astrolabel.core.coadd import Coadd
 from astrolabel.core.config import LabelConfig
 from astrolabel.deblend import make_deblender
-from astrolabel.detect.detect import detection_image
+from astrolabel.detect.image import detection_image
 from astrolabel.label import tile
 
 SIDE = 220

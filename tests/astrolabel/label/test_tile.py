@@ -9,7 +9,7 @@ from astrolabel.core.box import Box
 from astrolabel.core.coadd import Coadd
 from astrolabel.core.config import LabelConfig, preset
 from astrolabel.deblend.base import BlendFit, SourceFit
-from astrolabel.detect.detect import detection_image
+from astrolabel.detect.image import detection_image
 from astrolabel.label.tile import deblend, label_tile
 from astrolabel.label.tiles import Tile
 

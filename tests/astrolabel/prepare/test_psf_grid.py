@@ -16,7 +16,7 @@ from astrolabel.core.coadd import Coadd
 from astrolabel.core.config import LabelConfig
 from astrolabel.core.errors import InputError
 from astrolabel.deblend import make_deblender
-from astrolabel.detect.detect import detection_image
+from astrolabel.detect.image import detection_image
 from astrolabel.io.find import Inputs, find_coadds
 from astrolabel.io.names import stamp_name
 from astrolabel.label.tile import deblend

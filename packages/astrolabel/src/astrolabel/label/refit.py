@@ -12,7 +12,8 @@ from astrolabel.core.box import Box
 from astrolabel.core.coadd import Coadd
 from astrolabel.core.config import LabelConfig
 from astrolabel.deblend import make_deblender
-from astrolabel.detect.detect import Detections, detection_image
+from astrolabel.detect.detect import Detections
+from astrolabel.detect.image import detection_image
 from astrolabel.label.attributes import attributes
 from astrolabel.label.records import Source
 from astrolabel.label.tile import deblend

@@ -19,7 +19,8 @@ from astrolabel.deblend.base import Blend, SourceFit
 from astrolabel.deblend.grouping import Grouping, brightest_first, cut_blend, group_footprints
 from astrolabel.deblend.sky import level_of, measure_sky
 from astrolabel.deblend.star_halo import Halo, take_halos
-from astrolabel.detect.detect import DetectionImage, Detections, detect, detection_image
+from astrolabel.detect.detect import Detections, detect
+from astrolabel.detect.image import DetectionImage, detection_image
 from astrolabel.io import coco
 from astrolabel.label import flags
 from astrolabel.label.attributes import attributes
