@@ -81,26 +81,12 @@ def label(
     if not images:
         raise InputError("nothing to label", remedy="give files or arrays")
     settings = _config(config)
-    if (catalog is None) != (settings.classify.scheme == "none"):
-        raise InputError(
-            "a catalog and the setting classify.scheme go together",
-            remedy='give both: config={"classify": {"scheme": "hsc"}}',
-        )
+    _check_classes(catalog, settings)
     keeps = KeptFolder() if out is None else None
     folder = Path(out) if keeps is None else keeps.path  # type: ignore[arg-type]
-    names = tuple(bands)
+    planes = {"variance": variance, "mask": mask, "psf": psf}
     with TemporaryDirectory(prefix="astrolabel-in-") as made:
-        if all(isinstance(image, str | Path) for image in images):
-            if wcs is not None:
-                raise InputError("wcs is for arrays", remedy="files have their own")
-            paths = [Path(image) for image in images]
-            inputs = _files(paths, names, variance, mask, psf, zeropoints)
-        elif any(isinstance(image, str | Path) for image in images):
-            raise InputError("files and arrays together", remedy="give one kind")
-        else:
-            inputs = files_of_arrays(
-                images, Path(made), name, names, variance, mask, psf, wcs, zeropoints
-            )
+        inputs = _inputs(images, Path(made), name, tuple(bands), planes, wcs, zeropoints)
         found = None
         if catalog is not None:
             found = catalog_for(Path(catalog), settings.classify), Path(catalog)
@@ -108,6 +94,34 @@ def label(
     if result.problems and all(state != "ok" for _, state in result.tiles):
         raise InputError(result.problems[0])
     return Labels(coco.read(result.coco), folder, keeps)
+
+
+def _inputs(
+    images: Sequence[Any],
+    made: Path,
+    name: str,
+    bands: tuple[str, ...],
+    planes: Mapping[str, Any],
+    wcs: Any,
+    zeropoints: Any,
+) -> Inputs:
+    """Files as they are; arrays as files in the folder `made`."""
+    given = [isinstance(image, str | Path) for image in images]
+    if all(given):
+        if wcs is not None:
+            raise InputError("wcs is for arrays", remedy="files have their own")
+        return _files([Path(image) for image in images], bands, **planes, points=zeropoints)
+    if any(given):
+        raise InputError("files and arrays together", remedy="give one kind")
+    return files_of_arrays(images, made, name, bands, **planes, wcs=wcs, zeropoints=zeropoints)
+
+
+def _check_classes(catalog: Any, settings: LabelConfig) -> None:
+    if (catalog is None) != (settings.classify.scheme == "none"):
+        raise InputError(
+            "a catalog and the setting classify.scheme go together",
+            remedy='give both: config={"classify": {"scheme": "hsc"}}',
+        )
 
 
 def _config(given: Any) -> LabelConfig:

@@ -70,16 +70,15 @@ def files_of_arrays(
     further: dict[str, dict[str, Path]] = {what: {} for what in given}
     for k, (band, plane) in enumerate(zip(names, planes, strict=True)):
         own = _parts(plane)
-        image = own.pop("image")
-        if image.shape != shape:
+        if own["image"].shape != shape:
             raise InputError(
-                f"band {band} has the shape {image.shape}, the first {shape}",
+                f"band {band} has the shape {own['image'].shape}, the first {shape}",
                 remedy="give bands resampled to one frame",
             )
         if band not in points and own.get("zeropoint") is not None:
             points[band] = own["zeropoint"]
         file = folder / f"{name}.fits" if k == 0 else folder / f"{name}_{band}.fits"
-        fits.writeto(file, image, header)
+        fits.writeto(file, own["image"], header)
         band_files.append(((band,), file))
         for what, values in given.items():
             array = own.get(what) if values is None else values[k]
@@ -87,13 +86,7 @@ def files_of_arrays(
                 file = folder / f"{name}_{band}_{what}.fits"
                 fits.writeto(file, _as(array, np.uint8 if what == "mask" else np.float32, what))
                 further[what][band] = file
-    return Inputs(
-        band_files=tuple(band_files),
-        zeropoints=points,
-        variance=further["variance"],
-        mask=further["mask"],
-        psf=further["psf"],
-    )
+    return Inputs(band_files=tuple(band_files), zeropoints=points, **further)
 
 
 def _names(bands: Sequence[str], count: int) -> tuple[str, ...]:
