@@ -162,7 +162,10 @@ def test_tiles_have_the_side_of_the_training_images_within_limits() -> None:
 
     assert sides((1000, 1000), 1000) == {1000}
     assert sides((4200, 4200), 1000) == {1000}
-    assert sides((1100, 1100), 64) == {512}
+    assert sides((600, 600), 64) == {600}
+    # Two tiles of 614 px that overlap by 128 px cover 1100 px.
+    assert sides((1100, 1100), 64) == {614}
+    assert sides((1100, 1100), 64, least_tile=512) == {(1100 + 2 * 128) // 3}
     assert sides((5000, 5000), 4000) == {1536}
     assert sides((5000, 5000), 0) == {1024}
     assert sides((300, 300), 64, tile_size=100, overlap=20) == {100}

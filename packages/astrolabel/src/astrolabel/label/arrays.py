@@ -86,7 +86,13 @@ def files_of_arrays(
                 file = folder / f"{name}_{band}_{what}.fits"
                 fits.writeto(file, _as(array, np.uint8 if what == "mask" else np.float32, what))
                 further[what][band] = file
-    return Inputs(band_files=tuple(band_files), zeropoints=points, **further)
+    return Inputs(
+        band_files=tuple(band_files),
+        zeropoints=points,
+        variance=further["variance"],
+        mask=further["mask"],
+        psf=further["psf"],
+    )
 
 
 def _names(bands: Sequence[str], count: int) -> tuple[str, ...]:

@@ -24,15 +24,23 @@ def sky_noise(
     none is. Of the rest, the lower half alone is used for the noise: sources have no
     negative light.
     """
-    values = values[np.isfinite(values)].astype(np.float64)
+    # In order, what is left out is a number from either end, and medians are places in the middle.
+    values = np.sort(values[np.isfinite(values)]).astype(np.float64)
     level, sigma = math.nan, math.nan
     for _ in range(CLIP_ROUNDS):
         if not len(values):
             break
-        level = float(np.median(values))
-        sigma = MAD_TO_SIGMA * float(np.median(level - values[values <= level]))
-        kept = np.abs(values - level) <= clip_sigma * sigma
-        if sigma == 0 or kept.all():
+        level = _middle(values)
+        sigma = MAD_TO_SIGMA * (level - _middle(values[: np.searchsorted(values, level, "right")]))
+        first = np.searchsorted(values, level - clip_sigma * sigma, "left")
+        last = np.searchsorted(values, level + clip_sigma * sigma, "right")
+        if sigma == 0 or last - first == len(values):
             break
-        values = values[kept]
+        values = values[first:last]
     return level, sigma
+
+
+def _middle(values: NDArray[np.float64]) -> float:
+    """Median of values in order."""
+    n = len(values)
+    return float(values[(n - 1) // 2] + values[n // 2]) / 2

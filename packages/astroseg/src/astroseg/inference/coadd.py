@@ -96,7 +96,16 @@ def tiles_of(shape: tuple[int, int], config: PredictConfig, trained_on: int) -> 
             f"tiles of {size} px cannot overlap by {overlap} px",
             remedy="give an --overlap smaller than --tile-size",
         )
+    if not config.tile_size and known < size:
+        size = _fitted(max(shape), size, overlap)
     return split(shape, size, overlap)
+
+
+def _fitted(length: int, size: int, overlap: int) -> int:
+    """Side of as many tiles without more overlap than asked for: what two tiles see is predicted
+    twice."""
+    count = -(-(length - overlap) // (size - overlap))
+    return -(-(length + (count - 1) * overlap) // count)
 
 
 def predict_image(

@@ -50,8 +50,9 @@ class PredictConfig:
     tile_size: Count = 0
     """Side in px of the tiles that an image is predicted in; 0: that of the images the model
     was trained on, but from `least_tile` to `whole_up_to`. Smaller images are predicted whole."""
-    least_tile: PositiveInt = 512
-    """Side in px of the tiles for models trained on smaller images: seams then are few."""
+    least_tile: PositiveInt = 640
+    """Side in px of the tiles for models trained on smaller images: seams then are few. Larger
+    ones cost more a pixel, as what a network pools from then lies far apart in memory."""
     tile_unknown: PositiveInt = 1024
     """Side in px of the tiles where a checkpoint does not hold the size of its training
     images."""
