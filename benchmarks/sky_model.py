@@ -1,11 +1,12 @@
 """Draw the training sky, train the built-in model on it, and write its weights into the package.
 
     python benchmarks/sky_model.py --out FOLDER [--galaxies ../shared/data/real/cosmos]
-                                   [--scenes 1000] [--steps 21000] [--ship]
+                                   [--scenes 1000 1200] [--steps 18000 16000] [--ship]
 
 Half of the scenes have galaxies of a GalSim RealGalaxyCatalog, its even rows (the odd ones are
 for measuring); half have the parametric galaxies with substructure. Truth is what was drawn, not
-labels made from pixels. Without --galaxies all scenes are parametric. Rerun to resume.
+labels made from pixels. Without --galaxies all scenes are parametric. Trained twice, the second
+time from the first one's weights on new scenes, of which some are fields of stars. Rerun to resume.
 Needs astrolabel[simulate] and astroseg.
 """
 
@@ -17,18 +18,21 @@ import json
 from hashlib import sha256
 from pathlib import Path
 
-from astrolabel.core.config.simulate import SimulateConfig
+from astrolabel.core.config.simulate import RandomizeConfig, SimulateConfig
 from astrolabel.simulate import write_training_sky
 
 SIZE = 256
 """Side of a scene, px."""
-SEEDS = {"train": (101, 102), "val": (103, 104), "calibration": (105, 106)}
+SEEDS = {"train": (101, 102), "more": (107, 108), "val": (103, 104), "calibration": (105, 106)}
 """Of the scenes with real and with parametric galaxies; benchmarks use others."""
+STAR_FIELDS = {"train": 0.0}
+"""Chance of a field of stars, where it is not the default."""
+RATES = {"train": 3e-3, "more": 2e-3}
+"""Learning rate on each set of scenes."""
 MODEL = Path(__file__).parents[1] / "packages/astroseg/src/astroseg/weights/sky.safetensors"
 TRAINING = {
     "model": "sky",
     "contrast": "sky",
-    "lr": 3e-3,
     "seed": 1,
     "workers": 0,
     "schedule.ema": 0.998,
@@ -38,34 +42,31 @@ TRAINING = {
 
 def main() -> None:
     options = _options()
+    counts = dict(zip(RATES, options.scenes, strict=True))
+    counts |= {"val": options.scenes[0] // 25, "calibration": options.scenes[0] // 20}
     files = {
-        part: draw(options.out / part, seeds, count, options.galaxies)
-        for part, seeds, count in (
-            ("train", SEEDS["train"], options.scenes),
-            ("val", SEEDS["val"], options.scenes // 40),
-            ("calibration", SEEDS["calibration"], options.scenes // 20),
-        )
+        part: draw(options.out, part, count, options.galaxies) for part, count in counts.items()
     }
     # torch is imported late: drawing needs none of it.
     from astroseg.training.train import train
 
-    run = options.out / "run"
-    words = {**TRAINING, "validate_every": max(1, options.steps // 8)}
-    result = train(
-        files["train"],
-        run,
-        val_file=files["val"],
-        resume=(run / "state.safetensors").exists(),
-        steps=options.steps,
-        **words,
-    )
-    print(f"{result.checkpoint}: step {result.step}, best {result.best}")
-    if not result.interrupted:
-        finish(
-            run / "best.safetensors",
-            files["calibration"],
-            MODEL if options.ship else run / MODEL.name,
+    weights: dict[str, str] = {}
+    for (part, rate), steps in zip(RATES.items(), options.steps, strict=True):
+        run = options.out / f"run-{part}"
+        words = {**TRAINING, **weights, "lr": rate, "validate_every": max(1, steps // 8)}
+        result = train(
+            files[part],
+            run,
+            val_file=files["val"],
+            resume=(run / "state.safetensors").exists(),
+            steps=steps,
+            **words,
         )
+        print(f"{result.checkpoint}: step {result.step}, best {result.best}")
+        if result.interrupted:
+            return
+        weights = {"weights": str(result.checkpoint)}
+    finish(result.checkpoint, files["calibration"], MODEL if options.ship else run / MODEL.name)
 
 
 def finish(checkpoint: Path, calibration: Path, out: Path) -> None:
@@ -85,16 +86,21 @@ def finish(checkpoint: Path, calibration: Path, out: Path) -> None:
     print(f"{out}: sha256 {sha256(out.read_bytes()).hexdigest()}")
 
 
-def draw(out: Path, seeds: tuple[int, int], count: int, galaxies: Path | None) -> Path:
+def draw(out: Path, part: str, count: int, galaxies: Path | None) -> Path:
     """COCO file of `count` scenes of each kind."""
     kinds = {"real": str(galaxies or ""), "parametric": ""}
+    ranges = RandomizeConfig()
+    ranges = dataclasses.replace(
+        ranges, star_field_chance=STAR_FIELDS.get(part, ranges.star_field_chance)
+    )
     parts = {}
-    for (name, folder), seed in zip(kinds.items(), seeds, strict=True):
+    for (name, folder), seed in zip(kinds.items(), SEEDS[part], strict=True):
         base = SimulateConfig(
             size=SIZE, seed=seed, galaxies=folder, galaxy_subset="train" if folder else "all"
         )
-        parts[name] = json.loads(write_training_sky(out / name, base, count).read_text())
-    file = out / "coco.json"
+        made = write_training_sky(out / part / name, base, count, ranges)
+        parts[name] = json.loads(made.read_text())
+    file = out / part / "coco.json"
     file.write_text(json.dumps(joined(parts)))
     return file
 
@@ -125,8 +131,10 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--galaxies", type=Path, help="folder of a RealGalaxyCatalog")
-    parser.add_argument("--scenes", type=int, default=1000, help="of each kind")
-    parser.add_argument("--steps", type=int, default=21_000)
+    parser.add_argument(
+        "--scenes", type=int, nargs=2, default=[1000, 1200], help="of each kind, first and then"
+    )
+    parser.add_argument("--steps", type=int, nargs=2, default=[18_000, 16_000])
     parser.add_argument("--ship", action="store_true", help="write the model into the package")
     return parser.parse_args()
 

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
-from training_scenes import KINDS, TrainingScene, scene, templates
+from training_galaxies import templates
+from training_scenes import KINDS, TrainingScene, scene
 
 from astrolabel.core import config as settings
 from astrolabel.core.coadd import Coadd

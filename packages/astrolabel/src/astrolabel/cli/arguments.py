@@ -65,6 +65,10 @@ SIMULATION = {
         "galaxies with a neighbour within three seeing discs (default 0.5: a third of a deep "
         "field's sources are blended; 1: nearly half)",
     ),
+    "star_fraction": (
+        "--stars",
+        "part of what is drawn that is a star (default: the survey's; 1: a field of stars alone)",
+    ),
     "bright": (
         "--bright",
         "add so many large structured galaxies and as many saturated stars",

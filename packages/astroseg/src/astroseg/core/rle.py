@@ -26,8 +26,7 @@ def decode_tight(rle: Mapping[str, Any]) -> tuple[Bitmap, tuple[int, int]]:
 
     Returns
     -------
-    bitmap : (h, w) bool, set on all four edges, not to be written to; (0, 0) when the mask is
-        empty.
+    bitmap : (h, w) bool, set on all four edges; (0, 0) when the mask is empty.
     corner : (y0, x0) of the bitmap in the image.
 
     Raises
@@ -37,7 +36,8 @@ def decode_tight(rle: Mapping[str, Any]) -> tuple[Bitmap, tuple[int, int]]:
     """
     size, counts = rle.get("size"), rle.get("counts")
     if isinstance(counts, str) and isinstance(size, list):
-        return _decoded_once(counts, *size)
+        bitmap, corner = _decoded_once(counts, *size)
+        return bitmap.copy(), corner
     return _decoded(rle)
 
 
@@ -64,9 +64,7 @@ def _decoded(rle: Mapping[str, Any]) -> tuple[Bitmap, tuple[int, int]]:
         y0, y1 = int((first % height).min()), int((last % height).max()) + 1
     else:  # a run over a column's end holds the last row of one and the first of the next
         y0, y1 = 0, height
-    bitmap = np.ascontiguousarray(columns[:, y0:y1].T)
-    bitmap.flags.writeable = False
-    return bitmap, (y0, x0)
+    return np.ascontiguousarray(columns[:, y0:y1].T), (y0, x0)
 
 
 def encode_at(bitmap: Bitmap, corner: tuple[int, int], shape: tuple[int, int]) -> Rle:
