@@ -11,7 +11,7 @@ from astropy.io import fits
 from astrolabel.cli.main import main
 from astrolabel.core.config.simulate import RandomizeConfig, SimulateConfig
 from astrolabel.io import coco
-from astrolabel.simulate import draw_bodies, random_scene, write_training_sky
+from astrolabel.simulate import draw_bodies, draw_scene, random_scene, write_training_sky
 from astrolabel.simulate.population import Body
 
 BASE = SimulateConfig(size=64, seed=5)
@@ -37,6 +37,17 @@ def test_settings_are_drawn_within_their_ranges_and_repeat():
     assert np.mean(np.array(bands) == 3) == pytest.approx(0.7, abs=0.1)
     assert np.mean([c.defects.trails for c in drawn]) == pytest.approx(0.08, abs=0.06)
     assert len({c.seed for c in drawn}) == 200
+    stars = np.array([c.star_fraction for c in drawn if c.star_fraction is not None])
+    assert len(stars) / 200 == pytest.approx(ranges.star_field_chance, abs=0.07)
+    assert stars.min() >= 0.5
+    assert np.mean(stars == 1) == pytest.approx(0.25, abs=0.2)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0])
+def test_a_field_is_of_stars_alone_or_of_galaxies_alone(fraction):
+    scene = draw_scene(SimulateConfig(size=200, seed=3, star_fraction=fraction))
+    assert len(scene.sources) > 10
+    assert all(source.body.is_star == bool(fraction) for source in scene.sources)
 
 
 def test_faintest_sources_hardly_have_a_mask():
