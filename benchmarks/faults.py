@@ -5,7 +5,8 @@
 Each fault is drawn from the seed and played in a process of its own, with a limit of time and of
 memory. What comes of it is one of
 
-- survived: exit code 0 and the same labels as without the fault;
+- survived: exit code 0 and the same labels as without the fault, or, where the fault is a document
+  or header that cannot be told from a true one, exit code 0;
 - told: exit code 2 and one line that says what is wrong;
 - lost: exit code 0 and other labels, or a file written where none may be;
 - traceback, hang, crash: what no input may cause.
@@ -35,10 +36,14 @@ from typing import Any
 
 import yaml
 
+sys.path.insert(0, str(Path(__file__).parent))  # its neighbour, for whoever imports this file
+from hostile import bad_checkpoint, served
+
 from astrolabel.cli.main import main as astrolabel
 from astrolabel.label.shards import FOLDERS, LOCK
 
 LIMIT_S = 60
+"""Of processor time; by the clock five times as long, for the machine may be busy."""
 LIMIT_BYTES = 4 << 30
 BAD = ("lost", "traceback", "hang", "crash")
 ODD: tuple[Any, ...] = (
@@ -95,7 +100,7 @@ def played(words: list[str], log: Path, kill_after_s: float = 0, full_after: int
     child = os.fork()
     if child == 0:
         _play(words, log, full_after)
-    end = time.monotonic() + (kill_after_s or LIMIT_S)
+    end = time.monotonic() + (kill_after_s or 5 * LIMIT_S)
     while time.monotonic() < end:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
@@ -106,6 +111,25 @@ def played(words: list[str], log: Path, kill_after_s: float = 0, full_after: int
     return "killed" if kill_after_s else "hang"
 
 
+def _run(words: list[str]) -> int:
+    """A command of either program."""
+    if words[0] != "astroseg":
+        return astrolabel(words)
+    from astroseg.cli.main import main as astroseg
+
+    return astroseg(words[1:])
+
+
+def _without_waits() -> None:
+    """Servers are asked again at once."""
+    from astrolabel.datasets.archive.client import Client
+
+    def wait(self: Client, seconds: float) -> None:
+        pass
+
+    Client.wait = wait  # type: ignore[method-assign]
+
+
 def _play(words: list[str], log: Path, full_after: int) -> None:
     """The child: never returns."""
     with log.open("w") as stream:
@@ -114,10 +138,12 @@ def _play(words: list[str], log: Path, full_after: int) -> None:
     sys.stdout = open(1, "w", closefd=False, errors="replace")  # noqa: SIM115
     sys.stderr = open(2, "w", closefd=False, errors="replace")  # noqa: SIM115
     resource.setrlimit(resource.RLIMIT_AS, (LIMIT_BYTES, LIMIT_BYTES))
+    resource.setrlimit(resource.RLIMIT_CPU, (LIMIT_S, LIMIT_S + 5))
     if full_after:
         resource.setrlimit(resource.RLIMIT_FSIZE, (full_after, full_after))
     try:
-        code = astrolabel(words)
+        _without_waits()
+        code = _run(words)
     except BaseException:  # the child's end, whatever it is
         import traceback
 
@@ -131,7 +157,7 @@ def _play(words: list[str], log: Path, full_after: int) -> None:
 def _verdict(code: int, text: str) -> str:
     if "Traceback" in text:
         return "traceback"
-    return {0: "ok", 2: "told"}.get(code, "crash")
+    return {0: "ok", 2: "told", -signal.SIGXCPU: "hang"}.get(code, "crash")
 
 
 def flipped(data: bytes, draw: random.Random) -> bytes:
@@ -170,6 +196,21 @@ def harmed_input(change: Callable[[bytes, random.Random], bytes], packed: bool =
         return outcome
 
     return fault
+
+
+def odd_unsigned(bench: Bench, draw: random.Random, scratch: Path) -> str:
+    """An odd card in a file without CHECKSUM and DATASUM: nothing tells but what it says."""
+    sky, chosen = scratch / "sky", draw.choice(bench.files)
+    sky.mkdir()
+    for path in bench.sky.glob("*.fits"):
+        if path.name.startswith(("calexp", "psf")) and path.name != chosen.name:
+            (sky / path.name).hardlink_to(path)
+    data = chosen.read_bytes()
+    for key in (b"CHECKSUM", b"DATASUM "):
+        data = data.replace(key, b"X_NOTHIN")
+    (sky / chosen.name).write_bytes(odd_header(data, draw))
+    outcome = played(bench.words(sky, scratch / "out"), scratch / "log")
+    return "survived" if outcome == "ok" else outcome
 
 
 def harmed_output(bench: Bench, draw: random.Random, scratch: Path) -> str:
@@ -287,6 +328,54 @@ def hostile_manifest(bench: Bench, draw: random.Random, scratch: Path) -> str:
     return "survived" if outcome == "ok" else outcome
 
 
+def hostile_predictions(bench: Bench, draw: random.Random, scratch: Path) -> str:
+    """A COCO file or predictions with one odd value, for `astroseg evaluate`."""
+    doc = json.loads((bench.out / "coco.json").read_text())
+    doc = {k: doc[k] for k in ("images", "categories", "annotations")}
+    doc["annotations"] = doc["annotations"][:4]
+    keys = ("image_id", "category_id", "bbox", "segmentation")
+    found = [{"score": 0.9, **{k: a[k] for k in keys}} for a in doc["annotations"]]
+    doc, found = (mutated(doc, draw), found) if draw.random() < 0.5 else (doc, mutated(found, draw))
+    for name, value in (("coco.json", doc), ("p.json", found)):
+        (scratch / name).write_text(json.dumps(value), "utf-8", "surrogatepass")
+    words = ["astroseg", "evaluate", str(scratch / "coco.json"), str(scratch / "p.json")]
+    outcome = played([*words, "--no-report", "--out", str(scratch / "e")], scratch / "log")
+    return "survived" if outcome == "ok" else outcome
+
+
+def hostile_checkpoint(bench: Bench, draw: random.Random, scratch: Path) -> str:
+    """A checkpoint that is damaged, lies about itself, or would run a command."""
+    import astroseg.weights
+
+    sound = Path(astroseg.weights.__file__).with_name("sky.safetensors").read_bytes()
+    path, mark = scratch / draw.choice(("a.safetensors", "a.pth")), scratch / "ran"
+    path.write_bytes(bad_checkpoint(sound, draw, mutated, mark))
+    words = ["astroseg", "predict", str(path), str(bench.files[0]), "--quiet", "--device", "cpu"]
+    outcome = played([*words, "--out", str(scratch / "found")], scratch / "log")
+    if mark.exists():
+        return "lost"
+    return "survived" if outcome == "ok" else outcome
+
+
+def hostile_server(bench: Bench, draw: random.Random, scratch: Path) -> str:
+    """A server that answers anything at all: a file that is fetched is whole."""
+    chosen = bench.files[0].read_bytes()
+    with served(chosen, draw) as url:
+        values = {
+            "schema": 2, "name": "x", "survey": "fits", "bands": ["g"],
+            "coadds": {"pattern": "{band}.fits"},
+            "source": {"archive": "url", "server": url, "coadds": "{band}.fits"},
+        }  # fmt: skip
+        (scratch / "m.yaml").write_text(yaml.safe_dump(values))
+        words = ["manifest", "fetch", str(scratch / "m.yaml"), "--root", str(scratch / "root")]
+        outcome = played([*words, "--quiet"], scratch / "log")
+    got = scratch / "root" / "g.fits"
+    if outcome == "ok" or got.exists():
+        whole = got.exists() and got.read_bytes() == chosen
+        return ("survived" if outcome == "ok" else outcome) if whole else "lost"
+    return outcome
+
+
 KINDS: dict[str, tuple[float, Callable[[Bench, random.Random, Path], str]]] = {
     "bit of a FITS file": (3, harmed_input(flipped)),
     "bit of a FITS.gz file": (2, harmed_input(flipped, packed=True)),
@@ -295,8 +384,12 @@ KINDS: dict[str, tuple[float, Callable[[Bench, random.Random, Path], str]]] = {
     "file of a finished run": (3, harmed_output),
     "run killed": (1, killed_run),
     "disk full": (1, full_disk),
+    "odd card, no checksum": (4, odd_unsigned),
     "hostile COCO file": (10, hostile_document),
-    "hostile manifest": (10, hostile_manifest),
+    "hostile manifest": (8, hostile_manifest),
+    "hostile predictions": (4, hostile_predictions),
+    "hostile checkpoint": (0.5, hostile_checkpoint),
+    "hostile server": (2, hostile_server),
 }
 """Share of the faults, and what plays one."""
 
