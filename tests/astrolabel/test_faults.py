@@ -24,7 +24,7 @@ def faults():
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_thirty_faults_are_survived_or_told():
-    """With this seed all nine kinds are among them. In a process of its own: the benchmark limits
+    """With this seed all kinds are among them. In a process of its own: the benchmark limits
     memory, which a test runner already holds."""
     words = [sys.executable, "-W", "ignore", str(PATH), "--tries", "30", "--seed", "7"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=600)
