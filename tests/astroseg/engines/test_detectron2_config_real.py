@@ -47,7 +47,9 @@ def test_a_model_of_a_configuration_file_trains_and_predicts_without_it(tmp_path
     if before is not None:
         runs.rename(kept)
     predict = ["predict", str(run / "last.safetensors"), str(skies), "--score", "0", "--quiet"]
-    assert main([*predict, "--out", str(out), "--detections", "30"]) == 0
+    # All of them, without a look at masks that show one source.
+    every = ["--detections", "30", "--source-iou", "1", "--predict.concentric", "0"]
+    assert main([*predict, "--out", str(out), *every]) == 0
     assert len(json.loads((out / "predictions.json").read_text())) == 60
     assert not runs.exists()  # nothing of the user's was run again
     assert main([*predict, "--out", str(tmp_path / "b"), "--engine", "torchvision"]) == 2
