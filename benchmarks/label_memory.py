@@ -2,7 +2,8 @@
 
     python benchmarks/label_memory.py [--annotations 840000] [--images 1000] [--workers 2]
 
-The file is made here: elliptical masks of 5 to 40 px with the attributes that astrolabel writes.
+The file is made here: elliptical masks of 5 to 40 px with the attributes that astrolabel writes,
+no two rows alike.
 It is read in a process of its own. Memory is the process's resident size less what it was before
 reading, with everything imported; a worker's is what it alone holds after it has decoded the
 labels of images in random order.
@@ -27,9 +28,6 @@ from astroseg.data.dataset import Dataset, read_dataset
 SIDE = 1050
 """px of an image: a tile of the paper."""
 
-SHAPES = 500
-"""Different masks; at different places their counts differ."""
-
 READ_BY_A_WORKER = 300
 """Images."""
 
@@ -38,14 +36,6 @@ def write_labels(path: Path, annotations: int, images: int) -> None:
     """A COCO file, written annotation by annotation."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[-20:21, -20:21]
-    stamps = [
-        (x / rng.uniform(1.5, 20)) ** 2 + (y / rng.uniform(1.5, 20)) ** 2 <= 1
-        for _ in range(SHAPES)
-    ]
-    attributes = [
-        dict(zip(NAMES, rng.normal(size=len(NAMES)).round(5).tolist(), strict=True))
-        for _ in range(SHAPES)
-    ]
     entries = [
         {"id": k, "file_name": f"{k}.png", "height": SIDE, "width": SIDE}
         for k in range(1, images + 1)
@@ -56,7 +46,10 @@ def write_labels(path: Path, annotations: int, images: int) -> None:
         file.write(',"annotations":[')
         for k in range(annotations):
             place = tuple(rng.integers(0, SIDE - 41, 2).tolist())
-            mask = encode_at(stamps[k % SHAPES], place, (SIDE, SIDE))
+            (a, b), turn = rng.uniform(1.5, 20, 2), rng.uniform(0, np.pi)
+            along, across = x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
+            mask = encode_at((along / a) ** 2 + (across / b) ** 2 <= 1, place, (SIDE, SIDE))
+            values = rng.normal(size=len(NAMES)).round(5).tolist()
             row = {
                 "id": k + 1,
                 "image_id": k * images // annotations + 1,
@@ -65,7 +58,7 @@ def write_labels(path: Path, annotations: int, images: int) -> None:
                 "area": 100,
                 "bbox": [*map(float, place), 41.0, 41.0],
                 "segmentation": mask,
-                "attributes": attributes[k % SHAPES],
+                "attributes": dict(zip(NAMES, values, strict=True)),
             }
             file.write((",\n" if k else "") + json.dumps(row, separators=(",", ":")))
         file.write("]}")

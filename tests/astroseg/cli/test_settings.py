@@ -119,3 +119,19 @@ def test_half_a_character_in_a_recipe_is_one_line(
     (tmp_path / "c.yaml").write_text(text)
     assert main(["predict", "--config", str(tmp_path / "c.yaml"), "--print-config"]) == 2
     assert capsys.readouterr().err.startswith(f"astroseg: {tmp_path / 'c.yaml'}: not YAML")
+
+
+@pytest.mark.parametrize(
+    ("words", "read"),
+    [
+        (("--class-weights", "1,2.5"), {"class_weights": (1.0, 2.5)}),
+        (("--class-weights", "none"), {"class_weights": None}),
+        (("--model.rpn-iou", "0.3,0.5"), {"rpn_iou": (0.3, 0.5)}),
+        (("--model.anchor-sizes", "[[8], [16, 32]]"), {"anchor_sizes": ((8.0,), (16.0, 32.0))}),
+    ],
+)
+def test_lists_that_may_be_absent_are_written_as_the_help_says(
+    words: tuple[str, ...], read: dict[str, Any]
+) -> None:
+    model = of("train", *words).model
+    assert {name: getattr(model, name) for name in read} == read

@@ -18,6 +18,7 @@ from astroseg.core.rle import decode_tight, encode_at
 from astroseg.core.samples import Prediction
 from astroseg.data.dataset import ImageRecord
 from astroseg.data.look import look_at, read_record
+from astroseg.inference import coadd
 from astroseg.inference.coadd import Frame, predict_image, tiles_of
 
 SIDE, TILE, OVERLAP = 1600, 256, 64
@@ -99,6 +100,31 @@ def test_of_500_isolated_sources_on_seams_none_is_lost_and_none_doubled(tmp_path
         hits += inside.all(axis=1)
     assert hits.tolist() == [1] * 500
     assert len(found.scores) == 500
+
+
+class Steady(Thresholds):
+    """The same threshold in all tiles, whatever their order."""
+
+    def _one(self, image: NDArray[np.float32]) -> Prediction:
+        self.rng = np.random.default_rng(0)
+        return super()._one(image)
+
+
+def test_batches_in_flight_change_nothing_and_an_error_ends_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = frame_of(on_seams(60)[0][:, :700, :700], tmp_path)
+    one = found_in(frame, Steady())
+    monkeypatch.setattr(coadd, "_lanes", lambda model: 2)
+    done: list[int] = []
+    two = found_in(frame, Steady(), done=done.append)
+    assert sum(done) == len(tiles_of(frame.shape, CONFIG, 0))
+    assert np.array_equal(one.boxes, two.boxes)
+    assert one.masks == two.masks
+    broken = Steady(stop_after=3)
+    with pytest.raises(KeyboardInterrupt):
+        found_in(frame, broken)
+    assert broken.calls <= 4
 
 
 def test_an_interrupted_coadd_goes_on_with_the_tiles_it_lacks(tmp_path: Path) -> None:

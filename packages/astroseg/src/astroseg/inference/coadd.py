@@ -7,7 +7,8 @@ interrupted does no tile twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -135,17 +136,25 @@ def predict_image(
             if (stored := _read(kept(number), key)) is not None:
                 found[number] = stored
     done(len(found))
-    for group in _groups(tiles, found, config.batch or _batch(model)):
+
+    def predicted(group: list[int]) -> dict[int, Prediction]:
+        """Detections of the tiles of a batch, in the image's frame and on disk."""
         windows = [_framed(frame.seen(*tiles[number].window), least_side) for number in group]
+        made = {}
         predictions = engine.predict(model, [window for window, _ in windows])
         for number, (_, corner), prediction in zip(group, windows, predictions, strict=True):
             tile = tiles[number]
             at = tile.y0 - corner[0], tile.x0 - corner[1]
             whole = prediction if config.pieces == "all" else largest_pieces(prediction)
-            found[number] = shift(whole, at, frame.shape)
+            made[number] = shift(whole, at, frame.shape)
             if kept is not None:
-                _write(kept(number), key, found[number])
-        done(len(group))
+                _write(kept(number), key, made[number])
+        return made
+
+    groups = _groups(tiles, found, config.batch or _batch(model))
+    for made in _in_flight(predicted, groups, _lanes(model)):
+        found |= made
+        done(len(made))
     every = [found[number] for number in range(len(tiles))]
     if len(tiles) == 1:
         return one_per_source(every[0], config.source_iou, config.concentric)
@@ -172,6 +181,25 @@ def _groups(tiles: Sequence[Tile], found: dict[int, Prediction], size: int) -> I
 def _batch(model: torch.nn.Module) -> int:
     """Tiles at once: four fill a GPU; on a CPU more than one only cost memory."""
     return 4 if next(model.parameters()).is_cuda else 1
+
+
+def _lanes(model: torch.nn.Module) -> int:
+    """Batches in flight: on a GPU one is read, drawn and written while the next is computed."""
+    return 2 if next(model.parameters()).is_cuda else 1
+
+
+def _in_flight(
+    work: Callable[[list[int]], dict[int, Prediction]], groups: Iterable[list[int]], lanes: int
+) -> Iterator[dict[int, Prediction]]:
+    """Results of the groups in their order, computed in so many threads."""
+    if lanes == 1:
+        yield from map(work, groups)
+        return
+    with ThreadPoolExecutor(lanes) as pool:
+        try:
+            yield from pool.map(work, groups)
+        finally:  # an error or Ctrl-C ends the others, too
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _write(path: Path, key: str, prediction: Prediction) -> None:

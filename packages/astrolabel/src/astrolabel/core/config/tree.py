@@ -164,10 +164,10 @@ def parse(setting: Setting, text: str) -> Any:
     try:
         if text[:1] in ("[", "{") and _plain(wanted) is not str:
             return msgspec.convert(parse_yaml(text), wanted)
-        if typing.get_origin(_plain(wanted)) is tuple:
+        if any(typing.get_origin(kind) is tuple for kind in _kinds(wanted)):
             given = [part for part in text.split(",") if part]  # type: ignore[assignment]
         return msgspec.convert(given, wanted, strict=False)
-    except (msgspec.ValidationError, yaml.YAMLError) as error:
+    except (ValueError, yaml.YAMLError) as error:  # also half a character
         problem = in_words(str(error).splitlines()[0])
         raise InputError(
             f"{setting.option} {text!r}: {problem}", remedy=f"give {setting.kind}"
@@ -253,6 +253,13 @@ def _docs(kind: Any) -> dict[str, str]:
 def _plain(kind: Any) -> Any:
     """A type without its bounds."""
     return typing.get_args(kind)[0] if typing.get_origin(kind) is Annotated else kind
+
+
+def _kinds(kind: Any) -> tuple[Any, ...]:
+    """A type without its bounds, or those that it may be any of."""
+    kind = _plain(kind)
+    union = typing.get_origin(kind) in (typing.Union, types.UnionType)
+    return tuple(map(_plain, typing.get_args(kind))) if union else (kind,)
 
 
 def _kind(kind: Any) -> str:
