@@ -16,7 +16,7 @@ from astrolabel.core.errors import InputError
 def validate(options: argparse.Namespace) -> int:
     from astrolabel.io import coco
 
-    document = coco.read(options.coco, checked=False)
+    document = coco.read_stream(options.coco)
     if options.images is not None:  # the names alone: what is wrong must stay to be found
         named = [
             {**i, "file_name": _relative(str(i.get("file_name", "")), options)}

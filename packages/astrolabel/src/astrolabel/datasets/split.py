@@ -9,9 +9,10 @@ side and become ignore regions on the other.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from array import array
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import astropy.units as u
 import numpy as np
@@ -29,6 +30,7 @@ from astrolabel.datasets.footprints import (
     overlap_arcsec2,
 )
 from astrolabel.datasets.regions import Region
+from astrolabel.io.stream import Annotations
 
 SAME_OBJECT_ARCSEC = 0.5
 """Labels of two parts nearer than this are one object: three HSC pixels, less than the
@@ -274,56 +276,109 @@ def repeated(
 
     Ignore regions, and the annotations of the ids `ignored`, do not count.
     """
-    index = _by_image(doc)
-    listed = [
-        (a, int(part[index[a["image_id"]]]))
-        for a in doc["annotations"]
-        if not a["iscrowd"] and a["id"] not in ignored and part[index[a["image_id"]]] >= 0
-    ]
+    rows = _compared(doc, part, ignored)
+    named, near = _of_one_name(rows), _of_one_place(rows)
+    wanted = {*named.tolist(), *near.ravel().tolist()}
+    about = {
+        n: (int(part[k]), a["id"], str((a.get("attributes") or {}).get("object_id")))
+        for n, (a, k) in enumerate(_with_index(doc))
+        if n in wanted
+    }
     found: dict[tuple[int, int], str] = {}
-    by_id: dict[str, list[tuple[int, int]]] = {}
-    for a, p in listed:
-        name = (a.get("attributes") or {}).get("object_id")
-        if name:
-            by_id.setdefault(str(name), []).append((p, a["id"]))
-    for name, group in by_id.items():
+    by_name: dict[str, list[tuple[int, int]]] = {}
+    for n in named.tolist():
+        p, number, name = about[n]
+        by_name.setdefault(name, []).append((p, number))
+    for name, group in by_name.items():
         last = max(group)
         for p, number in group:
             if p != last[0]:
                 found[number, last[1]] = f"catalog object {name}"
-    placed = [(a, p, at) for a, p in listed if (at := _position(a)) is not None]
-    if placed:
-        vectors = unit_vectors(*np.array([at for _, _, at in placed]).T)
-        for i, j in cKDTree(vectors).query_pairs(np.radians(SAME_OBJECT_ARCSEC / 3600)):
-            (a, p, _), (b, q, _) = placed[i], placed[j]
-            if p != q:
-                low, high = (a["id"], b["id"]) if p < q else (b["id"], a["id"])
-                found.setdefault((low, high), f"within {SAME_OBJECT_ARCSEC} arcsec")
+    for i, j in near.tolist():
+        (_, low, _), (_, high, _) = sorted((about[i], about[j]))
+        found.setdefault((low, high), f"within {SAME_OBJECT_ARCSEC} arcsec")
     return [(low, high, why) for (low, high), why in sorted(found.items())]
 
 
+class _Rows(NamedTuple):
+    """Annotations that are compared, a few numbers each: there may be millions.
+
+    number : place in the document.
+    part : of the image.
+    name : hash of the catalog object's name, 0 without one.
+    sky : (N, 2) ra and dec in degrees, NaN without.
+    """
+
+    number: NDArray[np.int64]
+    part: NDArray[np.int64]
+    name: NDArray[np.int64]
+    sky: NDArray[np.float64]
+
+
+def _with_index(doc: Document) -> Iterator[tuple[dict[str, Any], int]]:
+    """Each annotation, and the place of its image."""
+    index = _by_image(doc)
+    return ((a, index[a["image_id"]]) for a in doc["annotations"])
+
+
+def _compared(doc: Document, part: NDArray[np.int64], ignored: Collection[int]) -> _Rows:
+    """The annotations that are labels of an image in a part."""
+    numbers, parts, names, sky = array("q"), array("q"), array("q"), array("d")
+    for n, (a, k) in enumerate(_with_index(doc)):
+        if a["iscrowd"] or part[k] < 0 or a["id"] in ignored:
+            continue
+        name = (a.get("attributes") or {}).get("object_id")
+        numbers.append(n)
+        parts.append(int(part[k]))
+        names.append(hash(str(name)) or 1 if name else 0)
+        sky.extend(_position(a) or (np.nan, np.nan))
+    return _Rows(np.array(numbers), np.array(parts), np.array(names), np.array(sky).reshape(-1, 2))
+
+
+def _of_one_name(rows: _Rows) -> NDArray[np.int64]:
+    """Numbers of the annotations whose catalog object is in more than one part."""
+    known = np.flatnonzero(rows.name)
+    order = known[np.lexsort((rows.part[known], rows.name[known]))]
+    same = np.zeros(len(order), bool)
+    same[1:] = np.diff(rows.name[order]) == 0
+    group = np.cumsum(~same) - 1
+    several = np.zeros(len(order), bool)
+    several[group[1:][same[1:] & (np.diff(rows.part[order]) != 0)]] = True
+    return np.asarray(np.sort(rows.number[order[several[group]]]))
+
+
+def _of_one_place(rows: _Rows) -> NDArray[np.int64]:
+    """(M, 2) numbers of the annotations of different parts that are at one place."""
+    placed = np.flatnonzero(np.isfinite(rows.sky).all(axis=1))
+    if not placed.size:
+        return np.zeros((0, 2), np.int64)
+    tree = cKDTree(unit_vectors(*rows.sky[placed].T))
+    pairs = placed[tree.query_pairs(np.radians(SAME_OBJECT_ARCSEC / 3600), output_type="ndarray")]
+    apart = rows.part[pairs[:, 0]] != rows.part[pairs[:, 1]]
+    return np.asarray(rows.number[pairs[apart]])
+
+
 def part_document(doc: Document, split: Split, name: str) -> Document:
-    """The document of one part, numbered from 1."""
+    """The document of one part, numbered from 1; its annotations are `Annotations`."""
     chosen = split.parts.index(name)
     images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
     numbers: dict[int, int] = {}
     for k, image in enumerate(doc["images"]):
         if split.part[k] == chosen:
             numbers[image["id"]] = len(images) + 1
             images.append({**image, "id": len(images) + 1})
-    for a in doc["annotations"]:
-        if a["image_id"] in numbers:
-            changed: dict[str, Any] = {}
+
+    def own() -> Iterator[dict[str, Any]]:
+        for a in doc["annotations"]:
+            if a["image_id"] not in numbers:
+                continue
             if a["id"] in split.ignored:
                 attributes = {**a["attributes"], "ignored": "labelled in another part"}
-                changed = {"iscrowd": 1, "attributes": attributes}
-            annotations.append(
-                {
-                    **a,
-                    **changed,
-                    "id": len(annotations) + 1,
-                    "image_id": numbers[a["image_id"]],
-                }
-            )
-    return {**doc, "images": images, "annotations": annotations}
+                a = {**a, "iscrowd": 1, "attributes": attributes}
+            yield {**a, "image_id": numbers[a["image_id"]]}
+
+    def numbered() -> Iterator[dict[str, Any]]:
+        return ({**a, "id": n} for n, a in enumerate(own(), start=1))
+
+    count = sum(1 for a in doc["annotations"] if a["image_id"] in numbers)
+    return {**doc, "images": images, "annotations": Annotations(numbered, count)}

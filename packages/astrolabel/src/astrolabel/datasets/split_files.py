@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from astrolabel.datasets.split import (
     shares_of,
 )
 from astrolabel.io import coco
+from astrolabel.io.stream import Annotations
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,15 +58,20 @@ class Written:
     def summary(self) -> str:
         """A few lines for people."""
         lines = []
+        part_of = dict(
+            zip((i["id"] for i in self.document["images"]), self.split.part.tolist(), strict=True)
+        )
+        own, ignored = Counter[int](), Counter[int]()
+        for a in self.document["annotations"]:
+            own[part_of[a["image_id"]]] += 1
+            ignored[part_of[a["image_id"]]] += a["id"] in self.split.ignored
         for name, path in self.files.items():
-            ids = {self.document["images"][k]["id"] for k in self._of(name)}
-            own = [a for a in self.document["annotations"] if a["image_id"] in ids]
-            ignored = sum(a["id"] in self.split.ignored for a in own)
-            lines.append(
-                f"{path}: {len(ids)} images, {len(own) - ignored} labels"
-                + (f", {ignored} more of objects that another part has" if ignored else "")
-            )
-        came = {name: len(self._of(name)) for name in self.wanted}
+            j = self.split.parts.index(name)
+            more = f", {ignored[j]} more of objects that another part has" if ignored[j] else ""
+            images = int((self.split.part == j).sum())
+            lines.append(f"{path}: {images} images, {own[j] - ignored[j]} labels{more}")
+        parts = self.split.parts
+        came = {n: int((self.split.part == parts.index(n)).sum()) for n in self.wanted}
         if came != self.wanted:
             asked = ", ".join(f"{n} {name}" for name, n in self.wanted.items())
             lines.append(
@@ -75,9 +81,6 @@ class Written:
         reasons = Counter(self.split.why.values())
         lines += [f"in no part: {n} images, each {why}" for why, n in sorted(reasons.items())]
         return "\n".join([*lines, f"map: {self.map}"])
-
-    def _of(self, name: str) -> list[int]:
-        return np.flatnonzero(self.split.part == self.split.parts.index(name)).tolist()
 
 
 def split_files(
@@ -141,7 +144,7 @@ def split_files(
         dropped = {doc["images"][k]["file_name"]: reason for k, reason in split.why.items()}
         one["info"] = {**one["info"], "split": {"part": name, **rule, "dropped": dropped}}
         written[name] = out / f"{name}.json"
-        coco.write_json(written[name], one)
+        coco.write_document(written[name], one)
     title = f"{', '.join(p.name for p in files)} split into {', '.join(parts)}"
     drawing = sky_map(places, split.part, parts, split.why, title)
     write_bytes(out / "split.svg", drawing.encode())
@@ -203,9 +206,9 @@ def read_all(files: Sequence[Path], folder: Path) -> tuple[Document, list[dict[s
         For a faulty file, other categories than the first's, or an image given twice.
     """
     merged: Document | None = None
-    hashes, seen = [], set()
+    hashes, seen, loops = [], set(), []
     for file in files:
-        doc = coco.read(file)
+        doc = coco.read_stream(file)
         if found := coco.validate(doc):
             raise InputError(
                 f"is faulty ({len(found)} problems; {found[0]})",
@@ -229,13 +232,18 @@ def read_all(files: Sequence[Path], folder: Path) -> tuple[Document, list[dict[s
             seen.add(moved["file_name"])
             numbers[image["id"]] = len(merged["images"]) + 1
             merged["images"].append({**moved, "id": numbers[image["id"]]})
-        for a in doc["annotations"]:
-            number = len(merged["annotations"]) + 1
-            merged["annotations"].append({**a, "id": number, "image_id": numbers[a["image_id"]]})
+        loops.append((doc["annotations"], numbers))
     if merged is None:
         raise InputError("no label file is given", remedy="name a coco.json")
     merged.setdefault("info", {})
-    return merged, hashes
+
+    def again() -> Iterator[dict[str, Any]]:
+        own = ((a, numbers) for annotations, numbers in loops for a in annotations)
+        for n, (a, numbers) in enumerate(own, start=1):
+            yield {**a, "id": n, "image_id": numbers[a["image_id"]]}
+
+    count = sum(len(annotations) for annotations, _ in loops)
+    return {**merged, "annotations": Annotations(again, count)}, hashes
 
 
 def leaks(files: Sequence[Path]) -> list[str]:

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from astrolabel.core.box import Box
 from astrolabel.core.errors import InputError
-from astrolabel.core.files import regular_size, write_bytes
-from astrolabel.io.parquet import read_parquet
+from astrolabel.core.files import atomic_path, regular_size, write_bytes
+from astrolabel.io.parquet import read_parquet, stream_parquet
 from astrolabel.io.rle import decode, encode, tight_box
+from astrolabel.io.stream import Annotations
 from astrolabel.io.structure import check_structure
 from astrolabel.io.validate import Problem, validate
 
@@ -131,11 +132,22 @@ def read_json(path: str | Path, object_hook: Callable[[dict[str, Any]], Any] | N
         text = path.read_text(encoding="utf-8")
         if not text.strip():
             raise InputError("is empty", file=path, remedy="make it again")
+    except (OSError, ValueError) as error:
+        what, remedy = _why_unread(error, text)
+        raise InputError(what, file=path, remedy=remedy) from error
+    return _parsed(text, path, object_hook)
+
+
+def _parsed(
+    text: str, path: Path, object_hook: Callable[[dict[str, Any]], Any] | None = None
+) -> Any:
+    """The value of a JSON text, which is a file's or a part of it (see `read_json`)."""
+    try:
         found = json.loads(text, object_hook=object_hook)
         if re.search(r"\\u[dD][89abAB]", text) and object_hook is None:
             json.dumps(found, ensure_ascii=False).encode()  # halves of characters, alone
         return found
-    except (OSError, RecursionError, ValueError) as error:
+    except (RecursionError, ValueError) as error:
         what, remedy = _why_unread(error, text)
         raise InputError(what, file=path, remedy=remedy) from error
 
@@ -185,6 +197,65 @@ def read(
     if checked:
         check_structure(doc, path, annotations=object_hook is None)
     return doc
+
+
+def read_stream(path: str | Path) -> Document:
+    """A COCO document whose annotations are `Annotations`, so that memory does not grow with
+    their number: of a Parquet table, or of JSON as `write_json` lays it out. Any other file is
+    read as by `read`. Types are not checked; `validate` does.
+
+    Raises
+    ------
+    InputError
+        As `read`; also in the loops over the annotations.
+    """
+    path = Path(path)
+    if path.suffix == ".parquet":
+        return stream_parquet(path)
+    found = _laid_out(path) if path.is_file() else None
+    if found is None:
+        return read(path, checked=False)
+    text, start, count = found
+    doc = as_document({**_parsed(text, path), "annotations": []}, path)
+
+    def again() -> Iterator[Any]:
+        with path.open("rb") as stream:
+            stream.seek(start)
+            for _ in range(count):
+                line = stream.readline().rstrip(b",\n")
+                yield _parsed(line.decode("utf-8", "replace"), path)
+
+    return {**doc, "annotations": Annotations(again, count)}
+
+
+def _laid_out(path: Path) -> tuple[str, int, int] | None:
+    """(text of the document without annotations, where the first of these begins, their number)
+    of a file with a line for each, the last of its keys; None for any other."""
+    with path.open("rb") as stream:
+        head: list[bytes] = []
+        for line in stream:
+            if line == b'"annotations": [\n':
+                break
+            if not head and line != b"{\n":
+                return None
+            head.append(line)
+        else:
+            return None
+        start, count, more = stream.tell(), 0, True
+        for line in stream:
+            if line == b"]\n":
+                break
+            if not more or not line.startswith(b"{"):
+                return None
+            more = line.endswith(b"},\n")
+            count += 1
+        if more or stream.read() != b"}\n":
+            return None
+    try:
+        text = b"".join(head).decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    return text.rstrip().removesuffix(",") + "}", start, count
 
 
 def as_document(doc: Any, path: str | Path) -> Document:
@@ -240,6 +311,13 @@ def write_json(path: str | Path, obj: Mapping[str, Any]) -> None:
         When the file cannot be written.
     """
     write_bytes(path, to_json(obj).encode("ascii"))
+
+
+def write_document(path: str | Path, doc: Mapping[str, Any]) -> None:
+    """Write a document as `write_json` does, its annotations one at a time."""
+    head = {key: value for key, value in doc.items() if key != "annotations"}
+    with atomic_path(path) as temporary, temporary.open("w", encoding="ascii") as stream:
+        stream.writelines(document_lines(head, doc["annotations"]))
 
 
 def to_json(obj: Mapping[str, Any]) -> str:

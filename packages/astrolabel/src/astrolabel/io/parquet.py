@@ -7,17 +7,21 @@ lies in the file's metadata under ``astrolabel``, as JSON.
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from astrolabel.core.errors import InputError
 from astrolabel.core.files import atomic_path
+from astrolabel.io.stream import Annotations
 
 METADATA = b"astrolabel"
 ROWS_PER_GROUP = 100_000
 """Rows that a reader of some rows must decompress: some 10 MB."""
+ROWS_PER_BATCH = 10_000
+"""Rows that are plain objects at a time."""
 _OWN = (
     "id",
     "image_id",
@@ -66,11 +70,50 @@ def write_parquet(path: str | Path, doc: Mapping[str, Any]) -> None:
         When the file cannot be written.
     """
     pyarrow = load_pyarrow()
-    items = doc["annotations"]
     names = {c["id"]: c["name"] for c in doc["categories"]}
+    schema = None
+    for chunk in _chunks(doc["annotations"]):  # the kinds of all columns, before any is written
+        found = _table(pyarrow, chunk, names).schema
+        schema = found if schema is None else _unified(pyarrow, [schema, found])
+    assert schema is not None
+    attributes = [key for key in schema.names if key not in _OWN]
+    rest = {key: value for key, value in doc.items() if key != "annotations"}
+    kept = json.dumps({"document": rest, "attributes": attributes}, sort_keys=True)
+    with (
+        atomic_path(path) as temporary,
+        pyarrow.parquet.ParquetWriter(
+            temporary, schema.with_metadata({METADATA: kept}), compression="zstd"
+        ) as writer,
+    ):
+        for chunk in _chunks(doc["annotations"]):
+            writer.write_table(_table(pyarrow, chunk, names, schema), ROWS_PER_GROUP)
+
+
+def _chunks(items: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
+    """Annotations of one row group after another; one without any where there are none."""
+    source = iter(items)
+    chunk = list(itertools.islice(source, ROWS_PER_GROUP))
+    yield chunk
+    while chunk := list(itertools.islice(source, ROWS_PER_GROUP)):
+        yield chunk
+
+
+def _unified(pyarrow: Any, schemas: list[Any]) -> Any:
+    try:
+        return pyarrow.unify_schemas(schemas, promote_options="permissive")
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError) as error:
+        raise InputError(f"an attribute mixes kinds of values ({error})") from error
+
+
+def _table(
+    pyarrow: Any, items: list[Mapping[str, Any]], names: Mapping[int, str], schema: Any = None
+) -> Any:
+    """A table of some annotations, whose columns are those of `schema` where that is given."""
     attributes = list(dict.fromkeys(key for a in items for key in a.get("attributes", ())))
     if taken := [key for key in attributes if key in _OWN]:
         raise InputError(f"attribute {taken[0]!r} has the name of a column of the table")
+    if schema is not None:
+        attributes = [key for key in schema.names if key not in _OWN]
     for a in items:
         mask = a["segmentation"]
         if not isinstance(mask, dict) or not isinstance(mask.get("counts"), str):
@@ -96,17 +139,11 @@ def write_parquet(path: str | Path, doc: Mapping[str, Any]) -> None:
     arrays = {}
     for key, values in columns.items():
         try:
-            arrays[key] = pyarrow.array(values)
+            kind = None if schema is None else schema.field(key).type
+            arrays[key] = pyarrow.array(values, kind)
         except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError) as error:
             raise InputError(f"attribute {key!r} mixes kinds of values ({error})") from error
-    rest = {key: value for key, value in doc.items() if key != "annotations"}
-    table = pyarrow.table(arrays).replace_schema_metadata(
-        {METADATA: json.dumps({"document": rest, "attributes": attributes}, sort_keys=True)}
-    )
-    with atomic_path(path) as temporary:
-        pyarrow.parquet.write_table(
-            table, temporary, compression="zstd", row_group_size=ROWS_PER_GROUP
-        )
+    return pyarrow.table(arrays, schema=schema)
 
 
 def read_parquet(path: str | Path) -> dict[str, Any]:
@@ -118,9 +155,16 @@ def read_parquet(path: str | Path) -> dict[str, Any]:
     InputError
         When pyarrow is missing, or the file cannot be read or is another kind of table.
     """
+    doc = stream_parquet(path)
+    return {**doc, "annotations": list(doc["annotations"])}
+
+
+def stream_parquet(path: str | Path) -> dict[str, Any]:
+    """As `read_parquet`; its annotations are read as they are looped over (`Annotations`)."""
     pyarrow = load_pyarrow()
     try:
-        table = pyarrow.parquet.read_table(path)
+        with pyarrow.parquet.ParquetFile(path) as file:
+            schema, rows = file.schema_arrow, file.metadata.num_rows
     except FileNotFoundError as error:
         raise InputError("there is no such file", file=path, remedy="check the name") from error
     except (OSError, pyarrow.ArrowException) as error:
@@ -129,7 +173,7 @@ def read_parquet(path: str | Path) -> dict[str, Any]:
             file=path,
             remedy="make or copy it again",
         ) from error
-    kept = (table.schema.metadata or {}).get(METADATA)
+    kept = (schema.metadata or {}).get(METADATA)
     if kept is None:
         raise InputError(
             "is a Parquet table, but not of labels",
@@ -137,23 +181,27 @@ def read_parquet(path: str | Path) -> dict[str, Any]:
             remedy="give a file that `astrolabel export --to parquet` wrote",
         )
     head = json.loads(kept)
-    document = dict(head["document"])
-    attributes = head["attributes"]
-    document["annotations"] = [
-        {
-            "id": row["id"],
-            "image_id": row["image_id"],
-            "category_id": row["category_id"],
-            "segmentation": {
-                "size": [row["rle_height"], row["rle_width"]],
-                "counts": row["rle_counts"],
-            },
-            "bbox": [row[f"bbox_{side}"] for side in ("x", "y", "width", "height")],
-            "area": row["area"],
-            "iscrowd": row["iscrowd"],
-            "attributes": {key: row[key] for key in attributes},
-        }
-        for batch in table.to_batches(max_chunksize=ROWS_PER_GROUP)
-        for row in batch.to_pylist()
-    ]
-    return document
+
+    def again() -> Iterator[dict[str, Any]]:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(ROWS_PER_BATCH):
+                for row in batch.to_pylist():
+                    yield _annotation(row, head["attributes"])
+
+    return {**head["document"], "annotations": Annotations(again, rows)}
+
+
+def _annotation(row: Mapping[str, Any], attributes: list[str]) -> dict[str, Any]:
+    return {
+        "id": row["id"],
+        "image_id": row["image_id"],
+        "category_id": row["category_id"],
+        "segmentation": {
+            "size": [row["rle_height"], row["rle_width"]],
+            "counts": row["rle_counts"],
+        },
+        "bbox": [row[f"bbox_{side}"] for side in ("x", "y", "width", "height")],
+        "area": row["area"],
+        "iscrowd": row["iscrowd"],
+        "attributes": {key: row[key] for key in attributes},
+    }

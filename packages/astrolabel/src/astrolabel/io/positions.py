@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -136,15 +137,16 @@ def of_document(
         cards = astro.get("wcs") if isinstance(astro, dict) else None
         if isinstance(cards, dict) and cards and type(image.get("id")) is int:
             with_wcs[image["id"]] = (cards, shape_of(image))
-    rows: dict[int, list[tuple[int, list[float]]]] = {}
+    rows: dict[int, tuple[array[int], array[float]]] = {}  # millions of them
     for item in annotations if with_wcs else ():
         if (row := _row(item)) is not None and item["image_id"] in with_wcs:
-            rows.setdefault(item["image_id"], []).append(row)
+            own = rows.setdefault(item["image_id"], (array("q"), array("d")))
+            own[0].append(row[0])
+            own[1].extend(row[1])
     for number, (cards, shape) in with_wcs.items():
         if number not in rows:
             continue
-        ids, values = zip(*rows[number], strict=True)
-        table = np.array(values, float)
+        ids, table = rows[number][0], np.array(rows[number][1]).reshape(-1, 8)
         try:
             found = misplaced(cards, shape, ids, table[:, :2], table[:, 2:4], table[:, 4:])
         except ValueError as error:

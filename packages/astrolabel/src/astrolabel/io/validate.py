@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -18,6 +18,7 @@ from astrolabel.core.config.tree import in_words
 from astrolabel.io import positions
 from astrolabel.io.polygons import check_polygons
 from astrolabel.io.rle import measure
+from astrolabel.io.stream import Annotations
 
 T = TypeVar("T")
 Id = Annotated[int, Meta(ge=1)]
@@ -84,7 +85,7 @@ def validate(
 
     Parameters
     ----------
-    doc : the document as read, whatever it holds.
+    doc : the document as read, whatever it holds; its annotations may be `Annotations`.
     folder : where its images lie; None leaves the image files unchecked.
     sky : also whether `ra`, `dec` of annotations are where the WCS of their image puts their
         pixels: one problem for each image, after those of the entries. A document with such a
@@ -94,23 +95,26 @@ def validate(
     -------
     tuple of Problem : empty for a sound document.
     """
-    lacking = [k for k in ("images", "categories", "annotations") if type(doc.get(k)) is not list]
+    keys = ("images", "categories", "annotations")
+    lacking = [k for k in keys if type(doc.get(k)) not in (list, Annotations)]
     if lacking:
         return tuple(Problem("document", f"has no list of {key}") for key in lacking)
     problems: list[Problem] = []
-    images = _converted("image", doc["images"], _Image, problems)
-    categories = _converted("category", doc["categories"], _Category, problems)
-    annotations = _converted("annotation", doc["annotations"], _Annotation, problems)
+    images = list(_converted("image", doc["images"], _Image, problems))
+    categories = list(_converted("category", doc["categories"], _Category, problems))
+    of_images: list[Problem] = []
     for image in images:
-        problems += [Problem(f"image {image.id}", *found) for found in _image(image, folder)]
-    problems += _shared_files(images)
+        of_images += [Problem(f"image {image.id}", *found) for found in _image(image, folder)]
+    of_images += _shared_files(images)
     # What has another fault is in the document all the same.
     shapes: dict[Any, tuple[int, int] | None] = dict.fromkeys(_ids(doc["images"]))
     shapes |= {image.id: (image.height, image.width) for image in images}
     known = {*_ids(doc["categories"]), *(category.id for category in categories)}
-    for item in annotations:
+    of_annotations: list[Problem] = []
+    for item in _converted("annotation", doc["annotations"], _Annotation, problems):
         where = f"annotation {item.id}"
-        problems += [Problem(where, *found) for found in _annotation(item, shapes, known)]
+        of_annotations += [Problem(where, *found) for found in _annotation(item, shapes, known)]
+    problems += of_images + of_annotations
     if sky:
         problems += [
             Problem(f"image {number}", *found)
@@ -123,9 +127,10 @@ def _ids(items: list[Any]) -> set[int]:
     return {i["id"] for i in items if isinstance(i, dict) and type(i.get("id")) is int}
 
 
-def _converted(kind: str, items: list[Any], struct: type[T], problems: list[Problem]) -> list[T]:
+def _converted(
+    kind: str, items: Iterable[Any], struct: type[T], problems: list[Problem]
+) -> Iterator[T]:
     """The entries that have values of the right types; what is wrong with the others."""
-    good: list[T] = []
     seen: set[int] = set()
     for n, item in enumerate(items):
         named = isinstance(item, dict) and type(item.get("id")) is int
@@ -140,8 +145,7 @@ def _converted(kind: str, items: list[Any], struct: type[T], problems: list[Prob
             remedy = "give every entry its own"
             problems.append(Problem(where, "id is used more than once", remedy))
         seen.add(entry.id)
-        good.append(entry)
-    return good
+        yield entry
 
 
 def _wrong_values(item: Any, struct: type[Any]) -> list[Found]:

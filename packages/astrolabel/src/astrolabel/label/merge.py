@@ -14,12 +14,12 @@ from astrolabel.catalog.catalog import Catalog
 from astrolabel.catalog.classify import categories
 from astrolabel.core.config import LabelConfig
 from astrolabel.core.errors import InputError, OutputError
-from astrolabel.core.files import atomic_path
 from astrolabel.core.notes import DOUBT, Note
 from astrolabel.deblend import libraries
 from astrolabel.export.croissant import write_croissant
 from astrolabel.io import coco
 from astrolabel.io.parquet import write_parquet
+from astrolabel.io.stream import Annotations
 from astrolabel.io.validate import validate
 from astrolabel.label import doubts, flags, shards
 from astrolabel.label.plan import Task
@@ -89,9 +89,9 @@ def merge(
     counts = dict(sorted(sum((h["sources"] for h in heads), Counter()).items()))
     info = _info(tasks, heads, config, catalog, counts)
     head = {"info": info, "licenses": [], "categories": kinds, "images": images}
-    with atomic_path(out / "coco.json") as path, path.open("w", encoding="ascii") as stream:
-        stream.writelines(coco.document_lines(head, _annotations(tasks)))
     total = sum(h["annotations"] for h in heads)
+    labels = Annotations(lambda: _annotations(tasks), total)
+    coco.write_document(out / "coco.json", {**head, "annotations": labels})
     # A description needs the number of labels, not the labels.
     write_croissant(out / "coco.json", {**head, "annotations": range(total)})
     found = [*problems, *_problems(heads)]
@@ -99,7 +99,7 @@ def merge(
         found += [str(n) for n, _ in doubts.gathered(heads) if n.severity == DOUBT]
     if total > PARQUET_BEYOND:
         try:
-            write_parquet(out / "coco.parquet", {**head, "annotations": list(_annotations(tasks))})
+            write_parquet(out / "coco.parquet", {**head, "annotations": labels})
         except InputError as error:  # pyarrow is missing: the labels are whole without it
             found.append(f"no Parquet table beside coco.json: {error}")
     states = tuple((h["name"], h["state"]) for h in heads)
