@@ -241,7 +241,7 @@ def _laid_out(path: Path) -> tuple[str, int, int] | None:
             head.append(line)
         else:
             return None
-        start, count, more = stream.tell(), 0, True
+        start, count, more = sum(map(len, head)) + len(line), 0, True
         for line in stream:
             if line == b"]\n":
                 break
