@@ -2,12 +2,14 @@
 
     python benchmarks/review.py speed [--labels 100000] [--size 1050]
     python benchmarks/review.py faults [--seed 5] [--size 1050] [--faults 50]
+    python benchmarks/review.py corrections [--seed 5] [--size 1050] [--faults 50]
     python benchmarks/review.py splits [--size 1050]
 
 `speed` lays copies of one simulated coadd and its labels side by side, writes the page, and opens
 it in a headless Chromium without a GPU. `faults` plants shreds, merges, wrong classes and false
 labels in the true labels of a simulated sky, gives the page the program's own labels of the same
-pixels as predictions, and counts the faults among the first of the queue. `splits` times the fit of
+pixels as predictions, and counts the faults among the first of the queue. `corrections` mends all
+of them and times the program's part of it. `splits` times the fit of
 one label and its neighbours, as a split or merge makes it.
 """
 
@@ -25,20 +27,24 @@ from typing import Any
 
 import numpy as np
 import psutil
+from astropy.io import fits
 
 from astrolabel.catalog.catalog import catalog_for
 from astrolabel.core.box import Box
 from astrolabel.core.config import ClassifyConfig, LabelConfig, SimulateConfig
+from astrolabel.core.errors import AstrolabelError
 from astrolabel.io import coco
 from astrolabel.io.find import Inputs, find_coadds
 from astrolabel.io.frames import frames_of
 from astrolabel.io.polygons import mask_of
 from astrolabel.io.rle import encode
 from astrolabel.label.pipeline import make_coco
-from astrolabel.review.disagreement import compare
+from astrolabel.review.corrections import apply, read_corrections
 from astrolabel.review.layers import layer, places_of, read_layer
-from astrolabel.review.page import MISSED_IOU, write_review
+from astrolabel.review.page import write_review
 from astrolabel.review.refit import Neighbourhood
+from astrolabel.review.session import Session
+from astrolabel.review.values import compared_with, doubt_columns, light_of
 from astrolabel.simulate import simulate
 
 QUEUE = 200
@@ -226,20 +232,105 @@ def faults(folder: Path, seed: int, size: int, number: int) -> dict[str, Any]:
     labels = layer(doc["annotations"], places_of(doc, frames))
     other, names = read_layer(predictions, doc, frames)
     own = {c["id"]: c["name"] for c in doc["categories"]}
-    mine, theirs = compare(labels, other, labels.text(own), other.text(names))
-    entries = [(s, kinds.get(a["id"])) for s, a in zip(mine.score, labels.items, strict=True)]
-    entries += [
-        (score, None)
-        for score, iou, item in zip(theirs.score, theirs.iou, other.items, strict=True)
-        if iou < MISSED_IOU and not item["iscrowd"]
-    ]
-    entries.sort(key=lambda one: -one[0])
+    order = {name: n for n, name in enumerate(own.values())}
+    one, _, _, about = compared_with("predictions", labels, other, own, names, order)
+    places = places_of(doc, frames)
+    sky = folder / "sky"
+    light = light_of(labels, _with_cube(doc, sky), places, sky)
+    classes = np.array([order[own[a["category_id"]]] for a in labels.items], np.int16)
     out: dict[str, Any] = {"labels": len(labels), "planted": len(kinds)}
-    for first in (len(kinds), 100, QUEUE):
+    for name, known in (("with predictions", [one]), ("labels alone", [])):
+        columns, _ = doubt_columns(light, classes, np.zeros(len(labels), bool), known)
+        entries = [
+            (float(s), kinds.get(a["id"]))
+            for s, a in zip(columns["doubt"], labels.items, strict=True)
+        ]
+        entries += [(float(s), None) for s in about["doubt"] if known and s > 0]
+        out[name] = _first(entries, len(kinds))
+    return out
+
+
+def _with_cube(doc: coco.Document, sky: Path) -> coco.Document:
+    """The truth of one coadd with the pixels that its labels were made of."""
+    files = sorted(sky.glob("calexp-*.fits"))
+    cube = np.stack([fits.getdata(f, "IMAGE") for f in files]).astype(np.float32)
+    fits.PrimaryHDU(cube).writeto(sky / "cube.fits", overwrite=True)
+    (image,) = doc["images"]
+    astro = {**(image.get("astro") or {}), "cube": "cube.fits", "sky_sigma": None}
+    return {**doc, "images": [{**image, "astro": astro}]}
+
+
+def _first(entries: list[tuple[float, str | None]], planted: int) -> dict[str, Any]:
+    """How many of the first entries of the queue are planted faults, by kind."""
+    out: dict[str, Any] = {}
+    entries.sort(key=lambda one: -one[0])
+    for first in (planted, 100, QUEUE):
         shown = [kind for _, kind in entries[:first] if kind]
         out[f"in first {first}"] = len(shown)
         out[f"in first {first}, by kind"] = {k: shown.count(k) for k in sorted(set(shown))}
     return out
+
+
+def corrections(folder: Path, seed: int, size: int, number: int) -> dict[str, Any]:
+    """Mend every planted fault through the review's session: seconds of each, and what is left."""
+    labelled(folder, size, seed)
+    truth = coco.read(folder / "sky" / "truth.json")
+    before = {a["id"]: dict(a) for a in truth["annotations"]}
+    kinds = planted(truth, number, np.random.default_rng(seed))
+    doc = _with_cube(truth, folder / "sky")
+    path = folder / "sky" / "changed.json"
+    coco.write_json(path, doc)
+    session = Session(path, folder / "page")
+    (image,) = doc["images"]
+    items = {a["id"]: a for a in doc["annotations"]}
+    names = {c["id"]: str(c["name"]) for c in doc["categories"]}
+    seconds: dict[str, list[float]] = {}
+    refused = 0
+    for ident, kind in kinds.items():
+        entry = {"who": "benchmark", **_place(items[ident], image)}
+        if kind == "shred":
+            if ident in before:
+                continue  # its new half is corrected, which holds both
+            half = next(
+                a for a in items.values()
+                if a["id"] in before and kinds.get(a["id"]) == "shred"
+                and a["attributes"] == items[ident]["attributes"]
+            )  # fmt: skip
+            entry |= {"action": "merge", "with": [_place(half, image)]}
+        elif kind == "merge":
+            lost = min(
+                (a for k, a in before.items() if k not in items),
+                key=lambda a: _apart(a["attributes"], items[ident]["bbox"]),
+            )
+            peak = [float(lost["attributes"]["x"]), float(lost["attributes"]["y"])]
+            entry |= {"action": "split", "peak": peak}
+        elif kind == "class":
+            entry |= {"action": "class", "class": names[before[ident]["category_id"]]}
+        else:
+            entry |= {"action": "reject"}
+        began = time.perf_counter()
+        try:
+            session.correct(entry)
+        except AstrolabelError:
+            refused += 1
+        seconds.setdefault(entry["action"], []).append(time.perf_counter() - began)
+    applied = apply(doc, read_corrections(session.log), path.parent)
+    out: dict[str, Any] = {"labels": len(doc["annotations"]), "refused": refused}
+    for action, values in seconds.items():
+        out[action] = {"number": len(values), "seconds_median": float(np.median(values))}
+    return {**out, "problems_after": len(coco.validate(applied.document))}
+
+
+def _place(item: dict[str, Any], image: dict[str, Any]) -> dict[str, Any]:
+    x, y, width, height = item["bbox"]
+    return {
+        "id": item["id"], "image": image["file_name"], "x": x + width / 2, "y": y + height / 2
+    }  # fmt: skip
+
+
+def _apart(about: dict[str, Any], bbox: list[float]) -> float:
+    x, y, width, height = bbox
+    return float(np.hypot(about["x"] - x - width / 2, about["y"] - y - height / 2))
 
 
 def splits(folder: Path, size: int, number: int = 40) -> dict[str, float]:
@@ -265,7 +356,7 @@ def splits(folder: Path, size: int, number: int = 40) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("speed", "faults", "splits"))
+    parser.add_argument("what", choices=("speed", "faults", "corrections", "splits"))
     parser.add_argument("--labels", type=int, default=100_000)
     parser.add_argument("--size", type=int, default=1050)
     parser.add_argument("--seed", type=int, default=5)
@@ -274,6 +365,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         if options.what == "speed":
             found = speed(Path(name), options.labels, options.size)
+        elif options.what == "corrections":
+            found = corrections(Path(name), options.seed, options.size, options.faults)
         elif options.what == "splits":
             found = splits(Path(name), options.size)
         else:

@@ -96,8 +96,14 @@ function remember() {
   if (!D.serve) try { localStorage.setItem(store, JSON.stringify(log.map(one => one.entry))); } catch (_) { /* a private window */ }
   filter();
 }
-function restore() { // corrections of an earlier visit that are in this browser only
-  if (D.serve) { $("save").hidden = true; $("apply").innerHTML = "Each correction is in <code></code> as it is made"; $("apply").querySelector("code").textContent = D.serve.log; return; }
+function restore() { // corrections of an earlier visit: the server's, or those that are in this browser only
+  if (D.serve) {
+    const gone = new Set(D.serve.gone), L = layers.labels;
+    for (let i = 0; i < L.n; i++) if (gone.has(L.cols.id[i])) L.gone[i] = 1;
+    for (const label of D.serve.made) { const one = addMade(label); if (label.attr.reviewed) done.add("made" + one.i); }
+    $("save").hidden = true; $("apply").innerHTML = "Each correction is in <code></code> as it is made"; $("apply").querySelector("code").textContent = D.serve.log;
+    return;
+  }
   let kept = [];
   try { kept = JSON.parse(localStorage.getItem(store)) || []; } catch (_) { /* a private window */ }
   for (const entry of kept) {

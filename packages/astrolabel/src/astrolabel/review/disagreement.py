@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import shapely
@@ -29,11 +29,18 @@ class Compared:
     iou : (N,) the largest IoU of each mask with one of the other layer.
     best : (N,) int64 index of that one; -1 where no mask meets it.
     score : (N,) disagreement, 0 to 1: see `compare`.
+    differs : (N,) bool, whether the best match is of the same source and another class.
+    parts : (N,) by how much more IoU the masks that lie, like this one, in one mask of the other
+        layer have with it together than the best of them alone: the parts of a source.
+    members : (N,) the same the other way round: masks of the other layer that lie in this one.
     """
 
     iou: NDArray[np.float64]
     best: NDArray[np.int64]
     score: NDArray[np.float64]
+    differs: NDArray[np.bool_]
+    parts: NDArray[np.float64]
+    members: NDArray[np.float64]
 
 
 def compare(
@@ -57,15 +64,53 @@ def compare(
     n, m, shared = _pairs(one, other)
     area, other_area = one.area, other.area
     iou = shared / (area[n] + other_area[m] - shared)
-    mine = _compared(n, m, iou, area, classes, other_classes)
-    theirs = _compared(m, n, iou, other_area, other_classes, classes)
-    held = (shared > INSIDE * other_area[m]) & (theirs.iou[m] < SAME_IOU)
+    mine = _matched(n, m, iou, area, classes, other_classes)
+    theirs = _matched(m, n, iou, other_area, other_classes, classes)
+    inside, within = shared > INSIDE * other_area[m], shared > INSIDE * area[n]
+    held = inside & (theirs.iou[m] < SAME_IOU)
     score = mine.score.copy()
     np.maximum.at(score, n[held], theirs.score[m[held]])
-    return Compared(mine.iou, mine.best, score), theirs
+    members = _together(one, other, n[inside], m[inside], mine.iou)
+    joined = _together(other, one, m[within], n[within], theirs.iou)
+    np.maximum.at(mine.parts, n[within], joined[m[within]])
+    np.maximum.at(theirs.parts, m[inside], members[n[inside]])
+    return (
+        replace(mine, score=score, members=members),
+        replace(theirs, members=joined),
+    )
 
 
-def _compared(
+def _together(
+    whole: Layer,
+    parts: Layer,
+    n: NDArray[np.int64],
+    m: NDArray[np.int64],
+    best: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """(len(whole),) by how much more IoU the masks m that lie in a mask n have with it together
+    than the `best` one, 0 at least."""
+    found = np.zeros(len(whole))
+    order = np.argsort(n, kind="stable")
+    n, m = n[order], m[order]
+    starts = np.flatnonzero(np.diff(n, prepend=-1))
+    for start, stop in zip(starts, np.append(starts, len(n))[1:], strict=True):
+        if stop - start < 2:
+            continue
+        pixels, where = whole.masks[n[start]]
+        chosen = [parts.masks[k] for k in m[start:stop]]
+        box = where
+        for _, other in chosen:
+            box |= other
+        joined = np.zeros(box.shape, bool)
+        for mask, other in chosen:
+            joined[other.slices_in(box)] |= mask
+        both = np.count_nonzero(joined[where.slices_in(box)] & pixels)
+        iou = both / (np.count_nonzero(joined) + np.count_nonzero(pixels) - both)
+        found[n[start]] = max(iou - best[n[start]], 0)
+    return found
+
+
+def _matched(
     n: NDArray[np.int64],
     m: NDArray[np.int64],
     iou: NDArray[np.float64],
@@ -85,7 +130,8 @@ def _compared(
         bool,
     )
     score = np.where(differs, 1.0, 1.0 - largest) * (area / (area + SMALL_PX))
-    return Compared(largest, best, score)
+    zero = np.zeros(len(area))
+    return Compared(largest, best, score, differs, zero, zero.copy())
 
 
 def _pairs(

@@ -21,16 +21,18 @@ from astrolabel.io.frames import Frame, frames_of
 from astrolabel.io.residual_image import read_residual
 from astrolabel.io.trace import trace
 from astrolabel.review.columns import attribute_columns, pack
-from astrolabel.review.disagreement import compare
-from astrolabel.review.layers import Layer, layer, places_of, read_layer, score_of
+from astrolabel.review.layers import Layer, layer, places_of, read_layer
 from astrolabel.review.pictures import RGB, Overview, picture, residual_picture, upright, uri
+from astrolabel.review.values import (
+    Columns,
+    chi2_of,
+    compared_with,
+    doubt_columns,
+    light_of,
+)
 
 SCRIPTS = ("store.js", "sky.js", "panel.js", "stamps.js", "corrections.js")
 INDEX, PICTURES = "index.html", "pictures"
-MISSED_IOU = 0.1
-"""A prediction, or a true source, whose best IoU is below has no label."""
-
-Columns = dict[str, NDArray[Any]]
 
 
 def write_review(
@@ -98,7 +100,8 @@ def page_data(
     """
     frames = frames_of(document["images"])
     try:
-        labels = layer(document["annotations"], places_of(document, frames))
+        places = places_of(document, frames)
+        labels = layer(document["annotations"], places)
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"cannot be drawn ({error})", file=path, remedy=f"see `astrolabel validate {path}`"
@@ -112,32 +115,21 @@ def page_data(
         _frame(name, frame, document, path.parent, residuals, keep)
         for name, frame in frames.items()
     ]
-    extra: Columns = {"chi2": _chi2(labels, residuals, document, frames)}
+    extra: Columns = {"chi2": chi2_of(labels, residuals, places)}
     layers: dict[str, Any] = {}
-    score = np.zeros(len(labels))
+    compared = []
     for kind, file in (("predictions", predictions), ("truth", truth)):
         if file is not None:
             other, theirs = read_layer(file, document, frames)
-            mine, of_other = compare(labels, other, labels.text(names), other.text(theirs))
-            score = np.maximum(score, mine.score)
-            extra[f"iou_{kind}"] = mine.iou.astype(np.float32)
-            classes = np.array([order.get(name, -1) for name in other.text(theirs)], np.int16)
-            # The last one stands for "none", which is at index -1.
-            extra[f"class_{kind}"] = np.append(classes, np.int16(-1))[mine.best]
-            sure = np.array([score_of(item) for item in other.items])
-            ignored = np.array([bool(item.get("iscrowd")) for item in other.items], bool)
-            missed = np.where(~ignored & (of_other.iou < MISSED_IOU), of_other.score * sure, 0)
-            about: Columns = {
-                "iou": of_other.iou.astype(np.float32),
-                "disagreement": missed.astype(np.float32),
-            }
-            if kind == "predictions":
-                about["attr.score"] = sure.astype(np.float32)
+            one, columns, classes, about = compared_with(kind, labels, other, names, theirs, order)
+            compared.append(one)
+            extra |= columns
             layers[kind] = _packed(other, shown, classes, about)
-    if layers:
-        extra["disagreement"] = score.astype(np.float32)
-    mine_classes = np.array([order[names[i["category_id"]]] for i in labels.items], np.int16)
-    packed = _packed(labels, shown, mine_classes, extra)
+    mine = np.array([order[names[i["category_id"]]] for i in labels.items], np.int16)
+    ignored = np.array([bool(i.get("iscrowd")) for i in labels.items], bool)
+    light = light_of(labels, document, places, path.parent)
+    columns, texts = doubt_columns(light, mine, ignored, compared)
+    packed = _packed(labels, shown, mine, extra | columns, texts)
     return {
         "file": path.name,
         "categories": [
@@ -217,7 +209,11 @@ def _frame(
 
 
 def _packed(
-    of: Layer, shown: Sequence[Mapping[str, Any]], classes: NDArray[np.int16], extra: Columns
+    of: Layer,
+    shown: Sequence[Mapping[str, Any]],
+    classes: NDArray[np.int16],
+    extra: Columns,
+    more_texts: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, Any]:
     """A layer for the page: boxes and rings in pixels of the coadds as shown."""
     boxes = np.zeros((len(of), 4), np.int32)
@@ -250,27 +246,7 @@ def _packed(
         **attributes,
         **extra,
     }
-    return {"n": len(of), **pack(columns, texts)}
-
-
-def _chi2(
-    labels: Layer,
-    residuals: Mapping[int, NDArray[np.float32]],
-    document: coco.Document,
-    frames: Mapping[str, Frame],
-) -> NDArray[np.float32]:
-    """Mean squared residual of each label in sigma; NaN where there is none."""
-    found = np.full(len(labels), np.nan, np.float32)
-    corner = {place[1]: place[2:4] for place in places_of(document, frames).values()}
-    for n, (pixels, box) in enumerate(labels.masks):
-        chi = residuals.get(int(labels.image[n]))
-        if chi is not None:
-            dy, dx = corner[int(labels.image[n])]
-            values = chi[box.shifted(-dy, -dx).slices][pixels].astype(np.float64)
-            values = values[np.isfinite(values)]
-            if values.size:
-                found[n] = round(float((values**2).mean()), 2)
-    return found
+    return {"n": len(of), **pack(columns, {**texts, **(more_texts or {})})}
 
 
 def _tangent(frame: Frame) -> dict[str, Any] | None:

@@ -1,6 +1,6 @@
 // Filters, the queue, and what is known of the chosen label.
 let flagsOn = [], classesOn = new Set(), low = -Infinity, high = Infinity, line = [];
-const COLUMN_NAMES = {area: "area (px)", chi2: "χ² per pixel", iou_predictions: "IoU with prediction", iou_truth: "IoU with truth", disagreement: "disagreement"};
+const COLUMN_NAMES = {area: "area (px)", chi2: "χ² per pixel", iou_predictions: "IoU with prediction", iou_truth: "IoU with truth", disagreement: "disagreement", doubt: "doubt"};
 
 function readFilters() {
   flagsOn = [...document.querySelectorAll("#flags input:checked")].map(i => i.value);
@@ -29,7 +29,7 @@ function filter() { // what is shown; then the queue and the picture follow
   queue(); redraw();
 }
 function keyOf(one, order) { // the smallest comes first; NaN is left out
-  if (!isLabel(one)) return order === "disagreement" && col(one, "disagreement") > 0 ? -col(one, "disagreement") : NaN;
+  if (!isLabel(one)) return ["doubt", "disagreement"].includes(order) && col(one, order) > 0 ? -col(one, order) : NaN;
   if (order === "id") return col(one, "id");
   if (order === "iou") return number(one, "iou_predictions");
   const value = number(one, order);
@@ -54,7 +54,8 @@ function queue() {
     const item = document.createElement("li"), made = document.createElement("button"), note = document.createElement("span");
     const value = order === "id" ? "" : Math.abs(one.key);
     made.textContent = isLabel(one) ? col(one, "id") : `missed: ${one.L.kind} ${col(one, "id")}`;
-    note.className = "dim"; note.textContent = value === "" ? value : +value.toPrecision(3);
+    const why = order === "doubt" && isLabel(one) ? reason(one) + " " : "";
+    note.className = "dim"; note.textContent = value === "" ? value : why + +value.toPrecision(3);
     made.dataset.id = col(one, "id"); made.dataset.kind = one.L.kind;
     made.append(note); made.onclick = () => choose(one, true); item.append(made);
     return item;
@@ -64,6 +65,10 @@ function queue() {
 }
 function markQueue() {
   [...$("queue").querySelectorAll("button")].forEach((b, k) => b.setAttribute("aria-current", same(line[k], chosen)));
+}
+function reason(one) { // what a label is in doubt for
+  const k = col(one, "doubt_for");
+  return k === undefined || k < 0 ? "" : one.L.texts.doubt_for[k];
 }
 let at = -1;
 function next(step = 1) {
@@ -107,6 +112,7 @@ function values(one) {
     const value = known ? undefined : col(one, name);
     if (value !== undefined && !Number.isNaN(value)) found.push([text, +value.toPrecision(3)]);
   }
+  if (reason(one)) found.push(["in doubt for", reason(one)]);
   for (const kind of OTHERS) {
     const k = col(one, "class_" + kind);
     if (k !== undefined && k >= 0) found.push([`class of the ${kind}`, D.categories[k].name]);

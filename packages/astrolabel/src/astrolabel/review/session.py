@@ -27,6 +27,9 @@ from astrolabel.review.page import page_data, page_text
 from astrolabel.review.pictures import upright
 from astrolabel.review.source_view import pictures_of, view_source
 
+CHANGES = "what corrections changed"
+"""Stands in the page for them."""
+
 
 def log_of(path: Path) -> Path:
     """The log of corrections beside a label file."""
@@ -60,7 +63,7 @@ class Session:
         self._others = predictions, truth
         self._start = viewable(coco.read(path), path, images)
         self._lock = Lock()
-        self._page: bytes | None = None
+        self._page: tuple[bytes, bytes] | None = None
         self._now = self._replayed().document
 
     @property
@@ -74,13 +77,29 @@ class Session:
         return apply(self._start, self._entries(), self.path.parent)
 
     def page(self) -> bytes:
-        """The page of the labels as they are now."""
+        """The page of the labels as they are now.
+
+        It is made once, of the labels as they are in the file; what corrections changed is put
+        into it, so that a reload is quick.
+        """
         with self._lock:
             if self._page is None:
-                data = page_data(self._now, self.path, *self._others, self.folder)
-                data["serve"] = {"log": self.log.name}
-                self._page = page_text(data).encode("utf-8")
-            return self._page
+                data = page_data(self._start, self.path, *self._others, self.folder)
+                text = page_text(data | {"serve": CHANGES}).encode("utf-8")
+                before, _, after = text.partition(json.dumps(CHANGES).encode("ascii"))
+                self._page = before, after
+            changes = json.dumps({"log": self.log.name, **self._changes()}).replace("</", "<\\/")
+            return changes.encode("utf-8").join(self._page)
+
+    def _changes(self) -> dict[str, Any]:
+        """Ids of the file's labels that are no more as they were, and the labels that are new or
+        in their place."""
+        now = {item["id"]: item for item in self._now["annotations"]}
+        kept = {a["id"] for a in self._start["annotations"] if now.get(a["id"]) == a}
+        return {
+            "gone": [a["id"] for a in self._start["annotations"] if a["id"] not in kept],
+            "made": [self._shown(item) for key, item in now.items() if key not in kept],
+        }
 
     def correct(self, entry: Any) -> dict[str, Any]:
         """Apply and log a correction; a split or a merge is fitted first.
@@ -107,7 +126,7 @@ class Session:
             if applied.lost:
                 raise InputError(applied.lost[0].partition(": ")[2])
             self._append(entry)
-            self._now, self._page = applied.document, None
+            self._now = applied.document
             answer: dict[str, Any] = {"note": note}
             if entry["action"] in ("split", "merge", "add"):
                 changed = [
@@ -130,7 +149,7 @@ class Session:
             if not self._entries():
                 raise InputError("there is no correction to undo")
             self._append({"action": "undo", "who": who})
-            self._now, self._page = self._replayed().document, None
+            self._now = self._replayed().document
             return {}
 
     def pixel(self, name: str, x: float, y: float) -> dict[str, float]:
