@@ -4,6 +4,7 @@ import json
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from urllib.parse import urlencode
 
 import numpy as np
 import pytest
@@ -631,7 +632,8 @@ def test_a_simulated_sky_is_measured_as_the_benchmarks_measure_it(tmp_path):
 
 def test_examples_have_ids_and_places_and_link_to_the_review_page_beside_the_labels(tmp_path):
     entries = [entry(k, 10 + 9 * k, 8 + 8 * k) for k in range(1, 5)]
-    path = dataset(tmp_path, entries)
+    entries[0]["attributes"]["flags"] = ["edge"]
+    path = dataset(tmp_path, entries, chi=np.zeros(SHAPE, np.float32))
     measured = measure(path, progress=False)
     page, _ = write_report(measured, tmp_path / "reports" / "r.html")
     alone = page.read_text()
@@ -647,6 +649,9 @@ def test_examples_have_ids_and_places_and_link_to_the_review_page_beside_the_lab
     )
     assert sorted(int(one) for _, one in links) == sorted(map(int, found))
     assert (page.parent / links[0][0].partition("#")[0]).resolve().is_file()
+    assert '<a href="../review/index.html#flag=edge">edge</a>' in page.read_text()
+    tile = urlencode({"image": coco.read(path)["images"][0]["file_name"]})
+    assert f'<a href="../review/index.html#{tile}">' in page.read_text()
 
 
 def test_the_page_opens_with_the_doubts_and_assumptions_of_the_run(tmp_path):

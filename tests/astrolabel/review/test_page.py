@@ -182,6 +182,22 @@ def test_wheel_and_keys_zoom_and_a_link_opens_a_label(review):
         page.wait_for_function("window.review && window.review.state().chosen === 9")
 
 
+def test_a_link_opens_the_labels_of_a_flag_or_a_whole_tile(review):
+    page, folder = review
+    address = (folder / "review.html").as_uri()
+    page.goto("about:blank")
+    page.goto(address + "#flag=edge")
+    page.wait_for_function("window.review && window.review.state().drawn > 0")
+    page.wait_for_function("document.querySelector('#count').textContent.startsWith('4 of 16')")
+    assert state(page)["chosen"] in (1, 2, 3, 4)  # the first row has the flag
+    page.goto("about:blank")
+    page.goto(address + "#image=a.png")
+    page.wait_for_function("window.review && window.review.state().drawn === 16")
+    view, sky = state(page)["view"], page.locator("#sky").bounding_box()
+    assert view["x"] + sky["width"] / view["zoom"] / 2 == pytest.approx(SHAPE[1] / 2, abs=1)
+    assert view["zoom"] == pytest.approx(min(sky["width"], sky["height"]) / SHAPE[1], rel=0.01)
+
+
 def test_a_phone_shows_the_sky_first_and_nothing_is_wider_than_it(review):
     page, _ = review
     page.set_viewport_size({"width": 390, "height": 800})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -40,6 +41,27 @@ def link_to(labels: Labels, stamp: Stamp, review: str) -> str:
     image = labels.images[stamp.image]["file_name"]
     asked: dict[str, object] = {} if stamp.row is None else {"id": labels.ids[stamp.row]}
     return f"{review}#{urlencode({**asked, 'image': image, 'x': f'{x:.1f}', 'y': f'{y:.1f}'})}"
+
+
+@dataclass(frozen=True)
+class Link:
+    """A cell of a table that leads to a place on the review page."""
+
+    text: str
+    href: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def flag_link(name: str, review: str | None) -> Link | str:
+    """A flag, which opens the labels that have it; the name where there is no review page."""
+    return name if review is None else Link(name, f"{review}#{urlencode({'flag': name})}")
+
+
+def tile_link(name: str, review: str | None) -> Link | str:
+    """A tile, which opens the whole of it; the name where there is no review page."""
+    return name if review is None else Link(name, f"{review}#{urlencode({'image': name})}")
 
 
 def _centre(stamp: Stamp) -> tuple[float, float]:

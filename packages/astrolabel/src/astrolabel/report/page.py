@@ -8,7 +8,7 @@ from typing import Any
 
 from astrolabel.report import plots
 from astrolabel.report.examples import Kind, worst_tiles
-from astrolabel.report.links import link_to, place_of
+from astrolabel.report.links import flag_link, link_to, place_of, tile_link
 from astrolabel.report.measured import Measured
 from astrolabel.report.render import number, percent, render
 from astrolabel.report.stamps import draw, tile_pictures
@@ -46,15 +46,15 @@ def page(measured: Measured, kinds: Sequence[Kind], machine: str, review: str | 
         distributions=[plots.distribution(d, TITLES.get(n, "Magnitude")) for n, d in of.items()],
         medians_head=["median", *(d.bins.label for d in of.values())],
         medians=[[n, *(number(d.medians[n], 2) for d in of.values())] for n in m.counts.classes],
-        **_counted(m),
-        **_residuals(m),
+        **_counted(m, review),
+        **_residuals(m, review),
         **_catalog(m),
         **_truth(m),
         **_made_from(m),
     )
 
 
-def _counted(m: Measured) -> dict[str, Any]:
+def _counted(m: Measured, review: str | None) -> dict[str, Any]:
     """What became of tiles and detections, and the flags."""
     c = m.counts
     states = []
@@ -65,13 +65,14 @@ def _counted(m: Measured) -> dict[str, Any]:
     return {
         "states": states if c.tiles or c.detections else [],
         "flags": [
-            [name, f"{n:,}", percent(n / max(c.labels, 1)), c.flag_meanings.get(name, "")]
+            [flag_link(name, review if n else None), f"{n:,}", percent(n / max(c.labels, 1)),
+             c.flag_meanings.get(name, "")]
             for name, n in c.flags.items()
         ],
-    }
+    }  # fmt: skip
 
 
-def _residuals(m: Measured) -> dict[str, Any]:
+def _residuals(m: Measured, review: str | None) -> dict[str, Any]:
     left = m.residuals
     if not left.tiles:
         return {}
@@ -92,7 +93,7 @@ def _residuals(m: Measured) -> dict[str, Any]:
     return {
         "residual_plots": found,
         "residual_rows": [
-            [names[t.image], number(t.chi2_inside, 2), number(t.chi2_outside, 2),
+            [tile_link(names[t.image], review), number(t.chi2_inside, 2), number(t.chi2_outside, 2),
              f"{t.groups_outside:,}"]
             for t in ranked[:10]
         ],

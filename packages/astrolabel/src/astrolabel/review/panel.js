@@ -176,13 +176,29 @@ function visit(k, x, y) {
   pins = [[x, y]]; choose(labelAt(x, y)); lookAt(x, y, 120);
   return true;
 }
-function goHash() { // #id=7, #ra=150.1&dec=2.2, #image=NAME&x=10&y=20; #7 as in older links
+function showFlag(name) { // only the labels that have it, the first of them chosen
+  const boxes = [...document.querySelectorAll("#flags input")], box = boxes.find(one => one.value === name);
+  if (!box) return false;
+  for (const one of boxes) one.checked = one === box;
+  filter(); choose(line.find(isLabel) || null, true);
+  return true;
+}
+function showTile(n) { // the whole of an image
+  const k = D.frames.findIndex(f => f.tiles.some(t => t.image === n)), t = D.frames[k].tiles.find(one => one.image === n);
+  if (k !== frameIndex) show(k);
+  const {width, height} = D.images[n];
+  pins = []; choose(null); lookAt(t.x + width / 2, t.y + height / 2, Math.max(width, height));
+  return true;
+}
+function goHash() { // #id=7, #ra=150.1&dec=2.2, #image=NAME&x=10&y=20, #image=NAME, #flag=edge; #7 as in older links
   const hash = location.hash.slice(1), q = new URLSearchParams(hash);
   if (/^\d+$/.test(hash)) return goWhere(hash);
   if (q.has("id") && goWhere(q.get("id"))) return true;
   if (q.has("ra") && goWhere(`${q.get("ra")} ${q.get("dec")}`)) return true;
   const n = D.images.findIndex(i => i.file_name === q.get("image"));
+  if (q.has("flag")) return showFlag(q.get("flag"));
   if (n < 0) return false;
+  if (!q.has("x")) return showTile(n);
   const k = D.frames.findIndex(f => f.tiles.some(t => t.image === n)), t = D.frames[k].tiles.find(one => one.image === n);
   const y = +q.get("y") + 0.5;
   return visit(k, t.x + +q.get("x") + 0.5, t.y + (D.frames[k].upright ? D.images[n].height - y : y));
