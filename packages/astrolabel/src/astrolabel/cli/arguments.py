@@ -272,7 +272,7 @@ def add_fetch_cutout(one: Parser) -> None:
     one.add_argument("--size", default="2arcmin", help="side (default 2arcmin)")
     one.add_argument(
         "--survey", required=True, metavar="NAME",
-        help="legacy, hsc, hsc-deep, ps1, sdss; any name with --hips",
+        help="legacy, hsc, hsc-deep, ps1, sdss, lsst (needs an account); any name with --hips",
     )  # fmt: skip
     one.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the files")
     one.add_argument("--bands", default="", help="such as gri (default: three of the survey's)")

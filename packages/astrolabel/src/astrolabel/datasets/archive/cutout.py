@@ -1,6 +1,7 @@
-"""Cutouts of public surveys around a position, one FITS file a band, through plain HTTP.
+"""Cutouts of surveys around a position, one FITS file a band.
 
-The Legacy Surveys' viewer gives coadd pixels. Other surveys come from the CDS' hips2fits, which
+The Legacy Surveys' viewer gives coadd pixels, and so does the Rubin Science Platform (see
+`rubin`), which needs an account. Other surveys come from the CDS' hips2fits, which
 resamples their HiPS maps bilinearly: fine to look at and to label, no photometry.
 """
 
@@ -22,6 +23,7 @@ from astrolabel.core.errors import InputError
 from astrolabel.core.files import atomic_path
 from astrolabel.datasets.archive.client import Client
 from astrolabel.datasets.archive.retry_policy import RetryPolicy
+from astrolabel.datasets.archive.rubin import LOCAL, SIA, fetch_rubin
 from astrolabel.io.layers import find_layers, open_fits, read_wcs
 
 HIPS2FITS = "https://alasky.cds.unistra.fr/hips-image-services/hips2fits"
@@ -32,7 +34,6 @@ VIEWER_PX = 512
 """Longest side that the Legacy Surveys' viewer gives; larger ones come from hips2fits."""
 BYTES_PER_PX = 8
 """A download that is larger than this many bytes a pixel and band is not what was asked for."""
-LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ SURVEYS = {
     "hsc-deep": Survey("CDS/P/HSC/DR2/deep/{band}", 0.168, "grizy", "gri"),
     "ps1": Survey("CDS/P/PanSTARRS/DR1/{band}", 0.25, "grizy", "gri"),
     "sdss": Survey("CDS/P/SDSS9/{band}", 0.396, "ugriz", "gri"),
+    "lsst": Survey("", 0.2, "ugrizy", "gri"),
 }
 LAYER = "ls-dr10"
 """Data release of the Legacy Surveys."""
@@ -69,6 +71,7 @@ class Servers:
 
     hips2fits: str = HIPS2FITS
     viewer: str = VIEWER
+    rubin: str = SIA
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,8 @@ def fetch_cutout(
             f"{survey} has no band {', '.join(unknown)}", remedy=f"choose of {known.bands}"
         )
     where = servers or Servers()
+    if survey == "lsst" and not hips:
+        return Cutout(tuple(fetch_rubin(centre, side, wanted, out, where.rubin)), (), survey)
     viewer = survey == "legacy" and not hips and pixels <= VIEWER_PX
     made = []
     for band in wanted:
@@ -166,12 +171,6 @@ def _survey(name: str, hips: str, scale: float | None, bands: Sequence[str]) -> 
                 remedy="for example --hips 'CDS/P/DES-DR2/{band}' --bands gri --pixel-scale 0.263",
             )
         return Survey(hips, scale, "".join(bands), "".join(bands))
-    if name == "lsst":
-        raise InputError(
-            "LSST has no cutout service that is open to all",
-            remedy="fetch coadds with an account of the Rubin Science Platform: `astrolabel "
-            "manifest copy lsst_dp1_ecdfs`",
-        )
     if name not in SURVEYS:
         raise InputError(f"unknown survey {name!r}", remedy=f"choose of {', '.join(SURVEYS)}")
     one = SURVEYS[name]
