@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +24,10 @@ from training_galaxies import templates
 from training_scenes import KINDS, TrainingScene, scene
 
 from astrolabel.core import config as settings
-from astrolabel.core.coadd import Coadd
-from astrolabel.core.config import DetectConfig, preset
+from astrolabel.core.config import preset
 from astrolabel.detect.detect import candidates, field_of
 from astrolabel.detect.features import NAMES, Look, features
 from astrolabel.detect.image import detection_image
-from astrolabel.detect.nebulosity import nebulosity
-from astrolabel.detect.source_probability import clouds_of
 
 FIRST_SEED = 7000
 """Of the training scenes; benchmarks use others."""
@@ -45,38 +41,24 @@ CLOUD_WEIGHT = 20.0
 
 
 def examples(one: TrainingScene) -> dict[str, NDArray[np.float64]]:
-    """Features (N, F), truth (N,), weights (N,) of the candidates of a scene; of one with
-    nebulosity those without it as well."""
-    config = replace(preset("default").detect, nebulosity_fwhm=4.0)
-    first, light = _examples(one, one.coadd, config)
-    if light is None:
-        return first
-    second, _ = _examples(one, light.out_of(one.coadd), config)
-    return {key: np.concatenate([first[key], second[key]]) for key in first}
-
-
-def _examples(one: TrainingScene, coadd: Coadd, config: DetectConfig):
-    """Examples of a coadd, and the nebulosity that labelling takes out where it is sure of it."""
+    """Features (N, F), truth (N,), weights (N,) of the candidates of a scene."""
+    coadd, config = one.coadd, preset("default").detect
     detection = detection_image(coadd, config)
     found = candidates(coadd, detection, config)
     peaks = found.peaks
     if len(peaks) == 0:
-        return {"x": np.zeros((0, len(NAMES))), "y": np.zeros(0), "w": np.zeros(0)}, None
+        return {"x": np.zeros((0, len(NAMES))), "y": np.zeros(0), "w": np.zeros(0)}
     field = field_of(coadd, detection, found, config)
     look = Look.at(field, peaks)
     columns = features(look, peaks)
     truth, faint = _matched(one, peaks, columns, field.fwhm_px)
     unclear = faint & ~truth
-    light = None
-    if one.truth.clouds:
-        clouds = clouds_of(look, truth.astype(float), config)
-        light = nebulosity(coadd, clouds, peaks[truth], field.fwhm_px, config)
-    else:  # the main candidate of a galaxy may be off its middle
+    if not one.truth.clouds:  # the main candidate of a galaxy may be off its middle
         unclear |= look.main & ~truth & _holds_any(one, field.parents, look.owner)
     weight = np.where(unclear, 0.0, 1.0)
     if one.truth.clouds:
         weight[look.main & ~truth] = CLOUD_WEIGHT
-    return {"x": columns, "y": truth.astype(float), "w": weight}, light
+    return {"x": columns, "y": truth.astype(float), "w": weight}
 
 
 def _holds_any(one: TrainingScene, parents, owner) -> NDArray[np.bool_]:

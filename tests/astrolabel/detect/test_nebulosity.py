@@ -15,12 +15,11 @@ from astrolabel.core.config import DetectConfig
 from astrolabel.detect.detect import detect
 from astrolabel.detect.features import Field, Look
 from astrolabel.detect.image import detection_image
-from astrolabel.detect.nebulosity import nebulosity
-from astrolabel.detect.source_probability import clouds_of
+from astrolabel.detect.nebulosity import clouds_of, nebulosity
 
 SHAPE = (240, 240)
 FWHM = 4.0
-CONFIG = DetectConfig(nebulosity_fwhm=4.0)
+CONFIG = DetectConfig()
 
 
 def coadd(light, seed=0):
@@ -45,7 +44,10 @@ def clouds(seed, level=60.0):
 
 def test_a_smooth_cloud_is_taken_out_and_a_star_on_it_stays() -> None:
     cloud = gaussian(SHAPE, 120, 120, 50 * 2 * np.pi * 30**2, 30 * 2.3548)
-    star = gaussian(SHAPE, 120, 130, 5e3, FWHM)
+    star = np.zeros(SHAPE)
+    stamp = psf.moffat(FWHM)
+    half = stamp.shape[0] // 2
+    star[120 - half : 121 + half, 130 - half : 131 + half] = 5e3 * stamp
     one = coadd(cloud + star)
     found = nebulosity(one, cloud > 1, np.array([[120.0, 130.0]]), FWHM, CONFIG)
     left = found.out_of(one).image[0]
@@ -57,9 +59,9 @@ def test_a_smooth_cloud_is_taken_out_and_a_star_on_it_stays() -> None:
     assert np.abs(found.light[0, :20, :20]).max() < 0.01
 
 
-def test_structure_that_the_mesh_does_not_follow_counts_as_noise() -> None:
+def test_structure_that_the_smoothing_does_not_follow_counts_as_noise() -> None:
     y = np.indices(SHAPE)[0]
-    one = coadd(20 + 5 * np.sin(2 * np.pi * y / 9))
+    one = coadd(20 + 5 * np.sin(2 * np.pi * y / 5))
     found = nebulosity(one, np.ones(SHAPE, bool), np.zeros((0, 2)), FWHM, CONFIG)
     middle = found.variance[0, 60:180, 60:180]
     assert np.median(middle) == pytest.approx(12.5, rel=0.3)
@@ -76,51 +78,71 @@ def test_pixels_without_data_have_no_nebulosity() -> None:
     assert np.median(found.light[valid]) == pytest.approx(30, rel=0.02)
 
 
-def look(parents, peaks):
-    light = np.where(parents > 0, 10.0, 0.0)
-    field = Field(light, np.ones(SHAPE), light[None], parents, FWHM, np.zeros((0, 2)), np.zeros(0))
-    return Look.at(field, np.array(peaks, float))
+def looked(light, parents=None):
+    """The look of a noiseless frame, at its brightest pixel alone."""
+    parents = (light > 5).astype(np.int32) if parents is None else parents
+    nothing = np.zeros((0, 2)), np.zeros(0)
+    one = Field(light, np.ones(SHAPE), light[None], parents, FWHM, *nothing)
+    peaks = np.argwhere(light == light.max())[:1].astype(float)
+    return Look.at(one, peaks), peaks, np.zeros(1)
 
 
-@pytest.mark.parametrize(
-    ("half", "likely", "is_cloud"), [(60, 0.01, True), (60, 0.5, False), (15, 0.01, False)]
-)
-def test_a_cloud_is_wide_and_its_main_candidate_surely_no_source(half, likely, is_cloud) -> None:
-    parents = np.zeros(SHAPE, np.int32)
-    parents[120 - half : 120 + half, 120 - half : 120 + half] = 1
-    one = look(parents, [(120, 120)])
-    found = clouds_of(one, np.array([likely]), CONFIG)
-    assert (found == ((parents == 1) & is_cloud)).all()
+def test_clouds_are_wide_and_have_no_middle() -> None:
+    for seed in (3, 4):
+        look, peaks, likely = looked(clouds(seed), np.ones(SHAPE, np.int32))
+        assert clouds_of(look, peaks, likely, CONFIG).all()
 
 
-def test_beside_a_cloud_a_wide_object_that_is_more_likely_none_is_one_too() -> None:
-    parents = np.zeros(SHAPE, np.int32)
-    parents[:, :80], parents[:, 90:160], parents[:, 170:] = 1, 2, 3
-    one = look(parents, [(120, 40), (120, 125), (120, 205)])
-    found = clouds_of(one, np.array([0.01, 0.4, 0.6]), CONFIG)
-    assert (found == ((parents == 1) | (parents == 2))).all()
+@pytest.mark.parametrize("angle", [0.0, 1.2])
+def test_a_spiral_as_large_as_the_frame_is_no_cloud(angle: float) -> None:
+    y, x = np.indices(SHAPE) - 120.0
+    u, v = x * np.cos(angle) + y * np.sin(angle), (y * np.cos(angle) - x * np.sin(angle)) / 0.7
+    r = np.hypot(u, v) + 1
+    arms = 1 + 0.8 * np.cos(2 * (np.arctan2(v, u) - 2.2 * np.log(r)))
+    assert not clouds_of(*looked(100 * np.exp(-r / 50) * arms), CONFIG).any()
 
 
-def test_stars_on_clouds_are_found_and_the_clouds_are_not() -> None:
-    rng = np.random.default_rng(7)
-    at = rng.uniform(10, 230, (15, 2))
+def test_a_cloud_that_is_small_in_the_frame_is_left_alone() -> None:
     light = clouds(7)
+    parents = np.zeros(SHAPE, np.int32)
+    parents[:70, :70] = 1
+    assert not clouds_of(*looked(light, parents), CONFIG).any()
+
+
+def test_what_stars_make_up_is_their_cluster_and_no_cloud() -> None:
+    rng = np.random.default_rng(3)
+    at = rng.normal(120, 50, (400, 2)).clip(5, 234)
+    light = sum(gaussian(SHAPE, y, x, 3e3 * rng.exponential(), FWHM) for y, x in at)
+    light += 8 * ndimage.gaussian_filter(rng.normal(0, 1, SHAPE), 20) / 0.014
+    look, _, _ = looked(light, np.ones(SHAPE, np.int32))
+    assert clouds_of(look, at, np.zeros(len(at)), CONFIG).any()
+    assert not clouds_of(look, at, np.ones(len(at)), CONFIG).any()
+
+
+@pytest.mark.parametrize("seed", [3, 4, 6])
+def test_stars_on_clouds_are_found_and_the_clouds_are_not(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    at = rng.uniform(10, 230, (15, 2))
+    light = clouds(seed)
     for y, x in at:
         light = light + gaussian(SHAPE, round(y), round(x), 10 ** rng.uniform(3.0, 4.0), FWHM)
-    one = coadd(light, 7)
+    one = coadd(light, seed)
     found = detect(one, detection_image(one, CONFIG), CONFIG)
     assert found.nebulosity is not None
-    clean = found.nebulosity.out_of(one)
-    peaks = detect(clean, detection_image(clean, CONFIG), CONFIG).peaks
-    apart = np.hypot(*(peaks[:, None] - at[None]).transpose(2, 0, 1))
+    assert found.footprint.mean() < 0.1
+    apart = np.hypot(*(found.peaks[:, None] - at[None]).transpose(2, 0, 1))
     assert (apart.min(axis=0) < 3).mean() > 0.8
     assert (apart.min(axis=1) > 3).sum() < 5
 
 
-def test_clouds_stay_where_they_are_not_asked_for() -> None:
-    one = coadd(clouds(7), 7)
-    config = replace(CONFIG, nebulosity_fwhm=0.0)
+def test_clouds_stay_where_they_are_not_looked_for_and_small_ones_go_where_asked_for() -> None:
+    one = coadd(clouds(3), 3)
+    config = replace(CONFIG, nebulosity="never")
     assert detect(one, detection_image(one, config), config).nebulosity is None
+    look = looked(clouds(3), (clouds(3) > 60).astype(np.int32))
+    for size, config in ((2.0, CONFIG), (2.0, replace(CONFIG, nebulosity="always"))):
+        config = replace(config, nebulosity_least_frame=size)
+        assert clouds_of(*look, config).any() == (config.nebulosity == "always")
 
 
 @pytest.mark.parametrize("radius", [15, 40])

@@ -35,8 +35,8 @@ class Detections:
     peaks : (N, 2) float64, (y, x) in pixels, sorted by y then x.
     footprint : (H, W) bool: the connected pixels of all sources above threshold.
     segments : (H, W) int32: sep's own cut of the footprint among its sources, 0 outside.
-    nebulosity : light that belongs to no source, None where there is none. It is still in the
-        image: take it out and detect again.
+    nebulosity : light that belongs to no source, None where there is none. It is in no footprint,
+        and still in the image: take it out before sources are fitted.
     """
 
     peaks: NDArray[np.float64]
@@ -48,7 +48,7 @@ class Detections:
 def detect(coadd: Coadd, detection: DetectionImage, config: DetectConfig) -> Detections:
     """Sources above ``config.threshold_sigma``, as ``config.peaks`` asks for."""
     found = candidates(coadd, detection, config)
-    peaks, light = found.peaks, None
+    peaks, segments, light = found.peaks, found.segments, None
     if config.source_probability and len(peaks):
         field = field_of(coadd, detection, found, config)
         decided = decide(field, peaks, config)
@@ -56,10 +56,13 @@ def detect(coadd: Coadd, detection: DetectionImage, config: DetectConfig) -> Det
             stars = peaks[decided.source]
             light = nebulosity(coadd, decided.clouds, stars, field.fwhm_px, config)
         peaks = peaks[decided.source]
+    if light is not None:
+        detection = detection_image(light.out_of(coadd), config)
+        segments = sep_sources(detection, config)[1]
     peaks = peaks[~_beside_blank(peaks, detection.valid)]
     order = np.lexsort((peaks[:, 1], peaks[:, 0]))
     above = detection.valid & (detection.image > config.threshold_sigma * detection.sky_sigma)
-    return Detections(peaks[order], (found.segments > 0) | above, found.segments, light)
+    return Detections(peaks[order], (segments > 0) | above, segments, light)
 
 
 @dataclass(frozen=True, eq=False)

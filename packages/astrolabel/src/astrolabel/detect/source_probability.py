@@ -13,6 +13,7 @@ from scipy import stats
 
 from astrolabel.core.config import SOURCE_TABLE, DetectConfig
 from astrolabel.detect.features import NAMES, Field, Look, features
+from astrolabel.detect.nebulosity import clouds_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,31 +75,39 @@ class Decision:
 def decide(field: Field, peaks: NDArray[np.float64], config: DetectConfig) -> Decision:
     """Which of (N, 2) candidates are sources of their own.
 
-    The main candidate of a parent is one; where nebulosity is looked for, not if the table is sure
-    that it is none.
+    The main candidate of a parent is one, but where the parent is nebulosity.
     """
     look = Look.at(field, peaks)
     likely = table().probability(features(look, peaks))
-    if not config.nebulosity_fwhm:
-        likely = np.where(look.main, 1.0, likely)
-    likely = less_by_chance(look, peaks, likely, config)
-    source = likely >= np.where(look.main, config.main_probability, config.source_probability)
-    return Decision(source, clouds_of(look, likely, config))
+    clouds = np.zeros(field.parents.shape, bool)
+    if config.nebulosity != "never":
+        clouds = clouds_of(look, peaks, likely, config)
+    hosts = look.main & ~clouds[tuple(peaks.astype(int).T)]
+    likely = less_by_chance(look, peaks, np.where(hosts, 1.0, likely), hosts, config)
+    return Decision(likely >= config.source_probability, clouds)
 
 
 def less_by_chance(
-    look: Look, peaks: NDArray[np.float64], likely: NDArray[np.float64], config: DetectConfig
+    look: Look,
+    peaks: NDArray[np.float64],
+    likely: NDArray[np.float64],
+    hosts: NDArray[np.bool_],
+    config: DetectConfig,
 ) -> NDArray[np.float64]:
     """(N,) probabilities, less for candidates on a host that holds far more than the field.
 
     Sources of their own lie on a galaxy by chance, as many as the density of the field gives. Where
     many more are, most are substructure: their odds are multiplied by the number expected over the
     number there. A star cluster holds many, too, but they are most of its light.
+
+    Parameters
+    ----------
+    hosts : (N,) bool, main candidates of parents that are no nebulosity.
     """
     field, out = look.field, likely.copy()
     area = np.bincount(field.parents.ravel())
     wide = area[look.owner] > (config.chance_least_fwhm * field.fwhm_px) ** 2
-    for host in np.flatnonzero(look.main & wide):
+    for host in np.flatnonzero(hosts & wide):
         source = likely >= config.source_probability
         source[host] = False
         radius = config.chance_reach * np.sqrt(area[look.owner[host]] / np.pi)
@@ -112,7 +121,7 @@ def less_by_chance(
         own = float(look.sharp[tuple(peaks[source & near].astype(int).T)].sum())
         rare = stats.poisson.sf(count - 1, expected) < config.chance_least
         if rare and own < config.chance_light * light:
-            chosen = source & near & ~look.main
+            chosen = source & near & ~hosts
             odds = likely / np.maximum(1 - likely, 1e-9) * expected / count
             out[chosen] = (odds / (1 + odds))[chosen]
     return out
@@ -124,24 +133,6 @@ def _part_of_disc(centre: NDArray[np.float64], radius: float, shape: tuple[int, 
     half = np.sqrt(np.maximum(radius**2 - y**2, 0))  # of each row's chord
     chord = np.clip(half, 0, x[-1] + 0.5) + np.clip(half, 0, 0.5 - x[0])
     return float(chord[half > 0].sum() / np.prod(shape))
-
-
-def clouds_of(look: Look, likely: NDArray[np.float64], config: DetectConfig) -> NDArray[np.bool_]:
-    """(H, W) bool: wide parents whose main candidate is almost certainly no source.
-
-    Where there is such a one, wide parents whose main candidate is a star, or is more likely no
-    source than one, are clouds too.
-    """
-    parents, fits = look.field.parents, look.field.fits
-    area = np.bincount(parents.ravel(), minlength=int(look.owner.max(initial=0)) + 1)
-    wide = area[look.owner] > (config.nebulosity_least_fwhm * look.field.fwhm_px) ** 2
-    wide &= look.main
-    if not (wide & (likely < config.main_probability)).any():
-        return np.zeros(parents.shape, bool)
-    cloud = likely < config.source_probability
-    if fits is not None:
-        cloud |= fits.width_fwhm < config.nebulosity_main_fwhm
-    return np.isin(parents, look.owner[wide & cloud])
 
 
 @functools.cache

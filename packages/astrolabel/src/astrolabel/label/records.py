@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from astrolabel.core.box import Box
 from astrolabel.core.coadd import Coadd
 from astrolabel.core.masks import Mask
+from astrolabel.core.notes import Note
 from astrolabel.deblend.shape import Profile
 
 
@@ -62,6 +63,7 @@ class TileLabels:
     residual : (h, w) of the tile's core, sigma: the detection image less the models of all
         sources, over its noise; NaN where there are no data and where pixels are
         saturated. None where nothing was fitted.
+    notes : what was assumed of the tile, and what is doubtful.
     """
 
     annotations: list[dict[str, Any]]
@@ -69,6 +71,7 @@ class TileLabels:
     sky_sigma: tuple[float, ...]
     chi2_per_pixel: float
     residual: NDArray[np.float32] | None
+    notes: tuple[Note, ...] = ()
 
 
 def sky_sigma(coadd: Coadd) -> tuple[float, ...]:

@@ -14,6 +14,7 @@ from astrolabel.core.box import Box
 from astrolabel.core.coadd import Coadd
 from astrolabel.core.config import DeblendConfig, LabelConfig, MaskConfig
 from astrolabel.core.masks import threshold_mask
+from astrolabel.core.notes import Note, doubt
 from astrolabel.deblend import Deblender
 from astrolabel.deblend.base import Blend, SourceFit
 from astrolabel.deblend.grouping import Grouping, brightest_first, cut_blend, group_footprints
@@ -58,7 +59,8 @@ def label_tile(
     """
     core = tile.core_in_outer
     detection = detection_image(coadd, config.detect)
-    sources, chi2, left = deblend(coadd, detection, core, config, deblender)
+    found = detect(coadd, detection, config.detect)
+    sources, chi2, left = deblend(coadd, detection, core, config, deblender, found)
     classes = _classes(coadd, sources, config, catalog)
     ra, dec = coadd.world([s.centre[0] for s in sources], [s.centre[1] for s in sources])
     # A peak beyond the core is a neighbouring tile's, of this coadd or of another: its
@@ -101,7 +103,16 @@ def label_tile(
         listed.append(
             {"y": round(source.y - core.y0, 2), "x": round(source.x - core.x0, 2), "state": state}
         )
-    return TileLabels(annotations, listed, sky_sigma(coadd), chi2, residual[core.slices].copy())
+    return TileLabels(
+        annotations, listed, sky_sigma(coadd), chi2, residual[core.slices].copy(), _notes(found)
+    )
+
+
+def _notes(found: Detections) -> tuple[Note, ...]:
+    if found.nebulosity is None:
+        return ()
+    text = "nebulosity taken out of some tiles: only sources on it are labelled"
+    return (doubt("labels", f"{text} (detect.nebulosity never keeps it)"),)
 
 
 def deblend(
@@ -125,10 +136,9 @@ def deblend(
     out: they are another tile's.
     """
     found = detect(coadd, detection, config.detect) if found is None else found
-    if found.nebulosity is not None:  # what is left of the image is searched again
+    if found.nebulosity is not None:
         coadd = found.nebulosity.out_of(coadd)
         detection = detection_image(coadd, config.detect)
-        found = detect(coadd, detection, config.detect)
     significance = (detection.image / detection.sky_sigma).astype(np.float32)
     grouping = group_footprints(found.footprint, significance, found.peaks, config.deblend)
     pixels = _Pixels(coadd, detection, significance, config.deblend)

@@ -90,7 +90,7 @@ def _shard(task: Task) -> dict[str, Any]:
         "annotations": labels.annotations,
         "sources": labels.sources,
     }
-    notes = [*coadd.notes, *doubts.of_labels(shard, task.config.check)]
+    notes = [*coadd.notes, *labels.notes, *doubts.of_labels(shard, task.config.check)]
     return {**shard, "notes": [note.to_dict() for note in notes]}
 
 

@@ -124,21 +124,29 @@ class DetectConfig:
     """... which is this part of the frame at most, or there is no field to compare with."""
     chance_least_fwhm: float = 8.0
     """The galaxy is as large as a square of this side, in seeing FWHM."""
-    nebulosity_fwhm: float = 0.0
-    """For Galactic fields: where a wide object is almost certainly no source, its light is
-    nebulosity. The sky follows it there, on a mesh of cells of so many seeing FWHM (4 is good), and
-    what is left is searched again. 0, the default, looks for none: of large irregular galaxies
-    without a middle some would be taken for clouds."""
-    main_probability: float = 0.1
-    """With `nebulosity_fwhm`, the least probability of the main candidate of a connected object,
-    which has the most light around it. Without, it always stays."""
+    nebulosity: str = "auto"
+    """`auto`: where wide objects without a middle cover much of a tile, the light of wide objects
+    is nebulosity: it is taken out, and only the sources on it are labelled; `always`: whether or
+    not such cover much of it; `never`."""
     nebulosity_least_fwhm: float = 12.0
-    """It is as large as a square of this side, three cells, in seeing FWHM."""
-    nebulosity_main_fwhm: float = 2.0
-    """Beside such a one, a wide object whose main candidate is narrower than this, in seeing
-    FWHM, is nebulosity too: its main candidate is a star."""
-    nebulosity_star_fwhm: float = 2.0
-    """Around the sources on it this radius, in seeing FWHM, is no part of that sky."""
+    """A wide object is as large as a square of this side, in seeing FWHM."""
+    nebulosity_least_frame: float = 0.1
+    """Those without a middle cover this part of the tile."""
+    nebulosity_falls: float = -0.66
+    """An object has a middle where its light falls off around it: the rank correlation of light,
+    without what is narrower than a seeing disc, and elliptical radius is below this. Of real
+    galaxies drawn as large as a frame it is -0.70 to -1, of simulated clouds -0.1 to -0.9;"""
+    nebulosity_uneven: float = 0.35
+    """... or where opposite pixels differ by less than this part of their light."""
+    nebulosity_beside: float = -0.9
+    """Beside such ones, an object has a middle where that correlation is below this."""
+    nebulosity_star_light: float = 0.2
+    """Where stars are more than this part of the light it is a star cluster's."""
+    nebulosity_fwhm: float = 2.0
+    """FWHM of the Gaussian under which the light between the sources is nebulosity, in seeing
+    FWHM. What it does not follow counts as noise."""
+    nebulosity_star_fwhm: float = 1.0
+    """Around the sources on it this radius, in seeing FWHM, is not looked at."""
     source_table: str = field(default_factory=source_table_hash)
     """Hash of the table that the probability is computed with."""
     join_saturated: bool = True
