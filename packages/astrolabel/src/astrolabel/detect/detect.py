@@ -16,7 +16,7 @@ from astrolabel.core.coadd import Coadd
 from astrolabel.core.config import DetectConfig
 from astrolabel.core.psf import FWHM_PER_SIGMA
 from astrolabel.detect.features import Field
-from astrolabel.detect.image import DetectionImage, band_weights, filled, mean_fwhm
+from astrolabel.detect.image import DetectionImage, band_weights, detection_image, filled, mean_fwhm
 from astrolabel.detect.laplacian import GAP_PX, laplacian_peaks
 from astrolabel.detect.nebulosity import Nebulosity, nebulosity
 from astrolabel.detect.residual_search import Models, Sky, searched

@@ -101,7 +101,7 @@ def _middle(smooth: NDArray[np.float64], inside: NDArray[np.bool_], fwhm_px: flo
     y, x = np.nonzero(inside)
     light = np.maximum(smooth[y, x], 1e-30)
     weight = np.minimum(light, np.percentile(light, 80))
-    places = [(np.average(y, weights=light), np.average(x, weights=light))]
+    places = [(float(np.average(y, weights=light)), float(np.average(x, weights=light)))]
     own = np.where(inside, smooth, 0)
     for scale in (1.0, 3.0, 6.0):
         blurred = ndimage.gaussian_filter(own, scale * fwhm_px)[y, x]
