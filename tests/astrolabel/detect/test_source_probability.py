@@ -203,7 +203,7 @@ def test_knots_on_a_lone_galaxy_are_less_likely_sources_than_on_one_in_a_field()
     for sources, fewer in ((0, True), (60, False)):
         look, peaks = lone(field_sources=sources)
         likely = np.where(look.main, 1.0, 0.7)
-        found = less_by_chance(look, peaks, likely, DetectConfig())
+        found = less_by_chance(look, peaks, likely, look.main, DetectConfig())
         assert (found[1:7] < 0.5).all() == fewer
         np.testing.assert_array_equal(found[7:], likely[7:])
         assert found[0] == 1
@@ -212,14 +212,16 @@ def test_knots_on_a_lone_galaxy_are_less_likely_sources_than_on_one_in_a_field()
 def test_a_few_sources_on_a_galaxy_and_those_that_are_most_of_its_light_are_left_alone() -> None:
     for look, peaks in (lone(knots=1), lone(knot_flux=2e4)):
         likely = np.where(look.main, 1.0, 0.7)
-        np.testing.assert_array_equal(less_by_chance(look, peaks, likely, DetectConfig()), likely)
+        np.testing.assert_array_equal(
+            less_by_chance(look, peaks, likely, look.main, DetectConfig()), likely
+        )
 
 
 def test_a_sure_source_on_a_lone_galaxy_stays() -> None:
     look, peaks = lone()
     likely = np.where(look.main, 1.0, 0.7)
     likely[3] = 0.999
-    assert less_by_chance(look, peaks, likely, DetectConfig())[3] > 0.5
+    assert less_by_chance(look, peaks, likely, look.main, DetectConfig())[3] > 0.5
 
 
 def test_the_part_of_a_frame_under_a_disc_is_that_of_its_pixels() -> None:

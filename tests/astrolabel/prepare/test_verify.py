@@ -217,6 +217,19 @@ def test_trails_that_cross_in_a_dense_field_are_as_wide_as_they_are(tmp_path):
     assert not found[(one > 12) & (other > 12)].any()
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_galaxy_that_fills_the_frame_has_no_trails(tmp_path, seed):
+    y, x = np.indices(SHAPE) - 128.0
+    r, angle = np.hypot(y, x / 0.7) + 1, np.arctan2(y, x / 0.7)
+    arms = 1 + 0.8 * np.cos(2 * (angle - 2.2 * np.log(r)))
+    light = 60 * SIGMA * np.exp(-r / 60) * arms
+    rng = np.random.default_rng(seed)
+    knots = ndimage.gaussian_filter(rng.exponential(1, SHAPE) ** 4, FWHM_PX / 2.3548)
+    image = light * (1 + 0.1 * knots / knots.mean()) + rng.normal(0, SIGMA, SHAPE)
+    _, coadd = both(files_of(tmp_path, image.astype(np.float32)))
+    assert not coadd.plane("TRAIL").any()
+
+
 def test_a_border_without_data_makes_no_cosmic_rays(tmp_path):
     image = np.random.default_rng(2).normal(0, SIGMA, SHAPE)
     for y in range(20, 240, 30):  # bright stars that the border cuts

@@ -132,7 +132,7 @@ def _stretch(
     least: float,
     config: ArtifactConfig,
 ) -> tuple[float, float, float, float] | None:
-    """(y, x, angle, length) of the longest part of a line that is bright and even, in bins."""
+    """(y, x, angle, length) of the longest part of a line that stands out evenly, in bins."""
     near = np.abs(rows * np.cos(angle) - columns * np.sin(angle) - offset) <= 1.5
     along = columns[near] * np.cos(angle) + rows[near] * np.sin(angle)
     first = along.min()
@@ -144,18 +144,37 @@ def _stretch(
         return None
     on = (place >= start) & (place < stop)
     y, x = rows[near][on].astype(np.int64), columns[near][on].astype(np.int64)
-    # Brightness of pieces from end to end; a star on one of them makes it brighter only.
+    # How far pieces stand out of both sides from end to end: galaxies have bright lines, too.
     pieces = config.trail_pieces
     piece = np.minimum((place[on] - start) * pieces // (stop - start), pieces - 1)
     light = binned[y, x]
-    inner = np.array([np.median(light[piece == k]) if (piece == k).any() else 0.0
-                      for k in range(1, pieces - 1)])  # fmt: skip
+    beside = np.concatenate([_beside(binned, y, x, angle, d) for d in (-SIDE_BINS, SIDE_BINS)])
+    inner = np.array([np.median(light[piece == k]) - np.median(beside[np.tile(piece == k, 2)])
+                      if (piece == k).any() else 0.0 for k in range(1, pieces - 1)])  # fmt: skip
     if np.percentile(inner, 10) < config.trail_even * np.percentile(inner, 90):
         return None
     _, vectors = np.linalg.eigh(np.cov(np.stack([x, y]), aweights=np.maximum(light, 0)))
     middle = np.average([y, x], axis=1, weights=np.maximum(light, 1e-9))
     turned = float(np.arctan2(vectors[1, 1], vectors[0, 1]))
     return float(middle[0]), float(middle[1]), turned, float(stop - start)
+
+
+SIDE_BINS = 5
+"""Distance from the middle line to its sides: more than half of any trail's width."""
+
+
+def _beside(
+    binned: NDArray[np.float32],
+    y: NDArray[np.int64],
+    x: NDArray[np.int64],
+    angle: float,
+    distance: float,
+) -> NDArray[np.float32]:
+    """(N,) the bins at a distance across from those at (y, x); the border's own beyond it."""
+    rows = np.rint(y + distance * np.cos(angle)).astype(np.int64)
+    columns = np.rint(x - distance * np.sin(angle)).astype(np.int64)
+    height, width = binned.shape
+    return binned[np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)]
 
 
 def _run(values: NDArray[np.float64]) -> tuple[int, int]:
