@@ -121,3 +121,14 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.fits")
     with pytest.raises(InputError, match="pipe"):
         find_layers(tmp_path / "a.fits")
+
+
+def test_a_compressed_image_that_lacks_a_card_of_its_compression_is_refused(tmp_path):
+    path = tmp_path / "a.fits"
+    hdu = fits.CompImageHDU(np.ones((6, 8), "f4"), compression_type="RICE_1", quantize_level=4)
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path)
+    data = path.read_bytes()
+    assert b"ZVAL3   " in data
+    path.write_bytes(data.replace(b"ZVAL3   ", b"XVAL3   "))
+    with pytest.raises(InputError, match=r"a\.fits: not a readable FITS file .*ZVAL3"):
+        find_layers(path)

@@ -97,10 +97,12 @@ def open_fits(path: Path) -> Iterator[fits.HDUList]:
                 yield hdus
     except InputError:
         raise
-    except (OSError, ValueError, TypeError, EOFError, Warning, fits.VerifyError) as error:
+    except Exception as error:  # astropy's readers raise any kind: KeyError for a lacking card
         text = str(error).strip().splitlines()
+        named = isinstance(error, (OSError, ValueError, Warning, fits.VerifyError))
+        what = type(error).__name__ if not text else text[0]
         raise InputError(
-            f"not a readable FITS file ({text[0] if text else type(error).__name__})",
+            f"not a readable FITS file ({what if named or not text else repr(error)})",
             file=path,
             remedy="it may be truncated; fetch it again",
         ) from error
