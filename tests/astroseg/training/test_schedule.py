@@ -10,6 +10,7 @@ import pytest
 from astroseg.core.config import ScheduleConfig
 from astroseg.core.errors import InputError
 from astroseg.training.schedule import (
+    FINE_TUNE,
     PAPER,
     TINY,
     Position,
@@ -107,3 +108,13 @@ def test_so_many_steps_are_so_many_whatever_the_stages(steps: int) -> None:
     stages = override(PAPER, ScheduleConfig(steps=steps)).stages
     assert sum(stage.steps for stage in stages) == steps
     assert all(stage.steps > 0 for stage in stages)
+
+
+@pytest.mark.parametrize(("images", "steps"), [(1, 50), (4, 200), (8, 400), (1000, 400)])
+def test_fine_tuning_on_few_tiles_is_shorter(images: int, steps: int) -> None:
+    assert stage_steps(FINE_TUNE, images) == (steps,)
+
+
+def test_a_length_that_is_asked_for_is_met_on_few_tiles() -> None:
+    assert stage_steps(override(FINE_TUNE, ScheduleConfig(steps=300)), 1) == (300,)
+    assert stage_steps(override(FINE_TUNE, ScheduleConfig(epochs=600)), 1) == (300,)

@@ -35,6 +35,8 @@ class Stage:
     ----------
     name : for the log.
     epochs, steps : its length, one of the two; an epoch sees every image once.
+    most_epochs : of a length in steps: shorter where these would be more epochs than that, 0 for
+        no limit.
     lr : learning rate after warm-up.
     optimizer : "sgd" (with `momentum`) or "adamw".
     weight_decay : of all parameters but norms and biases.
@@ -49,6 +51,7 @@ class Stage:
     name: str = "all"
     epochs: float = 0.0
     steps: int = 0
+    most_epochs: float = 0.0
     lr: Positive = 1e-3
     optimizer: Optimizer = "sgd"
     momentum: float = 0.9
@@ -118,11 +121,13 @@ TINY = Schedule(
     ema=0.98,
 )
 
-# From a built-in model to a survey's own labels: what is known already is not to be lost.
+# From a built-in model to a survey's own labels: what is known already is not to be lost. A single
+# tile is learned by heart from some hundred epochs on: on other tiles of the simulated survey mask
+# AP rose from 0.446 to 0.461 after 50 steps of two copies, and was 0.418 after 100.
 FINE_TUNE = dataclasses.replace(
     TINY,
     name="fine-tune",
-    stages=(dataclasses.replace(TINY.stages[0], steps=400, lr=1e-3),),
+    stages=(dataclasses.replace(TINY.stages[0], steps=400, most_epochs=100, lr=1e-3),),
 )
 
 SCHEDULES: Mapping[str, Schedule] = {"paper": PAPER, "tiny": TINY, "fine-tune": FINE_TUNE}
@@ -217,6 +222,7 @@ def _lengthened(stage: Stage, scale: float) -> Stage:
         stage,
         epochs=scale * (stage.epochs or stage.steps),
         steps=0,
+        most_epochs=0.0,
         milestones=tuple(scale * milestone for milestone in stage.milestones),
     )
 
@@ -243,10 +249,14 @@ class Position:
 
 def stage_steps(schedule: Schedule, images: int) -> tuple[int, ...]:
     """Number of steps of each stage, for a training set of that many images."""
-    return tuple(
-        stage.steps or max(1, round(stage.epochs * images / schedule.batch))
-        for stage in schedule.stages
-    )
+    return tuple(_steps(stage, images / schedule.batch) for stage in schedule.stages)
+
+
+def _steps(stage: Stage, per_epoch: float) -> int:
+    if not stage.steps:
+        return max(1, round(stage.epochs * per_epoch))
+    most = round(stage.most_epochs * per_epoch) if stage.most_epochs else stage.steps
+    return max(1, min(stage.steps, most))
 
 
 def locate(lengths: tuple[int, ...], step: int) -> Position:
