@@ -52,6 +52,12 @@ def test_isolated_stars_of_any_seeing_are_found_once(model, fwhm):
     assert found_at_stars(model.predict(stars(fwhm))) >= 29
 
 
+@pytest.mark.parametrize("fwhm", [1.8, 2.5, 4.0])
+def test_stars_alone_are_stars(model, fwhm):
+    table = model.predict(stars(fwhm)).table
+    assert np.count_nonzero(table["class"] == "star") >= 0.9 * len(PLACES)
+
+
 @pytest.mark.parametrize(
     ("scale", "level"), [(1e-20, 0.0), (3e4, 1e6), (1.0, -50.0)], ids=["cgs", "counts", "negative"]
 )
