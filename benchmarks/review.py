@@ -89,7 +89,29 @@ def speed(folder: Path, labels: int, size: int) -> dict[str, float]:
         "page_megabytes": page.stat().st_size / 1e6,
         "megabytes": sum(f.stat().st_size for f in page.parent.rglob("*.*")) / 1e6,
         **in_browser(page),
+        **in_session(many, folder / "served"),
     }
+
+
+def in_session(file: Path, folder: Path) -> dict[str, float]:
+    """Processor seconds of the server: the first page, a correction, and the page after it."""
+    doc = coco.read(file)
+    images = {image["id"]: image for image in doc["images"]}
+    session = Session(file, folder)
+    out = {}
+    for name, act in (
+        ("first_page", session.page),
+        ("correction", lambda: session.correct(_rejected(doc["annotations"][7], images))),
+        ("page_again", session.page),
+    ):
+        before = time.process_time()
+        act()
+        out[f"{name}_cpu_s"] = time.process_time() - before
+    return out
+
+
+def _rejected(item: dict[str, Any], images: dict[int, Any]) -> dict[str, Any]:
+    return {"action": "reject", "who": "benchmark", **_place(item, images[item["image_id"]])}
 
 
 def in_browser(page: Path) -> dict[str, float]:

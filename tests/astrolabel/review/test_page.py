@@ -154,6 +154,24 @@ def test_shift_and_click_merge(review):
     assert merged["area"] == 2 * 48
 
 
+def test_keys_alone_merge(review):
+    page, folder = review
+    page.fill("#go", "1")
+    page.keyboard.press("Enter")
+    page.locator("#sky").focus()
+    page.keyboard.press("c")
+    assert "Held for a merge: 1" in page.inner_text("#message")
+    page.fill("#go", "2")
+    page.keyboard.press("Enter")
+    page.locator("#sky").focus()
+    page.keyboard.press("m")
+    (entry,) = state(page)["corrections"]
+    assert (entry["id"], [p["id"] for p in entry["with"]]) == (2, [1])
+    assert apply(coco.read(folder / "coco.json"), [entry]).done["merge"] == 1
+    page.keyboard.press("c")  # a new one, alone
+    assert "1" not in page.inner_text("#message").replace("Held for a merge: 2", "")
+
+
 def test_a_chosen_label_is_shown_by_itself_and_what_the_page_lacks_is_said(review):
     page, _ = review
     page.evaluate("window.review.choose(3)")

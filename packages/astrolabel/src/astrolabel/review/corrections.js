@@ -30,8 +30,8 @@ async function correct(action, cat, peak) {
   if (action === "split") { entry.peak = peak; undo.gone.push(one); }
   if (action === "merge") {
     const rest = also.filter(other => !same(other, one) && col(other, "image") === col(one, "image"));
-    if (!rest.length) return say("Merge: hold Shift and click the others first");
-    entry.with = rest.map(placeOf); undo.gone.push(...rest);
+    if (!rest.length) return say("Merge: first hold a label with C, or click the others with Shift");
+    entry.with = rest.map(placeOf); undo.gone.push(...rest); held = [];
   }
   const answer = D.serve ? await send("correct", entry, action === "split" || action === "merge") : {};
   if (!answer) return;
@@ -171,7 +171,7 @@ addEventListener("keydown", e => {
   if (e.ctrlKey || e.metaKey || e.altKey || (e.target.tagName === "INPUT" && ["text", "number"].includes(e.target.type)) || e.target.tagName === "SELECT") return;
   const key = e.key.toLowerCase(), step = 60 / view.zoom, w = canvas.clientWidth / 2, h = canvas.clientHeight / 2;
   const toggles = {l: "labels", p: "predictions", t: "truth", r: "residual"};
-  const acts = {a: () => correct("accept"), x: () => correct("reject"), m: () => correct("merge"), d: beginSplit, n: () => next(), b: () => next(-1),
+  const acts = {a: () => correct("accept"), x: () => correct("reject"), m: () => correct("merge"), c: hold, d: beginSplit, n: () => next(), b: () => next(-1),
     z: undoLast, s: () => D.serve || save(), h: home, "+": () => zoomAt(w, h, 1.3), "=": () => zoomAt(w, h, 1.3), "-": () => zoomAt(w, h, 1 / 1.3), escape: endSplit};
   const arrows = {arrowleft: [-1, 0], arrowright: [1, 0], arrowup: [0, -1], arrowdown: [0, 1]};
   if (splitting && key === "enter") { splitAt(...toSky(w, h)); e.preventDefault(); }

@@ -79,7 +79,7 @@ function next(step = 1) {
   choose(line[at] || null, true);
 }
 function choose(one, go) {
-  chosen = one || null; also = []; endSplit();
+  chosen = one || null; also = held.filter(other => !same(other, one)); endSplit();
   const isOther = one && !isLabel(one), cls = one && (D.categories[col(one, "cat")] || {name: "no class"}).name;
   $("chosen").textContent = !one ? "No label chosen" : isOther ? `${one.L.kind === "truth" ? "True source" : "Prediction"} ${col(one, "id")}: ${cls}`
     : `Label ${col(one, "id")}: ${col(one, "ignore") ? "ignore region" : cls}`;
@@ -96,8 +96,16 @@ function choose(one, go) {
   if (one && go) goTo(one);
   markQueue(); redraw();
 }
+let held = [];
+function hold() { // keeps the chosen label for a merge with the next one that is chosen
+  if (!chosen || !isLabel(chosen)) return;
+  const k = held.findIndex(other => same(other, chosen));
+  k >= 0 ? held.splice(k, 1) : held.push(chosen);
+  say(held.length ? `Held for a merge: ${held.map(other => col(other, "id")).join(", ")}. Choose another label, then M` : "");
+  redraw();
+}
 function values(one) {
-  const found = [];
+  const found = reason(one) ? [["in doubt for", reason(one)]] : [];
   for (const name of one.L.kind === "made" ? Object.keys(one.L.made[one.i].attr) : one.L.fields) {
     let value = attr(one, name);
     if (value === null || value === "") continue;
@@ -112,7 +120,6 @@ function values(one) {
     const value = known ? undefined : col(one, name);
     if (value !== undefined && !Number.isNaN(value)) found.push([text, +value.toPrecision(3)]);
   }
-  if (reason(one)) found.push(["in doubt for", reason(one)]);
   for (const kind of OTHERS) {
     const k = col(one, "class_" + kind);
     if (k !== undefined && k >= 0) found.push([`class of the ${kind}`, D.categories[k].name]);
