@@ -8,12 +8,13 @@ from scipy import ndimage
 
 from astrolabel.core import psf
 from astrolabel.core.config import PrepareConfig
-from astrolabel.core.config.prepare import NoiseConfig, SkyConfig
+from astrolabel.core.config.prepare import ArtifactConfig, NoiseConfig, SkyConfig
 from astrolabel.core.errors import InputError
 from astrolabel.core.notes import DOUBT
 from astrolabel.io.find import Inputs, find_coadds
 from astrolabel.prepare.describe import describe
 from astrolabel.prepare.read import characterise, read
+from astrolabel.prepare.trails import find_trails
 
 SHAPE = (256, 256)
 
@@ -217,17 +218,23 @@ def test_trails_that_cross_in_a_dense_field_are_as_wide_as_they_are(tmp_path):
     assert not found[(one > 12) & (other > 12)].any()
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_a_galaxy_that_fills_the_frame_has_no_trails(tmp_path, seed):
-    y, x = np.indices(SHAPE) - 128.0
-    r, angle = np.hypot(y, x / 0.7) + 1, np.arctan2(y, x / 0.7)
-    arms = 1 + 0.8 * np.cos(2 * (angle - 2.2 * np.log(r)))
-    light = 60 * SIGMA * np.exp(-r / 60) * arms
-    rng = np.random.default_rng(seed)
-    knots = ndimage.gaussian_filter(rng.exponential(1, SHAPE) ** 4, FWHM_PX / 2.3548)
-    image = light * (1 + 0.1 * knots / knots.mean()) + rng.normal(0, SIGMA, SHAPE)
-    _, coadd = both(files_of(tmp_path, image.astype(np.float32)))
-    assert not coadd.plane("TRAIL").any()
+def test_lines_within_bright_extended_light_are_no_trails():
+    binned = np.random.default_rng(1).normal(0, 0.25, (100, 100)).astype(np.float32)
+    binned[:, 50:] = 5 + 4 * binned[:, 50:]
+    trail = binned.copy()
+    trail[:, 20:22] += 5
+    known = np.ones(binned.shape, bool)
+    assert find_trails(binned, known, (400, 400), ArtifactConfig()) == ()
+    (found,) = find_trails(trail, known, (400, 400), ArtifactConfig())
+    assert found.x == pytest.approx(4 * 21 - 0.5, abs=4)
+
+
+@pytest.mark.parametrize(("scale", "expected"), [(0.1, 4.2), (0.5, 3.0), (1.2, 2.0)])
+def test_a_guessed_psf_is_narrower_in_coarse_pixels(tmp_path, scale, expected):
+    image = np.random.default_rng(0).normal(0, 1, SHAPE).astype(np.float32)
+    science = write_plain(tmp_path / "g.fits", image, tan_wcs(SHAPE, scale))
+    (files,) = find_coadds(Inputs(band_files=((("g",), science),)))
+    assert psf.fwhm_px(characterise(files).psfs[0]) == pytest.approx(expected, rel=0.05)
 
 
 def test_a_border_without_data_makes_no_cosmic_rays(tmp_path):

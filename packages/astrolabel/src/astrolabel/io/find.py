@@ -17,6 +17,8 @@ T = TypeVar("T")
 Stamps = dict[str, tuple[Path, ...]]
 
 ORDER = "ugrizy"
+NO_FILTER = ("clear", "none", "null", "open", "unknown")
+"""Words in these that name no band."""
 FILTER_CARDS = ("FILTER", "FILTER2", "FILTER1", "BAND", "FILTNAM1", "FPA.FILTER")
 
 
@@ -136,8 +138,9 @@ def _bands_of(planes: Sequence[Layers]) -> tuple[str, ...]:
     """The filter that the header of a single image names; numbers for planes of a cube."""
     if len(planes) == 1:
         cards = read_cards(planes[0])
-        words = (cards.text(key).split() for key in FILTER_CARDS)
-        return (next((w[0].lower() for w in words if w and "clear" not in w[0].lower()), "1"),)
+        words = (cards.text(key).lower().split() for key in FILTER_CARDS)
+        named = (w[0] for w in words if w and not any(none in w[0] for none in NO_FILTER))
+        return (next(named, "1"),)
     return tuple(str(k + 1) for k in range(len(planes)))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from astrolabel.core.box import Box
 from astrolabel.core.config.prepare import ArtifactConfig
@@ -56,7 +57,9 @@ def find_trails(
         return ()
     low = binned[known & (binned < 0)]
     sigma = MAD_TO_SIGMA * float(np.median(-low)) if low.size > 100 else np.inf
-    bright = known & (binned > config.trail_sigma * sigma)
+    # Over what is around, or all lines on a galaxy that fills the frame would be bright.
+    around = ndimage.median_filter(binned, 2 * SIDE_BINS + 1, mode="nearest")
+    bright = known & (binned - around > config.trail_sigma * sigma)
     least = min(config.trail_length * min(shape), config.trail_length_px) / n
     found: list[Trail] = []
     for _ in range(config.most_trails):
@@ -144,14 +147,16 @@ def _stretch(
         return None
     on = (place >= start) & (place < stop)
     y, x = rows[near][on].astype(np.int64), columns[near][on].astype(np.int64)
-    # How far pieces stand out of both sides from end to end: galaxies have bright lines, too.
+    # How far pieces stand out of either side from end to end: galaxies have bright lines, too.
     pieces = config.trail_pieces
     piece = np.minimum((place[on] - start) * pieces // (stop - start), pieces - 1)
+    inner = [piece == k for k in range(1, pieces - 1) if (piece == k).any()]
     light = binned[y, x]
-    beside = np.concatenate([_beside(binned, y, x, angle, d) for d in (-SIDE_BINS, SIDE_BINS)])
-    inner = np.array([np.median(light[piece == k]) - np.median(beside[np.tile(piece == k, 2)])
-                      if (piece == k).any() else 0.0 for k in range(1, pieces - 1)])  # fmt: skip
-    if np.percentile(inner, 10) < config.trail_even * np.percentile(inner, 90):
+    sides = [_beside(binned, y, x, angle, d) for d in (-SIDE_BINS, SIDE_BINS)]
+    excess = np.array([[np.median(light[k]) - np.median(side[k]) for k in inner] for side in sides])
+    low, high = np.percentile(excess.mean(axis=0), [10, 90])
+    edge = np.percentile(excess, 25, axis=1).min()  # other sources are beside a few of them
+    if min(low, edge) < config.trail_even * high or high <= 0:
         return None
     _, vectors = np.linalg.eigh(np.cov(np.stack([x, y]), aweights=np.maximum(light, 0)))
     middle = np.average([y, x], axis=1, weights=np.maximum(light, 1e-9))
