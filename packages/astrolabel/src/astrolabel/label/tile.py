@@ -63,12 +63,7 @@ def label_tile(
     sources, chi2, left = deblend(coadd, detection, core, config, deblender, found)
     classes = _classes(coadd, sources, config, catalog)
     ra, dec = coadd.world([s.centre[0] for s in sources], [s.centre[1] for s in sources])
-    # A peak beyond the core is a neighbouring tile's, of this coadd or of another: its
-    # light in here is labelled all the same.
-    elsewhere = np.zeros(len(sources), bool)
-    if owned is not None and sources:
-        elsewhere = np.array([core.contains(s.y, s.x) for s in sources])
-        elsewhere &= ~owned(np.array([s.y for s in sources]), np.array([s.x for s in sources]))
+    elsewhere = _elsewhere(sources, core, owned)
     # Saturated pixels had no weight in the fit: what it leaves there is no fault of it.
     fitted = detection.valid & ~coadd.plane("SAT").any(axis=0)
     residual = np.where(fitted, left / detection.sigma, np.nan).astype(np.float32)
@@ -113,6 +108,22 @@ def _notes(found: Detections) -> tuple[Note, ...]:
         return ()
     text = "nebulosity taken out of some tiles: only sources on it are labelled"
     return (doubt("labels", f"{text} (detect.nebulosity never keeps it)"),)
+
+
+def _elsewhere(
+    sources: list[Source],
+    core: Box,
+    owned: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.bool_]] | None,
+) -> NDArray[np.bool_]:
+    """(N,) whether a source in the core is another coadd's.
+
+    A peak beyond the core is a neighbouring tile's, of this coadd or of another: its light in
+    here is labelled all the same.
+    """
+    if owned is None or not sources:
+        return np.zeros(len(sources), bool)
+    inside = np.array([core.contains(s.y, s.x) for s in sources])
+    return inside & ~owned(np.array([s.y for s in sources]), np.array([s.x for s in sources]))
 
 
 def deblend(

@@ -145,22 +145,25 @@ def fetch_cutout(
         made.append((band, path))
         if path.exists():
             continue
-        if viewer:
-            params = {
-                "ra": f"{centre.ra.deg:.7f}", "dec": f"{centre.dec.deg:.7f}", "layer": LAYER,
-                "pixscale": f"{known.scale:g}", "size": str(pixels), "bands": band,
-            }  # fmt: skip
-        else:
-            params = {
-                "hips": known.hips.format(band=band), "ra": f"{centre.ra.deg:.7f}",
-                "dec": f"{centre.dec.deg:.7f}", "fov": f"{pixels * known.scale / 3600:.8f}",
-                "width": str(pixels), "height": str(pixels), "projection": "TAN",
-                "coordsys": "icrs", "format": "fits",
-            }  # fmt: skip
+        params = _query(known, band, centre, pixels, viewer)
         _download(where.viewer if viewer else where.hips2fits, params, path, pixels, policy)
         _finish(path, band, centre, viewer)
     notes = () if viewer else ("note: resampled from HiPS maps: fluxes are not calibrated",)
     return Cutout(tuple(made), notes, survey)
+
+
+def _query(known: Survey, band: str, centre: SkyCoord, pixels: int, viewer: bool) -> dict[str, str]:
+    """What the viewer, or hips2fits, is asked for."""
+    place = {"ra": f"{centre.ra.deg:.7f}", "dec": f"{centre.dec.deg:.7f}"}
+    if viewer:
+        return place | {
+            "layer": LAYER, "pixscale": f"{known.scale:g}", "size": str(pixels), "bands": band,
+        }  # fmt: skip
+    return place | {
+        "hips": known.hips.format(band=band), "fov": f"{pixels * known.scale / 3600:.8f}",
+        "width": str(pixels), "height": str(pixels), "projection": "TAN", "coordsys": "icrs",
+        "format": "fits",
+    }  # fmt: skip
 
 
 def _survey(name: str, hips: str, scale: float | None, bands: Sequence[str]) -> Survey:
