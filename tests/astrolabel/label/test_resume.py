@@ -21,6 +21,7 @@ from astrolabel.core.config import LabelConfig, MaskConfig, TileConfig
 from astrolabel.core.errors import OutputError
 from astrolabel.io.find import Inputs, find_coadds
 from astrolabel.label import merge, pipeline, shards
+from astrolabel.label.cost import tile_bytes
 from astrolabel.label.pipeline import make_coco
 from astrolabel.label.plan import plan
 from astrolabel.label.status import status
@@ -205,6 +206,17 @@ def test_tiles_beyond_the_memory_are_skipped_and_said_so_and_done_with_more(sky,
     assert "--tile-size" in result.problems[0]
     run(sky, out, jobs=Workers(memory_gb=64))
     assert content(out) == content(finished)
+
+
+def test_no_more_coadds_are_looked_at_at_once_than_the_memory_has_room_for(sky):
+    coadds = find_coadds(Inputs((sky,)))
+    need = tile_bytes((96, 96), 2)
+    for memory, jobs in ((0, 8), (0.5 * need, 1), (3.5 * need, 3), (99 * need, 8)):
+        workers = Workers(8, memory_gb=memory / 1e9)
+        assert pipeline.planners(coadds, SMALL, workers) == jobs
+    small = replace(SMALL, prepare=replace(SMALL.prepare, section_px=48))
+    assert pipeline.planners(coadds, small, Workers(8, memory_gb=3.5 * need / 1e9)) == 3
+    assert tile_bytes((48, 48), 2) < need
 
 
 # Processes that die.

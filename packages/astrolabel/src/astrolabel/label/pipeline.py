@@ -18,6 +18,7 @@ from astrolabel.deblend import make_deblender
 from astrolabel.io import coco
 from astrolabel.io.files import CoaddFiles
 from astrolabel.label import shards
+from astrolabel.label.cost import tile_bytes
 from astrolabel.label.merge import Result, merge
 from astrolabel.label.plan import Task, plan
 from astrolabel.label.work import ended, work
@@ -53,13 +54,27 @@ def make_coco(
     make_deblender(config.deblend)  # an unknown name is an error before the work starts
     workers = Workers(jobs) if isinstance(jobs, int) else jobs
     with shards.opened(out), terminable():
-        planned, problems = plan(coadds, config, out, catalog, workers.jobs, progress)
+        jobs = planners(coadds, config, workers)
+        planned, problems = plan(coadds, config, out, catalog, jobs, progress)
         if not planned:
             raise InputError(problems[0] if problems else "no coadds to label")
         coco.write_json(out / "plan.json", _plan_entry(planned, config))
         tasks = [t for t in planned if shards.read_done(out, t.name, t.key) is None]
         _label(tasks, len(planned), workers, out, progress)
         return merge(planned, config, catalog, out, problems)
+
+
+def planners(coadds: Sequence[CoaddFiles], config: LabelConfig, workers: Workers) -> int:
+    """Coadds that are looked at at once: as many as the memory has room for, one at least.
+
+    A section of a coadd takes no more than a tile of its size.
+    """
+    limit, side = int(workers.memory_gb * 1e9), config.prepare.section_px
+    needs = [tile_bytes((min(h, side), min(w, side)), len(c.bands))
+             for c in coadds for h, w in [c.shape]]  # fmt: skip
+    if not limit or not needs:
+        return workers.jobs
+    return min(workers.count, max(limit // max(needs), 1))
 
 
 def _label(tasks: list[Task], total: int, workers: Workers, out: Path, progress: bool) -> None:
