@@ -15,6 +15,7 @@ from astrolabel.review.doubt import MEMBERS, REASONS, class_ratio, doubts
 from astrolabel.review.layers import layer, places_of
 from astrolabel.review.light import Light, detection_plane, measure
 from astrolabel.review.page import page_data
+from astrolabel.review.values import light_of
 
 SHAPE = (120, 160)
 SIGMA = {"star": 1.5, "galaxy": 3.0}
@@ -105,6 +106,20 @@ def test_a_class_that_does_not_fit_the_width_stands_out():
     assert REASONS[doubts(light, classes).reason[7]] == "class"
     few = np.where(classes == 1, -1, classes)  # one class alone cannot be compared
     assert class_ratio(light, few).max() == 0
+
+
+def test_a_saturated_core_is_not_taken_for_two_sources(tmp_path):
+    doc, labels = as_layer(labels_with_faults())
+    fits.PrimaryHDU(light_plane()[None]).writeto(tmp_path / "cube.fits")
+    doc["images"][0]["astro"] = {"cube": "cube.fits", "bands": ["g"]}
+    places = places_of(doc, frames_of(doc["images"]))
+    before = light_of(labels, doc, places, tmp_path).second
+    assert before[4] > 50
+    doc["annotations"][4]["attributes"]["flags"] = ["saturated"]
+    labels = layer(doc["annotations"], places)
+    after = light_of(labels, doc, places, tmp_path).second
+    assert after[4] == 0
+    np.testing.assert_array_equal(np.delete(after, 4), np.delete(before, 4))
 
 
 def test_the_plane_is_in_sigma_of_all_bands_with_their_sky_subtracted():

@@ -154,6 +154,21 @@ def test_shift_and_click_merge(review):
     assert merged["area"] == 2 * 48
 
 
+def test_labels_without_a_doubt_follow_by_their_residual(browser, tmp_path):
+    doc = document()
+    for k, item in enumerate(doc["annotations"]):
+        item["attributes"]["chi2"] = float(k % 5)
+    coco.write_json(tmp_path / "coco.json", doc)
+    Image.fromarray(np.zeros((*SHAPE, 3), np.uint8)).save(tmp_path / "a.png")
+    page = browser.new_page()
+    page.goto(write_review(tmp_path / "coco.json", tmp_path / "r.html").as_uri())
+    page.wait_for_function("window.review")
+    assert page.evaluate("document.querySelector('#order').value") == "doubt"
+    shown = page.locator("#queue button span").all_inner_texts()
+    assert shown[:3] == ["χ² 4", "χ² 4", "χ² 4"]
+    page.close()
+
+
 def test_keys_alone_merge(review):
     page, folder = review
     page.fill("#go", "1")

@@ -33,6 +33,8 @@ function keyOf(one, order) { // the smallest comes first; NaN is left out
   if (order === "id") return col(one, "id");
   if (order === "iou") return number(one, "iou_predictions");
   const value = number(one, order);
+  // Labels without a doubt follow by their residual.
+  if (order === "doubt") return -value - 1e-9 * (Math.min(number(one, "chi2"), 1e6) || 0);
   return order === "snr" ? value : -value;
 }
 function queue() {
@@ -54,8 +56,8 @@ function queue() {
     const item = document.createElement("li"), made = document.createElement("button"), note = document.createElement("span");
     const value = order === "id" ? "" : Math.abs(one.key);
     made.textContent = isLabel(one) ? col(one, "id") : `missed: ${one.L.kind} ${col(one, "id")}`;
-    const why = order === "doubt" && isLabel(one) ? reason(one) + " " : "";
-    note.className = "dim"; note.textContent = value === "" ? value : why + +value.toPrecision(3);
+    note.className = "dim"; note.textContent = value === "" ? value : +value.toPrecision(3);
+    if (order === "doubt" && isLabel(one)) note.textContent = doubtOf(one);
     made.dataset.id = col(one, "id"); made.dataset.kind = one.L.kind;
     made.append(note); made.onclick = () => choose(one, true); item.append(made);
     return item;
@@ -69,6 +71,10 @@ function markQueue() {
 function reason(one) { // what a label is in doubt for
   const k = col(one, "doubt_for");
   return k === undefined || k < 0 ? "" : one.L.texts.doubt_for[k];
+}
+function doubtOf(one) {
+  const doubt = number(one, "doubt"), chi2 = number(one, "chi2");
+  return doubt > 0 ? `${reason(one)} ${+doubt.toPrecision(3)}` : chi2 >= 0 ? `χ² ${+chi2.toPrecision(3)}` : "";
 }
 let at = -1;
 function next(step = 1) {

@@ -44,7 +44,7 @@ function flagsOf(one) {
   return value === undefined || value < 0 ? [] : one.L.names[value];
 }
 function number(one, name) { // of a column or an attribute; NaN where there is none
-  const value = col(one, name) ?? attr(one, name);
+  const own = col(one, name), value = own === undefined || Number.isNaN(own) ? attr(one, name) : own;
   return typeof value === "number" ? value : NaN;
 }
 function ringsOf({L, i}, each) { // each(points, first, last): pairs of x and y from the box's corner

@@ -65,6 +65,9 @@ def light_of(
         inside = [(pixels, box.shifted(-dy, -dx)) for pixels, box in masks]
         plane = detection_plane(cube.reshape(-1, *shape), astro.get("sky_sigma"))
         found.put(rows, measure(inside, plane))
+    for n, item in enumerate(labels.items):
+        if "saturated" in ((item.get("attributes") or {}).get("flags") or ()):
+            found.second[n] = 0  # a core that is cut off has peaks anywhere
     return found
 
 
