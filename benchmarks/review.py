@@ -261,13 +261,17 @@ def faults(folder: Path, seed: int, size: int, number: int) -> dict[str, Any]:
     light = light_of(labels, _with_cube(doc, sky), places, sky)
     classes = np.array([order[own[a["category_id"]]] for a in labels.items], np.int16)
     out: dict[str, Any] = {"labels": len(labels), "planted": len(kinds)}
-    for name, known in (("with predictions", [one]), ("labels alone", [])):
+    for name, known, column in (
+        ("with predictions", [one], "doubt"),
+        ("labels alone", [], "doubt"),
+        ("by disagreement", [one], "disagreement"),
+    ):
         columns, _ = doubt_columns(light, classes, np.zeros(len(labels), bool), known)
         entries = [
             (float(s), kinds.get(a["id"]))
-            for s, a in zip(columns["doubt"], labels.items, strict=True)
+            for s, a in zip(columns[column], labels.items, strict=True)
         ]
-        entries += [(float(s), None) for s in about["doubt"] if known and s > 0]
+        entries += [(float(s), None) for s in about[column] if known and s > 0]
         out[name] = _first(entries, len(kinds))
     return out
 
