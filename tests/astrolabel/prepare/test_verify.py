@@ -344,3 +344,24 @@ def test_describe_says_what_is_assumed_and_doubted(tmp_path):
     for word in ("256x256", "ra 150.1", "read as variance", "MAGZERO = 99 stands for none",
                  "doubt: sky", "doubt: noise"):  # fmt: skip
         assert word in text
+
+
+@pytest.mark.parametrize(
+    ("cards", "fault"),
+    [
+        ({"CD1_1": 0.0, "CD2_2": 0.0}, "matrix is singular"),
+        ({"CTYPE1": "RA---XXX", "CTYPE2": "DEC--XXX"}, "Unrecognized projection code"),
+        ({"CTYPE1": "RA---TAN-SIP", "CTYPE2": "DEC--TAN-SIP", "A_ORDER": "x"}, "text for a number"),
+    ],
+)
+def test_an_unusable_wcs_is_refused_in_plain_words(tmp_path, cards, fault):
+    image = np.zeros((40, 40), np.float32)
+    header = fits.Header({"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 150.0,
+                          "CRVAL2": 2.0, "CD1_1": -5e-5, "CD2_2": 5e-5})  # fmt: skip
+    header.update(cards)
+    fits.writeto(tmp_path / "g.fits", image, header)
+    (files,) = find_coadds(Inputs(band_files=((("g",), tmp_path / "g.fits"),)))
+    with pytest.raises(InputError, match=fault) as refused:
+        characterise(files)
+    assert "wcslib" not in str(refused.value)
+    assert "remove CTYPE1" in str(refused.value)

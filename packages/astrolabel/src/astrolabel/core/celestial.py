@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -71,3 +72,11 @@ def to_pixels(wcs: WCS, ra: ArrayLike, dec: ArrayLike) -> tuple[Degrees, Degrees
     world[wcs.wcs.lng], world[wcs.wcs.lat] = longitude, latitude
     x, y = wcs.all_world2pix(*world, 0, quiet=True)
     return np.asarray(x), np.asarray(y)
+
+
+def wcs_fault(error: Exception) -> str:
+    """What is wrong with a WCS, without the places in wcslib's sources."""
+    if isinstance(error, TypeError):  # of astropy, on comparing cards
+        return "a card has text for a number"
+    text = re.split(r"ERROR \d+ in \S+ at line \d+ of file \S+:", " ".join(str(error).split()))[-1]
+    return text.strip(" .")

@@ -18,7 +18,7 @@ from astropy.wcs import WCS, FITSFixedWarning
 from numpy.typing import NDArray
 
 from astrolabel.core.box import Box
-from astrolabel.core.celestial import frame_of
+from astrolabel.core.celestial import frame_of, wcs_fault
 from astrolabel.core.errors import InputError
 from astrolabel.core.files import regular_size
 from astrolabel.io import surveys, zeropoints
@@ -382,8 +382,11 @@ def read_wcs(layers: Layers) -> WCS | None:
                 return None
             frame_of(wcs)
         except Exception as error:  # wcslib's errors have no common class of their own
-            text = " ".join(str(error).split())
-            raise InputError(f"unusable WCS ({text})", file=layers.path) from error
+            raise InputError(
+                f"unusable WCS ({wcs_fault(error)})",
+                file=layers.path,
+                remedy="mend its cards, or remove CTYPE1 and CTYPE2: no sky positions then",
+            ) from error
     return wcs
 
 

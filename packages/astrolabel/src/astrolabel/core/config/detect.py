@@ -140,8 +140,9 @@ class DetectConfig:
     """... or where opposite pixels differ by less than this part of their light."""
     nebulosity_beside: float = -0.9
     """Beside such ones, an object has a middle where that correlation is below this."""
-    nebulosity_star_light: float = 0.2
-    """Where stars are more than this part of the light it is a star cluster's."""
+    nebulosity_star_light: float = 0.5
+    """Where sources are more than this part of the light it is a star cluster's. Of simulated ones
+    they are 0.9 and more, on the strongest simulated nebulosity in a deep field 0.3."""
     nebulosity_fwhm: float = 2.0
     """FWHM of the Gaussian under which the light between the sources is nebulosity, in seeing
     FWHM. What it does not follow counts as noise."""
