@@ -116,8 +116,11 @@ def test_the_sky_of_seams_has_its_stars_in_a_fits_cube(monkeypatch, tmp_path):
     from astropy.io import fits
 
     seams = load("seams", monkeypatch)
-    seams.write_sky(tmp_path / "sky.fits", 96, 2)
-    centres, flux = seams.stars(96)
+    monkeypatch.setattr(seams, "STRIP", 40)
+    place = seams.lattice(96, 24, [50])
+    assert place.tolist() == [24, 50, 72]
+    centres, flux = seams.stars(place)
+    seams.write_sky(tmp_path / "sky.fits", 96, 2, place)
     cube = fits.getdata(tmp_path / "sky.fits")
     assert cube.shape == (2, 96, 96)
     bright = centres[flux > 500]
