@@ -43,6 +43,26 @@ def test_fits_cube_is_mapped_and_names_its_bands(tmp_path: Path, cube: NDArray[n
     assert (pixels.crop(1, 2, 3, 4, (2, 0)) == cube[[2, 0], 1:4, 2:6]).all()
 
 
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="Linux says it")
+@pytest.mark.parametrize("suffix", ["fits", "npy"])
+def test_memory_of_a_mapped_file_is_given_back(tmp_path: Path, suffix: str) -> None:
+    big = np.random.default_rng(0).normal(size=(2, 2000, 2000)).astype(np.float32)
+    path = tmp_path / f"a.{suffix}"
+    fits.writeto(path, big) if suffix == "fits" else np.save(path, big)
+    pixels = read_pixels([path])
+
+    def held() -> int:
+        """kB of this process."""
+        lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("Rss:"))
+
+    assert (pixels.crop(0, 0, 2000, 2000) == big).all()
+    before = held()
+    pixels.release()
+    assert before - held() > 30_000
+    assert (pixels.crop(1990, 0, 10, 10) == big[:, 1990:, :10]).all()
+
+
 def test_compressed_and_scaled_fits_are_read(tmp_path: Path) -> None:
     counts = np.arange(54, dtype=np.int16).reshape(SHAPE)
     hdu = fits.CompImageHDU(counts, compression_type="RICE_1")

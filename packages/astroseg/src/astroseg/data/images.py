@@ -7,6 +7,7 @@ so that a crop of a large cube costs the crop.
 from __future__ import annotations
 
 import math
+import mmap
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -67,6 +68,13 @@ class Pixels:
         for out, plane in zip(result, chosen, strict=True):
             out[...] = plane[y0 : y0 + height, x0 : x0 + width]
         return result
+
+    def release(self) -> None:
+        """Give back the memory that mapped files take; what is needed again is read again."""
+        held = {id(m): m for plane in self.planes if (m := getattr(plane, "_mmap", None))}
+        if hasattr(mmap, "MADV_DONTNEED"):
+            for mapped in held.values():
+                mapped.madvise(mmap.MADV_DONTNEED)
 
     def whole(self, order: Sequence[int] | None = None) -> NDArray[np.float32]:
         """(C, H, W) float32 of the whole image."""

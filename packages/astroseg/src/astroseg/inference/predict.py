@@ -322,6 +322,7 @@ def _finished(
     )
     table = frame_catalog(frame, prediction, job.spec.classes, job.spec.targets)
     write_catalog(path.with_suffix(".fits"), [table])
+    frame.pixels.release()
     if job.config.predict.segmentation:
         maps = segmentation_maps(prediction.masks, frame.shape)
         write_segmentation(pixel_map, maps, frame.wcs)
