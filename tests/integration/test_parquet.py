@@ -26,7 +26,7 @@ def test_a_table_is_the_same_document(labels):
     document = read_labels(labels / "coco.parquet")
     written = coco.read(labels / "coco.json")
     assert len(document["annotations"]) > 5
-    # A table has every column in every row: what a label lacks (a point has no Sersic index) is null.
+    # A row has every column: what a label lacks (a point has no Sersic index) is null.
     every = {key for item in written["annotations"] for key in item["attributes"]}
     for item in written["annotations"]:
         item["attributes"] = dict.fromkeys(every) | item["attributes"]
