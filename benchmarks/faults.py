@@ -17,6 +17,7 @@ Only the first two are right: the command's exit code is 1 where there is any ot
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import gzip
 import hashlib
@@ -397,13 +398,19 @@ KINDS: dict[str, tuple[float, Callable[[Bench, random.Random, Path], str]]] = {
 def tally(
     tries: int, seed: int, folder: Path, kinds: tuple[str, ...] = ()
 ) -> dict[str, Counter[str]]:
-    """Outcomes by kind; the words of bad ones are printed as they come."""
-    bench, draw = Bench(folder), random.Random(seed)
-    names = list(kinds or KINDS)
-    found: dict[str, Counter[str]] = {name: Counter() for name in names}
+    """Outcomes by kind, of those so far where Ctrl-C comes; the words of bad ones are printed as
+    they come."""
+    found: dict[str, Counter[str]] = {name: Counter() for name in kinds or KINDS}
+    with contextlib.suppress(KeyboardInterrupt):
+        _play_all(Bench(folder), found, tries, seed)
+    return found
+
+
+def _play_all(bench: Bench, found: dict[str, Counter[str]], tries: int, seed: int) -> None:
+    draw, names = random.Random(seed), list(found)
     for number in range(tries):
         name = draw.choices(names, [KINDS[n][0] for n in names])[0]
-        scratch = folder / f"fault-{number}"
+        scratch = bench.folder / f"fault-{number}"
         scratch.mkdir()
         outcome = KINDS[name][1](bench, random.Random(f"{seed}-{number}"), scratch)
         found[name][outcome] += 1
@@ -411,7 +418,6 @@ def tally(
             last = (scratch / "log").read_text(errors="replace").strip().splitlines()[-1:]
             print(f"{outcome}: {name}, fault {number}: {last}", file=sys.stderr)
         shutil.rmtree(scratch)
-    return found
 
 
 def table(found: dict[str, Counter[str]]) -> str:

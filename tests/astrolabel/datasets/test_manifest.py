@@ -494,3 +494,13 @@ def test_the_commands_end_a_faulty_manifest_in_one_line(tmp_path, capsys, action
     with pytest.raises(SystemExit) as stop:
         main(["manifest", action, "--help"])
     assert stop.value.code == 0
+
+
+@pytest.mark.parametrize("archive", [[[]], {"a": 1}, None, 7])
+def test_an_archive_that_is_no_word_is_told_in_one_line(tmp_path, archive):
+    source = {"archive": archive, "server": "http://127.0.0.1:9", "coadds": "{band}"}
+    values = {"schema": 2, "name": "x", "survey": "fits", "bands": ["g"], "source": source,
+              "coadds": {"pattern": "{band}.fits"}}  # fmt: skip
+    (tmp_path / "m.yaml").write_text(yaml.safe_dump(values))
+    with pytest.raises(InputError, match=r"m\.yaml: source"):
+        read_manifest(tmp_path / "m.yaml")

@@ -108,8 +108,9 @@ def _resolved(schema: Any, node: Any, value: Any) -> Any:
             node = schema["$defs"][node["$ref"].rpartition("/")[2]]
             continue
         tag = node.get("discriminator")
-        if tag and isinstance(value, dict) and value.get(tag["propertyName"]) in tag["mapping"]:
-            node = {"$ref": tag["mapping"][value[tag["propertyName"]]]}
+        named = value.get(tag["propertyName"]) if tag and isinstance(value, dict) else None
+        if isinstance(named, str) and named in tag["mapping"]:
+            node = {"$ref": tag["mapping"][named]}
         else:
             node = {**node["anyOf"][0], **{k: node[k] for k in ("description",) if k in node}}
     return node
