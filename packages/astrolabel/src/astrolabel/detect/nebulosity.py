@@ -60,10 +60,12 @@ def clouds_of(
     smooth = _opened(field.light, fwhm)
     middles = [_middle(smooth, parents == number, fwhm) for number in wide]
     cloudy = np.array([not m.of_a_galaxy(config) for m in middles])
-    if area[wide[cloudy]].sum() < least:
+    if not cloudy.any() or area[wide[cloudy]].sum() < least:
         return nothing
     # A cloud of many has a middle by chance.
     cloudy |= np.array([m.falls > config.nebulosity_beside for m in middles])
+    if config.nebulosity == "auto" and cloudy.sum() < 2:
+        return nothing  # a single one may be an irregular galaxy that fills the frame
     clouds = np.isin(parents, wide[cloudy])
     at = tuple(peaks.astype(int).T)
     stars = look.sharp[at][(likely >= config.source_probability) & clouds[at]].sum()

@@ -125,9 +125,9 @@ class DetectConfig:
     chance_least_fwhm: float = 8.0
     """The galaxy is as large as a square of this side, in seeing FWHM."""
     nebulosity: str = "auto"
-    """`auto`: where wide objects without a middle cover much of a tile, the light of wide objects
-    is nebulosity: it is taken out, and only the sources on it are labelled; `always`: whether or
-    not such cover much of it; `never`."""
+    """`auto`: where several wide objects without a middle cover much of a tile, the light of wide
+    objects is nebulosity: it is taken out, and only the sources on it are labelled; `always`:
+    however many they are and however much of it they cover; `never`."""
     nebulosity_least_fwhm: float = 12.0
     """A wide object is as large as a square of this side, in seeing FWHM."""
     nebulosity_least_frame: float = 0.1
