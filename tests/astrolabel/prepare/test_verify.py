@@ -229,14 +229,6 @@ def test_lines_within_bright_extended_light_are_no_trails():
     assert found.x == pytest.approx(4 * 21 - 0.5, abs=4)
 
 
-@pytest.mark.parametrize(("scale", "expected"), [(0.1, 4.2), (0.5, 3.0), (1.2, 2.0)])
-def test_a_guessed_psf_is_narrower_in_coarse_pixels(tmp_path, scale, expected):
-    image = np.random.default_rng(0).normal(0, 1, SHAPE).astype(np.float32)
-    science = write_plain(tmp_path / "g.fits", image, tan_wcs(SHAPE, scale))
-    (files,) = find_coadds(Inputs(band_files=((("g",), science),)))
-    assert psf.fwhm_px(characterise(files).psfs[0]) == pytest.approx(expected, rel=0.05)
-
-
 def test_a_border_without_data_makes_no_cosmic_rays(tmp_path):
     image = np.random.default_rng(2).normal(0, SIGMA, SHAPE)
     for y in range(20, 240, 30):  # bright stars that the border cuts

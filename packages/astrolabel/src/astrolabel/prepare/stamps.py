@@ -60,7 +60,7 @@ def find_stamps(
             notes.append(Note("psf", found.told(), band))
             measured.append(True)
         else:
-            width, note = _guess(files, band, found, widths, config)
+            width, note = _guess(files, band, found, widths)
             stamps[band] = psf.moffat(width)
             notes.append(note)
             measured.append(False)
@@ -109,7 +109,7 @@ def _compared(
 
 
 def _guess(
-    files: CoaddFiles, band: str, found: StarFits, others: list[float], config: StarConfig
+    files: CoaddFiles, band: str, found: StarFits, others: list[float]
 ) -> tuple[float, Note]:
     """(FWHM in pixels, where it is from) of a band with too few stars to measure it on."""
     layer = files.layers[files.bands.index(band)]
@@ -140,7 +140,5 @@ def _guess(
         width = found.fwhm_px
         return width, doubt("psf", f"Moffat of FWHM {width:.2f} px, fitted to {few} only", band)
     width = psf.DEFAULT_FWHM_PX
-    if scale:  # coarse pixels hold the seeing in fewer
-        width = float(np.clip(config.guess_arcsec / scale, config.guess_least_px, width))
     text = f"Moffat of FWHM {width:.2f} px, no stars and no seeing in the header: a guess"
     return width, doubt("psf", text, band)

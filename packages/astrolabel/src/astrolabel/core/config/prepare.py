@@ -214,10 +214,6 @@ class StarConfig:
     """Root mean square of what a Moffat leaves, in parts of the peak, up to which it fits."""
     mismatch: float = 0.2
     """A given PSF whose width differs by this part from the stars' is doubtful."""
-    guess_arcsec: float = 1.5
-    """Without stars and seeing a PSF is 4.2 px wide, or this where that is less: coarse pixels,"""
-    guess_least_px: float = 2.0
-    """... and no less than this, the least that samples it."""
     search_px: int = 2048
     """Given PSFs are compared with the stars of so much of a coadd's middle."""
     threshold_sigma: float = 10.0
