@@ -117,6 +117,7 @@ class Job:
             data,
             lambda order: gains(record, pixels, order, self.units, data, self.config.predict),
         )
+        pixels.release()
         return Frame(record, pixels, look, data)
 
     def detect(self, frame: Frame, tiles: Sequence[Tile], **more: Any) -> Prediction:
