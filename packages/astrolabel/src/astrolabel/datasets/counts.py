@@ -12,6 +12,16 @@ from astropy.table import Table
 from astrolabel.core.errors import InputError
 from astrolabel.io import coco
 
+NO_MAGNITUDE = 100.0
+"""Values beyond this are no magnitudes."""
+
+
+def _magnitude(value: object) -> float:
+    """NaN for what is none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return float("nan")
+    return float(value) if abs(value) < NO_MAGNITUDE else float("nan")
+
 
 def count_labels(files: Sequence[Path], band: str = "i", bin_mag: float = 0.5) -> Table:
     """Count the labels of files by class and magnitude; ignore regions do not count.
@@ -34,16 +44,23 @@ def count_labels(files: Sequence[Path], band: str = "i", bin_mag: float = 0.5) -
         found |= {column: [] for column in columns.values()}
         for a in doc["annotations"]:
             if not a["iscrowd"]:
+                if a["category_id"] not in columns:
+                    raise InputError(
+                        f"annotation {a['id']} is of category {a['category_id']}, "
+                        "which is not there",
+                        file=file,
+                        remedy="`astrolabel validate` lists all that is wrong",
+                    )
                 value = (a.get("attributes") or {}).get(f"mag_{band}")
-                found[columns[a["category_id"]]].append(np.nan if value is None else value)
+                found[columns[a["category_id"]]].append(_magnitude(value))
     values = {column: np.array(v, float) for column, v in found.items()}
-    known = np.concatenate([v[np.isfinite(v)] for v in values.values()]) if values else np.zeros(0)
-    if not len(known):
+    listed = np.concatenate([v[np.isfinite(v)] for v in values.values()]) if values else np.zeros(0)
+    if not len(listed):
         raise InputError(
             f"no label has a magnitude in band {band}", file=files[0], remedy="choose a --band"
         )
-    first = np.floor(known.min() / bin_mag)
-    edges = np.arange(first, np.floor(known.max() / bin_mag) + 2) * bin_mag
+    first = np.floor(listed.min() / bin_mag)
+    edges = np.arange(first, np.floor(listed.max() / bin_mag) + 2) * bin_mag
     bins = [f"{low:g}-{high:g}" for low, high in itertools.pairwise(edges)]
     table = Table({f"{band} magnitude": [*bins, "unknown"]})
     for column, v in values.items():
