@@ -29,6 +29,10 @@ STAR_FIELDS = {"train": 0.0}
 """Chance of a field of stars, where it is not the default."""
 RATES = {"train": 3e-3, "more": 2e-3}
 """Learning rate on each set of scenes."""
+SHARE = 0.8
+"""Of the second training in the mean of both weights. With 1 galaxies among galaxies are called
+stars more often (F1 of stars 0.87 for 0.89 on eight skies, seeds 821 and 822), with 0.5 stars of a
+field without galaxies are called galaxies."""
 MODEL = Path(__file__).parents[1] / "packages/astroseg/src/astroseg/weights/sky.safetensors"
 TRAINING = {
     "model": "sky",
@@ -51,6 +55,7 @@ def main() -> None:
     from astroseg.training.train import train
 
     weights: dict[str, str] = {}
+    runs: list[Path] = []
     for (part, rate), steps in zip(RATES.items(), options.steps, strict=True):
         run = options.out / f"run-{part}"
         words = {**TRAINING, **weights, "lr": rate, "validate_every": max(1, steps // 8)}
@@ -66,7 +71,25 @@ def main() -> None:
         if result.interrupted:
             return
         weights = {"weights": str(result.checkpoint)}
-    finish(result.checkpoint, files["calibration"], MODEL if options.ship else run / MODEL.name)
+        runs.append(result.checkpoint)
+    both = mean(*runs, options.out / "mean.safetensors")
+    finish(both, files["calibration"], MODEL if options.ship else options.out / MODEL.name)
+
+
+def mean(first: Path, second: Path, out: Path) -> Path:
+    """Write the mean of the weights of two trainings, of which one began with the other's."""
+    from astroseg.weights.checkpoint import read_checkpoint, write_checkpoint
+
+    before, _ = read_checkpoint(first)
+    after, header = read_checkpoint(second)
+    tensors = {
+        name: (1 - SHARE) * before[name].float() + SHARE * value.float()
+        if value.is_floating_point()
+        else value
+        for name, value in after.items()
+    }
+    write_checkpoint(out, tensors, header)
+    return out
 
 
 def finish(checkpoint: Path, calibration: Path, out: Path) -> None:
