@@ -395,7 +395,7 @@ KINDS: dict[str, tuple[float, Callable[[Bench, random.Random, Path], str]]] = {
 """Share of the faults, and what plays one."""
 
 
-def tally(
+def counted(
     tries: int, seed: int, folder: Path, kinds: tuple[str, ...] = ()
 ) -> dict[str, Counter[str]]:
     """Outcomes by kind, of those so far where Ctrl-C comes; the words of bad ones are printed as
@@ -435,7 +435,7 @@ def main() -> int:
     parser.add_argument("--kind", choices=KINDS, nargs="+", default=[], help="only these")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = tally(options.tries, options.seed, Path(folder), tuple(options.kind))
+        found = counted(options.tries, options.seed, Path(folder), tuple(options.kind))
     print(table(found))
     return int(any(counts[bad] for counts in found.values() for bad in BAD))
 

@@ -36,14 +36,14 @@ Reader = Callable[[Path], object]
 def fits_reader() -> tuple[Reader, type[Exception]]:
     from astrolabel.core.box import Box
     from astrolabel.core.errors import AstrolabelError
-    from astrolabel.io import layers
+    from astrolabel.io import layer_pixels, layers
 
     def read(path: Path) -> None:
         for one in layers.find_layers(path):
             box = Box.of_shape(one.shape) & Box(0, 0, 64, 64)
-            layers.read_image(one, box)
-            layers.read_variance(one, box)
-            layers.read_mask(one, box)
+            layer_pixels.read_image(one, box)
+            layer_pixels.read_variance(one, box)
+            layer_pixels.read_mask(one, box)
             layers.read_wcs(one)
             layers.read_zeropoint(one)
             layers.read_seeing(one)

@@ -8,7 +8,8 @@ from astrolabel.core.box import Box
 from astrolabel.core.errors import InputError
 from astrolabel.io.files import check
 from astrolabel.io.find import Inputs, find_coadds
-from astrolabel.io.layers import find_layers, read_mask, read_origin, read_zeropoint
+from astrolabel.io.layer_pixels import read_mask
+from astrolabel.io.layers import find_layers, read_origin, read_zeropoint
 from astrolabel.prepare import read
 
 

@@ -12,7 +12,7 @@ from fits_files import tan_wcs
 from astrolabel.core.box import Box
 from astrolabel.core.celestial import to_icrs
 from astrolabel.core.errors import InputError
-from astrolabel.io import layers, surveys
+from astrolabel.io import layer_pixels, layers, surveys
 from astrolabel.io.find import Inputs, find_coadds
 
 SHAPE = (6, 8)
@@ -193,18 +193,18 @@ def test_files_in_a_surveys_layout_are_read_as_it_means_them(tmp_path, key):
     (files,) = find_coadds(Inputs(**named, **extra))
     (layer,) = files.layers
     assert layer.survey == key
-    np.testing.assert_allclose(layers.read_image(layer, BOX), FLUX, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(layer_pixels.read_image(layer, BOX), FLUX, rtol=1e-5, atol=1e-5)
     assert layers.read_zeropoint(layer).value == pytest.approx(case.zeropoint, abs=0.01)
 
     given = files.variance.get("i", layer)
-    variance = layers.read_variance(given, BOX)
+    variance = layer_pixels.read_variance(given, BOX)
     if case.noise:
         assert given.noise == case.noise
         np.testing.assert_allclose(variance, SIGMA**2, rtol=1e-4)
     else:
         assert variance is None
 
-    found = layers.read_mask(files.mask.get("i", layer), BOX)
+    found = layer_pixels.read_mask(files.mask.get("i", layer), BOX)
     if case.mask is None:
         assert found is None
     else:

@@ -16,7 +16,8 @@ from astrolabel.core.errors import InputError
 from astrolabel.core.files import atomic_path, write_bytes
 from astrolabel.io import coco, pictures
 from astrolabel.io.detectron2_records import array_name, to_records
-from astrolabel.io.layers import find_layers, open_fits, read_image, read_wcs
+from astrolabel.io.layer_pixels import read_image
+from astrolabel.io.layers import find_layers, open_fits, read_wcs
 
 PICTURES = (".png", ".jpg", ".jpeg")
 

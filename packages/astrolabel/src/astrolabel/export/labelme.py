@@ -45,9 +45,7 @@ def write_labelme(folder: Path, doc: coco.Document, images: Path) -> list[Path]:
         When the folder cannot be written.
     """
     names = {c["id"]: str(c["name"]) for c in doc["categories"]}
-    of_image: dict[int, list[Mapping[str, Any]]] = {image["id"]: [] for image in doc["images"]}
-    for item in doc["annotations"]:
-        of_image[item["image_id"]].append(item)
+    of_image = coco.annotations_by_image(doc)
     written = []
     for image in doc["images"]:
         source = images / image["file_name"]

@@ -13,6 +13,7 @@ from astropy.wcs import WCS
 from astrolabel.core.celestial import to_icrs
 from astrolabel.core.errors import InputError
 from astrolabel.core.files import write_bytes
+from astrolabel.io.coco import annotations_by_image
 from astrolabel.io.polygons import outlines
 
 COLOURS = ("cyan", "orange", "green", "magenta", "yellow", "red")
@@ -65,14 +66,13 @@ def write_regions(folder: str | Path, doc: Mapping[str, Any]) -> list[Path]:
     OutputError
         When a file cannot be written.
     """
-    by_image: dict[int, list[Mapping[str, Any]]] = {image["id"]: [] for image in doc["images"]}
+    by_image = annotations_by_image(doc)
     for a in doc["annotations"]:
         if not isinstance(a["segmentation"], dict):
             raise InputError(
                 f"the mask of annotation {a['id']} is not RLE",
                 remedy="convert polygons with pycocotools.mask.frPyObjects and merge",
             )
-        by_image[a["image_id"]].append(a)
     written = []
     for image in doc["images"]:
         path = Path(folder) / f"{Path(image['file_name']).stem}.reg"

@@ -11,7 +11,7 @@ import yaml
 
 from astrolabel.core.errors import InputError
 from astrolabel.core.files import write_bytes
-from astrolabel.io.coco import Document
+from astrolabel.io.coco import Document, annotations_by_image
 from astrolabel.io.names import flat_name
 from astrolabel.io.polygons import outlines, rle_of
 
@@ -34,17 +34,15 @@ def write_yolo(folder: Path, doc: Document, images: Path) -> Path:
     OutputError
         When the folder cannot be written.
     """
-    of_image: dict[int, list[Mapping[str, Any]]] = {image["id"]: [] for image in doc["images"]}
-    for item in doc["annotations"]:
-        if not item.get("iscrowd", 0):
-            of_image[item["image_id"]].append(item)
+    of_image = annotations_by_image(doc)
     classes = {c["id"]: k for k, c in enumerate(doc["categories"])}
     for image in doc["images"]:
         source = images / image["file_name"]
         if not source.is_file():
             raise InputError("the picture is missing", file=source, remedy="give --images DIR")
         name = flat_name(image["file_name"])
-        lines = [_line(item, image, classes) for item in of_image[image["id"]]]
+        own = [item for item in of_image[image["id"]] if not item.get("iscrowd", 0)]
+        lines = [_line(item, image, classes) for item in own]
         text = folder / "labels" / Path(name).with_suffix(".txt")
         write_bytes(text, "".join(lines).encode("ascii"))
         target = folder / "images" / name

@@ -392,6 +392,14 @@ def plain(value: Any) -> Any:
     return value
 
 
+def annotations_by_image(doc: Mapping[str, Any]) -> dict[Any, list[Any]]:
+    """The annotations of each image, by its id; of images that are not listed, too."""
+    found: dict[Any, list[Any]] = {image["id"]: [] for image in doc["images"]}
+    for item in doc["annotations"]:
+        found.setdefault(item.get("image_id"), []).append(item)
+    return found
+
+
 def rebased(image: Mapping[str, Any], old: Path, new: Path) -> dict[str, Any]:
     """An entry of ``images`` whose files are named from another folder."""
 

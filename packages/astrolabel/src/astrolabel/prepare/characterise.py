@@ -14,6 +14,7 @@ from astrolabel.core.config.prepare import PrepareConfig
 from astrolabel.core.correlation import filter_power
 from astrolabel.core.errors import InputError
 from astrolabel.core.notes import Note, doubt, doubts
+from astrolabel.io import layer_pixels
 from astrolabel.io import layers as fits_layers
 from astrolabel.io.files import CoaddFiles
 from astrolabel.prepare import blank, evidence
@@ -130,7 +131,7 @@ def _scale(
     sigmas = []
     for layer in files.layers:
         for part in parts:
-            image = fits_layers.read_plane(layer.path, layer.image, layer.index, part.box)
+            image = layer_pixels.read_plane(layer.path, layer.image, layer.index, part.box)
             good = image[np.isfinite(image)].astype(np.float64)
             sigma = blank.rough_sky(good, config.no_data.sample_px)[1] if good.size else 0.0
             if sigma > 0:

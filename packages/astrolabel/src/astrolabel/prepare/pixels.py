@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from astrolabel.core.box import Box
-from astrolabel.io import layers as fits_layers
+from astrolabel.io import layer_pixels
 from astrolabel.io.files import CoaddFiles
 
 BAD_PLANES = ("NO_DATA", "BAD", "UNMASKEDNAN", "COSMIC_RAY", "TRAIL")
@@ -54,10 +54,10 @@ def read_plane(files: CoaddFiles, index: int, box: Box, scale: float = 1.0) -> P
     """The pixels of one band inside a box, times `scale`."""
     band, layer = files.bands[index], files.layers[index]
     noise_layer = files.variance.get(band, layer)
-    image = fits_layers.read_image(layer, box, scale)
-    variance = fits_layers.read_variance(noise_layer, box, scale)
+    image = layer_pixels.read_image(layer, box, scale)
+    variance = layer_pixels.read_variance(noise_layer, box, scale)
     valid = np.isfinite(image)
-    mask = fits_layers.read_mask(files.mask.get(band, layer), box)
+    mask = layer_pixels.read_mask(files.mask.get(band, layer), box)
     if mask is not None:
         bits, planes = mask
         for name in BAD_PLANES:

@@ -15,7 +15,7 @@ from scipy import ndimage
 from astrolabel.core.errors import InputError
 from astrolabel.core.files import write_bytes
 from astrolabel.io.any_coco import viewable
-from astrolabel.io.coco import read, validate
+from astrolabel.io.coco import annotations_by_image, read, validate
 from astrolabel.io.colours import IGNORED, colours
 from astrolabel.io.pictures import channels, read_rgb, upright, write_png
 from astrolabel.io.polygons import mask_of
@@ -111,9 +111,7 @@ def preview(
                 file=coco_path.parent / image["file_name"],
                 remedy="give the folder of the images: --images DIR",
             )
-    by_image: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in doc["images"]}
-    for item in doc["annotations"]:
-        by_image.setdefault(item.get("image_id"), []).append(item)
+    by_image = annotations_by_image(doc)
     written, cards = [], []
     for image in doc["images"]:
         items = by_image[image["id"]]

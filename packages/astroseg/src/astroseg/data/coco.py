@@ -157,14 +157,21 @@ def read_coco(
         classes=names,
         category_ids=ids,
         image_of=image_of,
-        label_of={
-            key: int(label_of_place[place])
-            for key, place in categories.place_of.items()
-            if label_of_place[place] >= 0
-        },
+        label_of=_labels(categories, label_of_place),
         annotations=found,
         repairs=repairs,
     )
+
+
+def _labels(
+    categories: _Categories, label_of_place: NDArray[np.integer[Any]]
+) -> dict[Hashable, int]:
+    """Class of each category that has one, by its id."""
+    return {
+        key: int(label_of_place[place])
+        for key, place in categories.place_of.items()
+        if label_of_place[place] >= 0
+    }
 
 
 def _opened(path: Path, classes: Sequence[str], labelled: bool) -> Document:

@@ -135,11 +135,8 @@ def prepare(
         rank,
         ranks,
     )
-    workers = (
-        config.train.workers
-        if config.train.workers >= 0
-        else default_workers(device.type == "cuda")
-    )
+    given = config.train.workers
+    workers = given if given >= 0 else default_workers(device.type == "cuda")
     # Each worker, and the main process for validation, holds a cache of its own.
     cache = config.train.cache_mb * 2**20 // (workers + 1)
     shared = {"seed": config.train.seed, "cache_bytes": cache}
