@@ -21,7 +21,7 @@ import numpy as np
 from astropy.io import fits
 from labels import _at_zero
 
-from astrolabel.core.config import SimulateConfig, preset
+from astrolabel.core.config import LabelConfig, SimulateConfig, preset
 from astrolabel.core.errors import AstrolabelError
 from astrolabel.io import coco
 from astrolabel.io.find import Inputs, find_coadds
@@ -58,7 +58,9 @@ def defects(base: SimulateConfig) -> Iterator[tuple[str, SimulateConfig]]:
         yield f"PSF times {ratio:g}", of("psf", claimed_fwhm_ratio=ratio)
 
 
-def label(scene: Scene, folder: Path, plain: bool = False) -> tuple[dict, dict]:
+def label(
+    scene: Scene, folder: Path, recipe: LabelConfig, plain: bool = False
+) -> tuple[dict, dict]:
     """COCO documents of the labels and of the truth.
 
     Parameters
@@ -77,7 +79,7 @@ def label(scene: Scene, folder: Path, plain: bool = False) -> tuple[dict, dict]:
             psf={n: files[f"psf_{n}"] for n in names},
             zeropoints=dict.fromkeys(names, scene.spec.zeropoint),
         )
-    result = make_coco(find_coadds(inputs), preset("default"), folder / "out", progress=False)
+    result = make_coco(find_coadds(inputs), recipe, folder / "out", progress=False)
     return coco.read(result.coco), coco.read(files["truth"])
 
 
@@ -86,15 +88,15 @@ def false_labels(kind: str, plain: bool, options: argparse.Namespace) -> float:
     config = SimulateConfig(size=options.noise_size, seed=options.seed)
     config = replace(config, noise=replace(config.noise, kind=kind))
     with tempfile.TemporaryDirectory() as folder:
-        found, _ = label(draw_bodies(config, []), Path(folder), plain)
+        found, _ = label(draw_bodies(config, []), Path(folder), preset("default"), plain)
     return 1e6 * len(found["annotations"]) / config.side**2
 
 
-def quality(config: SimulateConfig) -> metrics.Quality:
+def quality(config: SimulateConfig, recipe: LabelConfig) -> metrics.Quality:
     """Of the labels of a scene."""
     scene = draw_scene(config)
     with tempfile.TemporaryDirectory() as folder:
-        found, truth = label(scene, Path(folder))
+        found, truth = label(scene, Path(folder), recipe)
     injected = np.array([[s.body.y, s.body.x] for s in scene.sources])
     both = (metrics.instances(_at_zero(document), scene.wcs) for document in (found, truth))
     return metrics.compare(*both, injected)
@@ -107,6 +109,7 @@ def main() -> None:
     parser.add_argument("--noise-size", type=int, default=1000, help="of the empty sky, px")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", help="the defects with this word in their name")
+    parser.add_argument("--nebulosity", default="auto", choices=("auto", "always", "never"))
     options = parser.parse_args()
     if "noise" in options.rows:
         print("false labels a million pixels   with variance   without")
@@ -120,8 +123,10 @@ def main() -> None:
 def print_defects(options: argparse.Namespace) -> None:
     """The table of damaged scenes."""
     base = SimulateConfig(size=options.size, seed=options.seed)
+    recipe = preset("default")
+    recipe = replace(recipe, detect=replace(recipe.detect, nebulosity=options.nebulosity))
     names = ("completeness", "purity", "iou_isolated", "iou_blended")
-    whole = {0: quality(base)}
+    whole = {0: quality(base, recipe)}
     print(
         "undamaged: " + ", ".join(f"{n} {getattr(whole[0], n):.3f}" for n in names) + "\n"
         "damage                          completeness  purity  IoU isolated  blended"
@@ -132,9 +137,9 @@ def print_defects(options: argparse.Namespace) -> None:
         width = config.defects.border_px
         if width not in whole:
             marked = replace(base, defects=replace(base.defects, border_px=width))
-            whole[width] = quality(marked)
+            whole[width] = quality(marked, recipe)
         try:
-            found = quality(config)
+            found = quality(config, recipe)
         except AstrolabelError as error:
             print(f"{name:30s}  refused: {error}", flush=True)
             continue
