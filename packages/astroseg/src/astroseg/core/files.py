@@ -156,8 +156,11 @@ def parse_json(text: bytes, path: str | Path) -> Any:
         When it is not JSON, nested too deeply, or holds a number of thousands of digits.
     """
     try:
-        return json.loads(text.decode(json.detect_encoding(text)))
-    except UnicodeDecodeError as error:
+        decoded = text.decode(json.detect_encoding(text))
+        if text and not decoded:  # a byte order mark and no character
+            raise UnicodeError
+        return json.loads(decoded)
+    except UnicodeError as error:
         raise InputError(
             "is not text, so not JSON", file=path, remedy="give the .json file itself"
         ) from error
