@@ -56,15 +56,16 @@ def _decoded(rle: Mapping[str, Any]) -> tuple[Bitmap, tuple[int, int]]:
         return np.zeros((0, 0), np.bool_), (0, 0)
     first, last = stops[set_runs] - lengths[set_runs], stops[set_runs] - 1
     x0, x1 = int(first[0]) // height, int(last[-1]) // height + 1
-    # Only the columns between the first and the last set pixel are laid out.
-    stops = np.clip(stops - x0 * height, 0, (x1 - x0) * height)
-    values = np.repeat(np.arange(len(stops)) % 2 == 1, np.diff(stops, prepend=0))
-    columns = values.reshape(x1 - x0, height)
     if (first // height == last // height).all():
         y0, y1 = int((first % height).min()), int((last % height).max()) + 1
     else:  # a run over a column's end holds the last row of one and the first of the next
         y0, y1 = 0, height
-    return np.ascontiguousarray(columns[:, y0:y1].T), (y0, x0)
+    # The runs in the box alone: columns of a coadd are hundreds of times as high as a source.
+    begin = (first // height - x0) * (y1 - y0) + first % height - y0
+    edges = np.stack([begin, begin + last - first + 1], axis=1).ravel()
+    edges = np.append(edges, (x1 - x0) * (y1 - y0))
+    columns = np.repeat(np.arange(len(edges)) % 2 == 1, np.diff(edges, prepend=0))
+    return np.ascontiguousarray(columns.reshape(x1 - x0, y1 - y0).T), (y0, x0)
 
 
 def encode_at(bitmap: Bitmap, corner: tuple[int, int], shape: tuple[int, int]) -> Rle:
@@ -95,9 +96,13 @@ def _counts(bitmap: Bitmap, corner: tuple[int, int], shape: tuple[int, int]) -> 
     """Run lengths of a bitmap that lies inside the image."""
     height, width = shape
     (y0, x0), (h, w) = corner, bitmap.shape
-    columns = np.zeros((w, height), np.int8)  # the columns of the image that the bitmap covers
-    columns[:, y0 : y0 + h] = bitmap.T
-    edges = np.flatnonzero(np.diff(columns.ravel(), prepend=0, append=0)) + x0 * height
+    columns = np.zeros((w, h + 2), np.int8)
+    columns[:, 1:-1] = bitmap.T
+    column, row = np.nonzero(np.diff(columns))  # where each run of a column begins and ends
+    edges = (column + x0) * height + row + y0
+    if h == height:  # a run up to a column's end goes on at the top of the next
+        goes_on = np.flatnonzero(edges[1:-1:2] == edges[2::2]) * 2 + 1
+        edges = np.delete(edges, [goes_on, goes_on + 1])
     lengths: list[int] = np.diff(edges, prepend=0).tolist()
     rest = height * width - (int(edges[-1]) if len(edges) else 0)
     # pycocotools ends with the last run that holds a pixel.

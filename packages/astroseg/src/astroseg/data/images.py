@@ -26,6 +26,12 @@ from astroseg.data.identifiers import is_file
 
 ARRAY_SUFFIXES = (".npy", ".npz")
 
+MAPPED_AT_ONCE = 1 << 28
+"""Bytes of mapped files that stay in memory after they were read."""
+
+READ_AHEAD = 1 << 16
+"""Bytes that the system maps around each row that is read."""
+
 _EXTENSION = re.compile(r"(?P<file>.+)\[(?P<extension>[^\[\]]+)\]")
 
 
@@ -37,7 +43,7 @@ class Pixels:
     ----------
     planes : C arrays (H, W) of one shape and any real dtype, perhaps mapped from disk.
     bands : C names, or () when the files do not say.
-    header : FITS cards of the first file, if it is FITS.
+    header : FITS cards of the first file that has a WCS, else of the first that is FITS.
     nbytes : of memory held; mapped planes hold none.
     zeropoint : AB magnitude of one unit of flux per band, NaN where the files do not say.
     """
@@ -47,6 +53,7 @@ class Pixels:
     header: Mapping[str, Any] = field(default_factory=dict)
     nbytes: int = 0
     zeropoint: tuple[float, ...] = ()
+    _read: list[int] = field(default_factory=lambda: [0], repr=False)
 
     @property
     def eight_bit(self) -> bool:
@@ -67,10 +74,14 @@ class Pixels:
         result = np.empty((len(chosen), height, width), np.float32)
         for out, plane in zip(result, chosen, strict=True):
             out[...] = plane[y0 : y0 + height, x0 : x0 + width]
+        self._read[0] += len(chosen) * height * (4 * width + READ_AHEAD)
+        if self._read[0] > MAPPED_AT_ONCE:
+            self._release()
         return result
 
-    def release(self) -> None:
+    def _release(self) -> None:
         """Give back the memory that mapped files take; what is needed again is read again."""
+        self._read[0] = 0
         held = {id(m): m for plane in self.planes if (m := getattr(plane, "_mmap", None))}
         if hasattr(mmap, "MADV_DONTNEED"):
             for mapped in held.values():
@@ -118,7 +129,7 @@ def read_pixels(files: Sequence[Path], shape: tuple[int, int] | None = None) -> 
             tuple(name for part in parts for name in part.bands)
             if all(len(part.bands) == 1 for part in parts)
             else (),
-            parts[0].header,
+            next((part.header for part in parts if "CTYPE1" in part.header), parts[0].header),
             sum(part.nbytes for part in parts),
             tuple(zero for part in parts for zero in part.zeropoint or (math.nan,)),
         )

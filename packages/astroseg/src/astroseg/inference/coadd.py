@@ -140,7 +140,6 @@ def predict_image(
     def predicted(group: list[int]) -> dict[int, Prediction]:
         """Detections of the tiles of a batch, in the image's frame and on disk."""
         windows = [_framed(frame.seen(*tiles[number].window), least_side) for number in group]
-        frame.pixels.release()
         made = {}
         predictions = engine.predict(model, [window for window, _ in windows])
         for number, (_, corner), prediction in zip(group, windows, predictions, strict=True):

@@ -117,7 +117,6 @@ class Job:
             data,
             lambda order: gains(record, pixels, order, self.units, data, self.config.predict),
         )
-        pixels.release()
         return Frame(record, pixels, look, data)
 
     def detect(self, frame: Frame, tiles: Sequence[Tile], **more: Any) -> Prediction:
@@ -323,10 +322,8 @@ def _finished(
     )
     table = frame_catalog(frame, prediction, job.spec.classes, job.spec.targets)
     write_catalog(path.with_suffix(".fits"), [table])
-    frame.pixels.release()
     if job.config.predict.segmentation:
-        maps = segmentation_maps(prediction.masks, frame.shape)
-        write_segmentation(pixel_map, maps, frame.wcs)
+        write_segmentation(pixel_map, segmentation_maps(prediction.masks, frame.shape), frame.wcs)
     if overlay:
         _write_overlay(job, frame, prediction, picture)
     notes = []
