@@ -92,6 +92,14 @@ def test_pixels_without_data_are_at_the_level_of_the_sky() -> None:
     assert np.abs(np.median(seen[:3, 20:, :600], axis=(1, 2))).max() < 0.05
 
 
+@pytest.mark.parametrize("value", [0.0, np.nan, -999.0, 0.37, 1e30])
+def test_the_noise_is_that_of_the_observed_part(value: float) -> None:
+    flux = scene()
+    flux[:, :, :350] = value
+    flux[1, :, 400:] = value  # of one band alone
+    assert measure_sky(flux).sigma == pytest.approx((1, 2, 3), rel=0.05)
+
+
 @pytest.mark.parametrize("fwhm", [1.7, 3.0, 5.0, 8.0])
 def test_the_seeing_is_that_of_the_narrow_sources(fwhm: float) -> None:
     """Stars anywhere in their pixels, among twice as many galaxies of three times their size."""

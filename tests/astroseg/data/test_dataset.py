@@ -217,6 +217,14 @@ def test_boxes_without_a_mask_become_ignore_regions(tmp_path: Path) -> None:
     assert "1 boxes without a mask" in "\n".join(data.notes())
 
 
+def test_an_annotation_that_was_begun_and_left_empty_is_left_out(tmp_path: Path) -> None:
+    good = document()["annotations"][0]
+    empty = {"image_id": 7, "category_id": 1, "segmentation": [], "area": 0, "bbox": [0, 0, 0, 0]}
+    data = read_dataset(write(tmp_path, document(annotations=[good, empty])))
+    assert (data.objects, data.ignored) == (1, 0)
+    assert data.left_out == {"neither a mask nor a box": 1}
+
+
 def test_crowds_can_be_taken_as_objects(tmp_path: Path) -> None:
     path = write(tmp_path, annotated(iscrowd="1", segmentation=RLE))
     assert "1 of 1 labels have iscrowd 1" in read_dataset(path).notes()[0]
@@ -333,6 +341,16 @@ def record(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
+@pytest.mark.parametrize("mode", [0, "0", "BoxMode.XYXY_ABS", "<BoxMode.XYXY_ABS: 0>"])
+def test_modes_of_boxes_in_every_spelling(tmp_path: Path, mode: Any) -> None:
+    corners = {"bbox": [2, 1, 6, 4], "bbox_mode": mode, "segmentation": None, "category_id": 0}
+    masked = record()["annotations"][0]
+    path = write(tmp_path, [record(annotations=[masked, corners])])
+    data = read_dataset(path, classes=("star", "galaxy"))
+    bitmap, corner = decode_tight(data.truth[0].ignored[0])
+    assert (bitmap.shape, corner) == ((3, 4), (1, 2))
+
+
 def test_list_of_detectron2_records_is_converted(tmp_path: Path) -> None:
     # Every record of a published list may carry the same image_id.
     records = [record(), record(file_name=["g.fits", "r.fits"], annotations=[])]
@@ -366,7 +384,7 @@ def test_record_with_more_classes_than_named_is_refused(tmp_path: Path) -> None:
         (document(images=[]), "lists no images"),
         ([{"image_id": 1, "score": 0.5}], "list of predictions"),
         ({"images": []}, "has the keys images"),
-        (annotated(segmentation=None), "no segmentation in any of its 1 annotations"),
+        (annotated(segmentation=None, bbox=[1, 1, 4, 3]), "no segmentation in any of its 1 annotations"),
         (annotated(image_id=8), "annotation 1 has image_id 8.* no annotation remains"),
         (annotated(category_id=8), "annotation 1 has category_id 8"),
         (annotated(segmentation={"size": [9, 8], "counts": [72]}), "of 9x8 pixels, not 8x9"),

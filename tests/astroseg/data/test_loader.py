@@ -190,13 +190,15 @@ def test_noise_does_not_depend_on_pixels_without_data_or_on_sources() -> None:
     sky = rng.normal(0, 2.0, (1, 200, 200)).astype(np.float32)
     sky[:, 90:110, 90:130] += 500
     record = ImageRecord(1, "a.npy", (Path("a.npy"),), 200, 200)
-    for empty in (np.nan, 0.0):
+    for empty in (np.nan, 0.0, -999.0, 0.37):
         for width in (0, 90):
             image = sky.copy()
             image[:, :, :width] = empty
             config = DataConfig(contrast="asinh", nan="zero")
-            look = look_at(record, Pixels(tuple(image)), (), 1, config)
-            assert look.scaling.sigma[0] == pytest.approx(2.0, rel=0.02)
+            two = np.concatenate([image, sky])  # of the other band all is observed
+            for some in (image, two):
+                look = look_at(record, Pixels(tuple(some)), (), len(some), config)
+                assert look.scaling.sigma == pytest.approx([2.0] * len(some), rel=0.02)
 
 
 def test_a_large_image_is_measured_on_strips_and_checked_as_a_whole(

@@ -111,7 +111,14 @@ def test_unknown_format_is_refused() -> None:
         check_format("csv")
 
 
-@pytest.mark.parametrize("frame", ["swapped", "galactic"])
+FRAMES = {
+    "galactic": ("GLON-TAN", "GLAT-TAN"),
+    "barycentricmeanecliptic": ("ELON-TAN", "ELAT-TAN"),
+    "supergalactic": ("SLON-TAN", "SLAT-TAN"),
+}
+
+
+@pytest.mark.parametrize("frame", ["swapped", *FRAMES])
 def test_positions_are_icrs_whatever_the_axes(frame: str) -> None:
     expected = SkyCoord(150.0, 2.0, unit="deg")
     cards = dict(CARDS)
@@ -119,21 +126,29 @@ def test_positions_are_icrs_whatever_the_axes(frame: str) -> None:
         cards |= {"CTYPE1": "DEC--TAN", "CTYPE2": "RA---TAN", "CRVAL1": 2.0, "CRVAL2": 150.0}
         cards |= {"CD1_1": 1e-4, "CD2_2": -1e-4}
     else:
-        galactic = expected.galactic
-        cards |= {"CTYPE1": "GLON-TAN", "CTYPE2": "GLAT-TAN"}
-        cards |= {"CRVAL1": galactic.l.deg, "CRVAL2": galactic.b.deg}
+        there = expected.transform_to(frame).spherical
+        cards |= dict(zip(("CTYPE1", "CTYPE2"), FRAMES[frame], strict=True))
+        cards |= {"CRVAL1": there.lon.deg, "CRVAL2": there.lat.deg}
     mask = np.zeros(SHAPE, np.bool_)
     mask[20, 30] = True
     row = catalog(mask, np.ones((2, *SHAPE), np.float32), wcs=cards)[0]
     assert (row["ra"], row["dec"]) == pytest.approx((150.0, 2.0), abs=1e-9)
 
 
+def test_cards_whose_numbers_are_text_count() -> None:
+    mask = np.zeros(SHAPE, np.bool_)
+    mask[20, 30] = True
+    row = catalog(mask, np.ones((2, *SHAPE), np.float32), wcs=CARDS | {"CRVAL1": "150.0"})[0]
+    assert (row["ra"], row["dec"]) == pytest.approx((150.0, 2.0), abs=1e-9)
+
+
+@pytest.mark.parametrize("cards", [{"CTYPE2": "RA---TAN"}, {"CRVAL1": "unknown"}])
 def test_a_wcs_that_cannot_be_used_leaves_positions_unknown(
-    caplog: pytest.LogCaptureFixture,
+    cards: dict[str, object], caplog: pytest.LogCaptureFixture
 ) -> None:
     mask = np.zeros(SHAPE, np.bool_)
     mask[20, 30] = True
-    cards = CARDS | {"CTYPE1": "RA---TAN", "CTYPE2": "RA---TAN"}
+    cards = CARDS | cards
     row = catalog(mask, np.ones((2, *SHAPE), np.float32), wcs=cards)[0]
     assert np.isnan(row["ra"])
     assert "its WCS cannot be used" in caplog.text

@@ -28,6 +28,7 @@ BATCH = 5_000
 
 NO_IMAGE = "of an image that is not listed"
 NO_CATEGORY = "of a category that is not listed"
+NO_REGION = "neither a mask nor a box"
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,6 +196,8 @@ def _add(batch: _Batch, row: Any, place: int, frame: Frame, repairs: Repairs) ->
         wanted = frame.measured or not row.get("segmentation")
         box = _box(row.get("bbox"), repairs) if wanted else None
         boxed, counts = _counts(row, box, shape, repairs)
+        if boxed and box is not None and not any(box[2:]) and not frame.scored:
+            raise LeftOut(NO_REGION)
         score = _score(row) if frame.scored else 1.0
     except LeftOut as error:
         return str(error)
@@ -268,7 +271,7 @@ def _counts(
         contours = bool(row.get("contours"))
         return False, compressed(segmentation, shape, repairs.mended, contours=contours)
     if box is None:
-        raise LeftOut("neither a mask nor a box")
+        raise LeftOut(NO_REGION)
     x0, y0 = (max(0, math.floor(v + 0.5)) for v in box[:2])
     x1 = min(shape[1], math.floor(box[0] + box[2] + 0.5))
     y1 = min(shape[0], math.floor(box[1] + box[3] + 0.5))

@@ -22,7 +22,7 @@ from scipy import ndimage
 from astroseg.core.config import DataConfig
 from astroseg.core.errors import InputError
 from astroseg.data.bands import by_wavelength
-from astroseg.data.sky_noise import SIGMA_PIXELS, sky_noise
+from astroseg.data.sky_noise import SIGMA_PIXELS, no_data, sky_noise
 
 CHANNELS = 4
 FWHM_UNIT_PX = 3.0
@@ -120,7 +120,8 @@ def measure_sky(
 ) -> SkyScaling:
     """Level, noise and order by wavelength of an image's bands.
 
-    Pixels that are 0 or not finite are without data. Memory holds a cell of the image at a time.
+    Pixels that are 0 or without data (`no_data`) do not count. Memory holds a cell of the image at
+    a time.
 
     Parameters
     ----------
@@ -149,11 +150,7 @@ def measure_sky(
     order = by_wavelength(bands, count)
     flat = SkyScaling(np.ones(count, np.float32), level.astype(np.float32), shape, order)
     if level[0].size > 1:  # a gradient inside the cells is no noise
-
-        def above(y0: int, x0: int, height: int, width: int) -> NDArray[np.float32]:
-            return flat.above_sky(crop(y0, x0, height, width), y0, x0)
-
-        noise = _by_cell(above, count, shape, cells, config.clip_sigma)[1]
+        noise = _by_cell(crop, count, shape, cells, config.clip_sigma, flat)[1]
     sigma = np.array([_typical(one) for one in noise], np.float32)
     scaling = dataclasses.replace(flat, sigma=sigma)
     return dataclasses.replace(scaling, fwhm=_seeing(crop, scaling))
@@ -209,9 +206,15 @@ def _typical(noise: NDArray[np.float64]) -> float:
 
 
 def _by_cell(
-    crop: Crop, count: int, shape: tuple[int, int], cells: tuple[int, int], clip_sigma: float
+    crop: Crop,
+    count: int,
+    shape: tuple[int, int],
+    cells: tuple[int, int],
+    clip_sigma: float,
+    sky: SkyScaling | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(bands, cells, cells) level and noise in each cell; NaN where there are no data."""
+    """(bands, cells, cells) level, above a sky where one is given, and noise in each cell; NaN
+    where there are no data."""
     levels, noises = np.full((count, *cells), np.nan), np.full((count, *cells), np.nan)
     ys, xs = (
         np.linspace(0, side, n + 1).astype(int).tolist()
@@ -219,8 +222,13 @@ def _by_cell(
     )
     for i, j in np.ndindex(*cells):
         window = crop(ys[i], xs[j], ys[i + 1] - ys[i], xs[j + 1] - xs[j])
+        known = window != 0
+        if (empty := no_data(window)) is not None:
+            known &= ~empty
+        if sky is not None:
+            window = sky.above_sky(window, ys[i], xs[j])
         for band, plane in enumerate(window):
-            values = plane[np.isfinite(plane) & (plane != 0)]
+            values = plane[known[band]]
             step = max(1, len(values) // (SIGMA_PIXELS // (cells[0] * cells[1]) + 1)) | 1
             if values.size:
                 levels[band, i, j], noises[band, i, j] = sky_noise(values[::step], clip_sigma)

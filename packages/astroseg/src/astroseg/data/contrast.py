@@ -20,7 +20,6 @@ import numpy as np
 from astropy.visualization import make_lupton_rgb
 from numpy.typing import NDArray
 from PIL import Image, ImageStat
-from scipy import ndimage
 
 from astroseg.core.config import DataConfig
 from astroseg.core.errors import InputError
@@ -106,7 +105,7 @@ def measure(
     bands : their names, if known. Colours go by wavelength where all names are known
         (u g r i z y J H K, also as "HSC-G"), else the first band is taken as the bluest.
     sky_sigma : per band in the flux's unit; measured (`sky_noise`) where not given.
-    empty : (H, W) pixels without data, which do not count.
+    empty : (bands, H, W) pixels without data, which do not count.
     config : numbers of the scalings.
 
     Raises
@@ -134,7 +133,7 @@ def measure(
     order = _red_first(bands)
     if name == "zscale":
         intensity = flux.mean(axis=0, dtype=np.float64)
-        intensity = intensity if empty is None else intensity[~empty]
+        intensity = intensity if empty is None else intensity[~empty.any(axis=0)]
         std = float(intensity.std())
         if not std > 0:
             raise InputError("the image is constant", remedy="leave it out of the dataset")
@@ -172,7 +171,7 @@ def _sky_sigma(
         step = max(1, plane.size // SIGMA_PIXELS) | 1
         values = plane.reshape(-1)[::step]
         if empty is not None:
-            values = values[~empty.reshape(-1)[::step]]
+            values = values[~empty[band].reshape(-1)[::step]]
         noise = sky_noise(values, clip_sigma)[1]
         if not noise > 0:
             raise InputError(
@@ -182,17 +181,6 @@ def _sky_sigma(
             )
         sigma.append(noise)
     return tuple(sigma)
-
-
-def no_data(flux: NDArray[np.float32]) -> NDArray[np.bool_] | None:
-    """(H, W) pixels without data: not finite in some band, or 0 in all bands and in all the
-    pixels around, which surveys write where nothing was observed. None when there are none."""
-    empty = (flux == 0).all(axis=0)
-    if empty.any():
-        inner = ndimage.binary_erosion(empty, np.ones((3, 3)), border_value=1)
-        empty = ndimage.binary_dilation(inner, np.ones((3, 3))) & empty
-    empty |= ~np.isfinite(flux).all(axis=0)
-    return empty if empty.any() else None
 
 
 def _red_first(bands: Sequence[str]) -> tuple[int, ...]:

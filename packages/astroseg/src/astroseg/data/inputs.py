@@ -30,8 +30,7 @@ def expand(inputs: Sequence[str]) -> list[str]:
         path = Path(text)
         if is_file(path):
             listed = text.lower().endswith(".txt")
-            more = [line.strip() for line in path.read_text("utf-8").splitlines()] if listed else []
-            more = [line for line in more if line and not line.startswith("#")] or [text]
+            more = _listed(path) if listed else [text]
         elif path.is_dir():
             more = sorted(str(f) for f in path.iterdir() if f.name.lower().endswith(SUFFIXES))
         elif any(c in text for c in "*?"):
@@ -43,6 +42,18 @@ def expand(inputs: Sequence[str]) -> list[str]:
                 "has no image", file=text, remedy=f"give images such as {', '.join(SUFFIXES[:8])}"
             )
         found += more
+    return found
+
+
+def _listed(path: Path) -> list[str]:
+    """The images of a list, a line each: from the current folder, or that of the list."""
+    lines = (line.strip() for line in path.read_text("utf-8-sig").splitlines())
+    found = []
+    for line in lines:
+        if line and not line.startswith("#"):
+            files, bands = files_of(line, path.parent)
+            pairs = zip(bands or ("",) * len(files), files, strict=True)
+            found.append(",".join(f"{band}={file}" if band else str(file) for band, file in pairs))
     return found
 
 
@@ -79,18 +90,27 @@ def image_record(text: str, number: int) -> ImageRecord:
     )
 
 
-def files_of(text: str) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+def files_of(text: str, root: Path = Path()) -> tuple[tuple[Path, ...], tuple[str, ...]]:
     """Files joined by commas, which may be part of their names, too, as of HSC's patches;
-    and the bands where each file is given as band=FILE."""
+    and the bands where each file is given as band=FILE.
+
+    Parameters
+    ----------
+    root : folder of the files that are not found from the current one.
+    """
+
+    def found(name: str) -> Path | None:
+        return next((p for p in (Path(name), root / name) if is_file(p)), None)
+
     files: list[Path] = []
     bands: list[str] = []
     name, band = "", ""
     for piece in text.split(","):
-        if not name and not is_file(Path(piece)) and (match := _NAMED.fullmatch(piece)):
+        if not name and not found(piece) and (match := _NAMED.fullmatch(piece)):
             band, piece = match["band"], match["file"]
         name = f"{name},{piece}" if name else piece
-        if is_file(Path(name)):
-            files.append(Path(name))
+        if (file := found(name)) is not None:
+            files.append(file)
             bands += [band] if band else []
             name, band = "", ""
     if name:  # what is no file is named by the error of reading it

@@ -16,9 +16,10 @@ from astroseg.core.config import DataConfig
 from astroseg.core.errors import InputError
 from astroseg.data.any_bands import CHANNELS, SkyScaling, measure_sky
 from astroseg.data.bands import COLOURS, are_known, order_of
-from astroseg.data.contrast import Scaling, measure, no_data
+from astroseg.data.contrast import Scaling, measure
 from astroseg.data.dataset import Dataset, ImageRecord
 from astroseg.data.images import Pixels, read_pixels
+from astroseg.data.sky_noise import no_data
 from astroseg.data.units import scaled
 
 logger = logging.getLogger(__name__)
@@ -197,7 +198,7 @@ def _sampled(
     record: ImageRecord, pixels: Pixels, order: tuple[int, ...], config: DataConfig
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
     """(C, h, W) finite fluxes of an image or, of a large one, of strips one below the other; and
-    the pixels without data, None when there are none."""
+    their pixels without data, None when there are none."""
     height, width = pixels.shape
     strips = [(0, height)]
     if height * width > SAMPLE_PIXELS:
@@ -211,9 +212,11 @@ def _sampled(
     flux = np.concatenate([clean(part, record, config) for part in parts], axis=1)
     if all(one is None for one in empty):
         return flux, None
-    shapes = [part.shape[1:] for part in parts]
-    known = [np.zeros(s, np.bool_) if e is None else e for e, s in zip(empty, shapes, strict=True)]
-    return flux, np.concatenate(known)
+    known = [
+        np.zeros(part.shape, np.bool_) if one is None else one
+        for one, part in zip(empty, parts, strict=True)
+    ]
+    return flux, np.concatenate(known, axis=1)
 
 
 def _refuse_not_finite(

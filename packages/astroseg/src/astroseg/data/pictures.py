@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def read_picture(file: Path) -> Planes:
         head = handle.read(26)
     # Pillow reads 16-bit colours with 8 bits. 2 and 6 are PNG's types of colour, 4 grey and alpha.
     if head[1:4] == b"PNG" and head[24] == 16 and head[25] in (2, 4, 6):
-        return _deep_grey_png(file) if head[25] == 4 else _deep_png(file)
+        return _deep_grey_png(file) if head[25] == 4 else (_deep_colours(file, "big"), COLOURS)
     with Image.open(file) as picture:
         return _planes(picture)
 
@@ -57,14 +58,23 @@ def _planes(picture: Any) -> Planes:
     return planes, COLOURS if count == 3 else ()
 
 
-def _deep_png(file: Path) -> Planes:
-    """A colour PNG of 16 bits, from two readings: of the high bytes and of the low ones."""
+def _deep_colours(file: Path, byte_order: str) -> list[NDArray[Any]]:
+    """Planes of colours of 16 bits, which Pillow gives 8 of: the high byte and then the low one.
+
+    Parameters
+    ----------
+    byte_order : of what Pillow decodes, "big" or "little".
+    """
     halves = []
-    for byte_order in ("B", "L"):  # Pillow keeps the first byte of two, or the second
+    for first in ("B", "L") if byte_order == "big" else ("L", "B"):
         with Image.open(file) as picture:
-            picture.tile = [t._replace(args=f"{picture.mode};16{byte_order}") for t in picture.tile]
+            more = [tile.args[1:] if isinstance(tile.args, tuple) else () for tile in picture.tile]
+            picture.tile = [
+                tile._replace(args=(f"{picture.mode};16{first}", *rest))
+                for tile, rest in zip(picture.tile, more, strict=True)
+            ]
             halves.append(np.stack(_planes(picture)[0]).astype(np.uint16))
-    return list((halves[0] << 8) | halves[1]), COLOURS
+    return list((halves[0] << 8) | halves[1])
 
 
 def _deep_grey_png(file: Path) -> Planes:
@@ -106,6 +116,8 @@ def _read_tiff(file: Path) -> Planes:
             data = data[[*range(kept), *extra]]
         data = data.reshape(-1, *data.shape[-2:])
         tag = page.tags.get(_ORIENTATION)
+        if page.photometric == 0 and data.dtype.kind == "u":  # 0 is white
+            data = np.iinfo(data.dtype).max - data
         planes = [_turned(plane, int(tag.value) if tag else 1) for plane in data]
     rgb = page.photometric == 2 and len(planes) == 3 and data.dtype == np.uint8
     return planes, COLOURS if rgb else ()
@@ -128,6 +140,8 @@ def _main_series(file: Path, tiff: Any) -> Any:
 def _unpacked(file: Path, series: Any) -> list[NDArray[Any]]:
     """Planes of a compression that Pillow knows and tifffile alone does not, such as LZW."""
     page = series.keyframe
+    if page.photometric == 2 and page.dtype == np.uint16 and len(series.pages) == 1:
+        return _deep_colours(file, sys.byteorder)
     if page.samplesperpixel > 1:
         raise InputError(
             f"is compressed as {tifffile.COMPRESSION(page.compression).name}",

@@ -18,8 +18,8 @@ from typing import Any
 from astroseg.core.errors import InputError
 
 # Detectron2's BoxMode, as it comes out of JSON.
-_XYXY = (0, "0", "XYXY_ABS", "BoxMode.XYXY_ABS")
-_XYWH = (1, "1", "XYWH_ABS", "BoxMode.XYWH_ABS", None)
+_XYXY = (0, "0", "XYXY_ABS", "BoxMode.XYXY_ABS", "<BoxMode.XYXY_ABS: 0>")
+_XYWH = (1, "1", "XYWH_ABS", "BoxMode.XYWH_ABS", "<BoxMode.XYWH_ABS: 1>", None)
 
 _STANDARD = ("id", "image_id", "bbox_mode", "category_id", "iscrowd", "area")
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from astroseg.core.config import DataConfig
 
@@ -44,3 +45,31 @@ def _middle(values: NDArray[np.float64]) -> float:
     """Median of values in order."""
     n = len(values)
     return float(values[(n - 1) // 2] + values[n // 2]) / 2
+
+
+def no_data(flux: NDArray[np.float32]) -> NDArray[np.bool_] | None:
+    """(C, H, W) pixels without data, None where there are none.
+
+    They are not finite, or equal to all their neighbours: surveys and programs fill what was not
+    observed with one value, be it 0, -999 or a sky level.
+    """
+    empty = ~np.isfinite(flux)
+    for plane, out in zip(flux, empty, strict=True):
+        out |= _constant(plane)
+    return empty if empty.any() else None
+
+
+def _constant(plane: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """(H, W) pixels in blocks of three by three of one value; at an edge the image goes on."""
+    rows = _equal_to_both(plane.T).T
+    if not rows.any():
+        return rows
+    middle = ndimage.binary_erosion(rows, np.ones((3, 1)), border_value=1) & _equal_to_both(plane)
+    return np.asarray(ndimage.binary_dilation(middle, np.ones((3, 3))))
+
+
+def _equal_to_both(plane: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """(H, W) pixels equal to those above and below, as far as there are any."""
+    equal = np.ones((len(plane) + 1, *plane.shape[1:]), np.bool_)
+    np.equal(plane[1:], plane[:-1], out=equal[1:-1])
+    return equal[1:] & equal[:-1]

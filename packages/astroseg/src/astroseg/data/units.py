@@ -10,19 +10,18 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from astroseg.core.config import DataConfig, PredictConfig
 from astroseg.core.errors import InputError
-from astroseg.data.contrast import no_data
 from astroseg.data.dataset import Dataset, ImageRecord
+from astroseg.data.headers import pixel_scale
 from astroseg.data.images import Pixels, read_pixels
-from astroseg.data.sky_noise import sky_noise
+from astroseg.data.sky_noise import no_data, sky_noise
 
 logger = logging.getLogger(__name__)
 
@@ -75,32 +74,6 @@ class Units:
             raise ValueError(str(error)) from error
 
 
-def pixel_scale(cards: Mapping[str, Any] | None) -> float:
-    """Side of a pixel in arcsec by the cards of a WCS (FITS paper II, CUNIT deg), NaN without.
-
-    >>> round(pixel_scale({"CTYPE1": "RA---TAN", "CDELT1": -1e-4, "CDELT2": 1e-4}), 6)
-    0.36
-    """
-    cards = cards or {}
-    steps = (cards.get("CDELT1", 1.0), cards.get("CDELT2", 1.0))
-    if any(f"CD{i}_{j}" in cards for i in (1, 2) for j in (1, 2)):
-        name, steps, diagonal = "CD", (1.0, 1.0), 0.0
-    elif "CDELT1" in cards or "PC1_1" in cards:
-        name, diagonal = "PC", 1.0
-    else:
-        return math.nan
-    try:
-        a, b, c, d = (
-            float(steps[i - 1]) * float(cards.get(f"{name}{i}_{j}", diagonal if i == j else 0.0))
-            for i in (1, 2)
-            for j in (1, 2)
-        )
-    except (TypeError, ValueError):
-        return math.nan
-    area = abs(a * d - b * c)
-    return 3600 * math.sqrt(area) if 0 < area < math.inf else math.nan
-
-
 def with_zeropoint(record: ImageRecord, pixels: Pixels, given: Sequence[float] = ()) -> ImageRecord:
     """The record with a zero point of each plane: its own, else that of the files' headers, else
     the given ones (one, or one for each plane). () stays where none is known."""
@@ -130,8 +103,8 @@ def noise(pixels: Pixels, order: Sequence[int], clip_sigma: float) -> tuple[floa
     flux = pixels.crop((height - rows) // 2, 0, rows, width, order)
     empty = no_data(flux)
     found = []
-    for plane in flux:
-        values = plane.reshape(-1) if empty is None else plane[~empty]
+    for band, plane in enumerate(flux):
+        values = plane.reshape(-1) if empty is None else plane[~empty[band]]
         # A stride that is no divisor of the width samples all columns.
         sigma = sky_noise(values[:: max(1, values.size // 500_000) | 1], clip_sigma)[1]
         found.append(sigma if sigma > 0 else math.nan)
