@@ -384,7 +384,10 @@ def test_record_with_more_classes_than_named_is_refused(tmp_path: Path) -> None:
         (document(images=[]), "lists no images"),
         ([{"image_id": 1, "score": 0.5}], "list of predictions"),
         ({"images": []}, "has the keys images"),
-        (annotated(segmentation=None, bbox=[1, 1, 4, 3]), "no segmentation in any of its 1 annotations"),
+        (
+            annotated(segmentation=None, bbox=[1, 1, 4, 3]),
+            "no segmentation in any of its 1 annotations",
+        ),
         (annotated(image_id=8), "annotation 1 has image_id 8.* no annotation remains"),
         (annotated(category_id=8), "annotation 1 has category_id 8"),
         (annotated(segmentation={"size": [9, 8], "counts": [72]}), "of 9x8 pixels, not 8x9"),
