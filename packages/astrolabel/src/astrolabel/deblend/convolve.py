@@ -62,6 +62,24 @@ def with_wings(psfs: Image) -> Image:
     return out / out.sum(axis=(1, 2), keepdims=True, dtype=np.float64).astype(np.float32)
 
 
+def convolved(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+    """(H + h - 1, W + w - 1) convolution of two images, by transforms.
+
+    That of `scipy.signal` takes most of a second to import.
+    """
+    full = [m + n - 1 for m, n in zip(a.shape, b.shape, strict=True)]
+    fast = [fft_length(n) for n in full]
+    product = scipy.fft.rfft2(a, fast) * scipy.fft.rfft2(b, fast)
+    out: NDArray[Any] = scipy.fft.irfft2(product, fast)[: full[0], : full[1]]
+    return out
+
+
+def convolved_same(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+    """(H, W) middle of `convolved`."""
+    y, x = ((n - 1) // 2 for n in b.shape)
+    return convolved(a, b)[y : y + a.shape[0], x : x + a.shape[1]]
+
+
 class Kernels:
     """One set of PSFs, with their transforms by FFT shape.
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.ndimage
-import scipy.signal
 from numpy.typing import NDArray
 
 from astrolabel.core.config import SkyConfig
 from astrolabel.deblend.base import Noise
+from astrolabel.deblend.convolve import convolved_same
 
 Image = NDArray[np.float32]
 
@@ -80,7 +80,7 @@ def measure_sky(
             continue
         flat = np.where(valid, (data - level[c]) * np.sqrt(weight), np.float32(0))
         # A faint galaxy, whose light covers twice the area of the PSF's.
-        galaxy = scipy.signal.fftconvolve(psf, psf, mode="same")
+        galaxy = convolved_same(psf, psf)
         inside = scipy.ndimage.binary_erosion(valid, iterations=psf.shape[0] // 4)
         chosen = faint & (inside if inside.any() else valid)
         if chosen.any():
@@ -103,7 +103,7 @@ def _scatter(flat: Image, template: Image, chosen: NDArray[np.bool_]) -> tuple[I
     flat : (H, W) in sigma of a pixel.
     """
     unit = template / np.sqrt((template**2).sum())
-    fluxes = scipy.signal.oaconvolve(flat, unit[::-1, ::-1], mode="same")
+    fluxes = convolved_same(flat, unit[::-1, ::-1])
     fluxes -= np.median(fluxes[chosen])
     sigma = 1.4826 * float(np.median(np.abs(fluxes[chosen])))
     return np.where(chosen, fluxes / max(sigma, 1e-30), np.float32(0)), max(sigma, 1.0)

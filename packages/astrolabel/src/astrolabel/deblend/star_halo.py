@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy.signal
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from astrolabel.core.box import Box
 from astrolabel.core.config import HaloConfig
 from astrolabel.core.psf import fwhm_px
-from astrolabel.deblend.convolve import with_wings
+from astrolabel.deblend.convolve import convolved, with_wings
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,8 +156,8 @@ def _centre(
     flat = np.where(everywhere, flat, 0)
     flat = np.where(everywhere, _smoothed(flat, np.asarray(everywhere), config), 0)
     there = everywhere.astype(float)
-    alike = scipy.signal.fftconvolve(flat, flat)
-    both = alike - config.unlike * (scipy.signal.fftconvolve(flat**2, there) - alike)
+    alike = convolved(flat, flat)
+    both = alike - config.unlike * (convolved(flat**2, there) - alike)
     middle = np.rint(2 * guess).astype(int)
     low = np.maximum(middle - 2 * config.off_centre_px, 0)
     high = np.minimum(middle + 2 * config.off_centre_px + 1, both.shape)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, stats
+from scipy import ndimage
 
 from astrolabel.core.coadd import Coadd
 from astrolabel.core.config import DetectConfig
@@ -100,6 +100,8 @@ class Middle:
 
 def _middle(smooth: NDArray[np.float64], inside: NDArray[np.bool_], fwhm_px: float) -> Middle:
     """The best of the centroid and the brightest places at three scales."""
+    from scipy import stats  # takes half a second to import, and few frames are nebulous
+
     y, x = np.nonzero(inside)
     light = np.maximum(smooth[y, x], 1e-30)
     weight = np.minimum(light, np.percentile(light, 80))

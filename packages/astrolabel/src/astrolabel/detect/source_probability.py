@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from astrolabel.core.config import SOURCE_TABLE, DetectConfig
 from astrolabel.detect.features import NAMES, Field, Look, features
@@ -119,7 +119,7 @@ def less_by_chance(
             continue
         light = float(np.maximum(field.light[field.parents == look.owner[host]], 0).sum())
         own = float(look.sharp[tuple(peaks[source & near].astype(int).T)].sum())
-        rare = stats.poisson.sf(count - 1, expected) < config.chance_least
+        rare = special.pdtrc(count - 1, expected) < config.chance_least
         if rare and own < config.chance_light * light:
             chosen = source & near & ~hosts
             odds = likely / np.maximum(1 - likely, 1e-9) * expected / count

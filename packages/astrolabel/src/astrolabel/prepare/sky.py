@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, stats
+from scipy import ndimage, special
 
 from astrolabel.core.config.prepare import SkyConfig
 from astrolabel.prepare import mesh
@@ -229,5 +229,5 @@ def tail_of_counts(values: NDArray[np.float32], false_rate: float) -> float:
     step = float(np.diff(kinds).min())
     _, sigma = mesh.clipped(values)
     photons = max((sigma / step) ** 2, 1e-6)
-    threshold = float(stats.poisson.isf(false_rate, photons)) + 0.5
+    threshold = float(np.ceil(special.pdtrik(1 - false_rate, photons))) + 0.5
     return max((threshold - photons) / 5 / np.sqrt(photons), 1.0)
