@@ -4,8 +4,9 @@ import scipy.optimize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from astrolabel.core.psf import FWHM_PER_SIGMA
 from astrolabel.deblend import equations
-from astrolabel.deblend.initialize import symmetric_profile
+from astrolabel.deblend.initialize import half_widths
 from astrolabel.deblend.spectra import non_negative_least_squares
 
 BANDS, FRAME = 2, (14, 15)
@@ -90,14 +91,14 @@ def test_least_squares_gives_nothing_to_a_source_that_is_nowhere() -> None:
     np.testing.assert_allclose(found, [2.0, 0.0])
 
 
-def test_symmetric_profile_drops_a_neighbour_and_fills_a_masked_pixel() -> None:
+def test_half_width_does_not_see_a_neighbour_nor_a_masked_pixel() -> None:
     y, x = np.mgrid[:41, :41]
     own = 100 * np.exp(-0.5 * ((y - 20) ** 2 + (x - 20) ** 2) / 9)
     image = (own + 80 * np.exp(-0.5 * ((y - 20) ** 2 + (x - 31) ** 2) / 9)).astype(np.float32)
     known = np.ones(image.shape, bool)
-    known[20, 21] = known[20, 19] = False
+    known[20, 21] = known[18, 20] = False
     image[~known] = 0
-    profile, radius = symmetric_profile(image, known, 20, 20, 0.5, 20)
-    inner = profile[radius - 8 : radius + 9, radius - 8 : radius + 9]
-    np.testing.assert_allclose(inner, own[12:29, 12:29], atol=6)
-    assert radius < 11  # where the neighbour peaks
+    (half,) = half_widths(image, known, np.array([(20, 20)]), 20)
+    assert half == pytest.approx(0.5 * FWHM_PER_SIGMA * 3, rel=0.05)
+    (least,) = half_widths(image, known, np.array([(20, 20)]), 3)
+    assert least == 3

@@ -25,7 +25,7 @@ from astrolabel.deblend import (
 from astrolabel.deblend.base import Noise, independent
 from astrolabel.deblend.convolve import Kernels, with_wings
 from astrolabel.deblend.grouping import brightest_first, group_footprints
-from astrolabel.deblend.initialize import detection_psf, first_guesses, significance
+from astrolabel.deblend.initialize import first_guesses
 from astrolabel.deblend.parametric import Parametric
 from astrolabel.deblend.sky import measure_sky
 from astrolabel.detect.detect import detect
@@ -121,10 +121,8 @@ def test_light_that_the_model_does_not_fit_makes_a_flux_less_certain(deblender) 
 def test_point_that_may_be_a_galaxy_is_less_certain_by_what_the_galaxy_has_more() -> None:
     blend = blend_of(light((41, 43), 20, 21, 100, size=0.7), peaks=[(20, 21)])
     kernels = Kernels(blend.psfs)
-    detection = significance(blend.image, blend.weights)
-    psf = detection_psf(blend.psfs, blend.weights)
     starts = first_guesses(
-        detection, np.ones((41, 43), bool), psf, blend.peaks, kernels, StartConfig()
+        blend.image, blend.weights, blend.psfs, blend.peaks, kernels, StartConfig()
     )
     fitted = Parametric(
         blend.image, blend.weights, kernels, starts, independent(3), DeblendConfig()
@@ -178,10 +176,9 @@ def test_small_bulge_of_another_colour_is_noticed_in_the_middle(bulge: int, part
     disc = light(shape, 25, 26, 5000, size=3.0, ratio=1.3) * blue
     blend = blend_of(disc, light(shape, 25, 26, bulge, size=0.5), peaks=[(25, 26)])
     kernels = Kernels(blend.psfs)
-    detection = significance(blend.image, blend.weights)
-    psf = detection_psf(blend.psfs, blend.weights)
-    known = np.ones(shape, bool)
-    starts = first_guesses(detection, known, psf, blend.peaks, kernels, StartConfig())
+    starts = first_guesses(
+        blend.image, blend.weights, blend.psfs, blend.peaks, kernels, StartConfig()
+    )
     fitted = Parametric(
         blend.image, blend.weights, kernels, starts, independent(3), DeblendConfig()
     )

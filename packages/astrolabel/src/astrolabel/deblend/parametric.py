@@ -13,7 +13,6 @@ import numpy as np
 
 from astrolabel.core.box import Box
 from astrolabel.core.config import DeblendConfig
-from astrolabel.deblend import profiles
 from astrolabel.deblend.base import Noise
 from astrolabel.deblend.bulges import core_gain
 from astrolabel.deblend.components import (
@@ -90,11 +89,10 @@ class Parametric:
 
     def _begin(self, owner: int, start: Start) -> Component:
         shape = self._prior.copy()
-        if not start.point:
-            # A Gaussian's half-light radius is 1.18 sigma.
-            shape[2:5] = profiles.stretch(1.4 * start.ellipse)
-            # A core that runs on into a neighbour or over an edge is no galaxy's.
-            shape[LOG_RADIUS] = min(shape[LOG_RADIUS], np.log(0.5 * start.radius))
+        if start.sigma > 0:
+            # A Gaussian's half-light radius is 1.18 sigma. A core that runs on into a neighbour or
+            # over an edge is no galaxy's.
+            shape[LOG_RADIUS] = np.log(min(1.18 * start.sigma, 0.5 * start.radius))
         shape[:2] = start.centre
         peak = (round(start.centre[0]), round(start.centre[1]))
         return self._made(owner, peak, start.radius, shape, False)

@@ -18,12 +18,11 @@ from scipy import ndimage
 
 from astrolabel.core.box import Box
 from astrolabel.core.config import DeblendConfig
-from astrolabel.deblend import initialize as starting
 from astrolabel.deblend.base import Blend, BlendFit, SourceFit, independent
 from astrolabel.deblend.components import NOBODY, Component
-from astrolabel.deblend.convolve import Image, KernelCache, Kernels
+from astrolabel.deblend.convolve import Image, KernelCache
 from astrolabel.deblend.cores import has_core
-from astrolabel.deblend.initialize import Start
+from astrolabel.deblend.initialize import first_guesses
 from astrolabel.deblend.parametric import Parametric
 from astrolabel.deblend.shape import profile_of
 
@@ -76,8 +75,8 @@ class ParametricDeblender:
             sources = tuple(_failed(p, image, "masked") for p in blend.peaks)
             return BlendFit(sources, _chi2_per_pixel(image, weights), 0, False)
         noise = blend.noise or independent(len(image))
-        starts = _starts(
-            shown, shown_weights, blend.psfs, blend.peaks[measured], kernels, self.config
+        starts = first_guesses(
+            shown, shown_weights, blend.psfs, blend.peaks[measured], kernels, self.config.start
         )
         fitted = Parametric(image, weights, kernels, starts, noise, self.config)
         fitted.fit()
@@ -181,20 +180,6 @@ def _unlisted(fitted: Parametric) -> Image | None:
     for c in own:
         out[c.where] += c.model
     return out
-
-
-def _starts(
-    image: Image,
-    weights: Image,
-    psfs: Image,
-    peaks: NDArray[np.float64],
-    kernels: Kernels,
-    config: DeblendConfig,
-) -> list[Start]:
-    detection = starting.significance(image, weights)
-    psf = starting.detection_psf(psfs, weights)
-    known = _known(weights)
-    return starting.first_guesses(detection, known, psf, peaks, kernels, config.start)
 
 
 def _sources(

@@ -17,8 +17,8 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from astrolabel.core.config import FitConfig, ResidualConfig
-from astrolabel.core.numerics import kernel
 from astrolabel.core.psf import FWHM_PER_SIGMA
+from astrolabel.deblend.initialize import LEAST_WIDTH, intrinsic_variances
 from astrolabel.detect import close_pairs, fit, mog
 from astrolabel.detect.features import Fits
 from astrolabel.detect.psf_mog import mixture
@@ -59,24 +59,25 @@ def searched(
     Models
         Their first N peaks are the given ones; the others are whole pixels.
     """
-    models = Models(sky, peaks, _variances(sky, peaks, config.fit), config.fit)
+    sigma = sky.fwhm_px / FWHM_PER_SIGMA
+    of_bands = sky.weights.mean(axis=(1, 2))
+    light = np.tensordot(of_bands / max(float(of_bands.sum()), 1e-30), sky.image, 1)
+    light = ndimage.gaussian_filter(light, 0.7)  # takes off half of a pixel's noise
+    everywhere = np.ones(light.shape, bool)
+    variances = intrinsic_variances(light, everywhere, peaks, sigma, config.fit.start_width_px)
+    models = Models(sky, peaks, variances, config.fit)
     for turn in range(config.fit.first_passes):
         models.sweep(move=turn > 0)
     for search in (_left_over, _taken_in) * config.rounds:
         new = search(sky, models, possible, config)
         if len(new) == 0:
             continue
-        models.add(new, np.full(len(new), _least_variance(sky)))
+        models.add(new, np.full(len(new), (LEAST_WIDTH * sigma) ** 2))
         touched = cKDTree(new).query(models.shapes[:, :2])[0]
         near = touched < models.radii + config.fit.min_radius_px
         for turn in range(config.fit.next_passes):
             models.sweep(move=turn > 0, which=near)
     return models
-
-
-def _least_variance(sky: Sky) -> float:
-    """Of a source that looks like a point: half the seeing's width."""
-    return (0.5 * sky.fwhm_px / FWHM_PER_SIGMA) ** 2
 
 
 class Models:
@@ -186,20 +187,6 @@ class Models:
         )
 
 
-def _variances(sky: Sky, peaks: NDArray[np.float64], config: FitConfig) -> NDArray[np.float64]:
-    """(N,) intrinsic variance of a round Gaussian as wide as each source.
-
-    The width is where the mean over a circle of the lesser of opposite pixels, which hardly
-    sees a neighbour, falls to half the centre's.
-    """
-    total = sky.weights.mean(axis=(1, 2))
-    light = np.tensordot(total / max(float(total.sum()), 1e-30), sky.image, 1)
-    light = ndimage.gaussian_filter(light, 0.7)  # takes off half of a pixel's noise
-    half = _half_widths(light, np.rint(peaks).astype(np.int64), config.start_width_px)
-    observed = (2 * half / FWHM_PER_SIGMA) ** 2
-    return np.maximum(observed - (sky.fwhm_px / FWHM_PER_SIGMA) ** 2, _least_variance(sky))
-
-
 def _left_over(
     sky: Sky, models: Models, possible: NDArray[np.bool_], config: ResidualConfig
 ) -> NDArray[np.float64]:
@@ -274,33 +261,3 @@ def _apart(points: NDArray[np.float64], distance: float) -> NDArray[np.float64]:
         if keep[i]:
             keep[[j for j in others if j > i]] = False
     return points[keep]
-
-
-@kernel
-def _half_widths(image: Array, pixels: Array, most: int) -> Array:
-    """(N,) half width in pixels of the sources at `pixels`, at most `most`.
-
-    Where the mean over a circle of the lesser of two opposite pixels is half the centre's.
-    """
-    height, width = image.shape
-    out = np.empty(pixels.shape[0])
-    for n in range(pixels.shape[0]):
-        y, x = pixels[n, 0], pixels[n, 1]
-        out[n] = most
-        centre = image[y, x]
-        before = 1.0
-        for r in range(1, most):
-            steps = max(4, int(np.pi * r))
-            total = 0.0
-            for s in range(steps):
-                dy = int(np.rint(r * np.sin(np.pi * s / steps)))
-                dx = int(np.rint(r * np.cos(np.pi * s / steps)))
-                a = image[min(max(y + dy, 0), height - 1), min(max(x + dx, 0), width - 1)]
-                b = image[min(max(y - dy, 0), height - 1), min(max(x - dx, 0), width - 1)]
-                total += min(a, b)
-            now = total / steps / centre if centre > 0 else 0.0
-            if now < 0.5:
-                out[n] = r - 1 + (before - 0.5) / max(before - now, 1e-6)
-                break
-            before = now
-    return out

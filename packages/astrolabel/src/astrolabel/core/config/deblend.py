@@ -7,26 +7,8 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class StartConfig:
-    """First guess of every source's shape, a point or an ellipse, from its core."""
+    """First guess of every source's size."""
 
-    floor_sigma: float = 0.5
-    """A source's box ends where its symmetric, monotonic part is below half the noise of a
-    pixel; the fit enlarges it when light reaches the border."""
-    core_fraction: float = 0.15
-    """The core whose area gives the size lies above this fraction of the peak, as far as
-    noise allows: low enough to see the disc around a bulge, high enough to be free of
-    neighbours."""
-    core_sigma: float = 1.0
-    """... and above this many sigma of a pixel."""
-    core_px: int = 3
-    """A core that is not seen whole this far from its peak tells no size."""
-    extended_area: float = 1.3
-    """A source starts as extended when its core covers this many times the PSF's: an
-    intrinsic width of half the PSF's. Below, it starts as a point, and the fit makes it
-    extended if chi2 asks for it."""
-    outshines: float = 2.0
-    """Sources at least this much brighter have their light taken from what a source's size is
-    guessed on. Of two that are nearly equal the light cannot be told apart: they begin alike."""
     faint_sigma: float = 0.3
     """Light below this many sigma of a pixel says nothing about a source's shape."""
     min_radius_px: int = 12
