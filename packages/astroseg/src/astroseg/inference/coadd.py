@@ -28,6 +28,7 @@ from astroseg.data.dataset import ImageRecord
 from astroseg.data.images import Pixels
 from astroseg.data.look import Look, clean
 from astroseg.engines.base import Engine
+from astroseg.inference.devices import Share
 from astroseg.inference.sky import read_wcs
 from astroseg.inference.tiling import Tile, join, shift, split
 from astroseg.models.duplicates import largest_pieces, one_per_source
@@ -115,13 +116,30 @@ def predict_image(
     frame: Frame,
     config: PredictConfig,
     tiles: Sequence[Tile],
+    **more: Any,
+) -> Prediction:
+    """What a model finds in an image. `more` is as of `predict_tiles`."""
+    found = predict_tiles(engine, model, frame, config, tiles, **more)
+    every = [found[number] for number in range(len(tiles))]
+    if len(tiles) == 1:
+        return one_per_source(every[0], config.source_iou, config.concentric)
+    return join(tiles, every, config.seam_iou, config.source_iou, config.concentric)
+
+
+def predict_tiles(
+    engine: Engine,
+    model: torch.nn.Module,
+    frame: Frame,
+    config: PredictConfig,
+    tiles: Sequence[Tile],
     *,
     kept: Callable[[int], Path] | None = None,
     key: str = "",
     done: Callable[[int], Any] = lambda tiles: None,
     least_side: int = 0,
-) -> Prediction:
-    """What a model finds in an image.
+    share: Share = Share(),  # noqa: B008  frozen
+) -> dict[int, Prediction]:
+    """What a model finds in the tiles of an image, by their numbers.
 
     Parameters
     ----------
@@ -129,10 +147,12 @@ def predict_image(
     key : of what the detections depend on; kept ones of another key are made anew.
     done : called with how many tiles have been finished.
     least_side : px; smaller windows are predicted in the middle of empty sky of that size.
+    share : of the batches of tiles, where several processes predict the image.
     """
+    batches = share.take(_batches(len(tiles), config.batch or _batch(model)))
     found: dict[int, Prediction] = {}
     if kept is not None:
-        for number in range(len(tiles)):
+        for number in (number for batch in batches for number in batch):
             if (stored := _read(kept(number), key)) is not None:
                 found[number] = stored
     done(len(found))
@@ -151,14 +171,11 @@ def predict_image(
                 _write(kept(number), key, made[number])
         return made
 
-    groups = _groups(tiles, found, config.batch or _batch(model))
-    for made in _in_flight(predicted, groups, _lanes(model)):
+    left = ([number for number in batch if number not in found] for batch in batches)
+    for made in _in_flight(predicted, filter(None, left), _lanes(model)):
         found |= made
         done(len(made))
-    every = [found[number] for number in range(len(tiles))]
-    if len(tiles) == 1:
-        return one_per_source(every[0], config.source_iou, config.concentric)
-    return join(tiles, every, config.seam_iou, config.source_iou, config.concentric)
+    return found
 
 
 def _framed(window: NDArray[np.float32], least: int) -> tuple[NDArray[np.float32], tuple[int, int]]:
@@ -171,11 +188,9 @@ def _framed(window: NDArray[np.float32], least: int) -> tuple[NDArray[np.float32
     return window, before
 
 
-def _groups(tiles: Sequence[Tile], found: dict[int, Prediction], size: int) -> Iterator[list[int]]:
-    """Numbers of the tiles still to be done, those of one batch together."""
-    left = [number for number in range(len(tiles)) if number not in found]
-    for start in range(0, len(left), size):
-        yield left[start : start + size]
+def _batches(count: int, size: int) -> list[list[int]]:
+    """Numbers of all tiles, those of one batch together."""
+    return [list(range(start, min(count, start + size))) for start in range(0, count, size)]
 
 
 def _batch(model: torch.nn.Module) -> int:

@@ -15,7 +15,7 @@ from astroseg.core.errors import InputError
 from astroseg.data.dataset import ImageRecord
 from astroseg.data.images import Pixels, read_pixels
 from astroseg.data.inputs import image_record
-from astroseg.inference.predict import choose_engine, make_job
+from astroseg.inference.job import choose_engine, make_job
 from astroseg.inference.predictions import Predictions
 from astroseg.weights.builtin import checkpoint_file
 from astroseg.weights.checkpoint import read_header
@@ -42,7 +42,7 @@ class Model:
             )
         engine = choose_engine(config, header.engine, header.spec)
         ids = tuple(range(1, len(header.spec.classes) + 1))
-        self._job = make_job(path, header, header.spec, engine, config, ids)
+        self._job = make_job(path, header, header.spec, engine, config, ids, config.predict.device)
         self.path = path
 
     @property

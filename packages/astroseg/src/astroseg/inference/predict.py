@@ -12,21 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from astroseg.core.calibration import Calibration
 from astroseg.core.config import (
-    BRANCHES,
     Config,
     DataConfig,
     config_hash,
     configured,
-    leaves,
     to_dict,
 )
-from astroseg.core.config.tree import from_dict
 from astroseg.core.device import choose_device
 from astroseg.core.errors import InputError
 from astroseg.core.files import read_json, remove_abandoned, sha256, write_json, write_rows
@@ -34,21 +29,16 @@ from astroseg.core.progress import Progress
 from astroseg.core.samples import Prediction
 from astroseg.core.version import __version__
 from astroseg.data.dataset import Dataset, ImageRecord, configured_dataset
-from astroseg.data.images import Pixels
 from astroseg.data.inputs import expand, image_record
-from astroseg.data.look import band_names, look_at, read_record
-from astroseg.data.units import Units, gains, with_zeropoint
-from astroseg.engines import get_engine
+from astroseg.data.look import band_names, read_record
 from astroseg.engines.base import Engine
-from astroseg.engines.detectron2.file import read_config
-from astroseg.inference.coadd import Frame, predict_image, tiles_of
+from astroseg.inference.coadd import Frame
+from astroseg.inference.devices import Helpers, Share
+from astroseg.inference.job import Job, choose_engine, make_job
 from astroseg.inference.overlay import reduction, write_overlay
 from astroseg.inference.results import results
-from astroseg.inference.scores import least_score, stored_calibration
 from astroseg.inference.segmentation import segmentation_maps, write_segmentation
 from astroseg.inference.sky import check_format, image_catalog, write_catalog
-from astroseg.inference.tiling import Tile
-from astroseg.models.spec import ModelSpec
 from astroseg.weights.builtin import checkpoint_file
 from astroseg.weights.checkpoint import Header, read_header
 
@@ -57,17 +47,6 @@ INFO_NAME = "predictions.info.json"
 CATALOG_NAME = "catalog"
 OVERLAYS_NAME = "overlays"
 SEGMENTATION_NAME = "segmentation"
-NO_MATTER = (
-    "model.file",
-    "predict.device",
-    "predict.overlays",
-    "predict.overlay_score",
-    "predict.calibration_score",
-    "predict.segmentation",
-)
-"""Options that the detections do not depend on: a run goes on whatever they are."""
-OF_THE_CHECKPOINT = ("stretch", "q", "zscale_amplitude", "clip_sigma", "noise", "sky_cell")
-"""Settings of the data that a model is applied with as it was trained."""
 PARTS_NAME = "parts"
 
 
@@ -87,58 +66,6 @@ class PredictResult:
     images: int
     detections: int
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """What is the same for all images."""
-
-    engine: Engine
-    model: torch.nn.Module
-    spec: ModelSpec
-    header: Header
-    data: DataConfig
-    config: Config
-    category_ids: tuple[int, ...]
-    key: str
-    calibration: Calibration | None
-    least: float
-    units: Units
-
-    def frame(self, record: ImageRecord, pixels: Pixels) -> Frame:
-        """An image as the model reads it, in the units of the training."""
-        record = with_zeropoint(record, pixels, self.config.predict.zeropoint)
-        data = self.data
-        look = look_at(
-            record,
-            pixels,
-            data.bands,
-            self.spec.channels,
-            data,
-            lambda order: gains(record, pixels, order, self.units, data, self.config.predict),
-        )
-        return Frame(record, pixels, look, data)
-
-    def detect(self, frame: Frame, tiles: Sequence[Tile], **more: Any) -> Prediction:
-        """What the model finds, with probabilities as scores where the checkpoint was calibrated.
-
-        `more` is as of `predict_image`.
-        """
-        found = predict_image(
-            self.engine,
-            self.model,
-            frame,
-            self.config.predict,
-            tiles,
-            least_side=self.spec.least_side,
-            **more,
-        )
-        return found if self.calibration is None else self.calibration.apply(found, self.least)
-
-    def tiles(self, record: ImageRecord) -> tuple[Tile, ...]:
-        """Of an image."""
-        trained_on = int(self.header.meta.get("image_side", "0"))
-        return tiles_of((record.height, record.width), self.config.predict, trained_on)
 
 
 def predict(
@@ -178,6 +105,33 @@ def predict(
     config = configured("predict", config, **words)
     checkpoint, out = checkpoint_file(checkpoint), Path(out)
     suffix = check_format(config.predict.catalog)
+    devices = config.predict.device.split(",")
+    for device in reversed(devices):  # the first is this process's
+        choose_device(device)
+    job, records = _ready(checkpoint, inputs, config, engine, devices[0])
+    remove_abandoned(out, (RESULTS_NAME, INFO_NAME, f"{CATALOG_NAME}{suffix}"))
+    if len(devices) > 1:
+        with Helpers(devices, _help, (checkpoint, inputs, config, engine, out)) as share:
+            _contribute(job, records, out, share, quiet)
+    total = 0
+    with Progress(sum(len(job.tiles(record)) for record in records), "tile", quiet) as progress:
+        for number, record in enumerate(records):
+            total += len(_finished(job, record, number, out, progress)["annotations"])
+            progress.note(f"{total} detections")
+        result = _merge(job, records, checkpoint, out, suffix)
+        for note in result.notes:
+            progress.say(note)
+    return result
+
+
+def _ready(
+    checkpoint: Path,
+    inputs: Sequence[str],
+    config: Config,
+    engine: Engine | None,
+    device: str,
+) -> tuple[Job, tuple[ImageRecord, ...]]:
+    """The model on its device, and the images."""
     header = read_header(checkpoint)
     if header.spec is None:
         raise InputError(
@@ -187,80 +141,34 @@ def predict(
         )
     engine = engine or choose_engine(config, header.engine, header.spec)
     records, ids = _inputs(inputs, config.data, header)
-    remove_abandoned(out, (RESULTS_NAME, INFO_NAME, f"{CATALOG_NAME}{suffix}"))
-    job = make_job(checkpoint, header, header.spec, engine, config, ids)
-    total = 0
-    with Progress(sum(len(job.tiles(record)) for record in records), "tile", quiet) as progress:
-        for number, record in enumerate(records):
-            overlay = config.predict.overlays < 0 or number < config.predict.overlays
-            total += len(_finished(job, record, out, overlay, progress)["annotations"])
-            progress.note(f"{total} detections")
-        result = _merge(job, records, checkpoint, out, suffix)
-        for note in result.notes:
-            progress.say(note)
-    return result
+    return make_job(checkpoint, header, header.spec, engine, config, ids, device), records
 
 
-def choose_engine(config: Config, trained_with: str, spec: ModelSpec) -> Engine:
-    """The engine asked for; else the one that trained the model, or any that works."""
-    wanted = config.model.engine
-    if config.model.file and not spec.config_program:
-        raise InputError(
-            f"the model {spec.name} needs no configuration file",
-            file=config.model.file,
-            remedy="leave --config out",
-        )
-    if config.model.file:
-        file = read_config(config.model.file, spec.config_program)
-        return get_engine("detectron2" if wanted == "auto" else wanted, file)
-    if wanted != "auto" or not trained_with:
-        return get_engine(wanted)
-    try:
-        return get_engine(trained_with)
-    except InputError:  # it is not installed here; others read the same checkpoints
-        return get_engine("auto")
-
-
-def make_job(
+def _help(
     checkpoint: Path,
-    header: Header,
-    spec: ModelSpec,
-    engine: Engine,
+    inputs: Sequence[str],
     config: Config,
-    ids: tuple[int, ...],
-) -> Job:
-    model = engine.build(spec)
-    engine.load(model, checkpoint)
-    model.to(choose_device(config.predict.device)).eval()
-    how, meta = config.predict, header.meta
-    calibration = stored_calibration(checkpoint, header, spec, how)
-    least = least_score(checkpoint, spec, how, calibration)
-    raw = least if calibration is None else calibration.raw(least)
-    engine.set_thresholds(model, score=raw, nms=how.nms, detections=how.detections or None)
-    try:
-        trained = json.loads(meta.get("config", "{}")).get("data", {})
-        bands = json.loads(meta.get("bands", "[]"))
-        known = {k: v for k, v in trained.items() if k in OF_THE_CHECKPOINT}
-        values = {**known, "contrast": meta["contrast"], "bands": bands}
-        data = from_dict(DataConfig, values, config.data)
-        units = Units.from_json(meta.get("units", "{}"))
-    except (KeyError, ValueError) as error:
-        raise InputError(
-            f"has a header without what prediction needs ({error!r})",
-            file=checkpoint,
-            remedy="give a checkpoint written by astroseg train",
-        ) from error
-    fixed = {
-        "checkpoint": sha256(checkpoint),
-        "program": __version__,
-        "data": to_dict(data),
-        "config": {
-            k: v for k, v in leaves(config, *BRANCHES["predict"]).items() if k not in NO_MATTER
-        },
-        "category_ids": ids,
-    }
-    key = hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
-    return Job(engine, model, spec, header, data, config, ids, key, calibration, least, units)
+    engine: Engine | None,
+    out: Path,
+    device: str,
+    share: Share,
+) -> None:
+    """A process that does its share of another one's prediction."""
+    job, records = _ready(checkpoint, inputs, config, engine, device)
+    _contribute(job, records, out, share, quiet=True)
+
+
+def _contribute(
+    job: Job, records: Sequence[ImageRecord], out: Path, share: Share, quiet: bool
+) -> None:
+    """Do a share of the tiles of large images, and of the images of one tile."""
+    tiles = [len(job.tiles(record)) for record in records]
+    whole = share.take([number for number, count in enumerate(tiles) if count == 1])
+    mine = [number for number, count in enumerate(tiles) if count > 1 or number in whole]
+    total = len(whole) + sum(len(share.take(range(n))) for n in tiles if n > 1)
+    with Progress(total, "tile", quiet) as progress:
+        for number in mine:
+            _finished(job, records[number], number, out, progress, share)
 
 
 def _inputs(
@@ -296,9 +204,19 @@ def _matching_ids(
 
 
 def _finished(
-    job: Job, record: ImageRecord, out: Path, overlay: bool, progress: Progress
+    job: Job,
+    record: ImageRecord,
+    number: int,
+    out: Path,
+    progress: Progress,
+    share: Share = Share(),  # noqa: B008  frozen
 ) -> dict[str, Any]:
-    """The part of one image: as it lies in the folder of parts, or made now."""
+    """The part of one image: as it lies in the folder of parts, or made now.
+
+    Of an image of several tiles that other processes predict too, its share of the tiles is
+    made, and nothing returned.
+    """
+    overlay = job.config.predict.overlays < 0 or number < job.config.predict.overlays
     path = out / PARTS_NAME / f"{record.id}.json"
     key = hashlib.sha256(f"{job.key} {_stamp(record)}".encode()).hexdigest()
     stem = f"{record.id:06d}_{Path(record.name).stem}"
@@ -313,13 +231,12 @@ def _finished(
             return dict(part)
     frame = job.frame(record, read_record(record))
     folder = path.with_suffix("")
-    prediction = job.detect(
-        frame,
-        tiles,
-        kept=(lambda number: folder / f"{number}.json") if len(tiles) > 1 else None,
-        key=key,
-        done=progress.advance,
-    )
+    kept = (lambda tile: folder / f"{tile}.json") if len(tiles) > 1 else None
+    more = {"kept": kept, "key": key, "done": progress.advance}
+    if kept is not None and share.of > 1:
+        job.contribute(frame, tiles, share=share, **more)
+        return {}
+    prediction = job.detect(frame, tiles, **more)
     table = frame_catalog(frame, prediction, job.spec.classes, job.spec.targets)
     write_catalog(path.with_suffix(".fits"), [table])
     if job.config.predict.segmentation:

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from astroseg.core.config.train import Device
 from astroseg.core.config.tree import Count, Fraction, NonNegative, PositiveInt
 
+Devices = Annotated[str, msgspec.Meta(pattern=r"^(auto|[a-z]+(:\d+)?(,[a-z]+(:\d+)?)*)$")]
 AtLeastOne = Annotated[float, msgspec.Meta(ge=1)]
 
 
@@ -45,8 +45,9 @@ class PredictConfig:
     """Greatest factor between an image's pixel scale and those of the training images, where
     both are known; beyond it the image is refused. The seeing, which a network also learns,
     differs as much from image to image."""
-    device: Device = "auto"
-    """cuda, cuda:N, cpu, or auto: the GPU where there is one."""
+    device: Devices = "auto"
+    """cuda, cuda:N, cpu, or auto: the GPU where there is one. Several, such as cuda:0,cuda:1, share
+    the tiles, a process each; the detections are the same."""
     tile_size: Count = 0
     """Side in px of the tiles that an image is predicted in; 0: that of the images the model
     was trained on, but from `least_tile` to `whole_up_to`. Smaller images are predicted whole."""
