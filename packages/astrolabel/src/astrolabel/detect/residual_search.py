@@ -68,16 +68,28 @@ def searched(
     models = Models(sky, peaks, variances, config.fit)
     for turn in range(config.fit.first_passes):
         models.sweep(move=turn > 0)
-    for search in (_left_over, _taken_in) * config.rounds:
-        new = search(sky, models, possible, config)
-        if len(new) == 0:
-            continue
-        models.add(new, np.full(len(new), (LEAST_WIDTH * sigma) ** 2))
-        touched = cKDTree(new).query(models.shapes[:, :2])[0]
-        near = touched < models.radii + config.fit.min_radius_px
-        for turn in range(config.fit.next_passes):
-            models.sweep(move=turn > 0, which=near)
+    changed = np.ones(len(peaks), bool)  # since the last search for close pairs
+    for _ in range(config.rounds):
+        new = _left_over(sky, models, possible, config)
+        changed = np.concatenate([changed, np.ones(len(new), bool)])
+        changed |= _fitted_with(models, new, sigma, config)
+        new = _taken_in(sky, models, possible, changed, config)
+        changed = _fitted_with(models, new, sigma, config)
     return models
+
+
+def _fitted_with(
+    models: Models, new: NDArray[np.float64], sigma: float, config: ResidualConfig
+) -> NDArray[np.bool_]:
+    """Add sources to the models; (N,) bool: those that were fitted, the new and all near them."""
+    if len(new) == 0:
+        return np.zeros(len(models.peaks), bool)
+    models.add(new, np.full(len(new), (LEAST_WIDTH * sigma) ** 2))
+    apart = cKDTree(new).query(models.shapes[:, :2])[0]
+    near: NDArray[np.bool_] = apart < models.radii + config.fit.min_radius_px
+    for turn in range(config.fit.next_passes):
+        models.sweep(move=turn > 0, which=near)
+    return near
 
 
 class Models:
@@ -221,9 +233,13 @@ def _left_over(
 
 
 def _taken_in(
-    sky: Sky, models: Models, possible: NDArray[np.bool_], config: ResidualConfig
+    sky: Sky,
+    models: Models,
+    possible: NDArray[np.bool_],
+    which: NDArray[np.bool_],
+    config: ResidualConfig,
 ) -> NDArray[np.float64]:
-    """(M, 2) peaks that a source's own model hides (see `pairs`), at most one beside each."""
+    """(M, 2) peaks that the model of a source, of `which`, hides; at most one beside each."""
     sigma = sky.fwhm_px / FWHM_PER_SIGMA
     least, most = (f * sky.fwhm_px for f in config.pair_fwhm)
     # Of a point source in all bands together, in counts.
@@ -231,7 +247,7 @@ def _taken_in(
     flux = models.amplitudes.sum(axis=(1, 2))
     tree = cKDTree(models.shapes[:, :2])
     found, gains = [], []
-    for n in np.flatnonzero(flux > config.pair_snr * noise):
+    for n in np.flatnonzero(which & (flux > config.pair_snr * noise)):
         host = models.host(int(n), int(np.ceil(most)) + round(2.5 * sigma))
         _, h, w = host.residual.shape
         y, x = np.indices((h, w))
