@@ -8,6 +8,8 @@ from astrolabel.core.errors import InputError
 from astrolabel.prepare import sky
 from astrolabel.prepare.psf import alike, fit_stars
 
+MIDDLE = np.array([(127.5, 127.5)])
+
 
 def source_free_sky(image, valid):
     (found,) = sky.measure([image], [valid], SkyConfig(), 2.9e-7)
@@ -70,10 +72,56 @@ def test_psf_of_stars_is_that_of_the_image():
     image, _ = scene((256, 256), n=40)
     (found,) = stars_of(image[None])
     assert found.agree
-    stamp, note = found.stamp(), found.told()
+    stamp, note = found.stamps(MIDDLE)[0], found.told()
     assert psf.fwhm_px(stamp) == pytest.approx(FWHM_PX, rel=0.05)
     assert "stars" in note
     assert stamp.sum() == pytest.approx(1, abs=1e-6)
+
+
+def stars_over(shape, fwhm_at, n=60, seed=4):
+    """Stars of a width that changes with place."""
+    rng = np.random.default_rng(seed)
+    image = rng.normal(0, SIGMA, shape).astype(np.float32)
+    for y, x in rng.uniform(30, np.array(shape) - 30, (n, 2)):
+        flux = SIGMA * 10 ** rng.uniform(3, 3.8)
+        v, u = np.mgrid[int(y) - 25 : int(y) + 26, int(x) - 25 : int(x) + 26]
+        alpha = fwhm_at(y, x) / (2 * np.sqrt(2 ** (1 / 3) - 1))
+        star = (1 + ((v - y) ** 2 + (u - x) ** 2) / alpha**2) ** -3
+        image[v, u] += flux * star / star.sum()
+    return image
+
+
+@pytest.mark.parametrize(("across", "bent"), [(0.4, 0), (0.25, 0.15)])
+def test_psf_that_varies_over_an_image_is_followed(across, bent):
+    shape = (1200, 1600)
+
+    def fwhm_at(y, x):
+        u, v = 2 * x / shape[1] - 1, 2 * y / shape[0] - 1
+        return 4.5 * (1 + 0.5 * across * u + bent * (v**2 - 0.5))
+
+    (found,) = stars_of(stars_over(shape, fwhm_at)[None])
+    assert len(found.fits) > 25
+    grid = found.grid(shape, 512)
+    assert grid is not None
+    assert len(grid.stamps) == 3 * 4
+    for place, stamp in zip(grid.positions, grid.stamps, strict=True):
+        assert psf.fwhm_px(stamp) == pytest.approx(fwhm_at(*place), rel=0.05)
+    assert " to " in found.told()
+
+
+def test_psf_that_does_not_vary_is_the_same_everywhere_to_a_few_per_cent():
+    shape = (1200, 1600)
+    (found,) = stars_of(stars_over(shape, lambda y, x: 4.5)[None])
+    grid = found.grid(shape, 512)
+    stamps = found.stamps(MIDDLE) if grid is None else grid.stamps
+    assert [psf.fwhm_px(s) for s in stamps] == pytest.approx([4.5] * len(stamps), rel=0.03)
+
+
+def test_a_few_stars_give_one_psf():
+    fits = np.array([(10.0 * k, 7.0 * k % 50, 4 + 0.1 * k, 3, 0, 0) for k in range(5)])
+    found = alike(fits, StarConfig())
+    assert found.agree
+    assert found.grid((2000, 2000), 512) is None
 
 
 def test_bands_have_their_own_psf_of_the_same_stars():
@@ -86,8 +134,8 @@ def test_bands_have_their_own_psf_of_the_same_stars():
             for image, fwhm in zip(images, (3.5, 5.0), strict=True):
                 image += gaussian(image.shape, y + dy, x + dx, flux, fwhm)
     narrow, wide = stars_of(images)
-    assert psf.fwhm_px(narrow.stamp()) == pytest.approx(3.5, rel=0.05)
-    assert psf.fwhm_px(wide.stamp()) == pytest.approx(5.0, rel=0.05)
+    assert psf.fwhm_px(narrow.stamps(MIDDLE)[0]) == pytest.approx(3.5, rel=0.05)
+    assert psf.fwhm_px(wide.stamps(MIDDLE)[0]) == pytest.approx(5.0, rel=0.05)
 
 
 def test_too_few_stars_give_none():

@@ -14,7 +14,7 @@ from astrolabel.core.box import Box
 from astrolabel.core.celestial import to_icrs
 from astrolabel.core.errors import InputError
 from astrolabel.core.notes import Note
-from astrolabel.core.psf import StampGrid
+from astrolabel.core.psf import StampGrid, stamps_at
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,7 @@ class Coadd:
     planes : bits of the mask by plane name, the same for all bands.
     mask : (C, H, W) int32 of those bits; zeros where the survey gave no mask.
     psfs : (C, P, P) float32, P odd, each summing to one, centred on its middle pixel; where
-        the PSF varies, that of the whole coadd's middle.
+        the PSF varies, that of the middle of what was read.
     psf_grids : C grids of stamps by position in this array's pixels, None for a band whose
         PSF is the same everywhere; empty where that is so for all.
     noise_correlation : (C, 2R+1, 2R+1) correlation of each band's noise by offset in pixels,
@@ -85,10 +85,7 @@ class Coadd:
 
     def psfs_at(self, y: float, x: float) -> NDArray[np.float32]:
         """(C, P, P) PSFs at a place: the nearest stamps, `psfs` where there is no grid."""
-        if not any(grid is not None for grid in self.psf_grids):
-            return self.psfs
-        pairs = zip(self.psf_grids, self.psfs, strict=True)
-        return np.stack([psf if grid is None else grid.at(y, x) for grid, psf in pairs])
+        return stamps_at(self.psfs, self.psf_grids, y, x)
 
     def weighted(
         self, usable: NDArray[np.bool_]

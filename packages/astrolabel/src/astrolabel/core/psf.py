@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +52,16 @@ class StampGrid:
         """Stamps padded with zeros to `size` pixels a side."""
         pad = (size - self.stamps.shape[-1]) // 2
         return StampGrid(self.positions, np.pad(self.stamps, ((0, 0), (pad, pad), (pad, pad))))
+
+
+def stamps_at(
+    psfs: NDArray[np.float32], grids: Sequence[StampGrid | None], y: float, x: float
+) -> NDArray[np.float32]:
+    """(C, P, P) stamps at a place: those of the grids, `psfs` of bands without one."""
+    if not any(grid is not None for grid in grids):
+        return psfs
+    pairs = zip(grids, psfs, strict=True)
+    return np.stack([stamp if grid is None else grid.at(y, x) for grid, stamp in pairs])
 
 
 def normalise(stamp: NDArray[np.generic], file: str | Path) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from astrolabel.core import psf
+from astrolabel.core.box import Box
 from astrolabel.core.config.prepare import PrepareConfig
 from astrolabel.core.correlation import filter_power
 from astrolabel.core.errors import InputError
@@ -54,6 +55,11 @@ class Characteristics:
     scale: float = 1.0
     noise_correlation: NDArray[np.float32] | None = None
     coverage: tuple[float, ...] = ()
+
+    def psfs_in(self, box: Box) -> NDArray[np.float32]:
+        """(C, P, P) PSFs in the middle of a part of the coadd."""
+        y, x = box.y0 + (box.height - 1) / 2, box.x0 + (box.width - 1) / 2
+        return psf.stamps_at(self.psfs, self.psf_grids, y, x)
 
     def note(self, kind: str, band: str = "") -> str:
         """The texts of a kind and band, joined."""

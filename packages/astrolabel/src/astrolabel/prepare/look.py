@@ -37,7 +37,7 @@ class Look:
     ----------
     evidence, fills : by band.
     covered : number of pixels that any band has data in.
-    stars : by band (see `fit_stars`).
+    stars : by band (see `fit_stars`), places in the coadd's pixels.
     correlations : by band, of the noise; None with too little sky.
     binned : by band, for trails (see `binned_down`).
     """
@@ -88,14 +88,16 @@ def look_at(
         shown.append(one)
         data.append(relative(plane, one, judge(band, one, config)[0], here))
     stack, valid = np.stack(data), np.stack([p.valid for p in planes])
-    part = (slice(None), *(section.box & with_stars).slices_in(section.box))
+    searched = section.box & with_stars
+    corner = np.array([searched.y0, searched.x0, 0, 0, 0, 0])
+    part = (slice(None), *searched.slices_in(section.box))
     share = replace(config.stars, max_stars=math.ceil(config.stars.max_stars / sections))
     trails = config.artifacts.trails == "auto"
     return Look(
         tuple(shown),
         pixels.fills,
         int(valid.any(axis=0).sum()),
-        fit_stars(stack[part], valid[part], share),
+        [fits + corner for fits in fit_stars(stack[part], valid[part], share)],
         [noise.correlation(d, s.free, config.noise) for d, s in zip(data, skies, strict=True)],
         [binned_down(d, v, config.artifacts) for d, v in zip(data, valid, strict=True)]
         if trails

@@ -11,8 +11,69 @@ from scipy import optimize
 
 from astrolabel.core import background
 from astrolabel.core.config.prepare import StarConfig
-from astrolabel.core.psf import MOFFAT_BETA, moffat
+from astrolabel.core.psf import MOFFAT_BETA, StampGrid, moffat
 from astrolabel.prepare import mesh
+
+FWHM, BETA = 2, 3
+"""Columns of a star's fit: y, x, FWHM in pixels, beta, and two components of ellipticity."""
+TERMS = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))
+"""Powers of y and x of the polynomials; those of order 0, 1, 2 are the first 1, 3, 6."""
+
+
+@dataclass(frozen=True, eq=False)
+class Variation:
+    """Properties of stars over an image, as polynomials of place.
+
+    Attributes
+    ----------
+    low, high : (2,) (y, x) of the corners of the part that holds the stars: beyond, the values are
+        those of its border.
+    coefficients : (T, V) of V properties. T is 1 where they are the same everywhere.
+    """
+
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    coefficients: NDArray[np.float64]
+
+    def at(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(N, V) properties at (N, 2) places."""
+        return _powers(places, self.low, self.high, len(self.coefficients)) @ self.coefficients
+
+
+def _powers(
+    places: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64], terms: int
+) -> NDArray[np.float64]:
+    """(N, terms) of places scaled to -1 to 1."""
+    scaled = 2 * (np.clip(places, low, high) - low) / np.maximum(high - low, 1) - 1
+    return np.stack([scaled[:, 0] ** a * scaled[:, 1] ** b for a, b in TERMS[:terms]], axis=1)
+
+
+def variation(places: NDArray[np.float64], values: NDArray[np.float64]) -> Variation:
+    """The polynomials of the order, 0 to 2, that tells a star best from all others.
+
+    That is the least sum of squares of what each star differs by from the fit to the others
+    (Allen's PRESS), a median standing for order 0. There are twice as many stars as terms.
+
+    Parameters
+    ----------
+    places : (N, 2) of (y, x), N > 0.
+    values : (N, V) of stars, in like units.
+    """
+    low, high = places.min(axis=0), places.max(axis=0)
+    middle = np.median(values, axis=0)[None]
+    best, count = Variation(low, high, middle), len(places)
+    least = ((values - middle) ** 2).sum() * (count / max(count - 1, 1)) ** 2
+    for terms in (3, 6):
+        if count < 2 * terms:
+            break
+        powers = _powers(places, low, high, terms)
+        inverse = np.linalg.pinv(powers)
+        coefficients = inverse @ values
+        own = np.einsum("nt,tn->n", powers, inverse)  # a star's share in its own value
+        left = (values - powers @ coefficients) / np.maximum(1 - own, 1e-3)[:, None]
+        if (error := (left**2).sum()) < least:
+            best, least = Variation(low, high, coefficients), error
+    return best
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,8 +82,8 @@ class StarFits:
 
     Attributes
     ----------
-    fits : (N, 4) of FWHM in pixels, beta, and two components of ellipticity.
-    agree : whether they are enough, and of one width.
+    fits : (N, 6) as `fit_stars` gives them.
+    agree : whether they are enough, and of one width where they are.
     """
 
     fits: NDArray[np.float64]
@@ -31,27 +92,49 @@ class StarFits:
     @property
     def fwhm_px(self) -> float:
         """Median FWHM; NaN without stars."""
-        return float(np.median(self.fits[:, 0])) if len(self.fits) else float("nan")
+        return float(np.median(self.fits[:, FWHM])) if len(self.fits) else float("nan")
 
-    def stamp(self) -> NDArray[np.float32]:
-        """A Moffat with the median of the fits."""
-        fwhm, beta, e1, e2 = np.median(self.fits, axis=0)
-        e = min(float(np.hypot(e1, e2)), 0.5)
-        q, theta = (1 - e) / (1 + e), float(np.arctan2(e2, e1)) / 2
-        return moffat(float(fwhm), float(beta), q=q, theta=theta)
+    @property
+    def variation(self) -> Variation:
+        """FWHM in parts of the median, and ellipticity, over the image."""
+        _, _, fwhm, _, *ellipticity = self.fits.T
+        return variation(self.fits[:, :2], np.stack([fwhm / self.fwhm_px, *ellipticity], axis=1))
+
+    def stamps(self, places: NDArray[np.float64]) -> NDArray[np.float32]:
+        """(N, P, P) Moffats at (N, 2) places (y, x), of the median beta."""
+        beta, out = float(np.median(self.fits[:, BETA])), []
+        for width, e1, e2 in self.variation.at(places):
+            fwhm = width * self.fwhm_px
+            e = min(float(np.hypot(e1, e2)), 0.5)
+            q, theta = (1 - e) / (1 + e), float(np.arctan2(e2, e1)) / 2
+            out.append(moffat(fwhm, beta, q=q, theta=theta))
+        return np.stack(out)
+
+    def grid(self, shape: tuple[int, int], spacing_px: int) -> StampGrid | None:
+        """Stamps over an image, in the middles of equal parts; None where all are the same."""
+        if len(self.variation.coefficients) == 1 or max(shape) <= spacing_px:
+            return None
+        parts = [-(-side // spacing_px) for side in shape]
+        places = np.array([
+            [(i + 0.5) * shape[0] / parts[0] - 0.5, (j + 0.5) * shape[1] / parts[1] - 0.5]
+            for i in range(parts[0]) for j in range(parts[1])
+        ])  # fmt: skip
+        return StampGrid(places, self.stamps(places))
 
     def told(self) -> str:
-        _, beta, _, _ = np.median(self.fits, axis=0)
-        return (
-            f"Moffat of FWHM {self.fwhm_px:.2f} px, beta {beta:.1f}, "
-            f"fitted to {len(self.fits)} stars"
-        )
+        beta = np.median(self.fits[:, BETA])
+        found, width = self.variation, f"{self.fwhm_px:.2f}"
+        widths = found.at(self.fits[:, :2])[:, 0] * self.fwhm_px
+        if len(found.coefficients) > 1:
+            width = f"{widths.min():.2f} to {widths.max():.2f}"
+        return f"Moffat of FWHM {width} px, beta {beta:.1f}, fitted to {len(self.fits)} stars"
 
 
 def fit_stars(
     relative: NDArray[np.float32], valid: NDArray[np.bool_], config: StarConfig
 ) -> list[NDArray[np.float64]]:
-    """Moffats fitted to the stars of each band, as in `StarFits`.
+    """Moffats fitted to the stars of each band: (N, 6) of y, x in pixels, FWHM in pixels, beta,
+    and two components of ellipticity.
 
     Stars are found once, on the sum of the bands: bright, round, isolated sources
     on empty ground, whose half-light radius lies in the narrow ridge at the small end of all
@@ -68,25 +151,27 @@ def fit_stars(
     return [
         np.array(
             [f for y, x, r in stars if (f := _fit_moffat(band, y, x, r, config)) is not None]
-        ).reshape(-1, 4)
+        ).reshape(-1, 6)
         for band in data
     ]
 
 
 def alike(fits: NDArray[np.float64], config: StarConfig) -> StarFits:
-    """The stars among fits of one band: those of one width. The median of what is left does not
-    care for a galaxy or two among them."""
-    for _ in range(3):
-        if len(fits) == 0:
+    """The stars among fits of one band: those of the width that stars have where they are. The
+    median of what is left does not care for a galaxy or two among them."""
+    if len(fits) == 0:
+        return StarFits(fits, False)
+    keep = np.ones(len(fits), bool)
+    expected = np.full(len(fits), np.median(fits[:, FWHM]))
+    for _ in range(4):
+        before, keep = keep, np.abs(fits[:, FWHM] / expected - 1) < config.scatter
+        if not keep.any() or (keep == before).all():
             break
-        middle = np.median(fits[:, 0])
-        keep = np.abs(fits[:, 0] - middle) < config.scatter * middle
-        if keep.all() or not keep.any():
-            break
-        fits, before = fits[keep], len(fits)
-        if len(fits) < before / 2:
-            fits = fits[:0]
-    return StarFits(fits, len(fits) >= config.min_stars)
+        found = variation(fits[keep, :2], fits[keep, FWHM : FWHM + 1])
+        expected = found.at(fits[:, :2])[:, 0]
+    if keep.sum() < len(fits) / 2:
+        keep[:] = False
+    return StarFits(fits[keep], int(keep.sum()) >= config.min_stars)
 
 
 def _stars(
@@ -133,7 +218,15 @@ def _stars(
     counts = np.searchsorted(small, small * wide, side="right") - np.arange(len(small))
     least = max(min(config.min_stars, counts.max()), config.ridge_full * counts.max())
     low = small[int(np.argmax(counts >= least))]
-    chosen = np.flatnonzero(good & (radius >= low) & (radius <= wide * low))
+    star = first = good & (radius >= low) & (radius <= wide * low)
+    places = np.stack([table["y"], table["x"]], axis=1).astype(np.float64)
+    for _ in range(20):  # where the PSF varies the ridge does, from the first stars on
+        found = variation(places[star], np.asarray(radius, np.float64)[star, None])
+        near = np.abs(radius / found.at(places)[:, 0] - 1) < config.ridge_width / 2
+        before, star = star, first | (good & near)
+        if (star == before).all():
+            break
+    chosen = np.flatnonzero(star)
     chosen = chosen[np.argsort(table["flux"][chosen])[::-1]][: config.max_stars]
     return [(float(table["y"][k]), float(table["x"][k]), int(half[k])) for k in chosen]
 
@@ -161,8 +254,8 @@ def _stands_alone(
 
 def _fit_moffat(
     data: NDArray[np.float32], y: float, x: float, r: int, config: StarConfig
-) -> tuple[float, float, float, float] | None:
-    """(fwhm, beta, e1, e2) of one star in units of the noise, from a cutout of radius `r`;
+) -> tuple[float, ...] | None:
+    """(y, x, fwhm, beta, e1, e2) of one star in units of the noise, from a cutout of radius `r`;
     None at the image's edge, too faint or without a good fit."""
     cy, cx = round(y), round(x)
     cut = data[cy - r : cy + r + 1, cx - r : cx + r + 1] if min(cy, cx) >= r else data[:0]
@@ -193,4 +286,5 @@ def _fit_moffat(
     most = config.fit_noise_sigma + config.misfit * cut.max()
     if not result.success or not 1.05 < fwhm < 0.95 * r or misfit > most:
         return None
-    return tuple(float(v) for v in result.x[3:])  # type: ignore[return-value]
+    _, dy, dx, *shape = (float(v) for v in result.x)
+    return cy + dy, cx + dx, *shape

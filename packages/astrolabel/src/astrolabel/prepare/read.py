@@ -42,12 +42,15 @@ def read(
     frame = Box.of_shape(files.shape)
     box = frame if box is None else box & frame
     notes = list(known.notes)
+    psfs = known.psfs_in(box)
     planes, masks = [], []
     for index, (band, one) in enumerate(zip(files.bands, known.bands, strict=True)):
         plane = read_plane(files, index, box, known.scale)
         plane = plane.without(blank.no_data(plane.image, plane.valid, config.no_data)[0])
         plane = _with_noise(plane, one, box, config.noise)
-        plane, told = _with_artifacts(plane, one, known, index, box, config)
+        plane, told = _with_artifacts(
+            plane, one, psfs[index], known.measured_psf[index], box, config
+        )
         notes += [Note("mask", text, band) for text in told]
         planes.append(plane)
         masks.append(plane.mask or (np.zeros(box.shape, np.int32), {}))
@@ -61,7 +64,7 @@ def read(
         image=np.stack([p.image for p in planes]),
         variance=np.stack(variances),
         valid=np.stack([p.valid for p in planes]),
-        psfs=known.psfs,
+        psfs=psfs,
         psf_grids=tuple(g and g.shifted(-box.y0, -box.x0) for g in known.psf_grids),
         noise_correlation=known.noise_correlation,
         zeropoints=_zeropoints(files, known.scale),
@@ -102,10 +105,15 @@ def _with_noise(plane: Plane, one: Band, box: Box, config: NoiseConfig) -> Plane
 
 
 def _with_artifacts(
-    plane: Plane, one: Band, known: Characteristics, index: int, box: Box, config: PrepareConfig
+    plane: Plane,
+    one: Band,
+    stamp: NDArray[np.float32],
+    measured: bool,
+    box: Box,
+    config: PrepareConfig,
 ) -> tuple[Plane, list[str]]:
     """A band with planes of what is saturated, hit by cosmic rays, or a trail; and clauses."""
-    mask, told, stamp = plane.mask, [], known.psfs[index]
+    mask, told = plane.mask, []
     assert plane.variance is not None
     if mask is None or "SAT" not in mask[1]:
         full = saturated_cores(plane.image, plane.variance, plane.valid, stamp, config.saturation)
@@ -113,7 +121,7 @@ def _with_artifacts(
         mask = _with_plane(mask, "SAT", full)
         told.append(f"{source}: no data; flat tops, ragged cores and holes in stars: saturated")
     wrong = np.zeros(box.shape, bool)
-    if _look_for_rays(plane, config) and known.measured_psf[index]:
+    if _look_for_rays(plane, config) and measured:
         saturated = (mask[0] & (1 << mask[1]["SAT"])) != 0
         good = plane.valid & ~_grown(saturated, 2)
         # Of the sky alone where noise is measured: rays would pass for photon noise.

@@ -51,12 +51,15 @@ def find_stamps(
     fitted = [alike(of_band, config) for of_band in fits]
     widths = [f.fwhm_px for f in fitted if f.agree]
     stamps, measured = dict(given), []
+    middle = (np.array([files.shape]) - 1) / 2
     for band, found in zip(files.bands, fitted, strict=True):
         if band in given:
             notes += _compared(band, given[band], found, config)
             measured.append(True)
         elif found.agree:
-            stamps[band] = found.stamp()
+            stamps[band] = found.stamps(middle)[0]
+            if (grid := found.grid(files.shape, config.spacing_px)) is not None:
+                grids[band] = grid
             notes.append(Note("psf", found.told(), band))
             measured.append(True)
         else:

@@ -232,6 +232,8 @@ class StarConfig:
     smaller source is a cosmic ray."""
     fit_snr: float = 20.0
     """Least signal-to-noise ratio of a star in a band where it is fitted."""
+    spacing_px: int = 512
+    """A PSF that varies is taken to be the same over parts of this side at most."""
     fit_noise_sigma: float = 3.0
     """Noise of a pixel that the fit may leave besides `misfit`: of the sky and of photons."""
 
