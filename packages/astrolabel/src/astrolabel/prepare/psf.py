@@ -222,7 +222,8 @@ def _stars(
     places = np.stack([table["y"], table["x"]], axis=1).astype(np.float64)
     for _ in range(20):  # where the PSF varies the ridge does, from the first stars on
         found = variation(places[star], np.asarray(radius, np.float64)[star, None])
-        near = np.abs(radius / found.at(places)[:, 0] - 1) < config.ridge_width / 2
+        expected = found.at(places)[:, 0]
+        near = np.abs(radius - expected) < config.ridge_width / 2 * expected
         before, star = star, first | (good & near)
         if (star == before).all():
             break
