@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from astropy.wcs import WCS
-from fits_files import SIGMA, scene, tan_wcs, write_calexp
+from fits_files import SIGMA, scene, tan_wcs, write_calexp, write_plain
 from scipy.spatial import cKDTree
 
 from astrolabel.core.box import Box
@@ -178,3 +178,13 @@ def test_another_neighbour_makes_the_tiles_anew(tract, tmp_path):
 def test_the_paper_preset_keeps_overlaps():
     assert preset("paper").tile.overlaps == "keep"
     assert preset("default").tile.overlaps == "resolve"
+
+
+def test_a_coadd_that_lies_on_another_is_said_to_be_left_out(tmp_path):
+    for name in ("a", "b"):
+        write_plain(tmp_path / f"{name}.fits", scene()[0], tan_wcs((128, 160)))
+    inputs = Inputs((tmp_path / "a.fits", tmp_path / "b.fits"), bands=("i",))
+    result = make_coco(find_coadds(inputs), LabelConfig(), tmp_path / "out", progress=False)
+    assert [name for name, _ in result.tiles] == ["a-r0c0"]
+    (problem,) = result.problems
+    assert problem.startswith("b: not labelled, its sky is that of a;")

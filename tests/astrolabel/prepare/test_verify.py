@@ -11,6 +11,7 @@ from astrolabel.core.config import PrepareConfig
 from astrolabel.core.config.prepare import ArtifactConfig, NoiseConfig, SkyConfig
 from astrolabel.core.errors import InputError
 from astrolabel.core.notes import DOUBT
+from astrolabel.io.files import check
 from astrolabel.io.find import Inputs, find_coadds
 from astrolabel.prepare.describe import describe
 from astrolabel.prepare.read import characterise, read
@@ -156,11 +157,12 @@ def test_counts_of_few_photons_have_a_long_tail(tmp_path):
 @pytest.mark.parametrize("factor", [1e-21, 1e-12, 1e20])
 def test_units_beyond_float32_are_scaled_and_fluxes_stay_right(tmp_path, factor):
     image = stars().astype(np.float64)
-    files = files_of(tmp_path, image * factor, MAGZERO=20.0)
+    zeropoint = 20 + 2.5 * np.log10(factor)
+    files = files_of(tmp_path, image * factor, MAGZERO=zeropoint)
     known, coadd = both(files)
     assert 1e-3 < np.sqrt(np.median(coadd.variance)) < 1e3
     flux = (coadd.image[0] * 10 ** (-0.4 * coadd.zeropoints[0])).astype(np.float64)
-    true = (image - np.median(image)) * factor * 10 ** (-0.4 * 20)
+    true = (image - np.median(image)) * factor * 10 ** (-0.4 * zeropoint)
     bright = image > 20 * SIGMA
     np.testing.assert_allclose(flux[bright], true[bright], rtol=0.1)
     assert any("multiplied" in note.text for note in known.notes)
@@ -357,3 +359,91 @@ def test_an_unusable_wcs_is_refused_in_plain_words(tmp_path, cards, fault):
         characterise(files)
     assert "wcslib" not in str(refused.value)
     assert "remove CTYPE1" in str(refused.value)
+
+
+def curved(height):
+    """A sky that is higher in its middle, by so many sigma."""
+    y, x = (np.indices((320, 320)) - 159.5) / 160
+    return (height * SIGMA * (1 - (x**2 + y**2) / 2)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "sky", [curved(15), -curved(15), np.tile(np.linspace(0, 60, 320) * SIGMA, (320, 1))]
+)
+@pytest.mark.parametrize("given", [True, False])
+def test_a_steep_or_curved_sky_is_subtracted_and_is_no_noise(tmp_path, sky, given):
+    image, _ = scene(sky.shape, n=40)
+    noise = np.full(sky.shape, SIGMA**2) if given else None
+    known, coadd = both(files_of(tmp_path, (image + sky).astype(np.float32), noise))
+    np.testing.assert_allclose(np.median(coadd.variance), SIGMA**2, rtol=0.25)
+    left = ndimage.gaussian_filter(coadd.image[0] - image, 8)
+    assert np.abs(left).max() < 1.5 * SIGMA
+    assert np.abs(left)[40:-40, 40:-40].mean() < 0.3 * SIGMA
+    assert "follow" not in known.note("noise", "g")
+
+
+def test_a_galaxy_beside_the_frames_middle_is_no_curved_sky(tmp_path):
+    y, x = np.indices((320, 320)) - 130.0
+    galaxy = 40 * SIGMA * np.exp(-np.hypot(y, x) / 30)
+    image = np.random.default_rng(1).normal(0, SIGMA, galaxy.shape) + galaxy
+    _, coadd = both(files_of(tmp_path, image.astype(np.float32)))
+    lost = (image - coadd.image[0])[np.hypot(y, x) < 60]
+    assert np.abs(lost).max() < 0.8 * SIGMA
+
+
+@pytest.mark.parametrize("value", [65535.0, 99999.0])
+def test_a_bright_fill_is_no_data_and_a_saturated_star_is(tmp_path, value):
+    image = stars() + np.float32(5)
+    y, x = np.indices(SHAPE)
+    empty = x + y > 400
+    star = gaussian(SHAPE, 90, 80, 1e4 * value, 6.0)
+    image = np.minimum(image + star.astype(np.float32), value)
+    image[60:120, 79:82] = value  # charge that bleeds
+    image[empty] = value
+    _, coadd = both(files_of(tmp_path, image))
+    assert not coadd.valid[0][empty].any()
+    assert coadd.valid[0, 85:95, 75:85].all()
+    assert coadd.plane("SAT")[0, 90, 80]
+
+
+@pytest.mark.parametrize("sigma", [0.6, 1.0, 2.0])
+@pytest.mark.parametrize("level", [0, 300])
+def test_noise_of_coarse_integers_is_theirs(tmp_path, sigma, level):
+    image, _ = scene(SHAPE, n=25, sigma=sigma)
+    whole = np.rint(image + level)
+    true = np.hypot(sigma, 1 / np.sqrt(12))
+    known, coadd = both(files_of(tmp_path, whole.astype(np.float32)))
+    assert np.sqrt(np.median(coadd.variance)) == pytest.approx(true, rel=0.08)
+    variance = np.full(SHAPE, true**2)
+    (tmp_path / "given").mkdir()
+    known, _ = both(files_of(tmp_path / "given", whole.astype(np.float32), variance))
+    assert not any("noise" in text for text in doubts(known))
+
+
+def test_counts_have_the_noise_of_their_photons(tmp_path):
+    rng = np.random.default_rng(0)
+    light = 0.1 + sum(gaussian(SHAPE, y, x, 400) for y in (60, 180) for x in (50, 120, 200))
+    known, _ = both(files_of(tmp_path, (rng.poisson(light) / 1500).astype(np.float32)))
+    assert known.bands[0].electrons == pytest.approx(1500)
+
+
+def test_stars_are_measured_where_another_band_has_no_data(tmp_path):
+    short = stars(2)
+    short[:, 60:] = np.nan
+    paths = write_plain(tmp_path / "g.fits", stars()), write_plain(tmp_path / "r.fits", short)
+    (files,) = find_coadds(Inputs(band_files=((("g",), paths[0]), (("r",), paths[1]))))
+    known = characterise(files)
+    assert "fitted to" in known.note("psf", "g")
+    assert psf.fwhm_px(known.psfs[0]) == pytest.approx(FWHM_PX, rel=0.1)
+
+
+def test_a_zero_point_that_no_sky_has_is_not_used(tmp_path):
+    known, coadd = both(files_of(tmp_path, stars() * 100, MAGZERO=0.0))
+    assert np.isnan(coadd.zeropoints[0])
+    assert any("makes the sky's noise" in text for text in doubts(known))
+
+
+@pytest.mark.parametrize("unit", ["mag/arcsec2", "log(counts)", "sqrt(e-)", "mag"])
+def test_pixels_that_are_no_linear_flux_are_refused(tmp_path, unit):
+    with pytest.raises(InputError, match="not linear in flux"):
+        check(files_of(tmp_path, stars(), BUNIT=unit))

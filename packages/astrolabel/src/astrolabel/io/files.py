@@ -11,6 +11,7 @@ import numpy as np
 from astrolabel.core.celestial import to_icrs, to_pixels
 from astrolabel.core.errors import InputError
 from astrolabel.io import layers as fits_layers
+from astrolabel.io import zeropoints
 from astrolabel.io.layers import Layers
 
 
@@ -60,15 +61,22 @@ class CoaddFiles:
 
 
 def check(files: CoaddFiles) -> None:
-    """Whether all bands lie on the same pixels of the sky.
+    """Whether all bands lie on the same pixels of the sky, and are linear in flux.
 
     Raises
     ------
     InputError
-        For bands of different shape, or whose WCS put the corners more than a tenth of a
-        pixel apart.
+        For bands of different shape, whose WCS put the corners more than a tenth of a
+        pixel apart, or whose unit is that of magnitudes, logarithms or roots.
     """
     first = files.layers[0]
+    for layer in files.layers:
+        if unit := zeropoints.not_linear(fits_layers.read_cards(layer)):
+            raise InputError(
+                f"pixels are {unit} (card BUNIT), which is not linear in flux",
+                file=layer.path,
+                remedy="convert them to fluxes; correct the card if it is wrong",
+            )
     for layer in (*files.layers, *files.variance.values(), *files.mask.values()):
         if layer.shape != first.shape:
             raise InputError(

@@ -265,7 +265,8 @@ def _role(header: fits.Header) -> str | None:
                 return role
         if name:
             return "other" if key == "EXTTYPE" else None
-    return "mask" if any(card.startswith("MP_") for card in header) else None
+    whole = header.get("BITPIX", 0) > 0  # an image may keep the cards of its mask
+    return "mask" if whole and any(card.startswith("MP_") for card in header) else None
 
 
 def read_cards(layers: Layers) -> Cards:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -57,15 +59,55 @@ def of_cards(cards: Cards, pixel_sr: float | None) -> ZeroPoint:
         return ZeroPoint(float(2.5 * np.log10(flux_of_zero)), "card FLUXMAG0")
     refused = ""
     for key in HEADER_ZEROPOINTS:
+        if not cards.has(key):
+            continue
         value = cards.number(key)
-        if value is not None and abs(value) < SENTINEL:
-            return ZeroPoint(value, f"card {key}, taken for the AB magnitude of one count")
-        if value is not None:
-            refused = f"card {key} = {value:g} stands for none"
+        if value is None or abs(value) >= SENTINEL:
+            shown = cards.text(key) if value is None else f"{value:g}"
+            refused = f"card {key} = {shown} stands for none"
+        elif vega := _vega(cards, key):
+            refused = f"card {key} is in Vega magnitudes ({vega})"
+        else:
+            return _per_count(cards, key, value)
     of_unit = from_unit(cards, pixel_sr)
     if of_unit.value is None and refused:
         return ZeroPoint(None, refused, True)
     return of_unit
+
+
+def _vega(cards: Cards, key: str) -> str:
+    """What says that a zero point is no AB magnitude; empty for nothing."""
+    for system in ("MAGSYS", "PHOTSYS", "PHOTSYST", "ZPSYS", "MAGTYPE"):
+        if cards.text(system).upper().startswith("VEGA"):
+            return f"{system} = {cards.text(system)}"
+    return "its comment" if "vega" in cards.comment(key).lower() else ""
+
+
+PER_SECOND = re.compile(r"/ ?s(ec(ond)?)?\b|per sec|s(ec)?(\^|\*\*)?-1\b", re.IGNORECASE)
+
+
+def _per_count(cards: Cards, key: str, value: float) -> ZeroPoint:
+    """The magnitude of a card, which may be that of one count a second in pixels of counts."""
+    told = f"card {key}, taken for the AB magnitude of one count"
+    unit = cards.text("BUNIT")
+    if not PER_SECOND.search(cards.comment(key)) or PER_SECOND.search(unit):
+        return ZeroPoint(value, told)
+    time = cards.number("EXPTIME")
+    if not unit or not time or time <= 0:
+        why = "card BUNIT does not tell whether pixels are" if not unit else "no exposure time"
+        return ZeroPoint(None, f"card {key} is of one count a second, and {why}", True)
+    return ZeroPoint(
+        float(value + 2.5 * np.log10(time)), f"card {key}, of one count a second, in {time:g} s"
+    )
+
+
+NOT_LINEAR = re.compile(r"\b(mag|mags|magnitudes?|dex|log|log10|ln|sqrt|asinh)\b", re.IGNORECASE)
+
+
+def not_linear(cards: Cards) -> str:
+    """The unit of pixels that are no linear flux, such as ``mag/arcsec2``; else empty."""
+    unit = cards.text("BUNIT")
+    return unit if NOT_LINEAR.search(unit) else ""
 
 
 def from_unit(cards: Cards, pixel_sr: float | None) -> ZeroPoint:
@@ -101,12 +143,14 @@ def _unit(text: str) -> units.UnitBase | None:
         if text == "MJY":
             return None
     text = text.replace("**", "^") if "**" in text else text
-    for trial in (text, text.replace("/pixel", "").replace("/pix", "").replace("/beam", "")):
+    text = re.sub(r"(?i) ?(/ ?pix(el)?|pix(el)?-1|pix(el)?\^-1)$", "", text)
+    text = re.sub(r"(?i)\bmicro(?=jy\b)", "u", text)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", units.UnitsWarning)  # of more slashes than one
         try:
-            return units.Unit(trial)
+            return units.Unit(text)
         except (ValueError, TypeError):
-            continue
-    return None
+            return None
 
 
 def _of_jansky(one: float) -> float:

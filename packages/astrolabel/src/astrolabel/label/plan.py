@@ -103,7 +103,14 @@ def plan(
     tasks: list[Task] = []
     for files, found in readable:
         near = others[files.name] if config.tile.overlaps == "resolve" else ()
-        tasks += tasks_of(files, found, near, config, out, catalog, of_catalog)
+        own = list(tasks_of(files, found, near, config, out, catalog, of_catalog))
+        if not own:
+            where = ", ".join(o.name for o in near[:3])
+            problems.append(
+                f"{files.name}: not labelled, its sky is that of {where}; "
+                "label it alone, or all with tile.overlaps keep"
+            )
+        tasks += own
     return tasks, problems
 
 

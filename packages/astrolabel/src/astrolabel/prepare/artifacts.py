@@ -51,7 +51,7 @@ def with_artifacts(
             for trail in trails[k]:
                 near[k, trail].append(profile(data, planes[k].valid, part.box, trail))
             rms = bands[k].rms
-            if rms is not None:
+            if rms is not None and not shown[k].photon:
                 stamp, measured = stamps.psfs[k], stamps.measured[k]
                 found = _scatter(data, planes[k], rms.at(part.box), stamp, measured, config)
                 scatter[k] += [] if found is None else [found]
@@ -62,6 +62,8 @@ def with_artifacts(
             for trail in trails[k]
         )
         electrons = noise.electrons_per_count(scatter[k], config.noise)
+        if bands[k].rms is not None and shown[k].photon:
+            electrons = 1 / shown[k].photon
         out[k] = replace(bands[k], electrons=electrons, trails=wide)
     return out
 

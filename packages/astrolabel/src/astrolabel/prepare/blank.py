@@ -77,11 +77,33 @@ def no_data(
         out |= wild
     flat = _repeated(image, valid & ~out, config)
     for value, where in flat:
-        if sigma > 0 and value > level + config.star_sigma * sigma:
+        bright = level + config.star_sigma * sigma
+        if sigma > 0 and value > bright:
+            where = _without_stars(image, valid & ~out, where, bright)
+        if not where.any():
             continue
         fills.append(Fill(value, int(where.sum()), block=True))
         out |= where
     return out, tuple(fills)
+
+
+def _without_stars(
+    image: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    where: NDArray[np.bool_],
+    bright: float,
+) -> NDArray[np.bool_]:
+    """Pixels of one value without the saturated middles of stars, whose light goes on around them
+    (not around bleed trails, so of a tenth); around a fill is the sky."""
+    out = where.copy()
+    parts, _ = ndimage.label(where, np.ones((3, 3)))
+    for number, box in enumerate(ndimage.find_objects(parts), 1):
+        near = tuple(slice(max(s.start - 2, 0), s.stop + 2) for s in box)
+        part = parts[near] == number
+        around = ndimage.binary_dilation(part, np.ones((5, 5))) & valid[near] & ~where[near]
+        if not around.any() or np.percentile(image[near][around], 90) > bright:
+            out[near] &= ~part
+    return out
 
 
 def _repeated(
@@ -98,6 +120,8 @@ def _repeated(
     for value in chosen:
         is_it = valid & (image == value)
         share = _share_of(is_it, image, valid, value, config.sample_px)
+        if share > config.most_share:
+            continue
         size = math.log(config.repeated_chance / image.size) / math.log(share)
         side, length = max(math.ceil(math.sqrt(size)), 3), max(math.ceil(size), 9)
         longest = max(image.shape) if share < 0.01 else config.max_block_px

@@ -45,6 +45,7 @@ class Characteristics:
     scale : by which all pixels are multiplied, so that float32 holds their weights.
     noise_correlation : as in `Coadd`.
     coverage : (C,) part of the coadd's pixels that each band has data in.
+    zeropoints : (C,) AB magnitudes of one count of the pixels times `scale`; NaN where unknown.
     """
 
     psfs: NDArray[np.float32]
@@ -55,6 +56,7 @@ class Characteristics:
     scale: float = 1.0
     noise_correlation: NDArray[np.float32] | None = None
     coverage: tuple[float, ...] = ()
+    zeropoints: tuple[float, ...] = ()
 
     def psfs_in(self, box: Box) -> NDArray[np.float32]:
         """(C, P, P) PSFs in the middle of a part of the coadd."""
@@ -120,13 +122,15 @@ def characterise(files: CoaddFiles, config: PrepareConfig | None = None) -> Char
     coverage = tuple(found.valid / found.pixels for found in shown)
     notes += told + _coverage(files.bands, shown, sum(one.covered for one in looks))
     notes += _of_files(files)
+    zeropoints, told = _zeropoints(files, shown, scale, config)
+    notes += told
     if config.strict and (first := next(iter(doubts(notes)), None)) is not None:
         raise InputError(
             f"{first}", file=files.name, remedy="mend it, or run without prepare.strict"
         )
     return Characteristics(
         stamps.psfs, tuple(bands), tuple(notes), stamps.grids, stamps.measured, scale,
-        correlated, coverage,
+        correlated, coverage, zeropoints,
     )  # fmt: skip
 
 
@@ -228,16 +232,36 @@ def _of_files(files: CoaddFiles) -> list[Note]:
             notes.append(doubt("file", f"{text}: not read", band))
         if row is not None and row.asinh and cards.has("BSOFTEN", "BOFFSET"):
             notes.append(Note("file", "pixels are asinh of the flux (BSOFTEN): undone", band))
-        if band in files.zeropoints:
-            notes.append(Note("zeropoint", f"{files.zeropoints[band]:g}, as given", band))
-            continue
-        zero = fits_layers.read_zeropoint(layer)
-        if zero.value is None:
-            make = doubt if zero.doubtful else Note
-            notes.append(make("zeropoint", f"unknown, no magnitudes: {zero.source}", band))
-        else:
-            notes.append(Note("zeropoint", f"{zero.value:.4g}: {zero.source}", band))
     wcs = fits_layers.read_wcs(files.layers[0])
     if wcs is None:
         notes.append(Note("wcs", "none: no sky positions"))
     return notes
+
+
+def _zeropoints(
+    files: CoaddFiles, shown: Sequence[Evidence], scale: float, config: PrepareConfig
+) -> tuple[tuple[float, ...], list[Note]]:
+    """The AB magnitude of one count of the scaled pixels by band, NaN where unknown; notes."""
+    found, notes = [], []
+    brightest, faintest = config.noise.plausible_mag
+    for band, layer, sky in zip(files.bands, files.layers, shown, strict=True):
+        value = files.zeropoints.get(band)
+        if value is not None:
+            notes.append(Note("zeropoint", f"{value:g}, as given", band))
+        else:
+            zero = fits_layers.read_zeropoint(layer)
+            value, text, doubtful = zero.value, zero.source, zero.doubtful
+            sigma = sky.typical[1] / scale
+            if value is not None and sigma > 0:
+                depth = value - 2.5 * np.log10(sigma)
+                if not brightest <= depth <= faintest:
+                    text = f"that of the files, {value:.4g} ({text}), makes the sky's noise "
+                    text += f"{depth:.3g} mag"
+                    value, doubtful = None, True
+            if value is None:
+                make = doubt if doubtful else Note
+                notes.append(make("zeropoint", f"unknown, no magnitudes: {text}", band))
+            else:
+                notes.append(Note("zeropoint", f"{value:.4g}: {text}", band))
+        found.append(float("nan") if value is None else float(value + 2.5 * np.log10(scale)))
+    return tuple(found), notes

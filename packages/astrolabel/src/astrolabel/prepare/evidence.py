@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from astrolabel.core.config.prepare import PrepareConfig, SkyConfig
-from astrolabel.prepare import noise, sky
+from astrolabel.prepare import mesh, noise, sky
 from astrolabel.prepare.mesh import Mesh
 from astrolabel.prepare.pixels import Plane
 from astrolabel.prepare.sections import whole
@@ -24,6 +24,7 @@ class Evidence:
     ----------
     level, rms, cells, scatter, tail : as in `BandSky`.
     free, valid, pixels : numbers of pixels of empty sky, with data, and of all.
+    photon : counts of one photon, for counts of few; else 0.
     check : of the noise that the files give; None where they give none that is wanted.
     noise_word : what that is, for people.
     relative_weight : whether it is of a weight without a unit.
@@ -37,6 +38,7 @@ class Evidence:
     free: int
     valid: int
     pixels: int
+    photon: float
     check: noise.NoiseCheck | None
     noise_word: str
     relative_weight: bool
@@ -59,17 +61,19 @@ class Evidence:
 def of_section(plane: Plane, found: BandSky, config: PrepareConfig) -> Evidence:
     """What the pixels of one section show."""
     check = None
+    grain = mesh.grain_of(plane.image[found.free])
     if plane.variance is not None and config.noise.trust != "pixels":
         root = np.sqrt(np.where(plane.valid, plane.variance, 1))
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             relative = ((plane.image - found.level.whole) / root).astype(np.float32)
         ny, nx = found.cells.shape
         free = found.free & np.isfinite(relative)
-        check = noise.check_given(relative, free, (ny, nx), config)
+        step = grain.step / float(np.median(root[free])) if free.any() else 0.0
+        check = noise.check_given(relative, free, (ny, nx), replace(grain, step=step), config)
     return Evidence(
         found.level, found.rms, found.cells, found.scatter, found.tail,
         int(found.free.sum()), int(plane.valid.sum()), plane.valid.size,
-        check, plane.noise_word, plane.relative_weight,
+        grain.step if grain.few else 0.0, check, plane.noise_word, plane.relative_weight,
     )  # fmt: skip
 
 

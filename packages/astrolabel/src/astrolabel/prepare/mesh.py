@@ -62,48 +62,109 @@ def count_cells(shape: tuple[int, int], box: int) -> tuple[int, int]:
 
 
 def measure(
-    data: NDArray[np.float32], free: NDArray[np.bool_], cells: tuple[int, int], min_free: float
+    data: NDArray[np.float32],
+    free: NDArray[np.bool_],
+    cells: tuple[int, int],
+    min_free: float,
+    around: Mesh | None = None,
+    grain: Grain | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(level, scatter) of the free pixels of each of so many cells, each of shape `cells`; NaN in
-    cells with fewer than `min_free` of them."""
+    cells with fewer than `min_free` of them.
+
+    Parameters
+    ----------
+    around : a level about which scatter is measured, so that its gradient is none.
+    grain : of the values as they were read; by default of the data in each cell.
+    """
     rows, columns = (
         np.rint(np.linspace(0, n, count + 1)).astype(np.int64)
         for n, count in zip(free.shape, cells, strict=True)
     )
     level = np.full((len(rows) - 1, len(columns) - 1), np.nan)
     scatter = level.copy()
+    middle = np.zeros(level.shape, np.float32) if around is None else around.values
+    smooth = None if around is None else around.whole
     for i, (top, bottom) in enumerate(itertools.pairwise(rows)):
         for j, (left, right) in enumerate(itertools.pairwise(columns)):
             chosen = free[top:bottom, left:right]
             count = np.count_nonzero(chosen)
             if count >= max(min_free * chosen.size, 30):
-                level[i, j], scatter[i, j] = clipped(data[top:bottom, left:right][chosen])
+                values = data[top:bottom, left:right][chosen]
+                steps = grain_of(values) if grain is None else grain
+                if smooth is not None:
+                    values = values - smooth[top:bottom, left:right][chosen]
+                above, scatter[i, j] = clipped(values, steps)
+                level[i, j] = middle[i, j] + above
     return level, scatter
 
 
-def clipped(values: NDArray[np.floating]) -> tuple[float, float]:
+@dataclass(frozen=True)
+class Grain:
+    """In which steps values come.
+
+    Attributes
+    ----------
+    few : whether they are counts of few photons: from zero on, and few in kind.
+    step : between neighbouring ones, where they repeat; else 0.
+    """
+
+    few: bool
+    step: float
+
+
+def grain_of(values: NDArray[np.floating]) -> Grain:
+    """From a sample."""
+    sample = values[:: max(values.size // FEW_OF, 1)][:FEW_OF]
+    kinds = np.unique(sample)
+    if len(kinds) < FEW_KINDS:  # nearly all may be zero
+        kinds = np.unique(values)
+    if len(kinds) < 2 or len(kinds) > 0.5 * sample.size:
+        return Grain(False, 0.0)
+    step = float(np.percentile(np.diff(kinds), 25))
+    most = np.searchsorted(kinds, np.percentile(sample, 95), side="right")  # but for stars
+    return Grain(bool(0 <= kinds[0] < 0.1 * step and most < FEW_KINDS), step)
+
+
+def clipped(values: NDArray[np.floating], grain: Grain | None = None) -> tuple[float, float]:
     """(level, sigma) of values with outliers; NaN of none.
 
-    The scatter is that of the median deviation; of values so few in kind (counts) that this
-    takes steps, it is the root mean square of all but the brightest thousandth.
+    The scatter is that of the median deviation. Values in steps, of which that would be one, are
+    spread over them; of counts so few that most are zero, it is the root mean square of all but
+    the brightest thousandth.
+
+    Parameters
+    ----------
+    grain : of the values as they were read; by default of these.
     """
     if values.size == 0:
         return float("nan"), float("nan")
-    if len(np.unique(values[:FEW_OF])) < FEW_KINDS:
+    grain = grain_of(values) if grain is None else grain
+    if grain.few:
         inside = values[values <= np.percentile(values, 99.9)].astype(np.float64)
         if inside.size == 0:  # not a number among them
             return float("nan"), float("nan")
         return float(inside.mean()), float(inside.std())
+    if grain.step:  # evenly over a step, without a random number
+        values = values + (np.arange(values.size) * GOLDEN % 1 - 0.5) * grain.step
     middle = float(np.median(values))
     sigma = MAD_TO_SIGMA * float(np.median(np.abs(values - middle)))
     inside = values[np.abs(values - middle) <= 3 * sigma].astype(np.float64)
     mean = float(inside.mean())
     # As SExtractor: the mean, but where sources make the distribution lopsided.
-    return (mean if abs(mean - middle) < 0.3 * sigma else middle), sigma
+    level = mean if abs(mean - middle) < 0.3 * sigma else middle
+    if grain.step > 0.5 * sigma:
+        # No Gaussian any more. Rounding makes noise of a step over root 12; so does spreading.
+        squared = float(inside.var()) / CLIPPED_VARIANCE - grain.step**2 / 12
+        sigma = max(squared, grain.step**2 / 12) ** 0.5
+    return level, sigma
 
 
+CLIPPED_VARIANCE = 0.973
+"""Of a Gaussian of unit variance within three sigma."""
+GOLDEN = 0.6180339887498949
 FEW_OF, FEW_KINDS = 2000, 15
-"""Fewer than so many different values among so many are counts of few photons."""
+"""Counts of few photons have fewer than so many different values among so many."""
 
 
 def filled(cells: NDArray[np.float64], outlier: float) -> NDArray[np.float32]:
@@ -133,6 +194,30 @@ def filled(cells: NDArray[np.float64], outlier: float) -> NDArray[np.float32]:
 def _median(values: NDArray[np.float64]) -> float:
     known = values[np.isfinite(values)]
     return float(np.median(known)) if known.size else float("nan")
+
+
+QUADRATIC_TERMS = 6
+
+
+def quadratic(cells: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(ny, nx) the quadratic that most cells are nearest to: least absolute deviations, so that
+    a few on a source do not bend it.
+
+    With fewer cells along an axis than three, or in all than twice its terms, their median.
+    """
+    known = np.isfinite(cells)
+    if known.sum() < 2 * QUADRATIC_TERMS or min(cells.shape) < 3:
+        return np.full(cells.shape, float(np.median(cells[known])) if known.any() else 0.0)
+    y, x = (np.linspace(-1, 1, n) for n in cells.shape)
+    y, x = np.meshgrid(y, x, indexing="ij")
+    terms = np.stack([np.ones(cells.shape), y, x, y * y, x * y, x * x], axis=-1)
+    chosen, values = terms[known], cells[known]
+    weight = np.ones(len(values))
+    for _ in range(30):
+        fitted, *_ = np.linalg.lstsq(chosen * weight[:, None], values * weight, rcond=None)
+        left = np.abs(values - chosen @ fitted)
+        weight = 1 / np.sqrt(np.maximum(left, 1e-3 * left.mean() + 1e-300))
+    return np.asarray(terms @ fitted)
 
 
 def plane(cells: NDArray[np.float64], dark_weight: float) -> NDArray[np.float64]:

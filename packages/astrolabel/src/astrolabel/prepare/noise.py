@@ -40,6 +40,7 @@ def check_given(
     relative: NDArray[np.float32],
     free: NDArray[np.bool_],
     cells: tuple[int, int],
+    grain: mesh.Grain,
     config: PrepareConfig,
 ) -> NoiseCheck:
     """Compare given noise with scatter.
@@ -49,11 +50,12 @@ def check_given(
     relative : (H, W) image less its sky, over the given sigma.
     free : (H, W) bool, empty sky.
     cells : (ny, nx) of the mesh.
+    grain : of the image, over a typical sigma.
     """
     if np.count_nonzero(free) < config.noise.min_sky_px:
         return NoiseCheck(float("nan"), np.zeros(0))
-    _, scatter = mesh.measure(relative, free, cells, config.sky.min_free)
-    _, ratio = mesh.clipped(relative[free])
+    _, scatter = mesh.measure(relative, free, cells, config.sky.min_free, grain=grain)
+    _, ratio = mesh.clipped(relative[free], grain)
     return NoiseCheck(ratio, scatter[np.isfinite(scatter) & (scatter > 0)])
 
 
@@ -185,7 +187,7 @@ def electrons_per_count(parts: Sequence[Scatter], config: NoiseConfig) -> float 
 
     if not level > 0 or excess(0.0) <= 0:
         return None
-    slope = float(optimize.brentq(excess, 0.0, 1e6 * excess(0.0) / level))
+    slope = float(optimize.brentq(excess, 0.0, 1e6 * excess(0.0) / level, maxiter=1000))
     return 1 / (slope * float(np.nanmedian([part.rms for part in parts])))
 
 

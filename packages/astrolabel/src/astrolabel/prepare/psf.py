@@ -147,12 +147,14 @@ def fit_stars(
     valid : (C, H, W).
     """
     data = np.where(valid, relative, 0).astype(np.float32)
-    stars = _stars(background.native(data.mean(axis=0)), np.all(valid, axis=0), config)
+    number = np.maximum(valid.sum(axis=0), 1)  # of bands with data: noise is even then
+    sum_ = background.native(data.sum(axis=0) / np.sqrt(number))
+    stars = _stars(sum_, np.asarray(valid.any(axis=0)), config)
     return [
         np.array(
-            [f for y, x, r in stars if (f := _fit_moffat(band, y, x, r, config)) is not None]
+            [f for y, x, r in stars if (f := _fit_moffat(band, known, y, x, r, config)) is not None]
         ).reshape(-1, 6)
-        for band in data
+        for band, known in zip(data, valid, strict=True)
     ]
 
 
@@ -254,13 +256,24 @@ def _stands_alone(
 
 
 def _fit_moffat(
-    data: NDArray[np.float32], y: float, x: float, r: int, config: StarConfig
+    data: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    y: float,
+    x: float,
+    r: int,
+    config: StarConfig,
 ) -> tuple[float, ...] | None:
     """(y, x, fwhm, beta, e1, e2) of one star in units of the noise, from a cutout of radius `r`;
-    None at the image's edge, too faint or without a good fit."""
+    None at the image's edge, with half of its pixels not valid, too faint or without a good
+    fit."""
     cy, cx = round(y), round(x)
-    cut = data[cy - r : cy + r + 1, cx - r : cx + r + 1] if min(cy, cx) >= r else data[:0]
+    if min(cy, cx) < r:
+        return None
+    part = (slice(cy - r, cy + r + 1), slice(cx - r, cx + r + 1))
+    cut, known = data[part], valid[part]
     if cut.shape != (2 * r + 1, 2 * r + 1) or cut.sum() < config.fit_snr * (2 * r + 1):
+        return None
+    if known.mean() < 0.5:
         return None
     gy, gx = np.mgrid[-r : r + 1, -r : r + 1].astype(float)
 
@@ -275,14 +288,14 @@ def _fit_moffat(
 
     start = np.array([cut.max(), y - cy, x - cx, min(4.0, r / 2), MOFFAT_BETA, 0.01, 0.01])
     result = optimize.least_squares(
-        lambda p: (model(p) - cut).ravel(),
+        lambda p: (model(p) - cut)[known],
         start,
         bounds=([0, -2, -2, 1.0, 1.5, -0.4, -0.4], [np.inf, 2, 2, r, 8, 0.4, 0.4]),
         loss="soft_l1",  # a neighbour in the stamp must not widen the star
         x_scale="jac",  # or bright stars take more steps than there are
     )
     fwhm, left = float(result.x[3]), model(result.x) - cut
-    core = np.hypot(gy, gx) <= fwhm
+    core = known & (np.hypot(gy, gx) <= fwhm)
     misfit = float(np.sqrt(np.mean(left[core] ** 2)))
     most = config.fit_noise_sigma + config.misfit * cut.max()
     if not result.success or not 1.05 < fwhm < 0.95 * r or misfit > most:

@@ -67,7 +67,7 @@ def read(
         psfs=psfs,
         psf_grids=tuple(g and g.shifted(-box.y0, -box.x0) for g in known.psf_grids),
         noise_correlation=known.noise_correlation,
-        zeropoints=_zeropoints(files, known.scale),
+        zeropoints=known.zeropoints,
         planes=names,
         mask=bits,
         wcs=None if wcs is None else wcs.slice(box.slices),
@@ -76,16 +76,6 @@ def read(
         patch=files.patch,
         notes=tuple(notes),
     )
-
-
-def _zeropoints(files: CoaddFiles, scale: float) -> tuple[float, ...]:
-    """AB magnitudes of one count of the pixels as they are after scaling; NaN where unknown."""
-    out = []
-    for band, layer in zip(files.bands, files.layers, strict=True):
-        given = files.zeropoints.get(band)
-        value = fits_layers.read_zeropoint(layer).value if given is None else given
-        out.append(float("nan") if value is None else float(value + 2.5 * np.log10(scale)))
-    return tuple(out)
 
 
 def _with_noise(plane: Plane, one: Band, box: Box, config: NoiseConfig) -> Plane:

@@ -78,7 +78,7 @@ def measure(
     out = []
     for image, valid, (level, rms), tail in zip(images, valids, skies, tails, strict=True):
         free = valid & ~sources
-        cells, scatter = mesh.measure(image, free, into, config.min_free)
+        cells, scatter = mesh.measure(image, free, into, config.min_free, level)
         out.append(BandSky(level, rms.times(tail), free, cells, scatter, tail))
     return tuple(out)
 
@@ -95,16 +95,23 @@ def _first(
     into: tuple[int, int],
     config: SkyConfig,
 ) -> tuple[Mesh, Mesh]:
-    """Level and rms before any source is known: a plane through the darker cells."""
-    level, scatter = mesh.measure(image, valid, into, config.min_free)
-    if not np.isfinite(level).any() and valid.any():
-        level[:], scatter[:] = mesh.clipped(image[valid])
-    dark = float(np.nanpercentile(scatter, 25)) if np.isfinite(scatter).any() else 0.0
+    """Level and rms before any source is known: a quadratic where the cells lie on one, as
+    gradients and vignetting do; else a plane through the darker cells."""
     shape = (int(image.shape[0]), int(image.shape[1]))
-    return (
-        Mesh(mesh.plane(level, config.dark_weight).astype(np.float32), shape),
-        Mesh(np.full(level.shape, dark, np.float32), shape),
-    )
+    level, _ = mesh.measure(image, valid, into, config.min_free)
+    if not np.isfinite(level).any():  # too few pixels in every cell
+        one, dark = mesh.clipped(image[valid]) if valid.any() else (0.0, 0.0)
+        flat = np.ones(level.shape, np.float32)
+        return Mesh(flat * np.float32(one), shape), Mesh(flat * np.float32(dark), shape)
+    for fitted in (mesh.quadratic(level), mesh.plane(level, config.dark_weight)):
+        smooth = Mesh(fitted.astype(np.float32), shape)
+        found, scatter = mesh.measure(image, valid, into, config.min_free, smooth)
+        dark = float(np.nanpercentile(scatter, 25))
+        known = np.isfinite(found)
+        on_it = np.abs(found - fitted)[known] < config.outlier_sigma * dark
+        if on_it.mean() > config.smooth_part and known.sum() >= 2 * mesh.QUADRATIC_TERMS:
+            break
+    return smooth, Mesh(np.full(level.shape, dark, np.float32), shape)
 
 
 def _cells(
@@ -115,7 +122,7 @@ def _cells(
     config: SkyConfig,
 ) -> tuple[Mesh, Mesh]:
     """Level and rms on a mesh; those of before where there is no sky."""
-    level, scatter = mesh.measure(image, free, into, config.min_free)
+    level, scatter = mesh.measure(image, free, into, config.min_free, before[0])
     return smoothed(level, scatter, float(free.mean()), before, config)
 
 
@@ -141,7 +148,10 @@ def smoothed(
     if free < config.min_sky:
         smooth = mesh.plane(level, config.dark_weight).astype(np.float32)
     else:
-        smooth = mesh.filled(level, outlier)
+        trend = mesh.quadratic(level)  # a cell that lies on it is no outlier of its neighbours
+        if np.ptp(trend[np.isfinite(level)]) < outlier:
+            trend[:] = 0  # nor does it go on into a galaxy, whose outskirts it may be
+        smooth = mesh.filled(level - trend, outlier) + trend.astype(np.float32)
     rms = mesh.filled(scatter, config.noise_outlier * typical if typical > 0 else np.inf)
     return Mesh(smooth, shape), Mesh(np.maximum(rms, np.float32(0)), shape)
 
@@ -221,13 +231,10 @@ def tail_of_counts(values: NDArray[np.float32], false_rate: float) -> float:
     values : of the pixels of an image.
     false_rate : chance beyond five sigma of a Gaussian.
     """
-    if values.size == 0:
+    grain = mesh.grain_of(values)
+    if not grain.few:
         return 1.0
-    kinds = np.unique(values[:: max(values.size // mesh.FEW_OF, 1)])
-    if not 1 < len(kinds) < mesh.FEW_KINDS:
-        return 1.0
-    step = float(np.diff(kinds).min())
-    _, sigma = mesh.clipped(values)
-    photons = max((sigma / step) ** 2, 1e-6)
+    _, sigma = mesh.clipped(values, grain)
+    photons = max((sigma / grain.step) ** 2, 1e-6)
     threshold = float(np.ceil(special.pdtrik(1 - false_rate, photons))) + 0.5
     return max((threshold - photons) / 5 / np.sqrt(photons), 1.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,28 +52,70 @@ def find_trails(
     binned, known : see `binned_down`.
     shape : (H, W) of the image.
     """
-    n = config.trail_bin_px
-    if min(binned.shape) < 8:
-        return ()
+    found: list[Trail] = []
+    for scale in SCALES:
+        if min(binned.shape) < 8 * scale:
+            break
+        found += _of_scale(binned, known, shape, config, scale, found)
+    return tuple(replace(trail, half_width=0.0) for trail in found)
+
+
+SCALES = (1, 2)
+"""Bins of which lines are made, in those of the image: a trail out of focus is wider than what
+the first is compared with."""
+
+
+def _averaged(
+    binned: NDArray[np.float32], known: NDArray[np.bool_], scale: int
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Means of so many known bins along both axes, and where half of them are known."""
+    rows, columns = (size // scale for size in binned.shape)
+    cut, shape = np.s_[: rows * scale, : columns * scale], (rows, scale, columns, scale)
+    number = known[cut].reshape(shape).sum(axis=(1, 3))
+    total = np.where(known, binned, 0)[cut].reshape(shape).sum(axis=(1, 3))
+    return (total / np.maximum(number, 1)).astype(np.float32), number * 2 >= scale**2
+
+
+def _of_scale(
+    binned: NDArray[np.float32],
+    known: NDArray[np.bool_],
+    shape: tuple[int, int],
+    config: ArtifactConfig,
+    scale: int,
+    before: Sequence[Trail],
+) -> list[Trail]:
+    """The trails that are a few times `scale` bins wide and none of those of before, with a width
+    to a bin."""
+    n, fine = config.trail_bin_px * scale, (binned, known)
+    if scale > 1:
+        binned, known = _averaged(binned, known, scale)
     low = binned[known & (binned < 0)]
     sigma = MAD_TO_SIGMA * float(np.median(-low)) if low.size > 100 else np.inf
     # Over what is around, or all lines on a galaxy that fills the frame would be bright.
-    around = ndimage.median_filter(binned, 2 * SIDE_BINS + 1, mode="nearest")
+    side = 2 * SIDE_BINS + 1
+    around = ndimage.median_filter(binned, (side, 1), mode="nearest")
+    around = ndimage.median_filter(around, (1, side), mode="nearest")
     bright = known & (binned - around > config.trail_sigma * sigma)
+    free = known.copy()  # of trails: what lies on one is neither part of another nor its end
+    for trail in before:
+        y, x = ((at + 0.5) / n - 0.5 for at in (trail.y, trail.x))
+        free &= ~replace(trail, y=y, x=x, half_width=trail.half_width / n + 1).mask(
+            Box.of_shape(bright.shape)
+        )
     least = min(config.trail_length * min(shape), config.trail_length_px) / n
     found: list[Trail] = []
-    for _ in range(config.most_trails):
-        line = _longest_line(bright, binned, least, config)
+    for _ in range(config.most_trails - len(before)):
+        line = _longest_line(bright & free, free, binned, least, config)
         if line is None:
             break
         y, x, angle, length = line
-        half = _half_bins(binned, known, y, x, angle, config)
+        at = ((y + 0.5) * scale - 0.5, (x + 0.5) * scale - 0.5)
+        half = _half_bins(*fine, *at, angle, config) / scale
         if length >= config.trail_thin * 2 * half:
             middle = ((y + 0.5) * n - 0.5, (x + 0.5) * n - 0.5)
-            found.append(Trail(*middle, angle, 0.0, length * n))
-        # Another one may cross it: what lies on it is no part of that.
-        bright = bright & ~Trail(y, x, angle, half + 1, length).mask(Box.of_shape(bright.shape))
-    return tuple(found)
+            found.append(Trail(*middle, angle, half * n, length * n))
+        free &= ~Trail(y, x, angle, half + 1, length).mask(Box.of_shape(bright.shape))
+    return found
 
 
 def binned_down(
@@ -96,10 +138,15 @@ def binned_down(
 
 
 def _longest_line(
-    bright: NDArray[np.bool_], binned: NDArray[np.float32], least: float, config: ArtifactConfig
+    bright: NDArray[np.bool_],
+    free: NDArray[np.bool_],
+    binned: NDArray[np.float32],
+    least: float,
+    config: ArtifactConfig,
 ) -> tuple[float, float, float, float] | None:
     """(y, x, angle, length) of the line with the most bright bins that are evenly bright over
-    `least` bins without gaps, in bins; None where there is none. A Hough transform."""
+    `least` bins without gaps but those that are not `free`, in bins; None where there is none. A
+    Hough transform."""
     rows, columns = (axis.astype(np.float32) for axis in np.nonzero(bright))
     if len(rows) < least:
         return None
@@ -116,7 +163,7 @@ def _longest_line(
     for count, angle, offset in lines[: config.trail_tries]:
         if count < least:
             return None
-        line = _stretch(rows, columns, binned, angle, offset, least, config)
+        line = _stretch(rows, columns, free, binned, angle, offset, least, config)
         if line is not None:
             return line
     return None
@@ -129,6 +176,7 @@ LINES_AN_ANGLE = 3
 def _stretch(
     rows: NDArray[np.float32],
     columns: NDArray[np.float32],
+    free: NDArray[np.bool_],
     binned: NDArray[np.float32],
     angle: float,
     offset: float,
@@ -140,10 +188,16 @@ def _stretch(
     along = columns[near] * np.cos(angle) + rows[near] * np.sin(angle)
     first = along.min()
     place = np.rint(along - first).astype(np.int64)
-    seen = np.zeros(int(place.max()) + 1, bool)
-    seen[place] = True
-    start, stop = _run(np.where(seen, 1.0, -config.trail_gap))
-    if stop - start < least:
+    weight = np.full(int(place.max()) + 1, -config.trail_gap)
+    steps = first + np.arange(len(weight))
+    line = (offset * np.cos(angle) + steps * np.sin(angle),
+            steps * np.cos(angle) - offset * np.sin(angle))  # fmt: skip
+    line = tuple(np.clip(np.rint(at), 0, n - 1).astype(int)
+                 for at, n in zip(line, free.shape, strict=True))  # fmt: skip
+    weight[~free[line]] = 0
+    weight[place] = 1
+    start, stop = _run(weight)
+    if (weight[start:stop] == 1).sum() < least:
         return None
     on = (place >= start) & (place < stop)
     y, x = rows[near][on].astype(np.int64), columns[near][on].astype(np.int64)

@@ -41,6 +41,9 @@ class SkyConfig:
     """Least part of a cell that is free of sources, where its own level counts."""
     outlier_sigma: float = 1.0
     """A cell that is this many sigma of a pixel off the median of its neighbours takes that."""
+    smooth_part: float = 0.8
+    """Where more than this part of the cells lies within `outlier_sigma` of one quadratic, that is
+    the first guess of the level: gradients and vignetting do, a galaxy does not."""
     noise_outlier: float = 0.5
     """A cell whose noise differs from its neighbours' by this part of the coadd's takes theirs.
     That of a cell with few free pixels, 400, scatters by 6 %."""
@@ -60,6 +63,9 @@ class SkyConfig:
 class NoiseConfig:
     """The noise that files give, compared with the scatter of the source-free sky."""
 
+    plausible_mag: tuple[float, float] = (8.0, 45.0)
+    """A zero point of the files is not used where it makes the sky's noise in a pixel brighter or
+    fainter than this: from all-sky cameras to ten magnitudes below the deepest fields."""
     trust: str = "auto"
     """`auto`: given noise beyond the tolerance is rescaled, or replaced where it does not follow
     the scatter; `files`: taken as given; `pixels`: always measured."""
@@ -103,6 +109,9 @@ class NoDataConfig:
 
     repeated_chance: float = 1e-3
     """A block of pixels of one value is no data where chance makes one in a thousand images."""
+    most_share: float = 0.95
+    """A value of counts that is more common than this is the sky's: of no block of it chance can
+    be told, for where there is light there is none of it."""
     max_block_px: int = 64
     """Side of the largest block that is looked for, in images of few different values."""
     low_sigma: float = 50.0
@@ -176,8 +185,8 @@ class ArtifactConfig:
     """Least length, in sides of the coadd,"""
     trail_length_px: float = 600.0
     """... or in pixels where that is less: a trail as long is one in a coadd of any size."""
-    trail_thin: float = 12.0
-    """Least length over width."""
+    trail_thin: float = 8.0
+    """Least length over width, of which the faint edges of a trail out of focus are a part."""
     trail_even: float = 0.4
     """Brightness along it (10 over 90 %) is at least this: a disc seen edge-on, or a spike,
     fades."""
