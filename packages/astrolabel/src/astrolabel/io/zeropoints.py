@@ -88,14 +88,14 @@ PER_SECOND = re.compile(r"/ ?s(ec(ond)?)?\b|per sec|s(ec)?(\^|\*\*)?-1\b", re.IG
 
 def _per_count(cards: Cards, key: str, value: float) -> ZeroPoint:
     """The magnitude of a card, which may be that of one count a second in pixels of counts."""
-    told = f"card {key}, taken for the AB magnitude of one count"
+    source = f"card {key}, taken for the AB magnitude of one count"
     unit = cards.text("BUNIT")
     if not PER_SECOND.search(cards.comment(key)) or PER_SECOND.search(unit):
-        return ZeroPoint(value, told)
+        return ZeroPoint(value, source)
     time = cards.number("EXPTIME")
     if not unit or not time or time <= 0:
-        why = "card BUNIT does not tell whether pixels are" if not unit else "no exposure time"
-        return ZeroPoint(None, f"card {key} is of one count a second, and {why}", True)
+        why = "there is no card BUNIT" if not unit else "there is no exposure time"
+        return ZeroPoint(None, f"card {key} is of one count a second and {why}", True)
     return ZeroPoint(
         float(value + 2.5 * np.log10(time)), f"card {key}, of one count a second, in {time:g} s"
     )
