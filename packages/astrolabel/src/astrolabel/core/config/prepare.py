@@ -110,7 +110,7 @@ class NoDataConfig:
     repeated_chance: float = 1e-3
     """A block of pixels of one value is no data where chance makes one in a thousand images."""
     most_share: float = 0.95
-    """A value of counts that is more common than this is the sky's. It is no fill wherever it is."""
+    """A value of counts that is more common than this is the sky's and no fill."""
     max_block_px: int = 64
     """Side of the largest block that is looked for, in images of few different values."""
     low_sigma: float = 50.0
