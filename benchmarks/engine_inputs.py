@@ -10,6 +10,7 @@ import json
 import resource
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -70,7 +71,7 @@ def write_pictures(folder: Path, size: int) -> None:
     (folder / "train.json").write_text(json.dumps(document))
 
 
-def write_weights(folder: Path, name: str, proposals: int) -> None:
+def write_weights(folder: Path, name: str, proposals: int, regions: int) -> None:
     """Random weights of the model, in our format and as Detectron2 reads them."""
     spec = model_spec(
         name,
@@ -79,6 +80,7 @@ def write_weights(folder: Path, name: str, proposals: int) -> None:
         score_threshold=0.0,  # random scores mean nothing: all that suppression leaves counts
         rpn_pre_nms_top_n=(proposals, proposals),
         rpn_post_nms_top_n=(proposals, proposals),
+        roi_batch=regions,
         **({"rpn_top_n_area": None} if name == "tiny" else {}),
     )
     engine = get_engine("torchvision")
@@ -128,6 +130,64 @@ class Clock:
         return {"seconds": statistics.median(seconds), "mib": self.peak}
 
 
+class Turn(Clock):
+    """A clock of one of several programs that take turns step by step in one process."""
+
+    def __init__(self, device: str, turns: Turns, place: int, ticks: int) -> None:
+        super().__init__(device)
+        self.turns, self.place, self.left = turns, place, ticks
+        self.seconds: list[float] = []
+
+    def tick(self) -> None:
+        """A step ends; the others' next ones are done before this program's next begins.
+
+        After the last step this program goes on alone until it ends: what it does then is timed
+        for none.
+        """
+        super().tick()
+        self.left -= 1
+        if len(self.times) > 1:
+            self.seconds.append(self.times[-1] - self.times[-2])
+        if self.left:
+            self.turns.hand_on(self.place)
+            super().tick()
+            self.times = self.times[-1:]
+
+    def result(self) -> dict[str, float]:
+        """Median seconds of the steps after the first."""
+        return {"seconds": statistics.median(self.seconds[WARM:])}
+
+
+class Turns:
+    """Whose turn it is among threads, of which one works at a time once all have begun."""
+
+    def __init__(self, count: int) -> None:
+        self._changed = threading.Condition()
+        self._waiting: set[int] = set()
+        self._working = set(range(count))
+        self._now = -1
+
+    def hand_on(self, place: int) -> None:
+        """Let the next one work, and wait until it is this one's turn again."""
+        with self._changed:
+            self._waiting.add(place)
+            self._next(place)
+            self._changed.wait_for(lambda: self._now == place)
+            self._waiting.discard(place)
+
+    def end(self, place: int) -> None:
+        """This one is done."""
+        with self._changed:
+            self._working.discard(place)
+            self._next(place)
+
+    def _next(self, place: int) -> None:
+        """The next one's turn, as soon as all that still work wait."""
+        if self._working and self._waiting >= self._working:
+            self._now = min(self._working, key=lambda k: (k <= place, k))
+            self._changed.notify_all()
+
+
 def peak_mib(cuda: bool) -> float:
     """Largest memory so far: of the GPU's tensors, or of the process."""
     if cuda:
@@ -137,9 +197,11 @@ def peak_mib(cuda: bool) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
-def predictions(given: Settings, find: Callable[[Any], int]) -> dict[str, float]:
+def predictions(
+    given: Settings, find: Callable[[Any], int], clock: Clock | None = None
+) -> dict[str, float]:
     """Time a function from a red-green-blue picture to the number of its detections."""
-    clock, found = Clock(given.device), []
+    clock, found = clock or Clock(given.device), []
     for step in range(given.steps + WARM):
         picture = np.array(Image.open(Path(given.folder) / f"{step % PICTURES + 1}.png"))
         clock.tick()

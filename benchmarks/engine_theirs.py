@@ -75,12 +75,12 @@ def their_models(given: Settings) -> None:
         defaults.build_model = build
 
 
-def train_theirs(given: Settings) -> dict[str, float]:
+def train_theirs(given: Settings, clock: Clock | None = None) -> dict[str, float]:
     """Detectron2's DefaultTrainer."""
     from detectron2.data.datasets import register_coco_instances
     from detectron2.engine import DefaultTrainer, HookBase
 
-    clock, folder = Clock(given.device), Path(given.folder)
+    clock, folder = clock or Clock(given.device), Path(given.folder)
     register_coco_instances("benchmark", {}, str(folder / "train.json"), str(folder))
     their_models(given)
     with tempfile.TemporaryDirectory() as out:
@@ -94,7 +94,7 @@ def train_theirs(given: Settings) -> dict[str, float]:
     return clock.result()
 
 
-def predict_theirs(given: Settings) -> dict[str, float]:
+def predict_theirs(given: Settings, clock: Clock | None = None) -> dict[str, float]:
     """Detectron2's DefaultPredictor."""
     from detectron2.engine import DefaultPredictor
 
@@ -105,7 +105,7 @@ def predict_theirs(given: Settings) -> dict[str, float]:
     def find(picture: Any) -> int:
         return len(predictor(np.ascontiguousarray(picture[..., ::-1]))["instances"])
 
-    return predictions(given, find)
+    return predictions(given, find, clock)
 
 
 def check_weights(model: torch.nn.Module, folder: Path) -> None:

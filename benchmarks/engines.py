@@ -1,7 +1,7 @@
 """Speed and memory of training and prediction, beside Detectron2's own trainer and predictor.
 
     python benchmarks/engines.py [--model r50-fpn] [--size 256] [--batch 2] [--steps 4]
-                                 [--device cpu|cuda] [--amp] [--rounds 3]
+                                 [--device cpu|cuda] [--amp] [--rounds 3] [--in-turn]
 
 One run measures, on the same pictures, the same model and the same weights:
 
@@ -12,8 +12,9 @@ One run measures, on the same pictures, the same model and the same weights:
 Where Detectron2 is not installed only the first is measured, and the table says so. Every
 measurement is a process of its own, because the largest memory of a process never goes down
 again; the rounds go through all of them in turn, so that a machine busy for a while slows
-all alike, and medians are printed. On a CPU seconds are of processor time on --threads
-threads, without data workers; on a GPU of wall time, and the memory is the GPU's.
+all alike, and medians are printed. With `--in-turn` one process does a step of each program after
+another: what slows one slows all, and the start is paid once. On a CPU seconds are of processor
+time on --threads threads, without data workers; on a GPU of wall time, and the memory is the GPU's.
 
 The pictures are 8-bit and full of small objects; the weights random, scaled so that the
 network answers differently to different pixels. A step of training is everything from one
@@ -33,6 +34,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,8 @@ from engine_inputs import (
     WARM,
     Clock,
     Settings,
+    Turn,
+    Turns,
     predictions,
     read_spec,
     write_pictures,
@@ -76,9 +80,9 @@ class Timed:
         return self._engine.losses(model, batch)
 
 
-def train_ours(given: Settings) -> dict[str, float]:
+def train_ours(given: Settings, clock: Clock | None = None) -> dict[str, float]:
     """Our trainer on one engine."""
-    folder, clock = Path(given.folder), Clock(given.device)
+    folder, clock = Path(given.folder), clock or Clock(given.device)
     steps = given.steps + WARM + 1
     with tempfile.TemporaryDirectory() as out:
         schedule = Path(out) / "bench.toml"
@@ -102,7 +106,7 @@ def train_ours(given: Settings) -> dict[str, float]:
     return clock.result()
 
 
-def predict_ours(given: Settings) -> dict[str, float]:
+def predict_ours(given: Settings, clock: Clock | None = None) -> dict[str, float]:
     """One picture after another through one engine."""
     engine = get_engine(given.who)
     model = engine.build(read_spec(Path(given.folder)))
@@ -113,16 +117,31 @@ def predict_ours(given: Settings) -> dict[str, float]:
         seen = np.ascontiguousarray(picture.transpose(2, 0, 1), np.float32)
         return len(engine.predict(model, [seen])[0].masks)
 
-    return predictions(given, find)
+    return predictions(given, find, clock)
 
 
-def measure(given: Settings) -> dict[str, float]:
+def measure(given: Settings, clock: Clock | None = None) -> dict[str, float]:
     """One measurement, in this process."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(given.threads)
     if given.who == THEIRS:
-        return train_theirs(given) if given.task == "train" else predict_theirs(given)
-    return train_ours(given) if given.task == "train" else predict_ours(given)
+        return (train_theirs if given.task == "train" else predict_theirs)(given, clock)
+    return (train_ours if given.task == "train" else predict_ours)(given, clock)
+
+
+def in_turn(every: Sequence[Settings]) -> list[dict[str, float]]:
+    """All measurements in this process, a step of each in turn."""
+    turns = Turns(len(every))
+
+    def one(place: int) -> dict[str, float]:
+        given = every[place]
+        try:
+            return measure(given, Turn(given.device, turns, place, given.steps + WARM + 1))
+        finally:
+            turns.end(place)
+
+    with ThreadPoolExecutor(len(every)) as pool:
+        return list(pool.map(one, range(len(every))))
 
 
 def run(given: Settings) -> dict[str, float]:
@@ -148,18 +167,24 @@ def table(task: str, batch: int, results: dict[str, list[dict[str, float]]]) -> 
     lines = []
     for who, one in medians.items():
         name = who if who == THEIRS else f"astroseg, {who}"
-        cells = [task, name, f"{images / one['seconds']:.3g}", f"{one['mib']:.0f}"]
+        cells = [task, name, f"{images / one['seconds']:.3g}"]
         if base is not None:
-            cells += [f"{base['seconds'] / one['seconds']:.2f}", f"{one['mib'] / base['mib']:.2f}"]
+            cells.append(f"{base['seconds'] / one['seconds']:.2f}")
+        if "mib" in one:
+            cells.append(f"{one['mib']:.0f}")
+        if base is not None and "mib" in one:
+            cells.append(f"{one['mib'] / base['mib']:.2f}")
         cells.append(f"{one['detections']:.0f}" if "detections" in one else "")
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
-def heading(compared: bool) -> list[str]:
+def heading(compared: bool, memory: bool) -> list[str]:
     """First two lines of the table."""
-    cells = ["task", "program", "images/s", "peak MiB"]
-    cells += ["speed to its own", "memory to its own"] if compared else []
+    cells = ["task", "program", "images/s"]
+    cells += ["speed to its own"] if compared else []
+    cells += ["peak MiB"] if memory else []
+    cells += ["memory to its own"] if compared and memory else []
     cells.append("detections")
     return [f"| {' | '.join(cells)} |", "|" + "---|" * len(cells)]
 
@@ -176,6 +201,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4, help="counted, after two to warm up")
     parser.add_argument("--rounds", type=int, default=3, help="processes per measurement")
     parser.add_argument("--proposals", type=int, default=1000, help="of the first stage")
+    parser.add_argument("--regions", type=int, default=512, help="sampled per picture in training")
+    parser.add_argument(
+        "--in-turn",
+        action="store_true",
+        help="a step of each program in turn, in one process: less noise, no memory",
+    )
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument(
         "--amp", action="store_true", help="train in fp16; predictions stay float32"
@@ -204,8 +235,9 @@ def report(given: argparse.Namespace) -> None:
     versions = (get_engine("torchvision") if lacking else theirs).versions()
     print(
         f"{given.model}, {given.size}x{given.size}, batch {given.batch}, {given.proposals} "
-        f"proposals, {given.device}, {'fp16' if given.amp else 'float32'}; medians of "
-        f"{given.rounds} rounds of {given.steps} steps; "
+        f"proposals, {given.regions} regions, {given.device}, "
+        f"{'fp16' if given.amp else 'float32'}; medians of "
+        f"{'steps in turn' if given.in_turn else f'{given.rounds} rounds'}, {given.steps} steps; "
         + ", ".join(f"{name} {version}" for name, version in versions.items())
         + (f"; {torch.cuda.get_device_name()}" if given.device == "cuda" else "")
     )
@@ -215,14 +247,18 @@ def report(given: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_pictures(folder, given.size)
-        write_weights(folder, given.model, given.proposals)
+        write_weights(folder, given.model, given.proposals, given.regions)
         shared = {k: getattr(given, k) for k in ("batch", "steps", "device", "amp", "threads")}
-        for number in range(given.rounds):
+        for task, rounds in results.items() if given.in_turn else ():
+            every = [Settings(one, task, name, **shared) for one in who]
+            for one, result in zip(who, in_turn(every), strict=True):
+                rounds[one].append(result)
+        for number in range(0 if given.in_turn else given.rounds):
             for task, rounds in results.items():
                 for one in who:
                     rounds[one].append(run(Settings(one, task, name, **shared)))
                     print(f"round {number + 1}: {task}, {one}", file=sys.stderr)
-    print("\n".join(heading(len(who) > 1)))
+    print("\n".join(heading(len(who) > 1, not given.in_turn)))
     for task, rounds in results.items():
         print("\n".join(table(task, given.batch, rounds)))
 
