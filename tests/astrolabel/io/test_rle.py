@@ -90,6 +90,7 @@ def test_mask_and_box_must_agree():
         ({"size": [3, 3], "counts": "O"}, "negative"),
         ({"size": [3, 3], "counts": [4, -1, 6]}, "negative"),
         ({"size": [3, 3], "counts": [4.0, 5.0]}, "not ASCII text"),
+        ({"size": [3, 3], "counts": [2**63, 9 - 2**63]}, "no image has pixels"),
         ({"size": [3, 3], "counts": None}, "NoneType"),
         ({"size": [3, 3]}, "NoneType"),
         ({"size": [3], "counts": "9"}, "two positive integers"),

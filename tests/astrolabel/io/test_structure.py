@@ -84,10 +84,17 @@ def test_what_json_allows_and_no_document_holds_is_one_line(tmp_path, text):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e300, 1e6, "1"])
+@pytest.mark.parametrize(
+    "value", [float("nan"), float("inf"), -float("inf"), 1e300, 10**400, 1e6, "1"]
+)
 def test_polygons_are_bounded_before_they_are_drawn(value):
     with pytest.raises(ValueError, match="polygon"):
         mask_of([[1, 1, value, 1, 9, 9]], (64, 64))
+
+
+def test_a_list_of_no_polygons_is_no_mask():
+    with pytest.raises(ValueError, match="no polygons"):
+        mask_of([], (64, 64))
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):

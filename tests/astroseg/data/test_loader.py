@@ -165,11 +165,13 @@ def test_bands_are_found_by_filter_and_by_order_where_headers_say_nothing(
         order("g", "r", "z")
 
 
-def test_a_grey_picture_stands_for_three_colours(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_grey_picture_stands_for_three_colours(tmp_path: Path, dtype: Any) -> None:
     names = []
     for k, shape in enumerate(((8, 8), (8, 8, 3))):
         names.append(f"{k}.png")
-        Image.fromarray(np.full(shape, 100, np.uint8)).save(tmp_path / names[-1])
+        kind = dtype if k == 0 else np.uint8
+        Image.fromarray(np.full(shape, 100, kind)).save(tmp_path / names[-1])
     document = {
         "images": [
             {"id": k, "file_name": name, "height": 8, "width": 8} for k, name in enumerate(names)

@@ -8,7 +8,6 @@ as COCO does, they enclose 0.90 of the area (measured on its published HSC recor
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +20,9 @@ from scipy import ndimage
 
 from astrolabel.core.box import Box
 from astrolabel.io.rle import Rle, decode_inside, encode, measure, runs
+
+LARGEST = 1e15
+"""Of a coordinate that is looked at, px."""
 
 
 def outlines(rle: Mapping[str, Any]) -> list[NDArray[np.float64]]:
@@ -84,7 +86,8 @@ def check_polygons(polygons: Any, shape: tuple[int, int], beyond: float = 0.5) -
     """
     for polygon in polygons:
         sound = isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0
-        if not sound or not all(type(v) in (int, float) and math.isfinite(v) for v in polygon):
+        # A whole number may be too large for a float, which comparing it is not.
+        if not sound or not all(type(v) in (int, float) and abs(v) < LARGEST for v in polygon):
             raise ValueError("a polygon is not a list of three or more finite points x, y")
         points = np.asarray(polygon, float).reshape(-1, 2) / shape[::-1]
         if points.min() < -beyond or points.max() > 1 + beyond:
@@ -100,6 +103,8 @@ def rle_of(segmentation: Any, shape: tuple[int, int]) -> Rle:
         When it cannot be decoded or is of another image's size.
     """
     if isinstance(segmentation, list):
+        if not segmentation:
+            raise ValueError("a list of no polygons")
         check_polygons(segmentation, shape)
         merged = coco_mask.merge(coco_mask.frPyObjects(segmentation, *shape))
         segmentation = {"size": list(shape), "counts": merged["counts"].decode("ascii")}

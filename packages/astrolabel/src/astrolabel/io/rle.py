@@ -78,6 +78,8 @@ def runs(rle: Rle) -> NDArray[np.int64]:
     if isinstance(counts, str):
         lengths = _decompress(counts)
     elif isinstance(counts, (list, tuple)) and all(type(n) is int for n in counts):
+        if any(abs(n) >= 1 << 35 for n in counts):
+            raise ValueError("RLE counts hold a number that no image has pixels for")
         lengths = np.asarray(counts, np.int64)
     else:
         raise ValueError(f"RLE counts of type {type(counts).__name__} are not ASCII text")

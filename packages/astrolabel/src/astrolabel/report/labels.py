@@ -216,6 +216,9 @@ def _broken(path: Path, what: str) -> InputError:
     return InputError(what, file=path, remedy=f"see what `astrolabel validate {path}` finds")
 
 
+FAR = 1 << 40
+"""px: boxes are of less."""
+
 NEEDED = {"image_id", "category_id", "bbox", "area", "segmentation"}
 """What every annotation of ours has."""
 
@@ -257,6 +260,8 @@ class _Columns:
         self.ignored.append(bool(item.get("iscrowd", 0)))
         self.matched.append(attributes.get("object_id") is not None)
         x, y, width, height = item["bbox"]
+        if not (abs(x) < FAR and abs(y) < FAR and 0 <= width < FAR and 0 <= height < FAR):
+            raise ValueError("a bbox that is not finite or of a negative side")
         self.boxes.extend((x, y, width, height))
         self.area.append(item["area"])
         segmentation = item["segmentation"]

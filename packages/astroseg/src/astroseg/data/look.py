@@ -70,7 +70,7 @@ def dataset_bands(config: DataConfig, dataset: Dataset) -> tuple[tuple[str, ...]
         return (), CHANNELS
     first = dataset.images[0]
     pixels = read_record(first)
-    if dataset.of_pictures and pixels.eight_bit and len(pixels.planes) == 1:
+    if dataset.of_pictures and len(pixels.planes) == 1:
         colour = ((r, p) for r in dataset.images if len((p := read_record(r)).planes) == 3)
         first, pixels = next(colour, (first, pixels))
     names = config.bands or band_names(first, pixels)
@@ -110,7 +110,9 @@ def band_order(
     """
     names = band_names(record, pixels)
     count = len(pixels.planes)
-    if count == 1 and channels == 3 and pixels.eight_bit and set(bands) <= set(COLOURS):
+    deep = bool(bands) and record.files[0].suffix.lower() == ".png"  # of 16 bits
+    grey = (pixels.eight_bit or deep) and set(bands) <= set(COLOURS)
+    if count == 1 and channels == 3 and grey:
         return (0, 0, 0)  # grey
     order = order_of(names, bands) if bands and names else tuple(range(count))
     if order is None:
