@@ -170,7 +170,7 @@ def test_a_mask_that_cannot_be_decoded_is_named(tmp_path):
 
 @pytest.mark.parametrize("box", [[1, 2, -3, 4], [1, float("nan"), 3, 4], [0, 0, 1e300, 1]])
 def test_a_box_that_is_none_is_named(tmp_path, box):
-    with pytest.raises(InputError, match=r"annotation 1 of the list.*bbox"):
+    with pytest.raises(InputError, match="annotation 1 of the list"):
         read_labels(dataset(tmp_path, [{**entry(1, 20, 20), "bbox": box}]))
 
 
