@@ -71,7 +71,7 @@ def write_pictures(folder: Path, size: int) -> None:
     (folder / "train.json").write_text(json.dumps(document))
 
 
-def write_weights(folder: Path, name: str, proposals: int, regions: int) -> None:
+def write_weights(folder: Path, name: str, proposals: int, regions: int = 512) -> None:
     """Random weights of the model, in our format and as Detectron2 reads them."""
     spec = model_spec(
         name,

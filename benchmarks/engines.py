@@ -168,10 +168,10 @@ def table(task: str, batch: int, results: dict[str, list[dict[str, float]]]) -> 
     for who, one in medians.items():
         name = who if who == THEIRS else f"astroseg, {who}"
         cells = [task, name, f"{images / one['seconds']:.3g}"]
-        if base is not None:
-            cells.append(f"{base['seconds'] / one['seconds']:.2f}")
         if "mib" in one:
             cells.append(f"{one['mib']:.0f}")
+        if base is not None:
+            cells.append(f"{base['seconds'] / one['seconds']:.2f}")
         if base is not None and "mib" in one:
             cells.append(f"{one['mib'] / base['mib']:.2f}")
         cells.append(f"{one['detections']:.0f}" if "detections" in one else "")
@@ -179,11 +179,11 @@ def table(task: str, batch: int, results: dict[str, list[dict[str, float]]]) -> 
     return lines
 
 
-def heading(compared: bool, memory: bool) -> list[str]:
+def heading(compared: bool, memory: bool = True) -> list[str]:
     """First two lines of the table."""
     cells = ["task", "program", "images/s"]
-    cells += ["speed to its own"] if compared else []
     cells += ["peak MiB"] if memory else []
+    cells += ["speed to its own"] if compared else []
     cells += ["memory to its own"] if compared and memory else []
     cells.append("detections")
     return [f"| {' | '.join(cells)} |", "|" + "---|" * len(cells)]

@@ -3,6 +3,8 @@
 import importlib.util
 import json
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,33 @@ def test_training_and_prediction_are_measured(engines, settings, task):
     assert ("detections" in result) == (task == "predict")
     [line] = engines.table(task, 1, {"torchvision": [result, result]})
     assert line.count("|") == engines.heading(False)[0].count("|")
+
+
+@TASKS
+def test_programs_in_turn_are_measured_in_one_process(engines, settings, task):
+    results = engines.in_turn([settings("torchvision", task)] * 2)
+    assert all(one["seconds"] > 0 and "mib" not in one for one in results)
+    [line] = engines.table(task, 1, {"torchvision": results})
+    assert line.count("|") == engines.heading(False, False)[0].count("|")
+
+
+def test_one_of_several_programs_works_at_a_time(engines):
+    turns, steps, working = engines.Turns(3), [], []
+
+    def program(place):
+        clock = engines.Turn("cpu", turns, place, 4)
+        for _ in range(4):
+            clock.tick()
+            assert not working  # the others wait
+            working.append(place)
+            time.sleep(0.01)
+            working.clear()
+            steps.append(place)
+        turns.end(place)
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(program, range(3)))
+    assert steps == [0, 1, 2, 0, 1, 2, 0, 0, 1, 1, 2, 2]  # what follows the last step is not timed
 
 
 @pytest.mark.skipif(importlib.util.find_spec("detectron2") is None, reason="no Detectron2")
