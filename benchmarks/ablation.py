@@ -1,11 +1,12 @@
 """What each step of detection is worth: the default recipe without it, or with a plainer one.
 
     python benchmarks/ablation.py [--seeds 21 22 23] [--size 700] [--density 100] [--bright 0]
-                                  [--steps NAME ...]
+                                  [--steps NAME ...] [--probabilities 0.1 0.3 0.5 ...]
 
 All recipes label the same scenes; columns and scenes are those of benchmarks/labels.py. The
 source probability has most of its work with bright objects: --bright 6 adds as many large
-galaxies and saturated stars to each scene.
+galaxies and saturated stars to each scene. --probabilities prints the default recipe at other
+values of `detect.source_probability` instead: its curve of completeness against purity.
 """
 
 from __future__ import annotations
@@ -50,9 +51,16 @@ def changed(config: Any, values: Mapping[str, Any]) -> Any:
     return config
 
 
-def recipes(names: list[str]) -> dict[str, LabelConfig]:
-    """The default recipe without each of these steps."""
-    return {name: changed(preset("default"), STEPS[name]) for name in names}
+def recipes(options: argparse.Namespace) -> dict[str, LabelConfig]:
+    """The default recipe without each of the steps, or at each of the source probabilities."""
+    if options.probabilities:
+        return {str(p): at_probability(p) for p in options.probabilities}
+    return {name: changed(preset("default"), STEPS[name]) for name in options.steps}
+
+
+def at_probability(value: float) -> LabelConfig:
+    """The default recipe at another source probability."""
+    return changed(preset("default"), {"detect.source_probability": value})
 
 
 def main() -> None:
@@ -62,6 +70,7 @@ def main() -> None:
     parser.add_argument("--density", type=float, nargs="+", default=[100.0])
     parser.add_argument("--bright", type=int, default=0)
     parser.add_argument("--steps", nargs="+", choices=list(STEPS), default=list(STEPS))
+    parser.add_argument("--probabilities", type=float, nargs="+", default=[])
     options = parser.parse_args()
     for density in options.density:
         scenes = [
@@ -73,7 +82,7 @@ def main() -> None:
             )
             for seed in options.seeds
         ]
-        print_table(scenes, recipes(options.steps))
+        print_table(scenes, recipes(options))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ label's mask IoU. "on": part of the field's sources found whose centre lies in s
 Two rows are counts. `files` has the labels on the spiral of a real Hubble image (Abell 2744,
 with its PSF), where one is right. `cluster` has the stars found of a simulated globular cluster,
 of those brighter than 20 times the noise of a point source.
+
+--recipes takes presets, `sep`, and numbers: the default recipe at that source probability.
 """
 
 from __future__ import annotations
@@ -36,10 +38,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from ablation import at_probability
 from astropy.io import fits
 from labels import _at_zero, sep_segments
 
-from astrolabel.core.config import preset
+from astrolabel.core.config import LabelConfig, preset
 from astrolabel.io import coco
 from astrolabel.io.find import Inputs, find_coadds
 from astrolabel.label.pipeline import make_coco
@@ -212,8 +215,13 @@ def labels_of(scene: Scene, recipe: str, folder: Path) -> metrics.Instances:
     (coadd,) = find_coadds(inputs)
     if recipe == "sep":
         return sep_segments(read(coadd, characterise(coadd)), SEP_CONTRAST)
-    result = make_coco([coadd], preset(recipe), folder / recipe, progress=False)
+    result = make_coco([coadd], recipe_named(recipe), folder / recipe, progress=False)
     return metrics.instances(_at_zero(coco.read(result.coco)), scene.wcs)
+
+
+def recipe_named(name: str) -> LabelConfig:
+    """A preset; or the default one at a source probability, named by the number."""
+    return at_probability(float(name)) if name[0].isdigit() else preset(name)
 
 
 def measure(scene: Scene, recipe: str, folder: Path) -> Row:
@@ -263,7 +271,7 @@ def on_spiral(recipe: str, data: Path, folder: Path) -> int:
     if recipe == "sep":
         centres = sep_segments(read(coadd, characterise(coadd)), SEP_CONTRAST).centres
     else:
-        found = coco.read(make_coco([coadd], preset(recipe), folder, progress=False).coco)
+        found = coco.read(make_coco([coadd], recipe_named(recipe), folder, progress=False).coco)
         boxes = np.array([a["bbox"] for a in found["annotations"]]).reshape(-1, 4)
         centres = boxes[:, [1, 0]] + (boxes[:, [3, 2]] - 1) / 2
     y, x = np.rint(centres).astype(int).clip(0, np.array(light.shape)[None] - 1).T
