@@ -37,7 +37,7 @@ def read_blend(path: Path, bands: int = 3) -> Blend:
 
 
 def total_model(blend: Blend, fit: BlendFit) -> np.ndarray:
-    """(C, H, W) sum of all sources, without light that is nobody's."""
+    """(C, H, W) sum of all sources, without nuisance sources."""
     out = np.zeros_like(blend.image)
     for source in fit.sources:
         out[(slice(None), *source.box.slices)] += source.model
@@ -45,8 +45,8 @@ def total_model(blend: Blend, fit: BlendFit) -> np.ndarray:
 
 
 def with_companions(blend: Blend) -> Blend:
-    """The blend with a peak more on every point of light that is nobody's."""
-    light = make_deblender(DeblendConfig()).fit(blend).unlisted
+    """The blend with a peak more on every nuisance source."""
+    light = make_deblender(DeblendConfig()).fit(blend).nuisance
     if light is None:
         return blend
     total = light.sum(axis=0)
@@ -80,7 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file", type=Path)
     parser.add_argument("--picture", type=Path)
-    parser.add_argument("--companions", action="store_true", help="list what is nobody's too")
+    parser.add_argument("--companions", action="store_true", help="list nuisance sources too")
     parser.add_argument("--deblender", default="parametric")
     args = parser.parse_args()
     blend = read_blend(args.file)
@@ -97,7 +97,7 @@ def main() -> None:
     )
     residual = blend.image - total_model(blend, fit)
     chi2 = float((blend.weights * residual**2).sum()) / np.count_nonzero(blend.weights)
-    print(f"  without the light that is nobody's: chi2/pixel {chi2:.3f}")
+    print(f"  without nuisance sources: chi2/pixel {chi2:.3f}")
     for peak, source in zip(blend.peaks, fit.sources, strict=True):
         flux = ", ".join(f"{f:.2f}" for f in source.flux)
         print(f"  ({peak[0]:.0f}, {peak[1]:.0f}) {source.kind:8s} {source.state} flux {flux}")

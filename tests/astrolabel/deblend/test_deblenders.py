@@ -377,7 +377,7 @@ def judged(blend: Blend, *models: np.ndarray) -> BlendFit:
     task = adapter.prepared(blend, DeblendConfig())
     box = Box.of_shape(task.image.shape)
     alone = [Alone(box, m, m.sum(axis=(1, 2)), "extended") for m in models]
-    return adapter.judged(blend, task, alone, 7, True)
+    return adapter.blend_fit(blend, task, alone, 7, True)
 
 
 def test_model_of_zeros_is_no_success_though_the_library_says_so() -> None:

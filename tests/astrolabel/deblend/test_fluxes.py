@@ -151,11 +151,11 @@ def test_neighbour_makes_a_flux_less_certain(deblender) -> None:
 
 def test_light_without_a_peak_goes_into_no_flux(deblender) -> None:
     shape = (51, 61)
-    listed, unlisted = light(shape, 25, 24, 2000), light(shape, 26, 36, 300)
-    fit = deblender.fit(blend_of(listed, unlisted, peaks=[(25, 24)]))
+    listed, nuisance = light(shape, 25, 24, 2000), light(shape, 26, 36, 300)
+    fit = deblender.fit(blend_of(listed, nuisance, peaks=[(25, 24)]))
     np.testing.assert_allclose(fit.sources[0].flux, 2000 * COLOUR, rtol=0.04)
-    assert fit.unlisted is not None
-    assert fit.unlisted.sum() == pytest.approx(300 * COLOUR.sum(), rel=0.25)
+    assert fit.nuisance is not None
+    assert fit.nuisance.sum() == pytest.approx(300 * COLOUR.sum(), rel=0.25)
 
 
 def test_bulge_and_disc_of_two_colours_are_fitted_as_such(deblender) -> None:

@@ -61,7 +61,7 @@ def test_sweeps_bring_two_overlapping_sources_to_what_they_are():
     amplitudes, radii = np.zeros((2, 1, 3)), np.full(2, 12)
     limits = fit.limits(FitConfig())
     for turn in range(12):
-        fit.sweep(np.array([1, 0]), turn > 0, residual, weights, np.ones(1), peaks, shapes,
+        fit.one_pass(np.array([1, 0]), turn > 0, residual, weights, np.ones(1), peaks, shapes,
                      amplitudes, radii, widths, one, psf, limits)  # fmt: skip
     assert np.abs(residual).max() < 0.01 * image.max()
     np.testing.assert_allclose(shapes, truth, atol=0.4)

@@ -1,7 +1,7 @@
 """Between a `Blend` and other people's deblenders: what they are given, what is believed.
 
 An adapter fits the `Task` that `prepared` makes of a blend and hands each source's model
-to `judged`, which alone decides about states: no library's word is taken for a success.
+to `blend_fit`, which alone decides about states, whatever the library reports.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def prepared(blend: Blend, config: DeblendConfig) -> Task:
     bands = np.flatnonzero(good.any(axis=(1, 2)))
     shape = np.array(image.shape[1:])
     peaks = np.clip(np.asarray(blend.peaks, float).reshape(-1, 2), 0, shape - 1.0)
-    # A saturated core is no missing one: the wings around it tell the star.
+    # A saturated core is no missing one: the wings around it are the star's.
     core = known if blend.saturated is None else known | blend.saturated
     sources = np.flatnonzero(has_core(core, blend.psfs, peaks, config.min_core))
     peaks = peaks[sources]
@@ -210,14 +210,14 @@ def _moments(
     return (cy, cx), float((window * image * square).sum() / light), window
 
 
-def judged(
+def blend_fit(
     blend: Blend,
     task: Task,
     found: Sequence[Alone | str],
     iterations: int,
     converged: bool,
 ) -> BlendFit:
-    """The fit of the whole blend, each source in the state that it has earned.
+    """The fit of the whole blend, each source with its state.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ class Noise:
 
     Attributes
     ----------
-    excess : (C,) float32 by which that of a faint galaxy exceeds what the variances tell.
+    excess : (C,) float32 by which that of a faint galaxy exceeds the variances'.
     excess_of_points : (C,) float32, that of a point: noise that is smooth over a few pixels
         enters a narrow template less.
     common : (C, C) float64 its correlation between bands, zero on the diagonal.
@@ -46,7 +46,7 @@ class Blend:
     weights : (C, H, W) float32, 1/variance; zero where a pixel must not be used.
     psfs : (C, P, P) float32, P odd, each summing to one.
     peaks : (N, 2) float64, (y, x) of the sources in this cutout's pixels; all inside.
-    noise : of fluxes, beyond what `weights` tell; None where that is all. See `sky.Sky`.
+    noise : of fluxes, beyond that of `weights`; None where that is all. See `sky.Sky`.
     saturated : (H, W) bool, pixels without weight where `image` is less than the light was;
         None where there are none.
     """
@@ -99,7 +99,7 @@ class BlendFit:
         of (band, pixel) values with positive weight.
     n_iterations : steps taken.
     converged : whether the last steps gained next to nothing.
-    unlisted : (C, H, W) float32 counts of light that was fitted and that no peak stands
+    nuisance : (C, H, W) float32 counts of light that was fitted and that no peak stands
         for; None where there is none. It counts in chi2.
     """
 
@@ -107,7 +107,7 @@ class BlendFit:
     chi2_per_pixel: float
     n_iterations: int
     converged: bool
-    unlisted: NDArray[np.float32] | None = None
+    nuisance: NDArray[np.float32] | None = None
 
 
 class Deblender(Protocol):

@@ -20,7 +20,7 @@ LONGEST_STEP = np.array([0.5, 0.5, 0.7, 0.5, 0.5, 0.6])
 """In centre (pixels), log radius, stretch and log index: the models are not linear beyond."""
 PAD_PX = 8
 """Added to a component's box for its transform: what wraps around comes from beyond."""
-NOBODY = -1
+NUISANCE = -1
 """Owner of a point that stands for light that no source was found for."""
 
 Vector = NDArray[np.float64]
@@ -41,7 +41,7 @@ class Component:
     point_gain : by how much more chi2 a point would have; infinite where that is far.
     box : in the cutout, clipped to it.
     images : (P, C, h, w) float32 of unit flux: the template, then its derivatives.
-    owner : index of the source it belongs to, or `NOBODY`.
+    owner : index of the source it belongs to, or `NUISANCE`.
     prior : (6,) what its parameters are expected to be.
     precision : (6,) of that, one over the variance.
     damping : of the next step, in units of the curvature.

@@ -18,7 +18,7 @@ from astrolabel.deblend.bulges import core_gain
 from astrolabel.deblend.components import (
     LIMITS,
     LONGEST_STEP,
-    NOBODY,
+    NUISANCE,
     Component,
     Vector,
     fit_fluxes,
@@ -29,7 +29,7 @@ from astrolabel.deblend.components import (
 )
 from astrolabel.deblend.convolve import Image, Kernels
 from astrolabel.deblend.initialize import Start
-from astrolabel.deblend.photometry import Photometry, Weights, left_over, photometry
+from astrolabel.deblend.photometry import Photometry, Weights, nuisance_places, photometry
 from astrolabel.deblend.profiles import LOG_INDEX, LOG_RADIUS, N_SHAPE, STRETCH_1, STRETCH_2
 from astrolabel.deblend.spectra import gram, non_negative_least_squares
 
@@ -41,7 +41,7 @@ class Parametric:
     ----------
     components : one a source at first.
     residual : (C, H, W) float32: the image less all models.
-    sweeps : passes over the components so far.
+    passes : passes over the components so far.
     settled : whether the last pass gained next to nothing.
     """
 
@@ -55,7 +55,7 @@ class Parametric:
         settings: DeblendConfig,
     ) -> None:
         self._settings, self._config = settings, settings.model
-        config, self._max_sweeps = settings.model, settings.max_iterations
+        config, self._max_passes = settings.model, settings.max_iterations
         self.image, self.kernels = image, kernels
         self.weights = _with_excess(weights, noise.excess)
         of_points = _with_excess(weights, noise.excess_of_points)
@@ -81,7 +81,7 @@ class Parametric:
         self.components = [self._begin(n, s) for n, s in enumerate(starts)]
         self.residual = image.copy()
         self.solve_fluxes()
-        self.sweeps, self.settled = 0, False
+        self.passes, self.settled = 0, False
 
     def of(self, owner: int) -> list[Component]:
         """The components of one source."""
@@ -114,15 +114,15 @@ class Parametric:
     def fit(self) -> None:
         """Iterate over the components until they stand still; decide which are points, which
         have two components, and where nuisance sources are."""
-        self._sweep(self._config.passes)
+        self._pass(self._config.passes)
         self._choose_points()
         self._grow()
         if len(self.components) == 1:
-            self._sweep(self._config.single_passes)
+            self._pass(self._config.single_passes)
         else:
             self._settle(self._config.joint_steps)
         self._choose_points()
-        self._add_unlisted()
+        self._add_nuisance_sources()
         tried = [c for c in self.components if not c.point and self._may_be_two(c)]
         if sum([self._try_two(c) for c in tried]) and len({c.owner for c in self.components}) > 1:
             self._settle(self._config.joint_steps)
@@ -130,7 +130,7 @@ class Parametric:
     def _settle(self, times: int) -> None:
         """Steps of all components at once."""
         self.settled = self._joint_steps(self.components, times) < self._config.unsettled
-        self.sweeps += times
+        self.passes += times
 
     def _grow(self) -> None:
         """Larger boxes for components that are bright at their border."""
@@ -157,7 +157,7 @@ class Parametric:
             grown.append(c)
         if grown:
             self.solve_fluxes()
-            self._sweep(1, grown)
+            self._pass(1, grown)
 
     def _choose_points(self) -> None:
         """Make points of what is as narrow as the PSF."""
@@ -165,12 +165,12 @@ class Parametric:
             if not c.point and c.shape[LOG_RADIUS] < np.log(self._config.try_point * self._sigma):
                 self._try_point(c)
 
-    def _sweep(self, times: int, chosen: list[Component] | None = None) -> None:
+    def _pass(self, times: int, chosen: list[Component] | None = None) -> None:
         """Improve components (all by default) in turn until each stands still."""
         active = list(self.components if chosen is None else chosen)
-        for _ in range(min(times, self._max_sweeps - self.sweeps)):
+        for _ in range(min(times, self._max_passes - self.passes)):
             gains = [self._improve(c) for c in active]
-            self.sweeps += 1
+            self.passes += 1
             if len(self.components) > 1:
                 self.solve_fluxes()
             self.settled = max(gains, default=0.0) < self._config.unsettled
@@ -241,9 +241,9 @@ class Parametric:
             c.flux = flux
         self._subtract()
 
-    def _add_unlisted(self) -> None:
+    def _add_nuisance_sources(self) -> None:
         """Add nuisance sources, points, on the residual of the models."""
-        places = left_over(
+        places = nuisance_places(
             self.components,
             self.image,
             self.residual,
@@ -255,12 +255,12 @@ class Parametric:
             shape = self._prior.copy()
             shape[:2] = y, x
             self.components.append(
-                self._made(NOBODY, (y, x), self._settings.start.min_radius_px, shape, True)
+                self._made(NUISANCE, (y, x), self._settings.start.min_radius_px, shape, True)
             )
         if places:
             self.solve_fluxes()
             near = [c for c in self.components if any(c.box.contains(y, x) for y, x in places)]
-            self._sweep(2, near)
+            self._pass(2, near)
 
     def _may_be_two(self, c: Component) -> bool:
         """Whether a component looks like a bulge and a disc."""
@@ -305,7 +305,7 @@ class Parametric:
             part.prior[LOG_INDEX], part.precision[LOG_INDEX] = np.log(index[0]), index[1] ** -2
         self.components[at : at + 1] = two
         self.solve_fluxes()
-        self._sweep(2, two)
+        self._pass(2, two)
         self._joint_steps(two)
         if before - self._total_cost() > self._config.two_gain:
             return True
@@ -366,8 +366,8 @@ class Parametric:
 def _with_excess(weights: Image, excess: Image) -> Image:
     """Weights of the noise that fluxes have, which is what counts against the priors.
 
-    What the sky has more of it than the variances tell lies under every source alike; the
-    photons' own is as they tell, and a bright source has more of that.
+    What the sky has beyond the variances lies under every source alike. The photons' noise is
+    in the variances, and a bright source has more of that.
     """
     deepest = weights.max(axis=(1, 2), keepdims=True)
     more = (excess[:, None, None] ** 2 - 1) / np.where(deepest > 0, deepest, 1)

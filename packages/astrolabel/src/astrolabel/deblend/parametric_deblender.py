@@ -19,7 +19,7 @@ from scipy import ndimage
 from astrolabel.core.box import Box
 from astrolabel.core.config import DeblendConfig
 from astrolabel.deblend.base import Blend, BlendFit, SourceFit, independent
-from astrolabel.deblend.components import NOBODY, Component
+from astrolabel.deblend.components import NUISANCE, Component
 from astrolabel.deblend.convolve import Image, KernelCache
 from astrolabel.deblend.cores import has_core
 from astrolabel.deblend.initialize import first_guesses
@@ -88,16 +88,16 @@ class ParametricDeblender:
             next(found) if ok else _failed(p, image, "masked")
             for ok, p in zip(measured, blend.peaks, strict=True)
         )
-        unlisted = _unlisted(fitted)
-        residual = image.copy() if unlisted is None else image - unlisted
+        nuisance = _nuisance_light(fitted)
+        residual = image.copy() if nuisance is None else image - nuisance
         for source in sources:
             residual[(slice(None), *source.box.slices)] -= source.model
         return BlendFit(
             sources,
             _chi2_per_pixel(residual, weights),
-            fitted.sweeps,
+            fitted.passes,
             fitted.settled,
-            unlisted,
+            nuisance,
         )
 
 
@@ -172,8 +172,8 @@ def _excess(model: Model, fitted: Parametric) -> float:
     return (chi2 - count) / np.sqrt(2 * count) if count else 0.0
 
 
-def _unlisted(fitted: Parametric) -> Image | None:
-    own = fitted.of(NOBODY)
+def _nuisance_light(fitted: Parametric) -> Image | None:
+    own = fitted.of(NUISANCE)
     if not own:
         return None
     out = np.zeros_like(fitted.image)
@@ -230,7 +230,7 @@ def _sanitised(blend: Blend) -> tuple[Image, Image]:
 
 
 def _shown(blend: Blend, image: Image, weights: Image) -> tuple[Image, Image]:
-    """Image and weights with the saturated pixels as they are: they tell little of the
+    """Image and weights with the saturated pixels as they are: they hold little of the
     light and much of where and how large a source is."""
     if blend.saturated is None:
         return image, weights

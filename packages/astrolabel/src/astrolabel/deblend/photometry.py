@@ -1,4 +1,4 @@
-"""What a fitted blend tells: fluxes with their errors, and light that no source stands for."""
+"""Fluxes of a fitted blend with their errors, and places of nuisance sources."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ def photometry(
 
     Parameters
     ----------
-    sources : their number; components of nobody's are fitted with them and left out.
+    sources : their number; nuisance sources are fitted with them and left out.
     """
     bands = len(residual)
     matrix, vector, at = joint_equations(components, residual, weights.fitted)
     scale = np.sqrt(np.maximum(np.diag(matrix), 1e-30))
-    # Two peaks on one source are told apart by nothing: the ridge keeps them finite.
+    # Two peaks on one source cannot be separated: the regularization keeps them finite.
     scaled = matrix / scale[:, None] / scale + 1e-7 * np.eye(len(scale))
     inverse = np.linalg.inv(scaled) / scale[:, None] / scale
     delta = np.linalg.solve(_trusted(scaled, components, scale, at), vector / scale) / scale
@@ -118,7 +118,7 @@ def _with_unknown(
 
 
 def _narrow(point: Component, weights: Weights) -> Vector:
-    """(C,) by how much less variance a point's flux has than the fit's weights tell."""
+    """(C,) by how much less variance a point's flux has than the fit's weights give."""
     fitted, of_points = weights.fitted[point.where], weights.of_points[point.where]
     ratio = np.where(of_points > 0, fitted / np.where(of_points > 0, of_points, 1), 0)
     power = fitted * point.template**2
@@ -164,7 +164,7 @@ def _trusted(
     return out
 
 
-def left_over(
+def nuisance_places(
     components: list[Component],
     image: Image,
     residual: Image,

@@ -92,17 +92,17 @@ class ScarletDeblender:
         Returns
         -------
         BlendFit
-            States as of `adapt.judged`, and ``failed:scarlet cannot start it`` or
+            States as of `adapter.blend_fit`, and ``failed:scarlet cannot start it`` or
             ``failed:scarlet broke off``.
         """
         task = adapter.prepared(blend, self.config)
         if len(task.sources) == 0:
-            return adapter.judged(blend, task, [], 0, False)
+            return adapter.blend_fit(blend, task, [], 0, False)
         sigma = adapter.model_sigma(task.psfs, self.config.model_psf_sigma_px)
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             found, iterations = _fitted(library(), task, sigma)
-        return adapter.judged(blend, task, found, iterations, 0 < iterations < MAX_ITERATIONS)
+        return adapter.blend_fit(blend, task, found, iterations, 0 < iterations < MAX_ITERATIONS)
 
 
 def _fitted(scarlet: Any, task: Task, sigma: float) -> tuple[list[Alone | str], int]:

@@ -77,7 +77,7 @@ def library() -> Any:
         raise InputError(
             f"the installed package scarlet2 cannot be imported ({error})", remedy=remedy
         ) from error
-    found.set_validation(False)  # it prints, and knows nothing that `judged` does not
+    found.set_validation(False)  # it prints, and knows nothing that `blend_fit` does not
     return found
 
 
@@ -96,17 +96,17 @@ class Scarlet2Deblender:
         Returns
         -------
         BlendFit
-            States as of `adapt.judged`.
+            States as of `adapter.blend_fit`.
         """
         task = adapter.prepared(blend, self.config)
         if len(task.sources) == 0:
-            return adapter.judged(blend, task, [], 0, False)
+            return adapter.blend_fit(blend, task, [], 0, False)
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             found, chi2 = _fitted(task, self.config.model_psf_sigma_px)
         late = chi2[-STEPS // 10 :]
         converged = bool(abs(late[0] - late[-1]) < self.config.tolerance * abs(late[-1]))
-        return adapter.judged(blend, task, found, STEPS, converged)
+        return adapter.blend_fit(blend, task, found, STEPS, converged)
 
 
 def next_size(wanted: int, sizes: tuple[int, ...]) -> int:
@@ -326,7 +326,7 @@ def _filling(jax: Any, sigma: Any, values: dict[str, Any]) -> list[Any]:
 
 
 def _dark_scene(scarlet2: Any, jnp: Any, frame: Any, count: int) -> Any:
-    """`count` points, then as many free shapes, to be filled with values.
+    """`count` points, then as many free-form models, to be filled with values.
 
     Every source is given both, and one of them stays dark: a scarlet2 source of several
     components cannot be evaluated (0.5.1).

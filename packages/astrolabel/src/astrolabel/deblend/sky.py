@@ -2,7 +2,7 @@
 
 Sources too faint to be found add light everywhere, and noise that is correlated like the
 PSF; so does the resampling of a coadd. Both enter fluxes, and only an image of the sky as
-it is can tell how much.
+it is shows how much.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Sky:
         found are still in it, see `level_of`.
     empty : (H, W) bool, where that is.
     noise : of the fluxes of faint galaxies, and of points, placed on the sky: their scatter
-        over what the variances tell, 1 or more, and the galaxies' correlation between bands.
+        over that of the variances, 1 or more, and the galaxies' correlation between bands.
     """
 
     level: NDArray[np.float32]

@@ -1,8 +1,8 @@
-"""A saturated star's light beyond its PSF: aureole, diffraction spikes, remains of bleed trails.
+"""A saturated star's light beyond its PSF: halo, diffraction spikes, remains of bleed trails.
 
 No profile is assumed, only what all of these have in common: they are there on both sides of
 the star, and fall outward. What a star has of that beyond its PSF is measured once, before
-anything is fitted, and taken out of the image: its neighbours keep their own light, and its
+anything is fitted, and taken out of the image: its neighbours keep theirs, and its
 mask gets what is its own.
 """
 
@@ -122,7 +122,7 @@ def measure_halo(
     light = np.zeros_like(data)
     for c, band in enumerate(data):
         if np.isfinite(sigma[c]):
-            own = _own_light(band, known[c], centre, sigma[c], radius, config)
+            own = _symmetric_light(band, known[c], centre, sigma[c], radius, config)
             wings = _scaled_psf(own, psfs[c], centre, known[c], sigma[c], radius, config)
             beyond = np.minimum(own - wings, 2 * (own - (1 + error) * wings))
             light[c] = np.where(known[c], np.maximum(beyond, 0), 0)
@@ -188,7 +188,7 @@ def _one_sided(known: NDArray[np.bool_], centre: NDArray[np.float64]) -> float:
     return 1 - float(known[tuple(across[inside].T)].sum()) / max(len(places), 1)
 
 
-def _own_light(
+def _symmetric_light(
     band: NDArray[np.float32],
     known: NDArray[np.bool_],
     centre: NDArray[np.float64],
@@ -263,7 +263,7 @@ def _scaled_psf(
         return np.zeros_like(own)
     rings = np.rint(np.hypot(rows - centre[0], columns - centre[1])[usable]).astype(int)
     star *= np.median(own[usable] / star[usable])
-    seen = _own_light(star, known, centre, sigma, radius, config)  # as the star's was
+    seen = _symmetric_light(star, known, centre, sigma, radius, config)  # as the star's was
     ratio = own[usable] / np.maximum(seen[usable], config.kept_sigma * sigma)
     scale = min(float(np.median(ratio[rings == r])) for r in np.unique(rings))
     return scale * seen

@@ -188,7 +188,7 @@ def sep_sources(
     """sep's sources: (N, 2) peaks and the (H, W) segmentation."""
     data = background.native(detection.image)
     with _SEP_LIMITS:  # sep keeps its limits for the process
-        # Every pixel of a crowded field may be above threshold; sep's buffer of 300,000
+        # Every pixel of a dense field may be above threshold; sep's buffer of 300,000
         # is smaller than a tile. 4096 peaks in one footprint is four times sep's limit.
         sep.set_extract_pixstack(max(data.size, 300_000))
         for limit in (1024, 4096, 16384, 65536):

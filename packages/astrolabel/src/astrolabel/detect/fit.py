@@ -212,7 +212,7 @@ def _radius(
     return int(min(np.ceil(out), limits[MOST]))
 
 
-def sweep(
+def one_pass(
     order: Array,
     move: bool,
     residual: Array,
@@ -257,7 +257,7 @@ def _fit(
     psf_covariances: Array,
     limits: Array,
 ) -> None:
-    """Fit source `n` to what all others leave, in place; see `sweep`."""
+    """Fit source `n` to what all others leave, in place; see `one_pass`."""
     bands, height, width = residual.shape
     cy, cx, r = int(np.rint(shapes[n, 0])), int(np.rint(shapes[n, 1])), radii[n]
     y0, y1 = max(cy - r, 0), min(cy + r + 1, height)

@@ -1,4 +1,4 @@
-"""Peaks of the detection image behind filters that tell a source from its neighbours."""
+"""Peaks of the detection image behind filters that separate a source from its neighbours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sources as concentric Gaussians: a constrained model of a whole tile (fitted in `sweeps`).
+"""Sources as concentric Gaussians: a constrained model of a whole tile (fitted in `fit`).
 
 A non-parametric morphology absorbs a faint neighbour as a bulge of its own. A sum of Gaussians
 of one centre and one ellipse cannot, and leaves it in the residual. That is its purpose: its

@@ -26,7 +26,7 @@ class Nebulosity:
     Attributes
     ----------
     light : (C, H, W) float32 counts, zero away from it.
-    variance : (C, H, W) float32 counts squared, of its structure finer than `light` tells: what
+    variance : (C, H, W) float32 counts squared, of its structure finer than `light`: what
         does not stand out of that is no source.
     """
 

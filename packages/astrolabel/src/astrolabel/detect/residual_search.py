@@ -67,13 +67,13 @@ def searched(
     variances = intrinsic_variances(light, everywhere, peaks, sigma, config.fit.start_width_px)
     models = Models(sky, peaks, variances, config.fit)
     for turn in range(config.fit.first_passes):
-        models.sweep(move=turn > 0)
+        models.one_pass(move=turn > 0)
     changed = np.ones(len(peaks), bool)  # since the last search for close pairs
     for _ in range(config.rounds):
-        new = _left_over(sky, models, possible, config)
+        new = _residual_peaks(sky, models, possible, config)
         changed = np.concatenate([changed, np.ones(len(new), bool)])
         changed |= _fitted_with(models, new, sigma, config)
-        new = _taken_in(sky, models, possible, changed, config)
+        new = _close_pairs(sky, models, possible, changed, config)
         changed = _fitted_with(models, new, sigma, config)
     return models
 
@@ -88,12 +88,12 @@ def _fitted_with(
     apart = cKDTree(new).query(models.shapes[:, :2])[0]
     near: NDArray[np.bool_] = apart < models.radii + config.fit.min_radius_px
     for turn in range(config.fit.next_passes):
-        models.sweep(move=turn > 0, which=near)
+        models.one_pass(move=turn > 0, which=near)
     return near
 
 
 class Models:
-    """All sources of a tile while they are fitted; see `sweeps.sweep` for the arrays."""
+    """All sources of a tile while they are fitted; see `fit.one_pass` for the arrays."""
 
     def __init__(self, sky: Sky, peaks: Array, variances: Array, config: FitConfig) -> None:
         self._config = config
@@ -176,13 +176,13 @@ class Models:
         near = (np.ascontiguousarray(a[box]) for a in (self.residual, self._sky.weights))
         return close_pairs.Host(y0, x0, self.shapes[n], self.amplitudes[n], *near)
 
-    def sweep(self, *, move: bool, which: NDArray[np.bool_] | None = None) -> None:
+    def one_pass(self, *, move: bool, which: NDArray[np.bool_] | None = None) -> None:
         """Fit each source once, the brightest first."""
         at = tuple(self.peaks.astype(int).T)
         order = np.argsort(-self._sky.image[:, at[0], at[1]].sum(axis=0), kind="stable")
         if which is not None:
             order = order[which[order]]
-        fit.sweep(
+        fit.one_pass(
             order,
             move,
             self.residual,
@@ -199,7 +199,7 @@ class Models:
         )
 
 
-def _left_over(
+def _residual_peaks(
     sky: Sky, models: Models, possible: NDArray[np.bool_], config: ResidualConfig
 ) -> NDArray[np.float64]:
     """(M, 2) peaks of the residual, the most significant first."""
@@ -232,7 +232,7 @@ def _left_over(
     return _apart(at, config.spacing_fwhm * sky.fwhm_px)
 
 
-def _taken_in(
+def _close_pairs(
     sky: Sky,
     models: Models,
     possible: NDArray[np.bool_],

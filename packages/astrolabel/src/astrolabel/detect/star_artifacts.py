@@ -50,7 +50,7 @@ def star_reaches(
     """(M,) radii in pixels to which saturated stars are brighter than the sky.
 
     The profile is that of the darker pixels of each circle (`star_dark_percentile`) in the
-    image smoothed with the seeing: in a crowd a median would be the neighbours', and would
+    image smoothed with the seeing: in a dense field a median would be the neighbours', and would
     never end.
 
     Parameters

@@ -65,7 +65,7 @@ class ModelConfig:
     """... where it stands above the noise in at least this many pixels of all bands,"""
     core_gain: float = 16.0
     """... or where a point in its middle would lower chi2 by this. Of 316 galaxies of a simulated
-    tile that chi2 tells nothing of five are such, and three of them get a bulge."""
+    tile that chi2 does not single out five are such, and three of them get a bulge."""
     two_gain: float = 30.0
     """Bulge and disc are kept when they lower chi2 by this: three sigma for each of the three
     shape parameters that one profile lacks."""
@@ -83,7 +83,7 @@ class PhotometryConfig:
 
     neighbour_error: float = 0.25
     """Variance that the neighbours' light under a source adds to its flux, in units of that light
-    times the noise: what no model tells apart grows with both. In simulated scenes the pulls of
+    times the noise: what no model separates grows with both. In simulated scenes the pulls of
     blended sources are 0.95 to 1.04 wide with it (1.00 to 1.09 with 0.2); of those whose
     neighbours are all found, 0.66 to 0.80: it stands for the neighbours that are not found."""
     model_error: float = 0.005
@@ -103,7 +103,7 @@ class SkyConfig:
     """Level and excess noise of the sky between the sources."""
 
     smoothing_px: float = 1.5
-    """Width of the Gaussian behind which sky is told from sources: wings are smooth."""
+    """Width of the Gaussian behind which sky and sources are separated: wings are smooth."""
     empty_sigma: float = 2.0
     """Sky is below this many sigma of a pixel in that image."""
     growth_px: int = 3
@@ -126,7 +126,7 @@ class HaloConfig:
     off_centre_px: int = 6
     """How far the middle of the saturated region may be from the star."""
     near_fwhm: float = 3.0
-    """Only light this near to the saturated region, in seeing FWHM, tells the star's centre."""
+    """Only light this near to the saturated region, in seeing FWHM, locates the star's centre."""
     unlike: float = 10.0
     """Weight of what two sides of a centre differ by against what they have in common."""
     bright_sigma: float = 20.0
@@ -158,7 +158,7 @@ class DeblendConfig:
     above this many sigma of a pixel. Wings below it go unmodelled into the neighbour's
     cutout: on a simulated tile the median flux excess of unblended sources of S/N 50 to 200
     was 6.4 % with 5, 4.2 % with 2 and 3.8 % with 1, in groups of 1.3, 1.6 and 1.9 peaks. With
-    1 the groups around bright galaxies hold all the sky that their wings should be told from."""
+    1 the groups around bright galaxies hold all the sky beside their wings."""
     grouping_smoothing_px: float = 1.5
     """Width of the Gaussian for that: it takes four fifths of the noise off wings."""
     peak_radius_px: int = 3

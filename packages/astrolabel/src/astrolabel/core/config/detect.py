@@ -93,7 +93,7 @@ class DetectConfig:
     noisier than the others (DECaLS z). Masks are cut on the same image."""
     noise: str = "variance"
     """`variance`: the VARIANCE plane, or its estimate; `sep`: the rms of sep's background,
-    which crowding inflates (the paper's recipe)."""
+    which a high source density inflates (the paper's recipe)."""
     min_area: int = 5
     """Connected pixels above threshold that make a footprint; sep's default."""
     deblend_levels: int = 32
@@ -152,7 +152,7 @@ class DetectConfig:
     """Hash of the table that the probability is computed with."""
     join_saturated: bool = True
     """Peaks on one connected saturated region, or around it, are one source at the region's
-    middle: its broken top is no blend, and what is nearer cannot be told from it."""
+    middle: its broken top is no blend, and what is nearer cannot be separated from it."""
     saturated_reach_fwhm: float = 2.0
     """How far around a saturated region that is, in seeing FWHM."""
     star_reach_fwhm: int = 30
@@ -162,7 +162,7 @@ class DetectConfig:
     """They end where the star's profile falls to this many sigma of a pixel of empty sky.
     Spikes stay above the threshold where the profile is at 1 to 2."""
     star_dark_percentile: float = 10.0
-    """Percentile of a circle around the star that is its own light: neighbours are on the rest."""
+    """Percentile of a circle around the star that is the star's: neighbours are on the rest."""
     log_widths_fwhm: tuple[float, ...] = (0.43, 0.28, 0.24)
     """Sigmas of the Gaussians in units of the bands' mean seeing FWHM, coarse to fine. The
     first is a star's own, with the best signal to noise; the finer ones add peaks that it
@@ -185,5 +185,5 @@ class DetectConfig:
     spirals are cut off."""
     parent_clip_sigma: float = 200.0
     """Light above this many sigma of empty sky counts as so much there: of a saturated star's a
-    galaxy beside it would be too small a part to be told apart."""
+    galaxy beside it would be too small a part to be separated."""
     residual: ResidualConfig = field(default_factory=ResidualConfig)

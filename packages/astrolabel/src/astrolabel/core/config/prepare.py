@@ -56,7 +56,7 @@ class SkyConfig:
     """Weight of the cells above the plane through the darker ones, those below having the rest:
     an expectile. What stands above is taken for a large source."""
     rounds: int = 3
-    """Times that sources are told from the sky, each with the level that the last one gave."""
+    """Times that sources and sky are separated, each with the level that the last one gave."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class NoDataConfig:
 
 @dataclass(frozen=True)
 class SaturationConfig:
-    """Which pixels are saturated, told by the image where no mask tells."""
+    """Which pixels are saturated, from the image where no mask has them."""
 
     bright_sigma: float = 50.0
     """A full pixel is brighter than this, in sigma of the sky: detectors hold some 10^5
