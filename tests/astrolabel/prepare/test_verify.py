@@ -7,8 +7,9 @@ from fits_files import FWHM_PX, SIGMA, gaussian, scene, tan_wcs, write_plain
 from scipy import ndimage
 
 from astrolabel.core import psf
-from astrolabel.core.config import PrepareConfig
-from astrolabel.core.config.prepare import ArtifactConfig, NoiseConfig, SkyConfig
+from astrolabel.core.config import PrepareConfig, SimulateConfig
+from astrolabel.core.config.prepare import ArtifactConfig, NoiseConfig, SkyConfig, StarConfig
+from astrolabel.core.config.simulate import PsfConfig as SimulatedPsf
 from astrolabel.core.errors import InputError
 from astrolabel.core.notes import DOUBT
 from astrolabel.io.files import check
@@ -16,6 +17,7 @@ from astrolabel.io.find import Inputs, find_coadds
 from astrolabel.prepare.describe import describe
 from astrolabel.prepare.read import characterise, read
 from astrolabel.prepare.trails import find_trails
+from astrolabel.simulate import draw_scene, write_scene
 
 SHAPE = (256, 256)
 
@@ -447,3 +449,44 @@ def test_a_zero_point_that_no_sky_has_is_not_used(tmp_path):
 def test_pixels_that_are_no_linear_flux_are_refused(tmp_path, unit):
     with pytest.raises(InputError, match="not linear in flux"):
         check(files_of(tmp_path, stars(), BUNIT=unit))
+
+
+@pytest.mark.parametrize(("ratio", "rescaled"), [(1.0, False), (1.1, False), (1.3, True)])
+def test_a_given_psf_wider_than_sources_is_rescaled(tmp_path, ratio, rescaled):
+    scene_config = SimulateConfig(size=400, seed=3, psf=SimulatedPsf(claimed_fwhm_ratio=ratio))
+    write_scene(draw_scene(scene_config), tmp_path)
+    (files,) = find_coadds(Inputs((tmp_path,)))
+    known = characterise(files)
+    true = [psf.fwhm_px(stamp) for stamp in draw_scene(SimulateConfig(size=400, seed=3)).psfs]
+    widths = np.array([psf.fwhm_px(stamp) for stamp in known.psfs])
+    np.testing.assert_allclose(widths / true, 1 if rescaled else ratio, atol=0.08)
+    assert any("rescaled" in text for text in doubts(known)) == rescaled
+    np.testing.assert_allclose(known.psfs.sum(axis=(1, 2)), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("width", [2.9, 5.3])
+def test_a_given_psf_is_rescaled_to_many_stars_unless_files_are_trusted(tmp_path, width):
+    stamp = write_plain(tmp_path / "p.fits", psf.moffat(width))
+    science = write_plain(tmp_path / "g.fits", stars())
+    (files,) = find_coadds(Inputs(band_files=((("g",), science),), psf={"g": stamp}))
+    known = characterise(files)
+    assert psf.fwhm_px(known.psfs[0]) == pytest.approx(FWHM_PX, rel=0.07)
+    config = PrepareConfig(stars=StarConfig(trust="files"))
+    assert psf.fwhm_px(characterise(files, config).psfs[0]) == pytest.approx(width, rel=0.02)
+
+
+def test_cosmic_rays_are_no_sign_of_a_narrower_psf(tmp_path):
+    rng = np.random.default_rng(5)
+    image = stars()
+    hits = tuple(rng.integers(5, 250, (2, 60)))
+    image[hits] += rng.uniform(30, 1000, 60).astype(np.float32) * SIGMA
+    stamp = write_plain(tmp_path / "p.fits", psf.moffat(FWHM_PX))
+    science = write_plain(tmp_path / "g.fits", image)
+    (files,) = find_coadds(Inputs(band_files=((("g",), science),), psf={"g": stamp}))
+    assert not doubts(characterise(files))
+
+
+def test_an_image_of_one_value_has_no_data(tmp_path):
+    known, coadd = both(files_of(tmp_path, np.full(SHAPE, 7, np.float32)))
+    assert not coadd.valid.any()
+    assert "no pixel with data" in known.note("coverage", "g")

@@ -88,6 +88,15 @@ def normalise(stamp: NDArray[np.generic], file: str | Path) -> NDArray[np.float3
     return (data / data.sum()).astype(np.float32)
 
 
+def rescaled(stamp: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
+    """A (P, P) stamp `factor` times as wide, summing to one."""
+    middle = (np.array(stamp.shape) - 1) / 2
+    out = ndimage.affine_transform(
+        np.asarray(stamp, np.float64), np.eye(2) / factor, middle - middle / factor, mode="nearest"
+    )
+    return (out / out.sum()).astype(np.float32)
+
+
 def common_size(stamps: list[NDArray[np.float32]]) -> NDArray[np.float32]:
     """(C, P, P): stamps of different sizes padded with zeros to the largest."""
     size = max(s.shape[0] for s in stamps)

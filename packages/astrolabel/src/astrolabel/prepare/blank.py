@@ -68,6 +68,9 @@ def no_data(
     fills: list[Fill] = []
     if not valid.any():
         return out, ()
+    low, high = float(image[valid].min()), float(image[valid].max())
+    if low == high:
+        return valid.copy(), (Fill(low, int(valid.sum()), block=True),)
     level, sigma = rough_sky(image[valid], config.sample_px)
     if sigma > 0:
         wild = valid & ((image < level - config.low_sigma * sigma) | (image > config.high * sigma))

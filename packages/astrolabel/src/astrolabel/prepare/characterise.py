@@ -89,7 +89,10 @@ def characterise(files: CoaddFiles, config: PrepareConfig | None = None) -> Char
         read = functools.cache(read)
     stars = part_with_stars(files, config.stars)
     rows = [
-        [look_at(read(part), files.bands, part, stars, len(flat), config) for part in row]
+        [
+            look_at(read(part), files.bands, part, stars, len(flat), bool(files.psf), config)
+            for part in row
+        ]
         for row in grid
     ]
     looks = [one for row in rows for one in row]
@@ -110,7 +113,11 @@ def characterise(files: CoaddFiles, config: PrepareConfig | None = None) -> Char
         bands.append(one)
         notes += told
     fits = [np.concatenate([one.stars[k] for one in looks]) for k in range(len(bands))]
-    stamps = find_stamps(files, fits, config.stars)
+    compact = [
+        np.concatenate([one.compact[k] for one in looks])
+        for k in range(len(bands) if files.psf else 0)
+    ]
+    stamps = find_stamps(files, fits, compact, config.stars)
     notes += stamps.notes
     trails = _trails(rows, len(bands), files.shape, config)
     bands = with_artifacts(flat, read, bands, shown, trails, stamps, config)

@@ -50,8 +50,8 @@ def judge(band: str, found: Evidence, config: PrepareConfig) -> tuple[Band, list
     if subtract and given:
         uneven = found.spread
         how = f", uneven by {uneven / rms:.2g} sigma" if rms > 0 and uneven > 0.2 * rms else ""
-        notes.append(doubt("sky", f"level of {level / max(rms, 1e-30):.3g} sigma{how} subtracted",
-                           band))  # fmt: skip
+        of = f"{level / rms:.3g} sigma" if rms > 0 else f"{level:.3g} counts"
+        notes.append(doubt("sky", f"level of {of}{how} subtracted", band))
     one = Band(found.level if subtract else None, found.rms)
     if given:
         told, scale = _given_noise(band, found, config)
@@ -82,7 +82,8 @@ def relative(plane: Plane, found: Evidence, one: Band, box: Box) -> NDArray[np.f
         sigma = np.sqrt(np.where(plane.valid, scaled, 1))
     flat = plane.image - found.level.at(box)
     sigma = np.maximum(sigma, np.finfo(np.float32).tiny)
-    return np.where(plane.valid, flat / sigma, 0).astype(np.float32)
+    out = np.zeros(flat.shape, np.float32)
+    return np.divide(flat, sigma, out=out, where=plane.valid)
 
 
 def _stands_off(found: Evidence, config: PrepareConfig) -> bool:

@@ -16,7 +16,7 @@ from astrolabel.prepare.blank import Fill
 from astrolabel.prepare.evidence import Evidence
 from astrolabel.prepare.judge import judge, relative
 from astrolabel.prepare.pixels import Plane, read_plane
-from astrolabel.prepare.psf import fit_stars
+from astrolabel.prepare.psf import fit_compact, fit_stars
 from astrolabel.prepare.sections import Section
 from astrolabel.prepare.trails import binned_down
 
@@ -38,6 +38,7 @@ class Look:
     evidence, fills : by band.
     covered : number of pixels that any band has data in.
     stars : by band (see `fit_stars`), places in the coadd's pixels.
+    compact : by band (see `fit_compact`); empty where no PSF is given.
     correlations : by band, of the noise; None with too little sky.
     binned : by band, for trails (see `binned_down`).
     """
@@ -46,6 +47,7 @@ class Look:
     fills: tuple[tuple[Fill, ...], ...]
     covered: int
     stars: list[NDArray[np.float64]]
+    compact: list[NDArray[np.float64]]
     correlations: list[NDArray[np.float32] | None]
     binned: list[tuple[NDArray[np.float32], NDArray[np.bool_]]]
 
@@ -67,6 +69,7 @@ def look_at(
     section: Section,
     with_stars: Box,
     sections: int,
+    given: bool,
     config: PrepareConfig,
 ) -> Look:
     """Look at one section.
@@ -74,6 +77,7 @@ def look_at(
     Parameters
     ----------
     with_stars : the part of the coadd whose stars are fitted.
+    given : whether there are PSFs to compare with the stars.
     sections : number of the coadd's; each fits its share of `config.stars.max_stars`.
     """
     planes = pixels.planes
@@ -98,6 +102,7 @@ def look_at(
         pixels.fills,
         int(valid.any(axis=0).sum()),
         [fits + corner for fits in fit_stars(stack[part], valid[part], share)],
+        fit_compact(stack[part], valid[part], share) if given else [],
         [noise.correlation(d, s.free, config.noise) for d, s in zip(data, skies, strict=True)],
         [binned_down(d, v, config.artifacts) for d, v in zip(data, valid, strict=True)]
         if trails

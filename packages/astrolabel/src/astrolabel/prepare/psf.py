@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import sep
@@ -156,6 +156,24 @@ def fit_stars(
         ).reshape(-1, 6)
         for band, known in zip(data, valid, strict=True)
     ]
+
+
+def fit_compact(
+    relative: NDArray[np.float32], valid: NDArray[np.bool_], config: StarConfig
+) -> list[NDArray[np.float64]]:
+    """(N,) FWHM in pixels, by band, of round, isolated sources down to `config.compact_snr`:
+    stars, and galaxies, which are wider.
+
+    Parameters
+    ----------
+    relative, valid : as for `fit_stars`.
+    """
+    snr = config.compact_snr
+    loose = replace(
+        config, min_snr=snr, fit_snr=snr / 2, threshold_sigma=snr / 3, ridge_width=np.inf,
+        brightest=1.0,
+    )  # fmt: skip
+    return [fits[:, FWHM] for fits in fit_stars(relative, valid, loose)]
 
 
 def alike(fits: NDArray[np.float64], config: StarConfig) -> StarFits:

@@ -169,7 +169,8 @@ def sources_in(
     image : counts, without its sky.
     """
     sigma = np.maximum(rms.whole, np.finfo(np.float32).tiny)
-    relative = np.where(valid, image / sigma, 0).astype(np.float32)
+    relative = np.zeros(image.shape, np.float32)
+    np.divide(image, sigma, out=relative, where=valid)
     relative = np.clip(relative, -50, 1000)
     known = valid.astype(np.float32)
     out = np.zeros(image.shape, bool)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,22 +39,32 @@ def part_with_stars(files: CoaddFiles, config: StarConfig) -> Box:
 
 
 def find_stamps(
-    files: CoaddFiles, fits: Sequence[NDArray[np.float64]], config: StarConfig
+    files: CoaddFiles,
+    fits: Sequence[NDArray[np.float64]],
+    compact: Sequence[NDArray[np.float64]],
+    config: StarConfig,
 ) -> Stamps:
     """PSFs of a coadd.
 
     Parameters
     ----------
     fits : of the stars of each band (see `fit_stars`).
+    compact : widths of compact sources of each band (see `fit_compact`); none without given PSFs.
     """
     given, grids, notes = _given(files)
     fitted = [alike(of_band, config) for of_band in fits]
     widths = [f.fwhm_px for f in fitted if f.agree]
     stamps, measured = dict(given), []
     middle = (np.array([files.shape]) - 1) / 2
-    for band, found in zip(files.bands, fitted, strict=True):
+    for k, (band, found) in enumerate(zip(files.bands, fitted, strict=True)):
         if band in given:
-            notes += _compared(band, given[band], found, config)
+            factor, told = _compared(band, given[band], found, compact[k], config)
+            if factor != 1:
+                stamps[band] = psf.rescaled(given[band], factor)
+            if factor != 1 and band in grids:
+                at_places = [psf.rescaled(stamp, factor) for stamp in grids[band].stamps]
+                grids[band] = replace(grids[band], stamps=np.stack(at_places))
+            notes += told
             measured.append(True)
         elif found.agree:
             stamps[band] = found.stamps(middle)[0]
@@ -99,16 +109,30 @@ def _given(
 
 
 def _compared(
-    band: str, stamp: NDArray[np.float32], found: StarFits, config: StarConfig
-) -> list[Note]:
-    """A doubt about a given PSF that is not that of the stars."""
-    if not found.agree:
-        return []
+    band: str,
+    stamp: NDArray[np.float32],
+    found: StarFits,
+    compact: NDArray[np.float64],
+    config: StarConfig,
+) -> tuple[float, list[Note]]:
+    """By how much a given PSF is to be rescaled, and a doubt where it is not that of the stars."""
     width = psf.fwhm_px(stamp)
-    if abs(width / found.fwhm_px - 1) <= config.mismatch:
-        return []
-    text = f"given with a FWHM of {width:.2f} px, {len(found.fits)} stars have {found.fwhm_px:.2f}"
-    return [doubt("psf", text, band)]
+    ratio, most = compact / width, 1 + config.mismatch
+    narrow = np.sort(compact[(ratio > config.narrowest) & (ratio < 1 / most)])
+    if len(narrow) >= max(config.min_stars, config.narrow_part * (ratio < most).sum()):
+        alike = narrow[narrow < (1 + config.scatter) * narrow[config.min_stars - 1]]
+        star, what, sure = float(np.median(alike)), f"{len(alike)} sources", True
+    elif found.agree and not 1 / most <= found.fwhm_px / width <= most:
+        if (np.abs(ratio - 1) < config.scatter).sum() >= config.min_stars:
+            return 1.0, []  # there are sources of its width, so those are galaxies
+        star, what = found.fwhm_px, f"{len(found.fits)} stars"
+        sure = len(found.fits) >= config.sure_stars
+    else:
+        return 1.0, []
+    text = f"given with a FWHM of {width:.2f} px, {what} have {star:.2f}"
+    if config.trust == "files" or not sure:
+        return 1.0, [doubt("psf", text, band)]
+    return star / width, [doubt("psf", f"{text}: rescaled", band)]
 
 
 def _guess(

@@ -220,8 +220,19 @@ class StarConfig:
     hot."""
     misfit: float = 0.1
     """Root mean square of what a Moffat leaves, in parts of the peak, up to which it fits."""
+    trust: str = "auto"
+    """`auto`: a given PSF that is not that of the stars is rescaled; `files`: taken as given."""
     mismatch: float = 0.2
-    """A given PSF whose width differs by this part from the stars' is doubtful."""
+    """A given PSF whose width differs by this part from the stars' is not theirs."""
+    sure_stars: int = 10
+    """So many stars of one width rescale it; fewer, which may be galaxies, are a doubt."""
+    compact_snr: float = 15.0
+    """Nothing is narrower than a PSF. Round, isolated sources of this signal-to-noise ratio, whose
+    widths then scatter by some 7 %, rescale one that is wider: `min_stars` of them,"""
+    narrow_part: float = 0.15
+    """... and this part of those that are not wider than it,"""
+    narrowest: float = 0.6
+    """... which are no narrower than this part of it: cosmic rays are."""
     search_px: int = 2048
     """Given PSFs are compared with the stars of so much of a coadd's middle."""
     threshold_sigma: float = 10.0
