@@ -25,6 +25,7 @@ from astroseg.engines.common import (
     made_prediction,
     parameter_groups,
 )
+from astroseg.models.layers import lay_out
 from astroseg.models.mask_rcnn import MaskRcnn
 from astroseg.models.mask_targets import TruthMasks, to_device
 from astroseg.models.roi_losses import Truth
@@ -67,7 +68,8 @@ class TorchvisionEngine:
             if seed is not None:
                 torch.manual_seed(seed)
             model = MaskRcnn(spec)
-        return model.to(memory_format=torch.channels_last).train()
+        lay_out(model)
+        return model.train()
 
     def losses(self, model: torch.nn.Module, batch: Sequence[Sample]) -> dict[str, torch.Tensor]:
         """Losses of RPN and heads by Detectron2's names; sum them.

@@ -45,6 +45,7 @@ from astroseg.engines.detectron2.library import (
     need_timm,
 )
 from astroseg.models.backbone import start_stages
+from astroseg.models.layers import lay_out
 from astroseg.models.mask_targets import TruthMasks
 from astroseg.models.roi import MASK_CHUNK
 from astroseg.models.spec import ModelSpec
@@ -115,8 +116,7 @@ class Detectron2Engine:
         if spec.nms_any_class is not None:
             model.roi_heads.register_forward_hook(functools.partial(_one_class, model))
         if not spec.config_program:  # a user's own layer may want its features as they were
-            # Convolutions are faster so; numbers change by rounding alone.
-            model.to(memory_format=torch.channels_last)
+            lay_out(model)
         built: torch.nn.Module = model.train()
         return built
 
