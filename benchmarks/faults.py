@@ -22,11 +22,8 @@ import copy
 import gzip
 import hashlib
 import json
-import os
 import random
-import resource
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -39,13 +36,11 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parent))  # its neighbour, for whoever imports this file
 from hostile import bad_checkpoint, served
+from played import LIBRARIES, TORCH, Limits, command, import_ahead, played
 
 from astrolabel.cli.main import main as astrolabel
 from astrolabel.label.shards import FOLDERS, LOCK
 
-LIMIT_S = 60
-"""Of processor time; by the clock five times as long, for the machine may be busy."""
-LIMIT_BYTES = 4 << 30
 BAD = ("lost", "traceback", "hang", "crash")
 ODD: tuple[Any, ...] = (
     None, True, -1, 0, 2**70, 1e300, -1e300, float("nan"), float("inf"), "", "\0", "\ud800",
@@ -65,13 +60,19 @@ class Bench:
     ----------
     sky, out : folders of the survey's files and of the labels.
     labels : sha256 of the annotations without a fault.
+    seconds : how long it takes to label it, by the clock.
+    largest : bytes of the largest file that is written.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.sky, self.out = folder, folder / "sky", folder / "out"
-        astrolabel(["simulate", str(self.sky), "--size", "100", "--seed", "3"])
+        astrolabel(["simulate", str(self.sky), "--size", "72", "--seed", "3"])
         self._with_sums()
+        assert astrolabel(self.words(self.sky, folder / "first")) == 0  # compiles
+        began = time.monotonic()
         assert astrolabel(self.words(self.sky, self.out)) == 0
+        self.seconds = time.monotonic() - began
+        self.largest = max(len(content) for content in contents(self.out).values())
         self.labels = labels_of(self.out)
         self.files = sorted(self.sky.glob("calexp-*.fits"))
 
@@ -82,8 +83,11 @@ class Bench:
             with fits.open(path) as hdus:
                 hdus.writeto(path, checksum=True, overwrite=True)
 
+    def run(self, sky: Path, out: Path, *more: str) -> Callable[[], int]:
+        return command([*self.words(sky, out), *more])
+
     def words(self, sky: Path, out: Path) -> list[str]:
-        tiles = ["--tile-size", "60", "--margin", "12", "--bands", "g,r,i"]
+        tiles = ["--tile-size", "48", "--margin", "8", "--bands", "g,i"]
         return ["make-coco", str(sky), *tiles, "--quiet", "--out", str(out)]
 
 
@@ -94,71 +98,6 @@ def labels_of(out: Path) -> str:
     except (OSError, ValueError, KeyError):
         return ""
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
-
-
-def played(words: list[str], log: Path, kill_after_s: float = 0, full_after: int = 0) -> str:
-    """Run a command in a process of its own: ``ok``, ``told`` or what no input may cause."""
-    child = os.fork()
-    if child == 0:
-        _play(words, log, full_after)
-    end = time.monotonic() + (kill_after_s or 5 * LIMIT_S)
-    while time.monotonic() < end:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return _verdict(os.waitstatus_to_exitcode(status), log.read_text(errors="replace"))
-        time.sleep(0.002)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return "killed" if kill_after_s else "hang"
-
-
-def _run(words: list[str]) -> int:
-    """A command of either program."""
-    if words[0] != "astroseg":
-        return astrolabel(words)
-    from astroseg.cli.main import main as astroseg
-
-    return astroseg(words[1:])
-
-
-def _without_waits() -> None:
-    """Servers are asked again at once."""
-    from astrolabel.datasets.archive.client import Client
-
-    def wait(self: Client, seconds: float) -> None:
-        pass
-
-    Client.wait = wait  # type: ignore[method-assign]
-
-
-def _play(words: list[str], log: Path, full_after: int) -> None:
-    """The child: never returns."""
-    with log.open("w") as stream:
-        os.dup2(stream.fileno(), 1)
-        os.dup2(stream.fileno(), 2)
-    sys.stdout = open(1, "w", closefd=False, errors="replace")  # noqa: SIM115
-    sys.stderr = open(2, "w", closefd=False, errors="replace")  # noqa: SIM115
-    resource.setrlimit(resource.RLIMIT_AS, (LIMIT_BYTES, LIMIT_BYTES))
-    resource.setrlimit(resource.RLIMIT_CPU, (LIMIT_S, LIMIT_S + 5))
-    if full_after:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (full_after, full_after))
-    try:
-        _without_waits()
-        code = _run(words)
-    except BaseException:  # the child's end, whatever it is
-        import traceback
-
-        traceback.print_exc()
-        code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
-def _verdict(code: int, text: str) -> str:
-    if "Traceback" in text:
-        return "traceback"
-    return {0: "ok", 2: "told", -signal.SIGXCPU: "hang"}.get(code, "crash")
 
 
 def flipped(data: bytes, draw: random.Random) -> bytes:
@@ -191,7 +130,7 @@ def harmed_input(change: Callable[[bytes, random.Random], bytes], packed: bool =
         data = chosen.read_bytes()
         name = chosen.name + (".gz" if packed else "")
         (sky / name).write_bytes(change(gzip.compress(data, mtime=0) if packed else data, draw))
-        outcome = played(bench.words(sky, scratch / "out"), scratch / "log")
+        outcome = played(bench.run(sky, scratch / "out"), scratch / "log")
         if outcome == "ok":
             return "survived" if labels_of(scratch / "out") == bench.labels else "lost"
         return outcome
@@ -210,7 +149,7 @@ def odd_unsigned(bench: Bench, draw: random.Random, scratch: Path) -> str:
     for key in (b"CHECKSUM", b"DATASUM "):
         data = data.replace(key, b"X_NOTHIN")
     (sky / chosen.name).write_bytes(odd_header(data, draw))
-    outcome = played(bench.words(sky, scratch / "out"), scratch / "log")
+    outcome = played(bench.run(sky, scratch / "out"), scratch / "log")
     return "survived" if outcome == "ok" else outcome
 
 
@@ -224,27 +163,48 @@ def harmed_output(bench: Bench, draw: random.Random, scratch: Path) -> str:
         chosen.unlink()
     else:
         chosen.write_bytes(harm(chosen.read_bytes(), draw))
-    return _same_after(bench, played(bench.words(bench.sky, out), scratch / "log"), out)
+    return _same_after(bench, played(bench.run(bench.sky, out), scratch / "log"), out)
 
 
 def killed_run(bench: Bench, draw: random.Random, scratch: Path) -> str:
     """A run killed at a random instant, and the same command again."""
-    out = scratch / "out"
-    first = played(bench.words(bench.sky, out), scratch / "log", kill_after_s=draw.uniform(0.05, 3))
-    if first not in ("killed", "ok"):
-        return first
-    return _same_after(bench, played(bench.words(bench.sky, out), scratch / "log"), out)
+    after_s = draw.uniform(0.05, 1.5 * bench.seconds)
+    return _interrupted(bench, scratch, Limits(kill_after_s=after_s), ("killed", "ok"))
+
+
+def lost_worker(bench: Bench, draw: random.Random, scratch: Path) -> str:
+    """One of two workers killed at a random instant: the run itself survives it."""
+    out, after_s = scratch / "out", draw.uniform(0.5, 6 * bench.seconds)
+    run = bench.run(bench.sky, out, "--jobs", "2")
+    return _same_after(bench, played(run, scratch / "log", Limits(worker_after_s=after_s)), out)
 
 
 def full_disk(bench: Bench, draw: random.Random, scratch: Path) -> str:
     """No file may grow beyond some bytes; then the same command with room."""
+    limits = Limits(file_bytes=draw.randrange(1, bench.largest + 1000))
+    return _interrupted(bench, scratch, limits, ("told", "ok"))
+
+
+def read_only(bench: Bench, draw: random.Random, scratch: Path) -> str:
+    """A folder of the output that may not be written; then the same command when it may."""
     out = scratch / "out"
-    first = played(
-        bench.words(bench.sky, out), scratch / "log", full_after=draw.randrange(1, 60000)
-    )
-    if first not in ("told", "ok"):
+    folder = out / draw.choice(("", *FOLDERS))
+    folder.mkdir(parents=True)
+    folder.chmod(0o555)
+    first = played(bench.run(bench.sky, out), scratch / "log", Limits(unprivileged=True))
+    if first != "told":
+        return "lost" if first == "ok" else first
+    folder.chmod(0o755)
+    return _same_after(bench, played(bench.run(bench.sky, out), scratch / "log"), out)
+
+
+def _interrupted(bench: Bench, scratch: Path, limits: Limits, right: tuple[str, ...]) -> str:
+    """A run under limits, and the same command without."""
+    out = scratch / "out"
+    first = played(bench.run(bench.sky, out), scratch / "log", limits)
+    if first not in right:
         return first
-    return _same_after(bench, played(bench.words(bench.sky, out), scratch / "log"), out)
+    return _same_after(bench, played(bench.run(bench.sky, out), scratch / "log"), out)
 
 
 def _same_after(bench: Bench, outcome: str, out: Path) -> str:
@@ -302,7 +262,7 @@ def hostile_document(bench: Bench, draw: random.Random, scratch: Path) -> str:
             ["counts", str(path)],
         )
     )
-    outcome = played(words, scratch / "log")
+    outcome = played(command(words), scratch / "log")
     return "survived" if outcome == "ok" else outcome
 
 
@@ -321,9 +281,8 @@ def hostile_manifest(bench: Bench, draw: random.Random, scratch: Path) -> str:
     }  # fmt: skip
     path = scratch / "in" / "m.yaml"
     path.write_text(yaml.safe_dump(mutated(values, draw)), "utf-8", "surrogatepass")
-    outcome = played(
-        ["manifest", "check", str(path), "--root", str(root), "--quiet"], scratch / "log"
-    )
+    words = ["manifest", "check", str(path), "--root", str(root), "--quiet"]
+    outcome = played(command(words), scratch / "log")
     if {p.name for p in scratch.iterdir()} != {"in", "log"}:
         return "lost"
     return "survived" if outcome == "ok" else outcome
@@ -340,7 +299,7 @@ def hostile_predictions(bench: Bench, draw: random.Random, scratch: Path) -> str
     for name, value in (("coco.json", doc), ("p.json", found)):
         (scratch / name).write_text(json.dumps(value), "utf-8", "surrogatepass")
     words = ["astroseg", "evaluate", str(scratch / "coco.json"), str(scratch / "p.json")]
-    outcome = played([*words, "--no-report", "--out", str(scratch / "e")], scratch / "log")
+    outcome = played(command([*words, "--no-report", "--out", str(scratch / "e")]), scratch / "log")
     return "survived" if outcome == "ok" else outcome
 
 
@@ -352,7 +311,7 @@ def hostile_checkpoint(bench: Bench, draw: random.Random, scratch: Path) -> str:
     path, mark = scratch / draw.choice(("a.safetensors", "a.pth")), scratch / "ran"
     path.write_bytes(bad_checkpoint(sound, draw, mutated, mark))
     words = ["astroseg", "predict", str(path), str(bench.files[0]), "--quiet", "--device", "cpu"]
-    outcome = played([*words, "--out", str(scratch / "found")], scratch / "log")
+    outcome = played(command([*words, "--out", str(scratch / "found")]), scratch / "log")
     if mark.exists():
         return "lost"
     return "survived" if outcome == "ok" else outcome
@@ -361,15 +320,19 @@ def hostile_checkpoint(bench: Bench, draw: random.Random, scratch: Path) -> str:
 def hostile_server(bench: Bench, draw: random.Random, scratch: Path) -> str:
     """A server that answers anything at all: a file that is fetched is whole."""
     chosen = bench.files[0].read_bytes()
-    with served(chosen, draw) as url:
-        values = {
-            "schema": 2, "name": "x", "survey": "fits", "bands": ["g"],
-            "coadds": {"pattern": "{band}.fits"},
-            "source": {"archive": "url", "server": url, "coadds": "{band}.fits"},
-        }  # fmt: skip
-        (scratch / "m.yaml").write_text(yaml.safe_dump(values))
-        words = ["manifest", "fetch", str(scratch / "m.yaml"), "--root", str(scratch / "root")]
-        outcome = played([*words, "--quiet"], scratch / "log")
+
+    def fetch() -> int:  # the server too is in the process that is played
+        with served(chosen, draw) as url:
+            values = {
+                "schema": 2, "name": "x", "survey": "fits", "bands": ["g"],
+                "coadds": {"pattern": "{band}.fits"},
+                "source": {"archive": "url", "server": url, "coadds": "{band}.fits"},
+            }  # fmt: skip
+            (scratch / "m.yaml").write_text(yaml.safe_dump(values))
+            words = ["manifest", "fetch", str(scratch / "m.yaml"), "--root", str(scratch / "root")]
+            return command([*words, "--quiet"])()
+
+    outcome = played(fetch, scratch / "log")
     got = scratch / "root" / "g.fits"
     if outcome == "ok" or got.exists():
         whole = got.exists() and got.read_bytes() == chosen
@@ -378,21 +341,24 @@ def hostile_server(bench: Bench, draw: random.Random, scratch: Path) -> str:
 
 
 KINDS: dict[str, tuple[float, Callable[[Bench, random.Random, Path], str]]] = {
-    "bit of a FITS file": (3, harmed_input(flipped)),
-    "bit of a FITS.gz file": (2, harmed_input(flipped, packed=True)),
-    "FITS file cut": (2, harmed_input(cut)),
-    "odd card of a FITS header": (3, harmed_input(odd_header)),
-    "file of a finished run": (3, harmed_output),
-    "run killed": (1, killed_run),
-    "disk full": (1, full_disk),
-    "odd card, no checksum": (4, odd_unsigned),
-    "hostile COCO file": (10, hostile_document),
-    "hostile manifest": (8, hostile_manifest),
-    "hostile predictions": (4, hostile_predictions),
-    "hostile checkpoint": (0.5, hostile_checkpoint),
-    "hostile server": (2, hostile_server),
+    "bit of a FITS file": (14, harmed_input(flipped)),
+    "bit of a FITS.gz file": (8, harmed_input(flipped, packed=True)),
+    "FITS file cut": (8, harmed_input(cut)),
+    "odd card of a FITS header": (8, harmed_input(odd_header)),
+    "odd card, no checksum": (2, odd_unsigned),
+    "file of a finished run": (2.5, harmed_output),
+    "run killed": (0.6, killed_run),
+    "worker lost": (0.1, lost_worker),
+    "disk full": (0.6, full_disk),
+    "folder read-only": (0.6, read_only),
+    "hostile COCO file": (20, hostile_document),
+    "hostile manifest": (26, hostile_manifest),
+    "hostile server": (6, hostile_server),
+    "hostile predictions": (3, hostile_predictions),
+    "hostile checkpoint": (3, hostile_checkpoint),
 }
-"""Share of the faults, and what plays one."""
+"""Share of the faults, and what plays one: those that take long are fewer."""
+OF_ASTROSEG = ("hostile predictions", "hostile checkpoint")
 
 
 def counted(
@@ -408,8 +374,13 @@ def counted(
 
 def _play_all(bench: Bench, found: dict[str, Counter[str]], tries: int, seed: int) -> None:
     draw, names = random.Random(seed), list(found)
-    for number in range(tries):
-        name = draw.choices(names, [KINDS[n][0] for n in names])[0]
+    shares = [KINDS[name][0] for name in names]
+    drawn = [(name, n) for n, name in enumerate(draw.choices(names, shares, k=tries))]
+    import_ahead(LIBRARIES)
+    # astroseg's last: a process that holds torch takes longer to be copied.
+    for name, number in sorted(drawn, key=lambda one: one[0] in OF_ASTROSEG):
+        if name in OF_ASTROSEG:
+            import_ahead(TORCH)
         scratch = bench.folder / f"fault-{number}"
         scratch.mkdir()
         outcome = KINDS[name][1](bench, random.Random(f"{seed}-{number}"), scratch)

@@ -1,11 +1,13 @@
 """Kill a run's parent or a worker at random instants, resume it, and compare every byte.
 
-    python benchmarks/kills.py --instants 20 --seed 1 --backends processes dask
+    python benchmarks/kills.py --instants 20 --seed 1 --backends processes dask scheduler
 
 A simulated sky of 16 tiles is labelled once in one process: the truth. Then, for each backend and
 for parent and worker, as many runs with two workers are killed with SIGKILL, each at a random
-part of the run's own length, and the same command is run again until it ends. Tried, killed before
-the end, and runs that ended in other bytes are printed; the exit code is 1 where there are any.
+instant between its first worker and its end, and the same command is run again until it ends.
+Tried, killed before the end, and runs that ended in other bytes are printed; the exit code is 1
+where there are any. `dask` is a cluster that the run starts and that dies with it; `scheduler` is
+one that goes on when the run is killed, given by its address.
 """
 
 from __future__ import annotations
@@ -18,6 +20,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -25,13 +30,43 @@ import psutil
 WORKERS = ("LokyProcess", "spawn_main")
 """Words in the command line of a worker: of joblib, and of Dask."""
 LIMIT_S = 1800
+TRIES = 5
+"""Runs after a kill until one ends: workers of a killed parent end within seconds."""
 LOCK = ".astrolabel.lock"
 
 
-def command(sky: Path, out: Path, jobs: int, backend: str) -> list[str]:
+@dataclass(frozen=True)
+class Place:
+    """Where tiles are labelled.
+
+    Attributes
+    ----------
+    name : word for the table.
+    words : options of `make-coco`.
+    above : the process below which the workers are; 0 for the run itself.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    above: int = 0
+
+
+@contextmanager
+def place(name: str) -> Iterator[Place]:
+    if name != "scheduler":
+        yield Place(name, ("--jobs", "2", "--backend", name))
+        return
+    from distributed import LocalCluster
+
+    with LocalCluster(2, threads_per_worker=1, dashboard_address=None, memory_limit=0) as cluster:
+        words = ("--backend", "dask", "--scheduler", cluster.scheduler_address)
+        yield Place(name, words, os.getpid())
+
+
+def command(sky: Path, out: Path, where: tuple[str, ...]) -> list[str]:
     words = [sys.executable, "-W", "ignore", "-m", "astrolabel", "make-coco", str(sky), "--quiet"]
     words += ["--tile-size", "48", "--margin", "12", "--bands", "i", "--out", str(out)]
-    return [*words, "--jobs", str(jobs), "--backend", backend]
+    return [*words, *where]
 
 
 def contents(out: Path) -> dict[str, bytes]:
@@ -60,13 +95,22 @@ def started(words: list[str], log: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(words, stdout=stream, stderr=stream)
 
 
-def killed(words: list[str], whom: str, after_s: float, log: Path) -> bool:
-    """Start a run and kill it, or a worker of it, so many seconds after its first worker is
-    there; whether there was something to kill. Where a worker was killed the run goes on to its
-    own end."""
-    run = started(words, log)
-    end = time.monotonic() + LIMIT_S
-    while run.poll() is None and not workers_of(run.pid) and time.monotonic() < end:
+def at_work(out: Path) -> bool:
+    """Whether tiles of a run are planned: its workers begin."""
+    return (out / "plan.json").exists()
+
+
+def killed(
+    run: subprocess.Popen[bytes],
+    out: Path,
+    above: int,
+    whom: str,
+    after_s: float,
+    draw: random.Random,
+) -> bool:
+    """Kill a run, or a worker of it, so many seconds after it began with its tiles; whether there
+    was something to kill. Where a worker was killed the run goes on to its own end."""
+    while run.poll() is None and not (at_work(out) and workers_of(above or run.pid)):
         time.sleep(0.01)
     until = time.monotonic() + after_s
     while run.poll() is None and time.monotonic() < until:
@@ -74,56 +118,83 @@ def killed(words: list[str], whom: str, after_s: float, log: Path) -> bool:
     if run.poll() is not None:
         return False
     if whom == "parent":
-        os.kill(run.pid, signal.SIGKILL)
+        run.kill()
         run.wait()
         return True
-    workers = workers_of(run.pid)
-    for pid in workers[:1]:
+    workers = workers_of(above or run.pid)
+    if workers:
         try:
-            os.kill(pid, signal.SIGKILL)
+            os.kill(draw.choice(workers), signal.SIGKILL)
         except ProcessLookupError:
             workers = []
     run.wait(LIMIT_S)
     return bool(workers)
 
 
+def length_s(words: list[str], out: Path, above: int, log: Path) -> float:
+    """Seconds between the first worker of a run and its end."""
+    run = started(words, log)
+    while run.poll() is None and not (at_work(out) and workers_of(above or run.pid)):
+        time.sleep(0.01)
+    began = time.monotonic()
+    if run.wait(LIMIT_S):
+        raise RuntimeError(log.read_text(errors="replace")[-3000:])
+    return time.monotonic() - began
+
+
+def ended(words: list[str], log: Path) -> None:
+    """Run a command until it ends well; after `TRIES` it is what it is."""
+    for _ in range(TRIES):
+        if started(words, log).wait(LIMIT_S) == 0:
+            return
+        time.sleep(2)
+
+
+def rows(
+    where: Place, sky: Path, folder: Path, options: argparse.Namespace, draw: random.Random
+) -> Iterator[tuple[str, int, int]]:
+    """(whom, killed in time, other bytes) of a backend."""
+    log, truth = folder / "log", contents(folder / "whole")
+    timed = folder / f"timed-{where.name}"
+    length = length_s(command(sky, timed, where.words), timed, where.above, log)
+    for whom in options.whom:
+        hit = other = 0
+        for number in range(options.instants):
+            out = folder / f"{where.name}-{whom}-{number}"
+            words, after_s = command(sky, out, where.words), draw.uniform(0, length)
+            hit += killed(started(words, log), out, where.above, whom, after_s, draw)
+            ended(words, log)
+            other += contents(out) != truth
+        yield whom, hit, other
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--instants", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--backends", nargs="+", default=["processes", "dask"])
+    backends = ("processes", "dask", "scheduler")
+    parser.add_argument("--backends", nargs="+", choices=backends, default=list(backends))
+    parser.add_argument(
+        "--whom", nargs="+", choices=("parent", "worker"), default=["parent", "worker"]
+    )
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     draw, wrong = random.Random(options.seed), 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         log, sky = folder / "log", folder / "sky"
-        simulate = ["simulate", str(sky), "--size", "192", "--seed", "3"]
+        simulate = ["simulate", str(sky), "--size", "192", "--seed", "5"]
         subprocess.run([sys.executable, "-m", "astrolabel", *simulate], check=True)
-        started(command(sky, folder / "whole", 1, "processes"), log).wait()
-        truth = contents(folder / "whole")
-        assert sum(file.startswith("tiles/") for file in truth) == 16
-        print(
-            f"{'backend':12}{'killed':8}{'tried':>7}{'in time':>9}{'other bytes':>13}", flush=True
-        )
+        ended(command(sky, folder / "whole", ("--jobs", "1")), log)
+        assert sum(file.startswith("tiles/") for file in contents(folder / "whole")) == 16
+        head = f"{'backend':12}{'killed':8}{'tried':>7}{'in time':>9}{'other bytes':>13}"
+        print(head, flush=True)
         for backend in options.backends:
-            began = time.monotonic()
-            started(command(sky, folder / f"timed-{backend}", 2, backend), log).wait()
-            length = time.monotonic() - began
-            for whom in ("parent", "worker"):
-                hit = other = 0
-                for number in range(options.instants):
-                    out = folder / f"{backend}-{whom}-{number}"
-                    words = command(sky, out, 2, backend)
-                    hit += killed(words, whom, draw.uniform(0, length), log)
-                    for _ in range(5):  # workers of a killed parent end within seconds
-                        if started(words, log).wait(LIMIT_S) == 0:
-                            break
-                        time.sleep(2)
-                    other += contents(out) != truth
-                wrong += other
-                row = f"{backend:12}{whom:8}{options.instants:7}{hit:9}{other:13}"
-                print(row, flush=True)
+            with place(backend) as where:
+                for whom, hit, other in rows(where, sky, folder, options, draw):
+                    wrong += other
+                    row = f"{backend:12}{whom:8}{options.instants:7}{hit:9}{other:13}"
+                    print(row, flush=True)
         if wrong:
             print(log.read_text(errors="replace")[-3000:], file=sys.stderr)
     return int(wrong > 0)

@@ -33,6 +33,8 @@ def test_thirty_faults_are_survived_or_told():
 
 def test_a_lost_fault_is_counted_as_lost(faults, tmp_path):
     """The bench can fail: other labels under exit code 0 are no survival."""
+    from played import verdict
+
     for name, labels in (("a", "[1]"), ("b", "[2]")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "coco.json").write_text(f'{{"annotations": {labels}}}')
@@ -42,6 +44,6 @@ def test_a_lost_fault_is_counted_as_lost(faults, tmp_path):
 
     assert faults._same_after(Bench, "ok", tmp_path / "a") == "survived"
     assert faults._same_after(Bench, "ok", tmp_path / "b") == "lost"
-    assert faults._verdict(1, "Traceback (most recent call last)") == "traceback"
-    assert faults._verdict(-11, "") == "crash"
+    assert verdict(1, "Traceback (most recent call last)") == "traceback"
+    assert verdict(-11, "") == "crash"
     assert faults.labels_of(tmp_path / "a") != faults.labels_of(tmp_path / "b")

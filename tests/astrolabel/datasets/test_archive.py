@@ -708,3 +708,18 @@ def test_without_the_extra_the_error_says_how_to_get_it(dataset, tmp_path):
     run = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
     assert run.returncode == 2
     assert "pip install 'astrolabel[fetch]'" in run.stderr
+
+
+@pytest.mark.parametrize(
+    "server", ["http://[::1", f"http://{'a' * 80}.org", "http://127.0.0.1:99999", "http://[x]/"]
+)
+def test_what_is_no_address_is_one_line(tmp_path, capsys, server):
+    manifest = {
+        "schema": 2, "name": "x", "survey": "fits", "bands": ["g"],
+        "coadds": {"pattern": "{band}.fits"},
+        "source": {"archive": "url", "server": server, "coadds": "{band}.fits"},
+    }  # fmt: skip
+    (tmp_path / "m.yaml").write_text(yaml.safe_dump(manifest))
+    assert main(["manifest", "fetch", str(tmp_path / "m.yaml")]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "not an address" in line

@@ -311,6 +311,10 @@ def test_a_faulty_manifest_is_refused_with_the_key(tmp_path, changes, problem):
         ("? [1, 2]\n: 3", "not YAML"),
         ("a: 2020-13-45", "not YAML"),
         ("a: !!python/object:os.system {}", "not YAML"),
+        ("a: !!float ''", "not YAML"),
+        ("a: !!timestamp 99999-99-99", "not YAML"),
+        ("a: !!bool perhaps", "not YAML"),
+        ("a: " + "x" * 2**24, "not YAML (more than 16777216 characters)"),
     ],
 )
 def test_what_is_not_a_manifest_is_refused(tmp_path, text, problem):
@@ -504,3 +508,12 @@ def test_an_archive_that_is_no_word_is_told_in_one_line(tmp_path, archive):
     (tmp_path / "m.yaml").write_text(yaml.safe_dump(values))
     with pytest.raises(InputError, match=r"m\.yaml: source"):
         read_manifest(tmp_path / "m.yaml")
+
+
+@pytest.mark.parametrize("pattern", [".bash_profile", ".config/{band}.fits", "a/.{band}.fits"])
+def test_a_hidden_file_is_never_wanted(tmp_path, pattern):
+    manifest = read(
+        tmp_path, survey="fits", coadds={"pattern": pattern}, bands=["g"], scheme="none"
+    )
+    with pytest.raises(InputError, match="is a hidden one; give names that do not begin"):
+        wanted_files(manifest, tmp_path)

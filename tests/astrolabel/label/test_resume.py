@@ -18,7 +18,8 @@ from filelock import FileLock
 from fits_files import SIGMA, scene, write_calexp, write_plain
 
 from astrolabel.core.config import LabelConfig, MaskConfig, TileConfig
-from astrolabel.core.errors import OutputError
+from astrolabel.core.errors import InputError, OutputError
+from astrolabel.io import pictures
 from astrolabel.io.find import Inputs, find_coadds
 from astrolabel.label import merge, pipeline, shards
 from astrolabel.label.cost import tile_bytes
@@ -288,3 +289,32 @@ def test_a_tile_that_two_workers_die_of_fails_and_the_others_go_on(sky, out, mon
     states = [state.partition(":")[0] for _, state in result.tiles]
     assert states == ["ok", "failed", "ok", "ok"]
     assert result.problems[0].startswith("tile 9813-4,5-r0c1: crash")
+
+
+def test_a_tile_that_cannot_be_written_ends_the_run_and_is_no_state_of_it(
+    sky, finished, tmp_path, monkeypatch
+):
+    """A full disk is not the tile's fault: a shard that calls it failed would outlast the disk."""
+
+    def full(path, pixels):
+        raise OutputError("cannot be written (No space left on device)", file=path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pictures, "write_png", full)
+        with pytest.raises(OutputError, match="No space left"):
+            run(sky, tmp_path / "out")
+    assert list((tmp_path / "out" / "tiles").glob("[!.]*")) == []
+    run(sky, tmp_path / "out")
+    assert content(tmp_path / "out") == content(finished)
+
+
+def test_an_image_without_pixels_is_one_line(tmp_path):
+    path = tmp_path / "g.fits"
+    fits.PrimaryHDU(np.zeros((200, 0), "f4")).writeto(path)
+    cards = {"NAXIS": 2, "NAXIS1": 0, "NAXIS2": 200}
+    with fits.open(path) as hdus:  # astropy writes an image without pixels as none
+        hdus[0].header.update(cards)
+        text = hdus[0].header.tostring()
+    path.write_bytes(text.encode())
+    with pytest.raises(InputError, match=r"g\.fits: an image without pixels"):
+        make_coco(find_coadds(Inputs(band_files=((("g",), path),))), SMALL, tmp_path / "out")

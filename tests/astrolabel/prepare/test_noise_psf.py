@@ -171,6 +171,7 @@ def test_stamps_are_centred_made_odd_and_normalised():
         (np.zeros((9, 9)), "no flux"),
         (np.full((9, 9), np.nan), "not finite"),
         (np.ones(9), "shape"),
+        (np.ones((5, 5)), "far from the middle"),
         (np.eye(30)[::-1] * 0 + np.pad([[1.0]], ((1, 28), (1, 28))), "far from the middle"),
     ],
 )

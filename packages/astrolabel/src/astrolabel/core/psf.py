@@ -76,9 +76,9 @@ def normalise(stamp: NDArray[np.generic], file: str | Path) -> NDArray[np.float3
     if not np.isfinite(data).all() or data.sum() <= 0:
         raise InputError("PSF stamp is not finite or has no flux", file=file)
     y, x = np.unravel_index(int(data.argmax()), data.shape)
-    radius = max(min(y, x, data.shape[0] - 1 - y, data.shape[1] - 1 - x), 1)
+    radius = min(y, x, data.shape[0] - 1 - y, data.shape[1] - 1 - x)
     wanted = (min(data.shape) - 1) // 2
-    if radius < wanted - 2:
+    if radius < max(wanted - 2, 1):
         raise InputError(
             f"PSF stamp peaks at {(int(y), int(x))}, far from the middle of {data.shape}",
             file=file,

@@ -73,6 +73,7 @@ def read_lock(manifest: Path) -> Lock:
     path = manifest.with_name(f"{manifest.stem}.lock.yaml")
     if not path.exists():
         return Lock(path)
+    regular_size(path)  # a pipe beside a manifest is not waited for
     values = read_yaml(path, "see `astrolabel docs manifests`")
     files = convert(_LockKeys, values, path).files or {}
     for file in files:

@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from astrolabel.core.errors import AstrolabelError, InputError
@@ -100,6 +100,13 @@ def wanted_files(manifest: Manifest, folder: Path) -> tuple[Wanted, ...]:
     found += [Wanted(c.file, "catalog", catalog=c) for c in manifest.catalogs]
     for wanted in found:  # as filled in: a band or a patch must not lead elsewhere
         below(folder, wanted.file, file=manifest.path, links=True)
+        if any(part.startswith(".") for part in PurePosixPath(wanted.file).parts):
+            # The root may be a home, and shells and editors run what is called so.
+            raise InputError(
+                f"the file name {wanted.file!r} is a hidden one",
+                file=manifest.path,
+                remedy="give names that do not begin with a dot",
+            )
     return tuple(found)
 
 

@@ -77,6 +77,8 @@ def check(files: CoaddFiles) -> None:
                 file=layer.path,
                 remedy="convert them to fluxes; correct the card if it is wrong",
             )
+    if 0 in first.shape:
+        raise InputError("an image without pixels", file=first.path, remedy="fetch it again")
     for layer in (*files.layers, *files.variance.values(), *files.mask.values()):
         if layer.shape != first.shape:
             raise InputError(

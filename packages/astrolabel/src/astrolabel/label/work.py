@@ -11,7 +11,7 @@ from astropy.io import fits
 
 from astrolabel.core import psf
 from astrolabel.core.coadd import Coadd
-from astrolabel.core.errors import AstrolabelError
+from astrolabel.core.errors import AstrolabelError, OutputError
 from astrolabel.core.files import atomic_path
 from astrolabel.core.progress import say_when_compiling
 from astrolabel.deblend import make_deblender
@@ -35,7 +35,8 @@ def work(task: Task) -> int:
     Raises
     ------
     OutputError
-        When the shard cannot be written.
+        When the tile's files cannot be written. That is no fault of the tile, and no state of
+        it: on a disk that is full no tile can be done.
     """
     done = shards.read_done(task.out, task.name, task.key)
     if done is not None:
@@ -43,6 +44,8 @@ def work(task: Task) -> int:
     say_when_compiling()
     try:
         shard = _shard(task)
+    except OutputError:
+        raise
     except AstrolabelError as error:
         shard = ended(task, f"failed:{error}")
     except Exception as error:

@@ -13,6 +13,7 @@ import os
 import signal
 import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -91,6 +92,8 @@ def finished(
     tasks : with a `name` each.
     out : the folder of the shards, where marks of running tiles lie.
     """
+    if not tasks:
+        return  # no cluster is started for a run that ended before
     engine = {"processes": _processes, "ray": _ray}.get(workers.backend, _dask)
     ending = engine(work, tasks, workers, out)
     try:
@@ -156,6 +159,21 @@ def _end_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def _outcome(work: Work, task: Any) -> int | OutputError:
+    """Work on a task; an error that ends the run is a value, which a cluster does not dress up as
+    one of its own."""
+    try:
+        return work(task)
+    except OutputError as error:
+        return error
+
+
+def _count(outcome: int | OutputError) -> int:
+    if isinstance(outcome, OutputError):
+        raise outcome
+    return int(outcome)
+
+
 def _dask(
     work: Work, tasks: Sequence[Any], workers: Workers, out: Path
 ) -> Generator[tuple[str, int | None]]:
@@ -165,6 +183,8 @@ def _dask(
         "distributed.scheduler.allowed-failures": MAX_DEATHS - 1,
         "distributed.scheduler.worker-saturation": 1.0,
     }
+    # Tiles of two runs on one scheduler may have the same names.
+    run = uuid.uuid4().hex
     with (
         dask.config.set(settings),
         _cluster(workers) as address,
@@ -176,7 +196,9 @@ def _dask(
         def submit(number: int) -> list[Any]:
             found = []
             for _, task in zip(range(number), waiting, strict=False):
-                future = client.submit(work, task, key=f"tile-{task.name}", pure=False)
+                future = client.submit(
+                    _outcome, work, task, key=f"tile-{task.name}-{run}", pure=False
+                )
                 names[future] = task.name
                 found.append(future)
             return found
@@ -190,7 +212,7 @@ def _dask(
             ):
                 yield name, None
             else:
-                yield name, int(future.result())
+                yield name, _count(future.result())
             for more in submit(1):
                 ending.add(more)
 
@@ -241,21 +263,23 @@ def _ray(
         words = {"address": workers.scheduler} if workers.scheduler else {"num_cpus": workers.count}
         ray.init(**words, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
-        remote = ray.remote(max_retries=MAX_DEATHS - 1)(work)
+        remote = ray.remote(max_retries=MAX_DEATHS - 1)(_outcome)
         waiting = iter(tasks)
         limit = WINDOW * max(int(ray.cluster_resources().get("CPU", 1)), 1)
-        names = {remote.remote(t): t.name for _, t in zip(range(limit), waiting, strict=False)}
+        names = {
+            remote.remote(work, t): t.name for _, t in zip(range(limit), waiting, strict=False)
+        }
         while names:
             done, _ = ray.wait(list(names))
             name = names.pop(done[0])
             try:
-                count = int(ray.get(done[0]))
+                count = _count(ray.get(done[0]))
             except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError):
                 yield name, None
             else:
                 yield name, count
             for task in waiting:
-                names[remote.remote(task)] = task.name
+                names[remote.remote(work, task)] = task.name
                 break
     finally:
         if started:

@@ -10,6 +10,9 @@ import yaml
 
 from astroseg.core.errors import InputError
 
+MAX_CHARACTERS = 2**24
+"""Longest text that is read: a thousand times the longest manifest."""
+
 
 class Loader(yaml.SafeLoader):  # type: ignore[misc]  # yaml has no types
     """YAML 1.1 as usual, but a key given twice is an error, and 1e-4 is a number."""
@@ -46,7 +49,11 @@ def parse_yaml(text: str) -> Any:
     yaml.YAMLError, ValueError, TypeError, RecursionError
         For what is not YAML; impossible dates raise ValueError, lists as keys TypeError.
     """
-    return yaml.load(text, Loader=Loader)
+    try:
+        return yaml.load(text, Loader=Loader)
+    except (ArithmeticError, AttributeError, LookupError) as error:
+        # What a tag promises and its value does not hold: `!!float ''`, `!!bool x`.
+        raise yaml.YAMLError(f"a value is not what its tag says: {error}") from error
 
 
 def read_yaml(path: Path, remedy: str | None = None) -> dict[Any, Any]:
@@ -62,7 +69,11 @@ def read_yaml(path: Path, remedy: str | None = None) -> dict[Any, Any]:
         For what cannot be read, is not YAML or not a mapping, or has a key twice.
     """
     try:
-        values = parse_yaml(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as stream:
+            text = stream.read(MAX_CHARACTERS + 1)
+        if len(text) > MAX_CHARACTERS:
+            raise ValueError(f"more than {MAX_CHARACTERS} characters")
+        values = parse_yaml(text)
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror})", file=path) from error
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, TypeError, RecursionError) as error:

@@ -5,23 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from urllib.parse import urljoin, urlsplit
 
 from astrolabel.core.errors import InputError
 
 
 def shown(url: str) -> str:
     """An address for messages: without its query, which may be long."""
-    return urlunsplit((*urlsplit(url)[:3], "", ""))
+    return re.split(r"[?#]", url, maxsplit=1)[0]
 
 
 def origin_of(url: str) -> tuple[str, str, int]:
     """(scheme, host, port) of an address: what an account is for."""
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
     except ValueError as error:
-        raise InputError("not an address", file=shown(url), remedy="see to its port") from error
+        raise InputError("not an address", file=shown(url), remedy="see to it") from error
     return parts.scheme, (parts.hostname or "").lower(), port
 
 
@@ -33,9 +33,12 @@ def address(server: str, path: str) -> str:
     InputError
         When the path is an address of its own, or leads out of the server's folder.
     """
-    url = urljoin(f"{server}/", path.lstrip("/"))
-    inside = urlsplit(url).path.startswith(urlsplit(f"{server}/").path)
-    if origin_of(url) != origin_of(server) or not inside:
+    origin = origin_of(server)
+    try:
+        url = urljoin(f"{server}/", path.lstrip("/"))
+    except ValueError as error:
+        raise InputError("not an address", file=path, remedy="see to it") from error
+    if origin_of(url) != origin or not urlsplit(url).path.startswith(urlsplit(f"{server}/").path):
         raise InputError(
             f"the address {shown(url)} is not below {shown(server)}",
             remedy="give a path on the source's server",

@@ -263,10 +263,14 @@ class Client:
             ) from problem
         except requests.exceptions.TooManyRedirects:
             raise _LoggedOut("the server sends us round in circles") from None
-        except requests.exceptions.InvalidURL:
+        except (requests.exceptions.InvalidURL, urllib3.exceptions.LocationValueError):
             raise InputError("not an address", file=shown(url), remedy="see to it") from None
         except requests.exceptions.RequestException as problem:
             raise _Retry(f"no connection ({reason_of(problem)})") from None
+        except ValueError:
+            raise InputError(
+                "the server redirects to what is not an address", file=shown(url)
+            ) from None
         if response.status_code in (200, 206, 416):
             return response
         with response:
