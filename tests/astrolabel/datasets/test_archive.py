@@ -720,6 +720,6 @@ def test_what_is_no_address_is_one_line(tmp_path, capsys, server):
         "source": {"archive": "url", "server": server, "coadds": "{band}.fits"},
     }  # fmt: skip
     (tmp_path / "m.yaml").write_text(yaml.safe_dump(manifest))
-    assert main(["manifest", "fetch", str(tmp_path / "m.yaml")]) == 2
+    assert main(["manifest", "fetch", str(tmp_path / "m.yaml"), "--quiet"]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert "not an address" in line

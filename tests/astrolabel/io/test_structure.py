@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from astrolabel.core.celestial import wcs_of_cards
 from astrolabel.core.errors import InputError
 from astrolabel.io import coco
 from astrolabel.io.polygons import mask_of
@@ -20,6 +21,9 @@ SOUND = {
     "categories": [{"id": 1, "name": "galaxy"}],
     "annotations": [LABEL],
 }
+
+NAMED = {"image_id": "image", "bbox": "bbox|has the box", "category_id": "category"}
+"""What a message says of a key, where that is not its name."""
 
 
 def read(folder, text):
@@ -57,12 +61,18 @@ def test_documents_of_other_programs_may_lack_what_they_lack(tmp_path):
         ("images", "file_name", 3),
         ("images", "file_name", "x" * 5000),
         ("categories", "name", None),
+        ("annotations", "bbox", [1, 1, float("nan"), 4]),
+        ("annotations", "bbox", [1, 1, -5, 4]),
+        ("annotations", "bbox", [1, 1, 1e300, 4]),
+        ("annotations", "bbox", [1, 1]),
+        ("annotations", "category_id", 99),
+        ("annotations", "attributes", {"flags": 5}),
     ],
 )
 def test_a_value_of_another_type_is_named(tmp_path, kind, key, value):
     doc = copy.deepcopy(SOUND)
     doc[kind][0][key] = value
-    with pytest.raises(InputError, match=key.replace("image_id", "image")) as caught:
+    with pytest.raises(InputError, match=NAMED.get(key, key)) as caught:
         read(tmp_path, json.dumps(doc))
     assert "\n" not in str(caught.value)
 
@@ -95,6 +105,23 @@ def test_polygons_are_bounded_before_they_are_drawn(value):
 def test_a_list_of_no_polygons_is_no_mask():
     with pytest.raises(ValueError, match="no polygons"):
         mask_of([], (64, 64))
+
+
+@pytest.mark.parametrize(
+    "cards",
+    [
+        {"WCSAXES": 20_000},
+        {"CRPIX1": [1]},
+        {"CTYPE1": "x"},
+        {"A_ORDER": 10**5, "CTYPE1": "RA---TAN-SIP"},
+        {"CTYPE1": "RA---TAB"},
+    ],
+)
+def test_a_wcs_that_is_none_is_one_line(cards):
+    sky = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 150.0, "CRVAL2": 2.0, **cards}
+    with pytest.raises(InputError, match="an image has an unusable WCS") as caught:
+        wcs_of_cards(sky)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,12 +16,17 @@ from astropy.coordinates import (
     SkyCoord,
     Supergalactic,
 )
+from astropy.io import fits
 from astropy.time import Time
 from astropy.wcs import WCS
 from astropy.wcs.utils import wcs_to_celestial_frame
 from numpy.typing import ArrayLike, NDArray
 
+from astrolabel.core.errors import InputError
+
 Degrees = NDArray[np.float64]
+MAX_AXES = 9
+"""Of a WCS: surveys have two, cubes three; wcslib allocates their square."""
 
 
 FRAMES = {
@@ -72,6 +79,35 @@ def to_pixels(wcs: WCS, ra: ArrayLike, dec: ArrayLike) -> tuple[Degrees, Degrees
     world[wcs.wcs.lng], world[wcs.wcs.lat] = longitude, latitude
     x, y = wcs.all_world2pix(*world, 0, quiet=True)
     return np.asarray(x), np.asarray(y)
+
+
+def check_axes(cards: Mapping[str, Any]) -> None:
+    """Refuse, with ValueError, a WCS whose axes alone would take gigabytes."""
+    axes = cards.get("WCSAXES", 2)
+    if isinstance(axes, int) and axes > MAX_AXES:
+        raise ValueError(f"it has {axes} axes")
+
+
+def wcs_of_cards(cards: Mapping[str, Any]) -> WCS:
+    """The celestial WCS that a label file's cards hold.
+
+    Raises
+    ------
+    InputError
+        For cards that make none.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            check_axes(cards)
+            wcs = WCS(fits.Header(dict(cards)))
+            frame_of(wcs)
+    except Exception as error:  # wcslib's errors have no common class of their own
+        raise InputError(
+            f"an image has an unusable WCS ({wcs_fault(error)})",
+            remedy="`astrolabel validate` lists all that is wrong",
+        ) from error
+    return wcs
 
 
 def wcs_fault(error: Exception) -> str:

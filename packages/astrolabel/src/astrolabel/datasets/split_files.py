@@ -34,6 +34,7 @@ from astrolabel.datasets.split import (
 )
 from astrolabel.io import coco
 from astrolabel.io.stream import Annotations
+from astrolabel.io.structure import check_structure
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,6 +216,7 @@ def read_all(files: Sequence[Path], folder: Path) -> tuple[Document, list[dict[s
                 file=file,
                 remedy="`astrolabel validate` lists them",
             )
+        check_structure(doc, file, annotations=False)
         hashes.append({"file": file.name, "sha256": file_hash(file)})
         if merged is None:
             merged = {**doc, "images": [], "annotations": []}

@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy.io import fits
-from astropy.wcs import WCS
 
-from astrolabel.core.celestial import to_icrs
+from astrolabel.core.celestial import to_icrs, wcs_of_cards
 from astrolabel.core.errors import InputError
 from astrolabel.core.files import write_bytes
 from astrolabel.io.coco import annotations_by_image
@@ -38,7 +36,7 @@ def region_text(
     points = np.concatenate([ring for _, ring in rings]) if rings else np.zeros((0, 2))
     if cards:
         frame, digits = "icrs", 7
-        points = np.stack(to_icrs(WCS(fits.Header(cards)), *points.T), axis=1)
+        points = np.stack(to_icrs(wcs_of_cards(cards), *points.T), axis=1)
     else:
         frame, digits = "image", 1
         points = points + 1

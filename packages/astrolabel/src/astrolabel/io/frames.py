@@ -40,11 +40,10 @@ class Frame:
         cards = (self.images[0].get("astro") or {}).get("wcs")
         if not cards:
             return None
-        from astropy.io import fits
-        from astropy.wcs import WCS
+        from astrolabel.core.celestial import wcs_of_cards
 
         dy, dx = self.offsets[0]
-        wcs = WCS(fits.Header(cards))
+        wcs = wcs_of_cards(cards)
         wcs.wcs.crpix += (dx, dy)
         if wcs.sip is not None:
             wcs.sip.crpix[:] += (dx, dy)

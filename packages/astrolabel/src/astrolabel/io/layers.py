@@ -15,7 +15,7 @@ from typing import Any
 from astropy.io import fits
 from astropy.wcs import WCS, FITSFixedWarning
 
-from astrolabel.core.celestial import frame_of, wcs_fault
+from astrolabel.core.celestial import check_axes, frame_of, wcs_fault
 from astrolabel.core.errors import InputError
 from astrolabel.core.files import regular_size
 from astrolabel.io import surveys, zeropoints
@@ -289,6 +289,7 @@ def read_wcs(layers: Layers) -> WCS | None:
         # SIP coefficients without the -SIP suffix: read as SIP, which HSC means.
         warnings.filterwarnings("ignore", message=".*SIP.*")
         try:
+            check_axes(header)
             wcs = WCS(header, fobj=hdus, naxis=2)
             if not wcs.has_celestial:
                 return None

@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from astropy.io import fits
-from astropy.wcs import WCS
 from numpy.typing import NDArray
 
-from astrolabel.core.celestial import to_icrs
+from astrolabel.core.celestial import to_icrs, wcs_of_cards
 
 POINTS_PER_SIDE = 8
 """Of an image's outline. A side of a degree bends by less than an arcsecond between them."""
@@ -28,7 +26,7 @@ def sky_outline(image: Mapping[str, Any]) -> tuple[Points, Points] | None:
     cards = (image.get("astro") or {}).get("wcs")
     if not cards:
         return None
-    wcs = WCS(fits.Header(cards))
+    wcs = wcs_of_cards(cards)
     height, width = image["height"], image["width"]
     step = np.arange(POINTS_PER_SIDE) / POINTS_PER_SIDE
     zero, one = np.zeros_like(step), np.ones_like(step)

@@ -19,6 +19,8 @@ Side = Annotated[int, msgspec.Meta(ge=0, le=2**20)]
 Number = int | float
 NAME = r"^[^/]{0,200}(/[^/]{0,200}){0,20}$"
 """Of a file: parts that every file system takes."""
+MAX_COORDINATE = 2**31
+"""Of a box, in pixels: boxes may leave their image, but not for infinity."""
 Numbers = list[Number | None] | None
 
 
@@ -50,6 +52,10 @@ class Category(msgspec.Struct):
     name: str
 
 
+class Attributes(msgspec.Struct):
+    flags: list[str] | str | None = None
+
+
 class Annotation(msgspec.Struct):
     id: Id
     image_id: Id
@@ -58,7 +64,7 @@ class Annotation(msgspec.Struct):
     area: Number | None = None
     iscrowd: int | bool | None = None
     segmentation: dict[str, Any] | list[Any] | None = None
-    attributes: dict[str, Any] | None = None
+    attributes: Attributes | None = None
 
 
 class Info(msgspec.Struct):
@@ -106,11 +112,23 @@ def check_structure(doc: dict[str, Any], path: str | Path, *, annotations: bool 
             file=path,
             remedy="`astrolabel validate` lists all that is wrong",
         ) from error
-    known = {image["id"] for image in doc["images"]}
-    if annotations and not all(a["image_id"] in known for a in doc["annotations"]):
-        lost = next(a for a in doc["annotations"] if a["image_id"] not in known)
-        raise InputError(
-            f"annotation {lost['id']} is of image {lost['image_id']}, which is not there",
-            file=path,
-            remedy="`astrolabel validate` lists all that is wrong",
-        )
+    images, kinds = ({entry["id"] for entry in doc[key]} for key in ("images", "categories"))
+    for item in doc["annotations"] if annotations else ():
+        what = ""
+        if item["image_id"] not in images:
+            what = f"is of image {item['image_id']}, which is not there"
+        elif item["category_id"] not in kinds:
+            what = f"is of category {item['category_id']}, which is not there"
+        elif item.get("bbox") and not _is_box(item["bbox"]):
+            what = f"has the box {item['bbox']!r:.80}, not [x, y, width, height]"
+        if what:
+            raise InputError(
+                f"annotation {item['id']} {what}",
+                file=path,
+                remedy="`astrolabel validate` lists all that is wrong",
+            )
+
+
+def _is_box(box: list[Any]) -> bool:
+    finite = len(box) == 4 and all(abs(v) <= MAX_COORDINATE for v in box)
+    return finite and min(box[2:]) >= 0

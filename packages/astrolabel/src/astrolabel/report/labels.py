@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy.io import fits
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from astrolabel.core.box import Box
+from astrolabel.core.celestial import wcs_of_cards
 from astrolabel.core.errors import InputError
 from astrolabel.io import coco
 from astrolabel.io.any_coco import viewable
@@ -107,7 +107,7 @@ class Labels:
     def wcs(self, index: int) -> WCS | None:
         """The WCS of an image, from its header cards."""
         cards = self.images[index].get("astro", {}).get("wcs")
-        return None if not cards else WCS(fits.Header(cards))
+        return None if not cards else wcs_of_cards(cards)
 
     def mask(self, row: int) -> tuple[NDArray[np.bool_], Box]:
         """The pixels of a mask in its tight box, and the box in its image.
