@@ -2,8 +2,9 @@
 
     python benchmarks/faults.py --tries 10000 --seed 1
 
-Each fault is drawn from the seed and played in a process of its own, with a limit of time and of
-memory. What comes of it is one of
+Each fault is drawn from the seed and played in a process with a limit of time and of memory: of
+its own where the fault is one of processes, else with others in turn (`played.py`). What comes of
+it is one of
 
 - survived: exit code 0 and the same labels as without the fault, or, where the fault is a document
   or header that cannot be told from a true one, exit code 0;
@@ -29,6 +30,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +38,13 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parent))  # its neighbour, for whoever imports this file
 from hostile import bad_checkpoint, served
-from played import LIBRARIES, TORCH, Limits, command, import_ahead, played
+from played import LIBRARIES, TORCH, Limits, command, import_ahead, played, played_together
 
 from astrolabel.cli.main import main as astrolabel
 from astrolabel.label.shards import FOLDERS, LOCK
 
+TOGETHER = 50
+"""Faults played by one process."""
 BAD = ("lost", "traceback", "hang", "crash")
 ODD: tuple[Any, ...] = (
     None, True, -1, 0, 2**70, 1e300, -1e300, float("nan"), float("inf"), "", "\0", "\ud800",
@@ -74,7 +78,7 @@ class Bench:
         self.seconds = time.monotonic() - began
         self.largest = max(len(content) for content in contents(self.out).values())
         self.labels = labels_of(self.out)
-        self.files = sorted(self.sky.glob("calexp-*.fits"))
+        self.files = sorted(self.sky.glob("calexp-HSC-[GI]-*.fits"))
 
     def _with_sums(self) -> None:
         from astropy.io import fits
@@ -345,8 +349,8 @@ KINDS: dict[str, tuple[float, Callable[[Bench, random.Random, Path], str]]] = {
     "bit of a FITS.gz file": (8, harmed_input(flipped, packed=True)),
     "FITS file cut": (8, harmed_input(cut)),
     "odd card of a FITS header": (8, harmed_input(odd_header)),
-    "odd card, no checksum": (2, odd_unsigned),
-    "file of a finished run": (2.5, harmed_output),
+    "odd card, no checksum": (1.5, odd_unsigned),
+    "file of a finished run": (1.5, harmed_output),
     "run killed": (0.6, killed_run),
     "worker lost": (0.1, lost_worker),
     "disk full": (0.6, full_disk),
@@ -357,7 +361,7 @@ KINDS: dict[str, tuple[float, Callable[[Bench, random.Random, Path], str]]] = {
     "hostile predictions": (3, hostile_predictions),
     "hostile checkpoint": (3, hostile_checkpoint),
 }
-"""Share of the faults, and what plays one: those that take long are fewer."""
+"""Share of the faults, and what plays one. Those that label a sky are fewer."""
 OF_ASTROSEG = ("hostile predictions", "hostile checkpoint")
 
 
@@ -378,17 +382,30 @@ def _play_all(bench: Bench, found: dict[str, Counter[str]], tries: int, seed: in
     drawn = [(name, n) for n, name in enumerate(draw.choices(names, shares, k=tries))]
     import_ahead(LIBRARIES)
     # astroseg's last: a process that holds torch takes longer to be copied.
-    for name, number in sorted(drawn, key=lambda one: one[0] in OF_ASTROSEG):
-        if name in OF_ASTROSEG:
+    drawn.sort(key=lambda one: one[0] in OF_ASTROSEG)
+    for at in range(0, tries, TOGETHER):
+        batch = drawn[at : at + TOGETHER]
+        if batch[-1][0] in OF_ASTROSEG:
             import_ahead(TORCH)
-        scratch = bench.folder / f"fault-{number}"
-        scratch.mkdir()
-        outcome = KINDS[name][1](bench, random.Random(f"{seed}-{number}"), scratch)
-        found[name][outcome] += 1
-        if outcome in BAD:
-            last = (scratch / "log").read_text(errors="replace").strip().splitlines()[-1:]
-            print(f"{outcome}: {name}, fault {number}: {last}", file=sys.stderr)
-        shutil.rmtree(scratch)
+        outcomes = played_together([partial(_fault, bench, seed, *one) for one in batch])
+        for (name, number), outcome in zip(batch, outcomes, strict=True):
+            found[name][outcome] += 1
+            scratch = _scratch(bench, number)
+            if outcome in BAD:
+                log = scratch / "log"
+                said = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+                print(f"{outcome}: {name}, fault {number}: {said[-1:]}", file=sys.stderr)
+            shutil.rmtree(scratch)
+
+
+def _fault(bench: Bench, seed: int, name: str, number: int) -> str:
+    scratch = _scratch(bench, number)
+    scratch.mkdir()
+    return KINDS[name][1](bench, random.Random(f"{seed}-{number}"), scratch)
+
+
+def _scratch(bench: Bench, number: int) -> Path:
+    return bench.folder / f"fault-{number}"
 
 
 def table(found: dict[str, Counter[str]]) -> str:

@@ -1,4 +1,8 @@
-"""A command played in a process of its own, which is limited, killed, or has no room to write."""
+"""Commands played in processes of their own, which are limited, killed, or have no room to write.
+
+A process costs more than most commands that fail. So many that need no limits of their own are
+played in one, which a crash or a hang of one of them ends; the others go on in the next.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,13 @@ import gc
 import importlib
 import os
 import resource
+import select
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -53,6 +59,14 @@ class Limits:
 NONE = Limits()
 
 
+class _TooLong(BaseException):
+    """The time of a command is over."""
+
+
+_one_of_many = False
+"""Whether this process plays commands one after another."""
+
+
 def import_ahead(modules: Sequence[str]) -> None:
     """Import what commands import, so that no process of its own has to again."""
     for module in modules:
@@ -76,6 +90,8 @@ def command(words: list[str]) -> Call:
 def played(call: Call, log: Path, limits: Limits = NONE) -> str:
     """Run a command in a process of its own: ``ok``, ``told``, ``killed``, or what no input may
     cause: ``traceback``, ``crash``, ``hang``."""
+    if _one_of_many and limits == NONE:
+        return _at_once(call, log)
     began = time.monotonic()
     child = os.fork()
     if child == 0:
@@ -92,6 +108,75 @@ def played(call: Call, log: Path, limits: Limits = NONE) -> str:
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     return "killed" if limits.kill_after_s else "hang"
+
+
+def played_together(plays: Sequence[Callable[[], str]]) -> list[str]:
+    """The outcomes of calls of `played` and what is done around them, many in a process."""
+    found: list[str] = []
+    while len(found) < len(plays):
+        found += _batch(plays[len(found) :])
+    return found
+
+
+def _batch(plays: Sequence[Callable[[], str]]) -> list[str]:
+    """Outcomes until the first that ended the process, which is the last then."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _play_in_turn(plays, writing)
+    os.close(writing)
+    found: list[str] = []
+    with os.fdopen(reading) as lines:
+        while len(found) < len(plays):
+            if not select.select([reading], [], [], 5 * LIMIT_S)[0]:
+                os.kill(child, signal.SIGKILL)
+                found.append("hang")
+                break
+            line = lines.readline()
+            if not line:
+                found.append("crash")
+                break
+            found.append(line.strip())
+    os.waitpid(child, 0)
+    return found
+
+
+def _play_in_turn(plays: Sequence[Callable[[], str]], writing: int) -> None:
+    """The child: never returns."""
+    global _one_of_many
+    _one_of_many = True
+    _limit_memory()
+    signal.signal(signal.SIGPROF, _too_long)
+    _without_waits()
+    try:
+        for play in plays:
+            os.write(writing, f"{play()}\n".encode())
+    finally:
+        os._exit(0)
+
+
+def _too_long(*_: object) -> None:
+    raise _TooLong
+
+
+def _at_once(call: Call, log: Path) -> str:
+    """`played` in this process."""
+    with (
+        log.open("w", errors="replace") as stream,
+        redirect_stdout(stream),
+        redirect_stderr(stream),
+    ):
+        signal.setitimer(signal.ITIMER_PROF, LIMIT_S)
+        try:
+            code = call()
+        except _TooLong:
+            return "hang"
+        except BaseException:
+            traceback.print_exc()
+            code = 1
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+    return verdict(code, log.read_text(errors="replace"))
 
 
 def verdict(code: int, text: str) -> str:
@@ -115,8 +200,7 @@ def _play(call: Call, log: Path, limits: Limits) -> None:
         os.dup2(stream.fileno(), 2)
     sys.stdout = open(1, "w", closefd=False, errors="replace")  # noqa: SIM115
     sys.stderr = open(2, "w", closefd=False, errors="replace")  # noqa: SIM115
-    held = psutil.Process().memory_info().vms
-    resource.setrlimit(resource.RLIMIT_AS, (held + LIMIT_BYTES,) * 2)
+    _limit_memory()
     resource.setrlimit(resource.RLIMIT_CPU, (LIMIT_S, LIMIT_S + 5))
     if limits.file_bytes:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limits.file_bytes,) * 2)
@@ -127,13 +211,16 @@ def _play(call: Call, log: Path, limits: Limits) -> None:
         _without_waits()
         code = call()
     except BaseException:  # the child's end, whatever it is
-        import traceback
-
         traceback.print_exc()
         code = 1
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def _limit_memory() -> None:
+    held = psutil.Process().memory_info().vms
+    resource.setrlimit(resource.RLIMIT_AS, (held + LIMIT_BYTES,) * 2)
 
 
 def _without_waits() -> None:

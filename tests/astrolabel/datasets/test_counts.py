@@ -34,3 +34,9 @@ def test_what_is_no_magnitude_is_counted_as_unknown(tmp_path, odd):
     )
     table = count_labels([path], "i", 1.0)
     assert [list(row) for row in table] == [["20-21", 1], ["unknown", 1]]
+
+
+def test_labels_that_do_not_say_whether_they_are_ignored_count(tmp_path):
+    path = written(tmp_path / "a.json", {"attributes": {"mag_i": 20.3}})
+    path.write_text(path.read_text().replace('"iscrowd": 0, ', ""))
+    assert list(count_labels([path], "i", 1.0)[0]) == ["20-21", 1]

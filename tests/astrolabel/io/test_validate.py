@@ -1,4 +1,7 @@
 import copy
+import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -185,3 +188,19 @@ def test_images_beside_the_document_are_opened(tmp_path):
     (tmp_path / "b.png").write_bytes(b"not a picture")
     assert "cannot be opened" not in str(coco.validate(sound(), tmp_path)[0])
     assert "not an image" in coco.validate(sound(), tmp_path)[1].what
+
+
+def test_a_picture_whose_text_would_fill_the_memory_is_a_problem(tmp_path):
+    """Pillow refuses it with ValueError, which is none of its own errors."""
+    sound = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(sound, "PNG")
+    body = b"zTXt" + b"a\0\0" + zlib.compress(bytes(3_000_000))
+    text = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    (tmp_path / "a.png").write_bytes(sound.getvalue()[:33] + text + sound.getvalue()[33:])
+    doc = {
+        "images": [{"id": 1, "file_name": "a.png", "height": 64, "width": 64}],
+        "annotations": [],
+        "categories": [{"id": 1, "name": "galaxy"}],
+    }
+    (problem,) = coco.validate(doc, tmp_path)
+    assert "is not an image that can be opened" in problem.what

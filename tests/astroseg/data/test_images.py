@@ -411,3 +411,15 @@ def test_inputs_may_be_folders_patterns_lists_and_named_bands(
     assert expand([str(tmp_path / "near.txt")]) == [f"r={names[1]},g={names[0]}", names[2]]
     with pytest.raises(InputError, match="has no image"):
         expand([str(tmp_path / "*.fits")])
+
+
+def test_a_picture_that_would_fill_the_memory_is_named(tmp_path: Path) -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    head = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    pixels = chunk(b"IDAT", zlib.compress(bytes(1000)))
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + pixels)
+    with pytest.raises(InputError, match=r"a\.png: cannot be read as an image"):
+        whole(tmp_path / "a.png")

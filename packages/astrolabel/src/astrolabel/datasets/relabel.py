@@ -146,7 +146,7 @@ def relabel(
         changed = _changed(a, int(label[k]), str(state[k]), ids[k], schemes, votes[:, k])
         if len(catalogs) == 2 and np.isfinite(probability[k]):
             changed["attributes"]["p_galaxy"] = round(float(probability[k]), 4)
-        if changed["iscrowd"] == 0 or config.keep_unmatched or _elsewhere(a):
+        if not changed.get("iscrowd") or config.keep_unmatched or _elsewhere(a):
             kept.append({**changed, "id": len(kept) + 1})
     counted = Counter("labelled elsewhere" if _elsewhere(a) else str(s)
                       for a, s in zip(items, state, strict=True))  # fmt: skip
@@ -155,7 +155,7 @@ def relabel(
 
 
 def _elsewhere(a: Mapping[str, Any]) -> bool:
-    return a["iscrowd"] == 1 and a["attributes"].get("ignored") in ELSEWHERE
+    return a.get("iscrowd") == 1 and a["attributes"].get("ignored") in ELSEWHERE
 
 
 def _classes(

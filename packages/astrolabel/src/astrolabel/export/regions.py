@@ -46,7 +46,7 @@ def region_text(
         part = points[start : start + len(ring)]
         start += len(ring)
         numbers = ",".join(f"{v:.{digits}f}" for v in part.ravel())
-        drawn = IGNORED_COLOUR if a["iscrowd"] else colour.get(a["category_id"], IGNORED_COLOUR)
+        drawn = IGNORED_COLOUR if a.get("iscrowd") else colour.get(a["category_id"], IGNORED_COLOUR)
         lines.append(
             f"polygon({numbers}) # color={drawn} text={{{a['id']}}} "
             f"tag={{{names.get(a['category_id'], 'unknown')}}}"

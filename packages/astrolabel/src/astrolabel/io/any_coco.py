@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from astrolabel.core.errors import InputError
 from astrolabel.io.coco import Document
@@ -75,7 +75,7 @@ def _image(image: Mapping[str, Any], path: Path, images: Path | None) -> dict[st
                 raise OSError("no such file")
             with Image.open(file) as opened:
                 found["width"], found["height"] = opened.size
-        except (OSError, UnidentifiedImageError) as error:
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
             raise InputError(
                 f"an image has no size, and the picture cannot be opened ({error})",
                 file=file,

@@ -86,7 +86,7 @@ def _to_item(
         "area": item["area"],
         "segmentation": edge_polygons(mask, box),
         "category_id": number[item["category_id"]],
-        "iscrowd": item["iscrowd"],
+        "iscrowd": item.get("iscrowd", 0),
         "attributes": dict(item.get("attributes") or {}),
     }
 

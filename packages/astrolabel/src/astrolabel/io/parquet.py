@@ -126,7 +126,7 @@ def _table(
         "image_id": [a["image_id"] for a in items],
         "category_id": [a["category_id"] for a in items],
         "category": [names.get(a["category_id"]) for a in items],
-        "iscrowd": [a["iscrowd"] for a in items],
+        "iscrowd": [a.get("iscrowd", 0) for a in items],
         "area": [a["area"] for a in items],
     }
     for k, side in enumerate(("x", "y", "width", "height")):

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 import numpy as np
 from msgspec import Meta
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from pycocotools import mask as coco_mask
 
 from astrolabel.core.config.tree import in_words
@@ -187,7 +187,7 @@ def _image(image: _Image, folder: Path | None) -> Iterator[Found]:
             f"file {ascii(name)[1:-1][:200]} is missing from {folder}",
             "keep the images beside the document",
         )
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
         yield f"file {name} is not an image that can be opened ({error})", "write it as PNG"
     else:
         if (height, width) != shape:

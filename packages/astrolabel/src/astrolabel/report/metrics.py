@@ -74,7 +74,7 @@ def instances(document: Mapping[str, Any], frame: WCS) -> Instances:
     own = [
         a
         for a in document["annotations"]
-        if not a["iscrowd"] and "peak_outside" not in a["attributes"].get("flags", ())
+        if not a.get("iscrowd") and "peak_outside" not in a["attributes"].get("flags", ())
     ]
     sky = np.array([[a["attributes"]["ra"], a["attributes"]["dec"]] for a in own], float)
     x, y = to_pixels(frame, *sky.reshape(-1, 2).T)

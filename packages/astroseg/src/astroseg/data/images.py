@@ -18,7 +18,7 @@ import numpy as np
 import tifffile
 from astropy.io import fits
 from numpy.typing import NDArray
-from PIL import UnidentifiedImageError
+from PIL import Image
 
 from astroseg.core.errors import InputError
 from astroseg.data import fits_images, pictures
@@ -189,7 +189,7 @@ _BROKEN = (
     EOFError,
     ValueError,
     RuntimeError,
-    UnidentifiedImageError,
+    Image.DecompressionBombError,
     fits.VerifyError,
     tifffile.TiffFileError,
 )

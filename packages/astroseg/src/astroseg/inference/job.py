@@ -7,8 +7,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import torch
 
 from astroseg.core.calibration import Calibration
@@ -45,6 +46,50 @@ OF_THE_CHECKPOINT = ("stretch", "q", "zscale_amplitude", "clip_sigma", "noise", 
 """Settings of the data that a model is applied with as it was trained."""
 
 
+class _Config(msgspec.Struct):
+    data: dict[str, Any] = {}
+
+
+class Trained(msgspec.Struct):
+    """What a checkpoint's header says of the images it was trained on.
+
+    Attributes
+    ----------
+    category_ids : of the classes, as the labels had them.
+    image_side : of the largest image, in pixels; 0 where it is not known.
+    """
+
+    category_ids: list[int] = []
+    image_side: Annotated[int, msgspec.Meta(ge=0, le=2**20)] = 0
+    config: _Config = msgspec.field(default_factory=_Config)
+    bands: list[str] = []
+
+
+def trained(header: Header, spec: ModelSpec, checkpoint: Path) -> Trained:
+    """Read what prediction needs of a header.
+
+    Raises
+    ------
+    InputError : it is not what `train` writes.
+    """
+    try:
+        known = {k: json.loads(v) for k, v in header.meta.items() if k in Trained.__annotations__}
+        found = msgspec.convert(known, Trained)
+        if found.category_ids and len(found.category_ids) != len(spec.classes):
+            raise ValueError(f"{len(found.category_ids)} category_ids, {len(spec.classes)} classes")
+    except (ValueError, TypeError, RecursionError, msgspec.ValidationError) as error:
+        raise InputError(
+            f"has a header without what prediction needs ({error})",
+            file=checkpoint,
+            remedy="give a checkpoint written by astroseg train",
+        ) from error
+    return found
+
+
+BUILDING = (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
+"""What a network's description that is none may end in."""
+
+
 @dataclass(frozen=True, eq=False)
 class Job:
     """What is the same for all images."""
@@ -53,6 +98,7 @@ class Job:
     model: torch.nn.Module
     spec: ModelSpec
     header: Header
+    trained: Trained
     data: DataConfig
     config: Config
     category_ids: tuple[int, ...]
@@ -96,8 +142,8 @@ class Job:
 
     def tiles(self, record: ImageRecord) -> tuple[Tile, ...]:
         """Of an image."""
-        trained_on = int(self.header.meta.get("image_side", "0"))
-        return tiles_of((record.height, record.width), self.config.predict, trained_on)
+        side = self.trained.image_side
+        return tiles_of((record.height, record.width), self.config.predict, side)
 
 
 def choose_engine(config: Config, trained_with: str, spec: ModelSpec) -> Engine:
@@ -130,19 +176,25 @@ def make_job(
     device: str,
 ) -> Job:
     """The model on a device, with what its checkpoint says of its images."""
-    model = engine.build(spec)
+    try:
+        model = engine.build(spec)
+    except BUILDING as error:
+        raise InputError(
+            f"describes a model that cannot be built ({error})".partition("\n")[0],
+            file=checkpoint,
+            remedy="give a checkpoint written by astroseg train",
+        ) from error
     engine.load(model, checkpoint)
     model.to(choose_device(device)).eval()
     how, meta = config.predict, header.meta
+    of = trained(header, spec, checkpoint)
     calibration = stored_calibration(checkpoint, header, spec, how)
     least = least_score(checkpoint, spec, how, calibration)
     raw = least if calibration is None else calibration.raw(least)
     engine.set_thresholds(model, score=raw, nms=how.nms, detections=how.detections or None)
     try:
-        trained = json.loads(meta.get("config", "{}")).get("data", {})
-        bands = json.loads(meta.get("bands", "[]"))
-        known = {k: v for k, v in trained.items() if k in OF_THE_CHECKPOINT}
-        values = {**known, "contrast": meta["contrast"], "bands": bands}
+        known = {k: v for k, v in of.config.data.items() if k in OF_THE_CHECKPOINT}
+        values = {**known, "contrast": meta["contrast"], "bands": of.bands}
         data = from_dict(DataConfig, values, config.data)
         units = Units.from_json(meta.get("units", "{}"))
     except (KeyError, ValueError) as error:
@@ -161,4 +213,4 @@ def make_job(
         "category_ids": ids,
     }
     key = hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
-    return Job(engine, model, spec, header, data, config, ids, key, calibration, least, units)
+    return Job(engine, model, spec, header, of, data, config, ids, key, calibration, least, units)

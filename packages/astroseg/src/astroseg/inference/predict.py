@@ -34,13 +34,13 @@ from astroseg.data.look import band_names, read_record
 from astroseg.engines.base import Engine
 from astroseg.inference.coadd import Frame
 from astroseg.inference.devices import Helpers, Share
-from astroseg.inference.job import Job, choose_engine, make_job
+from astroseg.inference.job import Job, choose_engine, make_job, trained
 from astroseg.inference.overlay import reduction, write_overlay
 from astroseg.inference.results import results
 from astroseg.inference.segmentation import segmentation_maps, write_segmentation
 from astroseg.inference.sky import check_format, image_catalog, write_catalog
 from astroseg.weights.builtin import checkpoint_file
-from astroseg.weights.checkpoint import Header, read_header
+from astroseg.weights.checkpoint import read_header
 
 RESULTS_NAME = "predictions.json"
 INFO_NAME = "predictions.info.json"
@@ -140,7 +140,9 @@ def _ready(
             remedy="give a checkpoint written by astroseg train",
         )
     engine = engine or choose_engine(config, header.engine, header.spec)
-    records, ids = _inputs(inputs, config.data, header)
+    classes = header.spec.classes
+    own = trained(header, header.spec, checkpoint).category_ids or range(1, len(classes) + 1)
+    records, ids = _inputs(inputs, config.data, classes, tuple(own))
     return make_job(checkpoint, header, header.spec, engine, config, ids, device), records
 
 
@@ -172,17 +174,14 @@ def _contribute(
 
 
 def _inputs(
-    inputs: Sequence[str], data: DataConfig, header: Header
+    inputs: Sequence[str], data: DataConfig, classes: Sequence[str], ids: tuple[int, ...]
 ) -> tuple[tuple[ImageRecord, ...], tuple[int, ...]]:
     """The images, and the category ids of the model's classes."""
-    assert header.spec is not None
-    stored = header.meta.get("category_ids")
-    ids = tuple(json.loads(stored)) if stored else tuple(range(1, len(header.spec.classes) + 1))
     if not inputs:
         raise InputError("no images are given", remedy="give a COCO file or image files")
     if len(inputs) == 1 and inputs[0].lower().endswith(".json"):
         dataset = configured_dataset(inputs[0], data, labelled=False)
-        return dataset.images, _matching_ids(dataset, header.spec.classes, ids)
+        return dataset.images, _matching_ids(dataset, classes, ids)
     return tuple(image_record(text, i) for i, text in enumerate(expand(inputs), start=1)), ids
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,25 @@ if TYPE_CHECKING:
     from astroseg.models.spec import ModelSpec
 
 
+LAYERS = ("blocks", "rpn_convs", "box_convs", "box_head_layers", "mask_head_layers")
+MAX_LAYERS = 1000
+"""Five times the deepest published: what a file may ask a machine to build."""
+MAX_INTEGER = 10**6
+"""The same of channels, sizes and numbers of boxes."""
+
+
+def _check_integers(spec: ModelSpec) -> None:
+    for field in dataclasses.fields(spec):
+        value = getattr(spec, field.name)
+        most = MAX_LAYERS if field.name in LAYERS else MAX_INTEGER
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, int) and not 0 <= one <= most:
+                raise InputError(f"{field.name} {one}", remedy=f"give a number from 0 to {most}")
+
+
 def check(spec: ModelSpec) -> None:
     """Raise InputError where fields contradict each other."""
+    _check_integers(spec)
     if spec.channels < 1:
         raise InputError(
             f"model {spec.name} with {spec.channels} channels", remedy="give at least one"

@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import msgspec
+
 from astroseg.core.errors import InputError
 from astroseg.models.consistency import check
 from astroseg.models.sizes import MODELS, SMALL, TRANSFORMERS
@@ -400,7 +402,14 @@ def from_dict(values: Mapping[str, Any], *, file: str | None = None) -> ModelSpe
             file=file,
             remedy="use the version of astroseg that wrote it",
         )
-    return _make(values)
+    try:
+        return msgspec.convert(dict(values), ModelSpec)
+    except msgspec.ValidationError as error:
+        raise InputError(
+            f"the model's description is none that can be built: {error}",
+            file=file,
+            remedy="use the checkpoint as it was written",
+        ) from error
 
 
 def structure_differences(stored: ModelSpec, wanted: ModelSpec) -> list[str]:

@@ -16,6 +16,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -229,17 +230,17 @@ def _opened(path: Path) -> Any:
 
 def _header(metadata: Mapping[str, str], path: Path) -> Header:
     schema = metadata["schema"]
-    if not schema.isdigit() or int(schema) > SCHEMA:
+    if schema not in map(str, range(SCHEMA + 1)):
         raise InputError(
-            f"has a header of version {schema}, newer than {SCHEMA}",
+            f"has a header of version {schema[:20]}, newer than {SCHEMA}",
             file=path,
             remedy="upgrade astroseg",
         )
     try:
         architecture = metadata.get("architecture")
         spec = None if architecture is None else from_dict(json.loads(architecture), file=str(path))
-        versions = json.loads(metadata.get("versions", "{}"))
-    except (json.JSONDecodeError, TypeError) as problem:
+        versions = msgspec.json.decode(metadata.get("versions", "{}"), type=dict[str, str])
+    except (ValueError, TypeError, RecursionError) as problem:
         raise InputError(
             f"has a broken header ({problem})", file=path, remedy="train or convert it again"
         ) from problem
