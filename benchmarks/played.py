@@ -200,14 +200,8 @@ def _play(call: Call, log: Path, limits: Limits) -> None:
         os.dup2(stream.fileno(), 2)
     sys.stdout = open(1, "w", closefd=False, errors="replace")  # noqa: SIM115
     sys.stderr = open(2, "w", closefd=False, errors="replace")  # noqa: SIM115
-    _limit_memory()
-    resource.setrlimit(resource.RLIMIT_CPU, (LIMIT_S, LIMIT_S + 5))
-    if limits.file_bytes:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limits.file_bytes,) * 2)
-    if limits.unprivileged:
-        header = (ctypes.c_uint32 * 2)(CAPABILITIES, 0)
-        ctypes.CDLL(None).capset(header, (ctypes.c_uint32 * 6)())
     try:
+        _limit(limits)
         _without_waits()
         code = call()
     except BaseException:  # the child's end, whatever it is
@@ -218,9 +212,19 @@ def _play(call: Call, log: Path, limits: Limits) -> None:
     os._exit(code)
 
 
+def _limit(limits: Limits) -> None:
+    _limit_memory()
+    resource.setrlimit(resource.RLIMIT_CPU, (LIMIT_S, LIMIT_S + 5))
+    if limits.file_bytes:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limits.file_bytes,) * 2)
+    if limits.unprivileged:
+        header = (ctypes.c_uint32 * 2)(CAPABILITIES, 0)
+        ctypes.CDLL(None).capset(header, (ctypes.c_uint32 * 6)())
+
+
 def _limit_memory() -> None:
     held = psutil.Process().memory_info().vms
-    resource.setrlimit(resource.RLIMIT_AS, (held + LIMIT_BYTES,) * 2)
+    resource.setrlimit(resource.RLIMIT_AS, (held + LIMIT_BYTES, resource.RLIM_INFINITY))
 
 
 def _without_waits() -> None:

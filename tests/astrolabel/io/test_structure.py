@@ -77,6 +77,17 @@ def test_a_value_of_another_type_is_named(tmp_path, kind, key, value):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("half", ["\\ud800", "\\udc00"])
+def test_half_a_character_is_told_also_where_objects_are_replaced(tmp_path, half):
+    text = json.dumps(SOUND).replace("galaxy", half)
+    (tmp_path / "c.json").write_text(text)
+    with pytest.raises(InputError, match="cannot be read"):
+        coco.read(tmp_path / "c.json", lambda item: item)
+    whole = text.replace(half, "\\ud83d\\ude00")
+    (tmp_path / "c.json").write_text(whole)
+    assert coco.read(tmp_path / "c.json")["categories"][0]["name"] == "\U0001f600"
+
+
 @pytest.mark.parametrize(
     "text",
     [

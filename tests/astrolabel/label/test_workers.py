@@ -14,7 +14,7 @@ from astrolabel.core.config import LabelConfig, TileConfig
 from astrolabel.core.errors import InputError
 from astrolabel.io.find import Inputs, find_coadds
 from astrolabel.label.pipeline import make_coco
-from astrolabel.label.workers import Workers
+from astrolabel.label.workers import Workers, each
 
 SMALL = LabelConfig(tile=TileConfig(size=48, margin_px=12))
 
@@ -126,3 +126,16 @@ def test_a_batch_systems_jobs_ask_for_the_memory(monkeypatch):
     with workers._cluster(Workers(8, "slurm", memory_gb=16)):
         pass
     assert asked == {"cores": 1, "processes": 1, "memory": "2GB", "jobs": 8}
+
+
+@pytest.mark.slow
+def test_what_workers_die_of_costs_no_other_item(tmp_path):
+    def dies_of(item):  # in here, so that it travels by value
+        mark = tmp_path / str(item)
+        first = not mark.exists()
+        mark.touch()
+        if item == 1 or (item == 3 and first):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return item * 10
+
+    assert dict(each(dies_of, range(5), 2)) == {0: 0, 1: None, 2: 20, 3: 30, 4: 40}

@@ -143,7 +143,7 @@ def split_files(
     for name in parts:
         one = part_document(doc, split, name)
         dropped = {doc["images"][k]["file_name"]: reason for k, reason in split.why.items()}
-        one["info"] = {**one["info"], "split": {"part": name, **rule, "dropped": dropped}}
+        one["info"] = {**(one["info"] or {}), "split": {"part": name, **rule, "dropped": dropped}}
         written[name] = out / f"{name}.json"
         coco.write_document(written[name], one)
     title = f"{', '.join(p.name for p in files)} split into {', '.join(parts)}"

@@ -144,8 +144,9 @@ def _parsed(
     """The value of a JSON text, which is a file's or a part of it (see `read_json`)."""
     try:
         found = json.loads(text, object_hook=object_hook)
-        if re.search(r"\\u[dD][89abAB]", text) and object_hook is None:
-            json.dumps(found, ensure_ascii=False).encode()  # halves of characters, alone
+        if re.search(r"\\u[dD][89a-fA-F]", text):  # halves of characters, perhaps alone
+            whole = found if object_hook is None else json.loads(text)
+            json.dumps(whole, ensure_ascii=False).encode()
         return found
     except (RecursionError, ValueError) as error:
         what, remedy = _why_unread(error, text)

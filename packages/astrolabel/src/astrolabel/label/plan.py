@@ -7,10 +7,10 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 
 import astrolabel
@@ -28,6 +28,7 @@ from astrolabel.io.pictures import white_balance
 from astrolabel.label.cost import tile_bytes
 from astrolabel.label.overlaps import Footprint, describe, neighbours, primary_box
 from astrolabel.label.tiles import Tile, split
+from astrolabel.label.workers import each
 from astrolabel.prepare import read
 from astrolabel.prepare.read import Characteristics
 
@@ -86,12 +87,15 @@ def plan(
 ) -> tuple[list[Task], list[str]]:
     """The tiles of all coadds that can be read, and a line for each that cannot."""
     problems: list[str] = []
-    looked_at = joblib.Parallel(n_jobs=jobs, return_as="generator")(
-        joblib.delayed(look)(files, config) for files in coadds
-    )
-    bar = steps(looked_at, len(coadds), "coadds", "coadd", shown=progress)
+    looking = each(partial(look, config=config), coadds, jobs)
+    looks = dict(steps(looking, len(coadds), "coadds", "coadd", shown=progress))
     readable: list[tuple[CoaddFiles, Look]] = []
-    for files, found in zip(coadds, bar, strict=True):
+    for number, files in enumerate(coadds):
+        found = looks[number]
+        if found is None:
+            found = (
+                f"{files.layers[0].path}: two workers died of it, of too little memory most likely"
+            )
         if isinstance(found, str):
             problems.append(found)
         elif catalog is not None and found.footprint.wcs is None:

@@ -15,18 +15,21 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import joblib
 
 from astrolabel.core.errors import InputError, OutputError
 from astrolabel.label import shards
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 BACKENDS = ("processes", "dask", "ray", "slurm", "pbs", "htcondor")
 CLUSTERS = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "htcondor": "HTCondorCluster"}
@@ -134,10 +137,42 @@ def _processes(
             results.close()
 
 
+def each(call: Callable[[T], R], items: Sequence[T], jobs: int) -> Iterator[tuple[int, R | None]]:
+    """(number, result) of a call for each item on processes of this machine, as they end.
+
+    After a worker died an item goes on alone; None for one that `MAX_DEATHS` died of alone.
+    """
+    left, alone, deaths = dict(enumerate(items)), False, Counter[int]()
+    while left:
+        batch = list(left.items())[: 1 if alone else None]
+        results = joblib.Parallel(
+            n_jobs=max(jobs, 2) if alone else jobs, return_as="generator_unordered"
+        )(joblib.delayed(_numbered)(call, number, item, os.getpid()) for number, item in batch)
+        try:
+            for number, result in results:
+                del left[number]
+                yield number, result
+        except BrokenProcessPool:
+            number = batch[0][0]
+            deaths[number] += alone
+            if deaths[number] >= MAX_DEATHS:
+                del left[number]
+                yield number, None
+            alone = True
+        else:
+            alone = False
+        finally:
+            results.close()
+
+
+def _numbered(call: Callable[[T], R], number: int, item: T, parent: int) -> tuple[int, R]:
+    _end_with(parent)
+    return number, call(item)
+
+
 def _guarded(work: Work, task: Any, parent: int, out: Path) -> tuple[str, int]:
     """Work on a task in a process that ends when its parent does."""
-    if multiprocessing.current_process().name.startswith("LokyProcess"):
-        _end_with(parent)  # not where joblib is set to another backend
+    _end_with(parent)
     with shards.running(out, task.name):
         return task.name, work(task)
 
@@ -146,8 +181,10 @@ _watched: set[int] = set()
 
 
 def _end_with(parent: int) -> None:
-    """End this process within a second of its parent, also where that was killed."""
-    if parent in _watched:
+    """End this worker within a second of its parent, also where that was killed."""
+    # Not where joblib is set to another backend.
+    worker = multiprocessing.current_process().name.startswith("LokyProcess")
+    if parent in _watched or not worker:
         return
     _watched.add(parent)
 
