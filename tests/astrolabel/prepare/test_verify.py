@@ -198,6 +198,17 @@ def test_stars_of_any_width_are_no_cosmic_rays(tmp_path, fwhm):
     assert not coadd.plane("COSMIC_RAY").any()
 
 
+def test_hot_pixels_in_fours_are_no_stars_and_no_data(tmp_path):
+    image, rng = stars(), np.random.default_rng(3)
+    clean, hit = image < 3 * SIGMA, np.zeros(SHAPE, bool)
+    for y, x in rng.integers(5, 245, (25, 2)):
+        hit[y : y + 2, x : x + 2] = True
+        image[y : y + 2, x : x + 2] += rng.uniform(70, 400) * SIGMA
+    known, coadd = both(files_of(tmp_path, image))
+    assert psf.fwhm_px(known.psfs[0]) == pytest.approx(FWHM_PX, rel=0.1)
+    assert (~coadd.valid[0])[hit & clean].mean() > 0.9
+
+
 def test_a_trail_is_no_data_and_said(tmp_path):
     y, x = np.indices(SHAPE)
     across = (x - 2 * y + 120) / np.sqrt(5)

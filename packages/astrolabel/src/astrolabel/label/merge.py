@@ -156,7 +156,8 @@ def _problems(heads: Sequence[dict[str, Any]]) -> Iterator[str]:
             yield f"tile {head['name']}: no source found"
     if heads and all(head["image"] is None for head in heads):
         state, number = Counter(head["state"] for head in heads).most_common(1)[0]
-        yield f"no tile has labels; {number} of {len(heads)} ended as {state}"
+        remedy = "; leave the band out, or raise tile.max_no_data" if "no data" in state else ""
+        yield f"no tile has labels; {number} of {len(heads)} ended as {state}{remedy}"
 
 
 def _info(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -149,13 +150,19 @@ def fit_stars(
     data = np.where(valid, relative, 0).astype(np.float32)
     number = np.maximum(valid.sum(axis=0), 1)  # of bands with data: noise is even then
     sum_ = background.native(data.sum(axis=0) / np.sqrt(number))
-    stars = _stars(sum_, np.asarray(valid.any(axis=0)), config)
-    return [
-        np.array(
-            [f for y, x, r in stars if (f := _fit_moffat(band, known, y, x, r, config)) is not None]
-        ).reshape(-1, 6)
-        for band, known in zip(data, valid, strict=True)
-    ]
+    taken: set[tuple[float, float, int]] = set()
+    for _ in range(config.ridges):
+        stars = _stars(sum_, np.asarray(valid.any(axis=0)), config, taken)
+        fits = [
+            np.array(
+                [f for star in stars if (f := _fit_moffat(band, known, *star, config)) is not None]
+            ).reshape(-1, 6)
+            for band, known in zip(data, valid, strict=True)
+        ]
+        if not stars or any(map(len, fits)):
+            break
+        taken.update(stars)  # hot pixels in twos and fours: no PSF fits any of them
+    return fits
 
 
 def fit_compact(
@@ -195,9 +202,13 @@ def alike(fits: NDArray[np.float64], config: StarConfig) -> StarFits:
 
 
 def _stars(
-    data: NDArray[np.float32], valid: NDArray[np.bool_], config: StarConfig
+    data: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    config: StarConfig,
+    taken: Collection[tuple[float, float, int]],
 ) -> list[tuple[float, float, int]]:
-    """(y, x, radius of the cutout to fit) of likely stars, the brightest first."""
+    """(y, x, radius of the cutout to fit) of likely stars, none of those `taken`, the brightest
+    first."""
     free = valid & (np.abs(data) < 4)
     _, rms = mesh.clipped(data[free])
     sep.set_extract_pixstack(max(data.size, 300_000))
@@ -229,6 +240,9 @@ def _stars(
             _stands_alone(data, y, x, r, rms, config)
             for y, x, r in zip(table["y"], table["x"], half, strict=True)
         ]
+    )
+    good &= np.array(
+        [(y, x, r) not in taken for y, x, r in zip(table["y"], table["x"], half, strict=True)]
     )
     if not good.any():
         return []

@@ -13,8 +13,6 @@ from astrolabel.core.config.prepare import SkyConfig
 from astrolabel.prepare import mesh
 from astrolabel.prepare.mesh import Mesh
 
-CROSS = ndimage.generate_binary_structure(2, 1)
-
 
 @dataclass(frozen=True, eq=False)
 class BandSky:
@@ -172,18 +170,32 @@ def sources_in(
     relative = np.zeros(image.shape, np.float32)
     np.divide(image, sigma, out=relative, where=valid)
     relative = np.clip(relative, -50, 1000)
-    known = valid.astype(np.float32)
     out = np.zeros(image.shape, bool)
     for width in config.source_smoothing_px:
-        share = ndimage.gaussian_filter(known, width, mode="nearest")
-        smooth = ndimage.gaussian_filter(relative, width, mode="nearest")
-        smooth /= np.maximum(share, 0.05)
-        inside = valid & (share > 0.5)
+        smooth, inside = ndimage.gaussian_filter(relative, width, mode="nearest"), valid
+        if not valid.all():
+            share = ndimage.gaussian_filter(valid.astype(np.float32), width, mode="nearest")
+            smooth /= np.maximum(share, 0.05)
+            inside = valid & (share > 0.5)
         # White noise is the least there is: counts of few photons are mostly zero.
         noise = max(noise_below(smooth[inside]), 0.5 / np.sqrt(np.pi) / width)
         high = smooth > config.source_sigma * noise
-        high = ndimage.binary_opening(high & inside, CROSS)
-        out |= _grown(high, config)
+        out |= _grown(_opened(high & inside), config)
+    return out
+
+
+def _opened(where: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(H, W) bool, the part of it that crosses of 3x3 pixels inside of it cover; pixel by pixel
+    this is ten times as fast as scipy's."""
+    inside = np.zeros(where.shape, bool)
+    inside[1:-1, 1:-1] = (
+        where[1:-1, 1:-1] & where[:-2, 1:-1] & where[2:, 1:-1] & where[1:-1, :-2] & where[1:-1, 2:]
+    )
+    out = inside.copy()
+    out[1:] |= inside[:-1]
+    out[:-1] |= inside[1:]
+    out[:, 1:] |= inside[:, :-1]
+    out[:, :-1] |= inside[:, 1:]
     return out
 
 

@@ -249,6 +249,8 @@ class StarConfig:
     ridge_full: float = 0.4
     """... the first, from the smallest on, that holds this part of what the fullest does: a lone
     smaller source is a cosmic ray."""
+    ridges: int = 3
+    """So many ridges are tried, from the smallest radii on, until a PSF fits one of its sources."""
     fit_snr: float = 20.0
     """Least signal-to-noise ratio of a star in a band where it is fitted."""
     spacing_px: int = 512
