@@ -23,11 +23,18 @@ def faults():
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_thirty_faults_are_survived_or_told():
-    """With this seed all kinds are among them. In a process of its own: the benchmark limits
-    memory, which a test runner already holds."""
-    words = [sys.executable, "-W", "ignore", str(PATH), "--tries", "30", "--seed", "7"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=600)
+@pytest.mark.parametrize(
+    "which",
+    [
+        ["--tries", "300", "--seed", "21"],
+        ["--tries", "6", "--seed", "2", "--kind", "worker lost", "disk full"],
+    ],
+    ids=["any", "few of the others"],
+)
+def test_hundreds_of_faults_are_survived_or_told(which):
+    """In a process of its own: the benchmark limits memory, which a test runner already holds."""
+    words = [sys.executable, "-W", "ignore", str(PATH), *which]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -75,3 +75,48 @@ def test_clipping_to_a_frame_counts_from_its_corner():
     assert inside is not None
     assert inside.box == Box(0, 0, 2, 4)
     assert mask.clipped(Box(30, 30, 5, 5)) is None
+
+
+def test_the_light_inside_a_mask_is_that_of_its_pixels_alone():
+    pixels = np.array([[1, 1, 0], [0, 1, 1]], bool)
+    light = full(7, (10, 12))  # outside of the mask, too
+    light[4, 5:7], light[5, 6:8] = (1, 2), (3, 4)
+    centre, total = Mask(pixels, Box(24, 45, 2, 3)).light_inside(light, Box(20, 40, 10, 12))
+    assert total == 10
+    assert centre == pytest.approx((24 + 7 / 10, 45 + (0 * 1 + 1 * 2 + 1 * 3 + 2 * 4) / 10))
+    assert Mask(pixels, Box(0, 0, 2, 3)).area == 4
+
+
+def test_a_mask_without_a_pixel_is_none_and_one_with_margins_loses_them():
+    assert tighten(np.zeros((3, 4), bool), Box(5, 6, 3, 4)) is None
+    pixels = np.zeros((7, 9), bool)
+    pixels[2, 3] = pixels[4, 5] = True
+    mask = tighten(pixels, Box(10, 20, 7, 9))
+    assert mask is not None
+    assert mask.box == Box(12, 23, 3, 3)
+    assert mask.pixels.tolist() == [[True, False, False], [False] * 3, [False, False, True]]
+
+
+@pytest.mark.parametrize(("dy", "dx"), [(a, b) for a in range(-2, 3) for b in range(-2, 3)])
+def test_the_seed_is_the_brightest_pixel_within_one_of_the_peak(dy, dx):
+    light = full(0)
+    light[30 + dy, 40 + dx] = 10
+    mask = threshold_mask(light, Box.of_shape(light.shape), full(5), (30, 40))
+    assert (mask is not None) == (max(abs(dy), abs(dx)) <= 1)
+    light[30, 40] = 20  # brighter, and not connected where it is two pixels off
+    mask = threshold_mask(light, Box.of_shape(light.shape), full(5), (30, 40))
+    assert mask is not None
+    assert mask.area == (2 if 0 < max(abs(dy), abs(dx)) <= 1 else 1)
+
+
+def test_light_at_the_threshold_is_not_above_it():
+    assert threshold_mask(full(5), Box(0, 0, 64, 64), full(5), (3, 3)) is None
+
+
+def test_a_mask_that_crosses_a_frame_keeps_its_shape_inside():
+    pixels = np.array([[1, 0, 1], [1, 1, 0]], bool)
+    inside = Mask(pixels, Box(4, 9, 2, 3)).clipped(Box(0, 0, 20, 11))
+    assert inside is not None
+    assert inside.box == Box(4, 9, 2, 2)
+    assert inside.pixels.tolist() == [[True, False], [True, True]]
+    assert Mask(pixels, Box(4, 9, 2, 3)).clipped(Box(0, 12, 20, 11)) is None

@@ -106,8 +106,6 @@ def rle_of(segmentation: Any, shape: tuple[int, int]) -> Rle:
         if not segmentation:
             raise ValueError("a list of no polygons")
         check_polygons(segmentation, shape)
-        if not segmentation:
-            raise ValueError("a list without a polygon")
         merged = coco_mask.merge(coco_mask.frPyObjects(segmentation, *shape))
         segmentation = {"size": list(shape), "counts": merged["counts"].decode("ascii")}
     if tuple(segmentation["size"]) != shape:
