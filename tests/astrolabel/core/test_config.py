@@ -23,7 +23,6 @@ ALLOWED = {
     "detect/laplacian.py": {"RIDGE_SIGMA", "SECOND_SIGMA", "BEND"},
     # Keep solutions finite; far below what moves a flux.
     "detect/close_pairs.py": {"_RIDGE"},
-    "detect/fit.py": {"RIDGE"},
     "deblend/bulges.py": {"RIDGE"},
     # The ladder of Gaussians that profiles are made of, and where one is nothing.
     "detect/mog.py": {"WIDTHS", "TAIL"},

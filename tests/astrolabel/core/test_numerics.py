@@ -4,8 +4,11 @@ import sys
 
 import numpy as np
 import pytest
+import scipy.optimize
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from astrolabel.core.numerics import PIECE, dot, solve
+from astrolabel.core.numerics import PIECE, RIDGE, dot, non_negative, solve
 
 
 @pytest.mark.parametrize("size", [0, 1, PIECE - 1, PIECE, 3 * PIECE + 7])
@@ -52,3 +55,19 @@ def test_no_kernel_is_compiled_for_two_kinds_of_arrays():
     kernels = json.loads(run.stdout.splitlines()[-1])
     assert kernels["astrolabel.detect.fit._fit"] == 1
     assert {name: count for name, count in kernels.items() if count > 1} == {}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 8), st.integers(0, 2**32 - 1))
+def test_least_squares_agrees_with_scipy(count: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    design, data = rng.normal(size=(30, count)), rng.normal(size=30)
+    expected, _ = scipy.optimize.nnls(design, data)
+    found = non_negative(design.T @ design, design.T @ data, np.zeros(count), 0.0)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_least_squares_gives_nothing_to_a_source_that_is_nowhere() -> None:
+    matrix, vector = np.diag([2.0, 0.0]), np.array([4.0, 0.0])
+    found = non_negative(matrix, vector, np.ones(2), 0.0)
+    np.testing.assert_allclose(found, [2.0, 0.0], rtol=2 * RIDGE)

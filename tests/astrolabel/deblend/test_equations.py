@@ -1,13 +1,9 @@
 import numpy as np
 import pytest
-import scipy.optimize
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from astrolabel.core.psf import FWHM_PER_SIGMA
 from astrolabel.deblend import equations
 from astrolabel.deblend.initialize import half_widths
-from astrolabel.deblend.spectra import non_negative_least_squares
 
 BANDS, FRAME = 2, (14, 15)
 BOXES = np.array([[0, 0, 9, 8], [4, 3, 10, 12], [0, 9, 4, 6]])
@@ -73,22 +69,6 @@ def test_a_step_is_smaller_with_damping_and_with_a_prior():
     np.testing.assert_allclose(damped, [0.5, 0.25], rtol=1e-6)
     held = equations.damped_step(matrix, vector, 1, np.array([4.0, 0.0]), np.array([0.5, 9.0]), 0.0)
     np.testing.assert_allclose(held, [0.25, 0.5], rtol=1e-6)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(1, 8), st.integers(0, 2**32 - 1))
-def test_least_squares_agrees_with_scipy(count: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    design, data = rng.normal(size=(30, count)), rng.normal(size=30)
-    expected, _ = scipy.optimize.nnls(design, data)
-    found = non_negative_least_squares(design.T @ design, design.T @ data, np.zeros(count))
-    np.testing.assert_allclose(found, expected, atol=1e-3)
-
-
-def test_least_squares_gives_nothing_to_a_source_that_is_nowhere() -> None:
-    matrix, vector = np.diag([2.0, 0.0]), np.array([4.0, 0.0])
-    found = non_negative_least_squares(matrix, vector, np.ones(2))
-    np.testing.assert_allclose(found, [2.0, 0.0])
 
 
 def test_half_width_does_not_see_a_neighbour_nor_a_masked_pixel() -> None:

@@ -82,3 +82,79 @@ def solve(matrix: Array, right: Array) -> None:
             right[m, i] /= matrix[i, i]
             for j in range(i):
                 right[m, j] -= matrix[i, j] * right[m, i]
+
+
+RIDGE = 1e-6
+"""Part of its own curvature that is added to every unknown's: some are nearly the same."""
+
+
+@kernel
+def positive(values: Array) -> Array:
+    """Indices of those above zero."""
+    out = np.empty(values.size, np.int64)
+    count = 0
+    for k in range(values.size):
+        if values[k] > 0:
+            out[count] = k
+            count += 1
+    return out[:count]
+
+
+@kernel
+def among(matrix: Array, at: Array) -> Array:
+    """(N, N) of the unknowns `at`, its diagonal a millionth larger."""
+    out = np.empty((at.size, at.size))
+    for i in range(at.size):
+        for j in range(at.size):
+            out[i, j] = matrix[at[i], at[j]]
+        out[i, i] *= 1 + RIDGE
+    return out
+
+
+@kernel
+def non_negative(matrix: Array, pull: Array, start: Array, least_gain: float) -> Array:
+    """Minimum of ``x.M.x/2 - p.x`` over x >= 0, by active sets (Lawson & Hanson 1974).
+
+    Parameters
+    ----------
+    matrix, pull, start : (N, N), (N,) and (N,) float64; M positive semi-definite. The set of the
+        positive ones begins as that of `start`, which is mostly right.
+    least_gain : fall of twice the function (of chi2) for which one more becomes positive.
+    """
+    count = pull.size
+    x, free = np.empty(count), np.empty(count)
+    for k in range(count):
+        x[k] = start[k] if matrix[k, k] > 0 else 0.0
+        free[k] = 1.0 if x[k] > 0 else 0.0
+    added = -1
+    for _ in range(5 * count):
+        at = positive(free)
+        solved = np.empty((1, at.size))
+        for n in range(at.size):
+            solved[0, n] = pull[at[n]]
+        solve(among(matrix, at), solved)
+        part, first = 1.0, -1
+        for n in range(at.size):
+            old, new = x[at[n]], solved[0, n]
+            if new <= 0 and old < part * (old - new):
+                part, first = old / (old - new), at[n]
+        for n in range(at.size):
+            x[at[n]] += part * (solved[0, n] - x[at[n]])
+        if first >= 0:
+            x[first], free[first] = 0.0, 0.0
+            if first == added:  # its gain was a rounding error
+                break
+            continue
+        gain, best = least_gain, -1
+        for k in range(count):
+            if free[k] > 0 or matrix[k, k] <= 0:
+                continue
+            left = pull[k]
+            for n in range(count):
+                left -= matrix[k, n] * x[n]
+            if left > 0 and left * left / matrix[k, k] > gain:
+                gain, best = left * left / matrix[k, k], k
+        if best < 0:
+            break
+        free[best], added = 1.0, best
+    return x

@@ -13,6 +13,7 @@ import numpy as np
 
 from astrolabel.core.box import Box
 from astrolabel.core.config import DeblendConfig
+from astrolabel.core.numerics import non_negative
 from astrolabel.deblend.base import Noise
 from astrolabel.deblend.bulges import core_gain
 from astrolabel.deblend.components import (
@@ -31,7 +32,7 @@ from astrolabel.deblend.convolve import Image, Kernels
 from astrolabel.deblend.initialize import Start
 from astrolabel.deblend.photometry import Photometry, Weights, nuisance_places, photometry
 from astrolabel.deblend.profiles import LOG_INDEX, LOG_RADIUS, N_SHAPE, STRETCH_1, STRETCH_2
-from astrolabel.deblend.spectra import gram, non_negative_least_squares
+from astrolabel.deblend.spectra import gram
 
 
 class Parametric:
@@ -236,7 +237,7 @@ class Parametric:
         starts = np.concatenate([[0], np.cumsum([t.size for t in templates])]).astype(np.int64)
         matrix, vector = gram(np.concatenate(templates), starts, rows, self.image, self.weights)
         begin = np.array([c.flux for c in self.components]).T.copy()
-        best = [non_negative_least_squares(*of) for of in zip(matrix, vector, begin, strict=True)]
+        best = [non_negative(*of, 0.0) for of in zip(matrix, vector, begin, strict=True)]
         for c, flux in zip(self.components, np.array(best).T.copy(), strict=True):
             c.flux = flux
         self._subtract()

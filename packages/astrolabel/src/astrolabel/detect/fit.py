@@ -13,14 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from astrolabel.core.config import FitConfig
-from astrolabel.core.numerics import PIECE, inlined, kernel, solve, summing
+from astrolabel.core.numerics import (
+    PIECE,
+    among,
+    inlined,
+    kernel,
+    non_negative,
+    positive,
+    solve,
+    summing,
+)
 from astrolabel.detect.mog import SHAPE, added, covariances, equations, light_of, render
 
 Array = NDArray[Any]
 
-RIDGE = 1e-6
-"""Part of its own curvature that is added to every amplitude's: images of neighbouring widths
-are nearly the same."""
 OFFSET, VARIANCE, RATIO, FAINTEST, LEAST, MOST, DAMPING, GAIN = range(8)
 """Places of a `FitConfig`'s numbers in what compiled functions are given."""
 
@@ -34,73 +40,12 @@ def limits(config: FitConfig) -> NDArray[np.float64]:
     )  # fmt: skip
 
 
-@kernel
-def _positive(values: Array) -> Array:
-    """Indices of those above zero."""
-    out = np.empty(values.size, np.int64)
-    count = 0
-    for k in range(values.size):
-        if values[k] > 0:
-            out[count] = k
-            count += 1
-    return out[:count]
-
-
-@kernel
-def _among(matrix: Array, at: Array) -> Array:
-    """(N, N) of the unknowns `at`, its diagonal a millionth larger."""
-    out = np.empty((at.size, at.size))
-    for i in range(at.size):
-        for j in range(at.size):
-            out[i, j] = matrix[at[i], at[j]]
-        out[i, i] *= 1 + RIDGE
-    return out
-
-
 @inlined
 def best_amplitudes(own: Array, pull: Array, start: Array, least_gain: float) -> Array:
-    """(C, K) non-negative least squares, by active sets (Lawson & Hanson 1974).
-
-    The set of the positive ones begins as that of `start`, which is mostly right.
-    """
-    bands, count = pull.shape
-    out, free = np.empty((bands, count)), np.empty(count)
-    for c in range(bands):
-        x = out[c]
-        for k in range(count):
-            x[k] = start[c, k] if own[c, k, k] > 0 else 0.0
-            free[k] = 1.0 if x[k] > 0 else 0.0
-        added = -1
-        for _ in range(5 * count):
-            at = _positive(free)
-            solved = np.empty((1, at.size))
-            for n in range(at.size):
-                solved[0, n] = pull[c, at[n]]
-            solve(_among(own[c], at), solved)
-            part, first = 1.0, -1
-            for n in range(at.size):
-                old, new = x[at[n]], solved[0, n]
-                if new <= 0 and old < part * (old - new):
-                    part, first = old / (old - new), at[n]
-            for n in range(at.size):
-                x[at[n]] += part * (solved[0, n] - x[at[n]])
-            if first >= 0:
-                x[first], free[first] = 0.0, 0.0
-                if first == added:  # its gain was a rounding error
-                    break
-                continue
-            gain, best = least_gain, -1
-            for k in range(count):
-                if free[k] > 0 or own[c, k, k] <= 0:
-                    continue
-                left = pull[c, k]
-                for n in range(count):
-                    left -= own[c, k, n] * x[n]
-                if left > 0 and left * left / own[c, k, k] > gain:
-                    gain, best = left * left / own[c, k, k], k
-            if best < 0:
-                break
-            free[best], added = 1.0, best
+    """(C, K) non-negative amplitudes of each band; see `non_negative`."""
+    out = np.empty(pull.shape)
+    for c in range(len(pull)):
+        out[c] = non_negative(own[c], pull[c], start[c], least_gain)
     return out
 
 
@@ -123,13 +68,13 @@ def _shape_step(
             matrix[p, q] = curvature[p, q]
     follow = np.zeros((bands, count, SHAPE))
     for c in range(bands):
-        at = _positive(amplitudes[c])
+        at = positive(amplitudes[c])
         solved = np.empty((SHAPE, at.size))
         for p in range(SHAPE):
             for n in range(at.size):
                 solved[p, n] = across[c, at[n], p]
                 step[0, p] -= amplitudes[c, at[n]] * solved[p, n]
-        solve(_among(own[c], at), solved)
+        solve(among(own[c], at), solved)
         for p in range(SHAPE):
             for n in range(at.size):
                 follow[c, at[n], p] = solved[p, n]
