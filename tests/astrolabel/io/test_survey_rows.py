@@ -247,3 +247,26 @@ def test_every_image_of_a_file_is_a_coadd_also_without_band_options(tmp_path):
     found = find_coadds(Inputs((path,), bands=("i",)))
     assert [f.name for f in found] == ["flc-image1", "flc-image2"]
     assert [f.layers[0].image for f in found] == [1, 2]
+
+
+def test_named_noise_is_read_and_not_what_lies_behind_the_mask(tmp_path):
+    path = tmp_path / "r.fits"
+    planes = [
+        fits.PrimaryHDU(pixels("flux", 0), SKY.to_header()),
+        fits.ImageHDU(np.full(SHAPE, 1 / SIGMA**2, np.float32), name="IVAR"),
+        fits.ImageHDU(np.zeros(SHAPE, np.int32), name="MASK"),
+        fits.ImageHDU(np.ones(SHAPE, np.float32), name="SKY"),
+    ]
+    fits.HDUList(planes).writeto(path)
+    (found,) = layers.find_layers(path)
+    assert (found.image, found.variance, found.noise, found.mask) == (0, 1, "inverse", 2)
+    assert found.unread == 1
+    np.testing.assert_allclose(layer_pixels.read_variance(found, BOX), SIGMA**2, rtol=1e-5)
+
+
+def test_an_image_may_keep_the_cards_of_its_mask(tmp_path):
+    header = SKY.to_header()
+    header["MP_BAD"] = 0
+    fits.PrimaryHDU(pixels("flux", 0), header).writeto(tmp_path / "r.fits")
+    (found,) = layers.find_layers(tmp_path / "r.fits")
+    assert (found.image, found.mask) == (0, None)

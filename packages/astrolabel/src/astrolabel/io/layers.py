@@ -202,8 +202,9 @@ def _roles(hdus: fits.HDUList, chips: list[int], chip: int) -> dict[str, int]:
         elif len(found) == len(chips):
             roles[role] = found[chip]
     named_image = _role(hdus[image].header) == "image"
-    if "mask" in roles and "variance" not in roles and not named_image:
-        behind = [i for i in _arrays(hdus) if i > roles["mask"]]
+    named_noise = any(kind in roles for kind in NOISE)
+    if "mask" in roles and not named_noise and not named_image:
+        behind = [i for i in _arrays(hdus) if i > roles["mask"] and not _extname(hdus[i].header)]
         if behind:
             roles["variance"] = behind[0]
     return roles
