@@ -138,6 +138,11 @@ def _predict(options: argparse.Namespace) -> int:
     from astroseg.weights.builtin import SUFFIX, checkpoint_file
 
     config = settings(options)
+    if lone := [text for text in options.bands if "=" not in text]:
+        raise InputError(
+            f"--bands {lone[0]} names no files",
+            remedy="give each band its file (--bands g=FILE,r=FILE); a cube's header names its own",
+        )
     inputs = [*options.inputs, *options.bands]
     model = options.checkpoint
     if model is None and inputs and inputs[0].lower().endswith(SUFFIX):

@@ -27,6 +27,11 @@ from astroseg.models.spec import ModelSpec
 from astroseg.models.swin import Swin
 
 
+def _added(x: torch.Tensor, shortcut: torch.Tensor) -> torch.Tensor:
+    """Rectified sum, in the memory of the first where mixed precision gave both one type."""
+    return functional.relu_(x.add_(shortcut) if x.dtype == shortcut.dtype else x + shortcut)
+
+
 class Bottleneck(nn.Module):
     """1x1, 3x3, 1x1 convolutions around a shortcut.
 
@@ -79,7 +84,7 @@ class Bottleneck(nn.Module):
         shortcut = self.shortcut(x) if self.projects else x
         x = self.conv1(x)
         x = self.conv2(x, self.conv2_offset(x)) if self.deform else self.conv2(x)
-        return functional.relu_(self.conv3(x) + shortcut)
+        return _added(self.conv3(x), shortcut)
 
 
 class Basic(nn.Module):
@@ -98,7 +103,7 @@ class Basic(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         shortcut = self.shortcut(x) if self.projects else x
-        return functional.relu_(self.conv2(self.conv1(x)) + shortcut)
+        return _added(self.conv2(self.conv1(x)), shortcut)
 
 
 class Stem(nn.Module):

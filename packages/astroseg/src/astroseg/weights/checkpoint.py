@@ -381,7 +381,8 @@ def _check_report(
         raise InputError(
             f"does not fit the model: {'; '.join(problems[:4])}{more}",
             file=file,
-            remedy="use the model it was trained as, or allow what may stay at its start",
+            remedy="use the model it was trained as, or leave those weights out by name (--skip of "
+            "convert)",
         )
 
 
