@@ -90,7 +90,11 @@ def mutants(source: str) -> Iterator[str]:
         number = 0
         while (changed := mutate_code(source, operator, number)) is not None:
             number += 1
-            if (known := meaning(changed)) not in seen:
+            try:
+                known = meaning(changed)
+            except SyntaxError:  # `*` of a list of parameters, taken for a product
+                continue
+            if known not in seen:
                 seen.add(known)
                 yield changed
 

@@ -87,6 +87,11 @@ def test_chance_gives_every_image_to_one_part(tmp_path):
     assert all(coco.validate(doc) == () for doc in parts.values())
 
 
+def test_a_document_without_provenance_is_split(tmp_path):
+    parts = parts_of(written(tmp_path, {**document(grid(2)), "info": None}, fractions={"a": 1}))
+    assert parts["a"]["info"]["split"]["part"] == "a"
+
+
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_split(tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         (tmp_path / name).mkdir()
