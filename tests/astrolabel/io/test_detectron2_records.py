@@ -265,6 +265,8 @@ def test_a_cube_that_is_gone_stops_the_export_before_anything_is_written(tmp_pat
     assert not (tmp_path / "out").exists()
 
 
+# numpy 2 warns of how Detectron2's polygons are made an array of.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_detectron2_itself_reads_the_same_masks():
     structures = pytest.importorskip("detectron2.structures", exc_type=ImportError)
     utils = pytest.importorskip("detectron2.data.detection_utils", exc_type=ImportError)
