@@ -3,7 +3,7 @@ import pytest
 
 from astrolabel.core.psf import FWHM_PER_SIGMA
 from astrolabel.deblend import equations
-from astrolabel.deblend.initialize import half_widths
+from astrolabel.deblend.initialize import radii_at
 
 BANDS, FRAME = 2, (14, 15)
 BOXES = np.array([[0, 0, 9, 8], [4, 3, 10, 12], [0, 9, 4, 6]])
@@ -78,7 +78,7 @@ def test_half_width_does_not_see_a_neighbour_nor_a_masked_pixel() -> None:
     known = np.ones(image.shape, bool)
     known[20, 21] = known[18, 20] = False
     image[~known] = 0
-    (half,) = half_widths(image, known, np.array([(20, 20)]), 20)
+    (half,) = radii_at(image, known, np.array([(20, 20)]), np.array([0.5]), 20)
     assert half == pytest.approx(0.5 * FWHM_PER_SIGMA * 3, rel=0.05)
-    (least,) = half_widths(image, known, np.array([(20, 20)]), 3)
+    (least,) = radii_at(image, known, np.array([(20, 20)]), np.array([0.5]), 3)
     assert least == 3

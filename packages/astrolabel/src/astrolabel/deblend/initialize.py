@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from astrolabel.core.config import StartConfig
 from astrolabel.core.numerics import kernel
-from astrolabel.core.psf import FWHM_PER_SIGMA
 from astrolabel.deblend.convolve import Kernels
 
 Image = NDArray[np.float32]
@@ -51,24 +50,26 @@ def intrinsic_variances(
     light: Image,
     known: NDArray[np.bool_],
     peaks: NDArray[np.float64],
+    fractions: NDArray[np.float64],
     psf_sigma: float,
     widest_px: int,
 ) -> NDArray[np.float64]:
     """(N,) pixels squared: of the round Gaussian that behind the PSF is as wide as each source.
 
-    A source's half width is where the mean over a circle of the lesser of opposite pixels, which
-    hardly sees a neighbour, falls to half of the middle.
+    A source's radius is where the mean over a circle of the lesser of opposite pixels, which
+    hardly sees a neighbour, falls to a fraction of the middle.
 
     Parameters
     ----------
     light : (H, W) float32, the bands added, lightly smoothed.
     known : (H, W) bool, measured in any band.
     peaks : (N, 2) of (y, x).
+    fractions : (N,) between 0 and 1: half is the safest, a lower one sees a disc around a bulge.
     psf_sigma : pixels; a point's variance is that of `LEAST_WIDTH`.
-    widest_px : no half width is more.
+    widest_px : no radius is more.
     """
-    half = half_widths(light, known, _pixels(peaks, light), widest_px)
-    observed = (2 * half / FWHM_PER_SIGMA) ** 2
+    radii = radii_at(light, known, _pixels(peaks, light), fractions, widest_px)
+    observed = radii**2 / (-2 * np.log(fractions))
     return np.maximum(observed - psf_sigma**2, (LEAST_WIDTH * psf_sigma) ** 2)
 
 
@@ -92,8 +93,9 @@ def first_guesses(
     light = significance(image, weights)
     known = np.asarray((weights > 0).any(axis=0), bool)
     seen = float(np.hypot(psf_sigma, SMOOTHING_PX))
-    variances = intrinsic_variances(light, known, peaks, seen, config.max_radius_px)
     heights = light[tuple(_pixels(peaks, light).T)]
+    fractions = np.clip(config.core_sigma / np.maximum(heights, 1e-30), config.core_fraction, 0.5)
+    variances = intrinsic_variances(light, known, peaks, fractions, seen, config.max_radius_px)
     # The light of a source that lies on a brighter one's does not end where it does.
     apart = np.hypot(*np.moveaxis(peaks[:, None] - peaks, -1, 0))
     apart[heights[:, None] >= heights] = np.inf
@@ -137,8 +139,8 @@ def _smooth(image: Image) -> Image:
 
 
 @kernel
-def half_widths(image: Any, known: Any, pixels: Any, widest: int) -> Any:
-    """(N,) half widths in pixels of the sources at `pixels`; see `intrinsic_variances`.
+def radii_at(image: Any, known: Any, pixels: Any, fractions: Any, widest: int) -> Any:
+    """(N,) radii in pixels of the sources at `pixels`; see `intrinsic_variances`.
 
     Parameters
     ----------
@@ -167,8 +169,8 @@ def half_widths(image: Any, known: Any, pixels: Any, widest: int) -> Any:
                 if least < np.inf:
                     total, count = total + least, count + 1
             now = total / max(count, 1) / centre if centre > 0 else 0.0
-            if now < 0.5:
-                out[n] = r - 1 + (before - 0.5) / max(before - now, 1e-6)
+            if now < fractions[n]:
+                out[n] = r - 1 + (before - fractions[n]) / max(before - now, 1e-6)
                 break
             before = now
     return out

@@ -159,6 +159,8 @@ class Parametric:
         if grown:
             self.solve_fluxes()
             self._pass(1, grown)
+            if any(c.radius < self._config.max_radius_px for c in grown):
+                self._grow()
 
     def _choose_points(self) -> None:
         """Make points of what is as narrow as the PSF."""

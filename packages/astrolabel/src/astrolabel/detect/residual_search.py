@@ -64,7 +64,9 @@ def searched(
     light = np.tensordot(of_bands / max(float(of_bands.sum()), 1e-30), sky.image, 1)
     light = ndimage.gaussian_filter(light, 0.7)  # takes off half of a pixel's noise
     everywhere = np.ones(light.shape, bool)
-    variances = intrinsic_variances(light, everywhere, peaks, sigma, config.fit.start_width_px)
+    half = np.full(len(peaks), 0.5)
+    widest = config.fit.start_width_px
+    variances = intrinsic_variances(light, everywhere, peaks, half, sigma, widest)
     models = Models(sky, peaks, variances, config.fit)
     for turn in range(config.fit.first_passes):
         models.one_pass(move=turn > 0)

@@ -9,6 +9,12 @@ from dataclasses import dataclass, field
 class StartConfig:
     """First guess of every source's size."""
 
+    core_fraction: float = 0.15
+    """The radius that gives the size is where the light falls to this fraction of the peak, as far
+    as noise allows: low enough to see the disc around a bulge, high enough to be free of
+    neighbours."""
+    core_sigma: float = 1.0
+    """... but not below this many sigma of a pixel."""
     faint_sigma: float = 0.3
     """Light below this many sigma of a pixel says nothing about a source's shape."""
     min_radius_px: int = 12
