@@ -30,7 +30,7 @@ ALLOWED = {
     # Range in which a Sersic model is defined, and beyond which its steps are not linear.
     "deblend/components.py": {"LIMITS", "LONGEST_STEP"},
     # Where fits begin, which end elsewhere; a filter against a pixel's noise.
-    "deblend/initialize.py": {"LEAST_WIDTH", "SMOOTHING", "SMOOTHING_PX"},
+    "deblend/initialize.py": {"LEAST_WIDTH", "REACH", "SMOOTHING", "SMOOTHING_PX"},
     # Slopes that a PSF's wings can have.
     "deblend/convolve.py": {"WING_SLOPES"},
     # How the fits of other libraries are started and stopped, as their own guides do it.

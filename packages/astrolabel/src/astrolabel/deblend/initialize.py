@@ -17,6 +17,8 @@ Image = NDArray[np.float32]
 
 LEAST_WIDTH = 0.5
 """In widths of the PSF. What was narrower before the PSF looks like a point."""
+REACH = 3.0
+"""In sigmas of its Gaussian: how far a source's light is another's ground."""
 SMOOTHING = np.array([0.25, 0.5, 0.25])
 """Takes a pixel's noise down to 0.4,"""
 SMOOTHING_PX = np.sqrt(0.5)
@@ -96,10 +98,10 @@ def first_guesses(
     heights = light[tuple(_pixels(peaks, light).T)]
     fractions = np.clip(config.core_sigma / np.maximum(heights, 1e-30), config.core_fraction, 0.5)
     variances = intrinsic_variances(light, known, peaks, fractions, seen, config.max_radius_px)
-    # The light of a source that lies on a brighter one's does not end where it does.
+    # Where a source stands on a brighter one its light does not end at its own: it begins small.
     apart = np.hypot(*np.moveaxis(peaks[:, None] - peaks, -1, 0))
-    apart[heights[:, None] >= heights] = np.inf
-    variances = np.minimum(variances, (0.5 * apart.min(axis=1)) ** 2)
+    on_another = (apart < REACH * np.sqrt(variances)) & (heights[:, None] < heights)
+    variances[on_another.any(axis=1)] = (LEAST_WIDTH * seen) ** 2
     wide = variances > (LEAST_WIDTH * seen) ** 2
     psf = _profile(psfs, weights)
     sigmas = np.sqrt(variances)

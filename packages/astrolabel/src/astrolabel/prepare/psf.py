@@ -49,11 +49,14 @@ def _powers(
     return np.stack([scaled[:, 0] ** a * scaled[:, 1] ** b for a, b in TERMS[:terms]], axis=1)
 
 
-def variation(places: NDArray[np.float64], values: NDArray[np.float64]) -> Variation:
+def variation(
+    places: NDArray[np.float64], values: NDArray[np.float64], a_term: int = 4
+) -> Variation:
     """The polynomials of the order, 0 to 2, that tells a star best from all others.
 
     That is the least sum of squares of what each star differs by from the fit to the others
-    (Allen's PRESS), a median standing for order 0. There are twice as many stars as terms.
+    (Allen's PRESS), a median standing for order 0. There are `a_term` stars for each
+    term: fewer vary by chance.
 
     Parameters
     ----------
@@ -65,7 +68,7 @@ def variation(places: NDArray[np.float64], values: NDArray[np.float64]) -> Varia
     best, count = Variation(low, high, middle), len(places)
     least = ((values - middle) ** 2).sum() * (count / max(count - 1, 1)) ** 2
     for terms in (3, 6):
-        if count < 2 * terms:
+        if count < a_term * terms:
             break
         powers = _powers(places, low, high, terms)
         inverse = np.linalg.pinv(powers)
@@ -255,7 +258,7 @@ def _stars(
     star = first = good & (radius >= low) & (radius <= wide * low)
     places = np.stack([table["y"], table["x"]], axis=1).astype(np.float64)
     for _ in range(20):  # where the PSF varies the ridge does, from the first stars on
-        found = variation(places[star], np.asarray(radius, np.float64)[star, None])
+        found = variation(places[star], np.asarray(radius, np.float64)[star, None], a_term=2)
         expected = found.at(places)[:, 0]
         near = np.abs(radius - expected) < config.ridge_width / 2 * expected
         before, star = star, first | (good & near)
