@@ -45,6 +45,7 @@ CLEAN = (
     "packages/astrolabel/src/astrolabel/detect",
     "packages/astrolabel/src/astrolabel/io",
     "packages/astrolabel/src/astrolabel/label",
+    "packages/astrolabel/src/astrolabel/prepare",
     "packages/astrolabel/src/astrolabel/simulate",
     "packages/astroseg",
     "README.md",

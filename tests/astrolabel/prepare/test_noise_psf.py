@@ -72,7 +72,7 @@ def test_psf_of_stars_is_that_of_the_image():
     image, _ = scene((256, 256), n=40)
     (found,) = stars_of(image[None])
     assert found.agree
-    stamp, note = found.stamps(MIDDLE)[0], found.told()
+    stamp, note = found.stamps(MIDDLE)[0], found.text()
     assert psf.fwhm_px(stamp) == pytest.approx(FWHM_PX, rel=0.05)
     assert "stars" in note
     assert stamp.sum() == pytest.approx(1, abs=1e-6)
@@ -106,7 +106,7 @@ def test_psf_that_varies_over_an_image_is_followed(across, bent):
     assert len(grid.stamps) == 3 * 4
     for place, stamp in zip(grid.positions, grid.stamps, strict=True):
         assert psf.fwhm_px(stamp) == pytest.approx(fwhm_at(*place), rel=0.05)
-    assert " to " in found.told()
+    assert " to " in found.text()
 
 
 def test_psf_that_does_not_vary_is_the_same_everywhere_to_a_few_per_cent():

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from astrolabel.core.config.prepare import PrepareConfig
 from astrolabel.prepare import noise
+from astrolabel.prepare.accept import Band, relative
 from astrolabel.prepare.cosmic_rays import cosmic_rays
 from astrolabel.prepare.evidence import Evidence
-from astrolabel.prepare.judge import Band, relative
 from astrolabel.prepare.look import Pixels
 from astrolabel.prepare.noise import Scatter
 from astrolabel.prepare.pixels import Plane

@@ -29,7 +29,7 @@ class Fill:
     pixels: int
     block: bool
 
-    def told(self, size: int) -> str:
+    def text(self, size: int) -> str:
         """A clause on them in an image of so many pixels."""
         if self.block:
             share = 100 * self.pixels / size

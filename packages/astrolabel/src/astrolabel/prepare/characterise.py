@@ -19,9 +19,9 @@ from astrolabel.io import layer_pixels
 from astrolabel.io import layers as fits_layers
 from astrolabel.io.files import CoaddFiles
 from astrolabel.prepare import blank, evidence
+from astrolabel.prepare.accept import Band, accept
 from astrolabel.prepare.artifacts import with_artifacts
 from astrolabel.prepare.evidence import Evidence
-from astrolabel.prepare.judge import Band, judge
 from astrolabel.prepare.look import Look, Pixels, look_at, read_pixels
 from astrolabel.prepare.sections import Section, sections, whole
 from astrolabel.prepare.stamps import Stamps, find_stamps, part_with_stars
@@ -103,15 +103,15 @@ def characterise(files: CoaddFiles, config: PrepareConfig | None = None) -> Char
     ]  # fmt: skip
     for k, (band, found) in enumerate(zip(files.bands, shown, strict=True)):
         fills = blank.gathered(fill for one in looks for fill in one.fills[k])
-        notes += [Note("mask", fill.told(found.pixels), band) for fill in fills]
+        notes += [Note("mask", fill.text(found.pixels), band) for fill in fills]
         if not found.valid:
             text = "no pixel with data: leave the band out, or give the right mask and noise"
             notes.append(doubt("coverage", text, band))
     bands = []
     for band, found in zip(files.bands, shown, strict=True):
-        one, told = judge(band, found, config)
+        one, more = accept(band, found, config)
         bands.append(one)
-        notes += told
+        notes += more
     fits = [np.concatenate([one.stars[k] for one in looks]) for k in range(len(bands))]
     compact = [
         np.concatenate([one.compact[k] for one in looks])
@@ -125,12 +125,12 @@ def characterise(files: CoaddFiles, config: PrepareConfig | None = None) -> Char
         notes += [_trail_note(band, trail) for trail in one.trails]
         if one.electrons is not None:
             notes.append(Note("noise", f"photon noise of {one.electrons:.3g} e- a count", band))
-    correlated, told = _correlation(files.bands, looks, stamps, config)
+    correlated, more = _correlation(files.bands, looks, stamps, config)
     coverage = tuple(found.valid / found.pixels for found in shown)
-    notes += told + _coverage(files.bands, shown, sum(one.covered for one in looks))
+    notes += more + _coverage(files.bands, shown, sum(one.covered for one in looks))
     notes += _of_files(files)
-    zeropoints, told = _zeropoints(files, shown, scale, config)
-    notes += told
+    zeropoints, more = _zeropoints(files, shown, scale, config)
+    notes += more
     if config.strict and (first := next(iter(doubts(notes)), None)) is not None:
         raise InputError(
             f"{first}", file=files.name, remedy="mend it, or run without prepare.strict"
@@ -235,7 +235,7 @@ def _of_files(files: CoaddFiles) -> list[Note]:
             named = ", ".join(cards.unreadable[:3])
             notes.append(doubt("file", f"unreadable header cards left out: {named}", band))
         if layer.unread:
-            text = f"{layer.unread} further image(s) of the file without a name that tells a use"
+            text = f"{layer.unread} further image(s) of the file without a name that names a use"
             notes.append(doubt("file", f"{text}: not read", band))
         if row is not None and row.asinh and cards.has("BSOFTEN", "BOFFSET"):
             notes.append(Note("file", "pixels are asinh of the flux (BSOFTEN): undone", band))

@@ -55,7 +55,7 @@ def cosmic_rays(
         if not found.any():
             break
         hit |= found
-        # What is left of a longer one is told by its now empty neighbours.
+        # What is left of a longer one shows by its now empty neighbours.
         work[found] = 0
     if not hit.any():
         return hit

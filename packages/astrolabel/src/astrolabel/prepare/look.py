@@ -12,9 +12,9 @@ from astrolabel.core.box import Box
 from astrolabel.core.config.prepare import PrepareConfig
 from astrolabel.io.files import CoaddFiles
 from astrolabel.prepare import blank, evidence, noise, sky
+from astrolabel.prepare.accept import accept, relative
 from astrolabel.prepare.blank import Fill
 from astrolabel.prepare.evidence import Evidence
-from astrolabel.prepare.judge import judge, relative
 from astrolabel.prepare.pixels import Plane, read_plane
 from astrolabel.prepare.psf import fit_compact, fit_stars
 from astrolabel.prepare.sections import Section
@@ -90,7 +90,7 @@ def look_at(
     for band, plane, found in zip(bands, planes, skies, strict=True):
         one = evidence.of_section(plane, found, config)
         shown.append(one)
-        data.append(relative(plane, one, judge(band, one, config)[0], here))
+        data.append(relative(plane, one, accept(band, one, config)[0], here))
     stack, valid = np.stack(data), np.stack([p.valid for p in planes])
     searched = section.box & with_stars
     corner = np.array([searched.y0, searched.x0, 0, 0, 0, 0])

@@ -52,7 +52,7 @@ def _powers(
 def variation(
     places: NDArray[np.float64], values: NDArray[np.float64], a_term: int = 4
 ) -> Variation:
-    """The polynomials of the order, 0 to 2, that tells a star best from all others.
+    """The polynomials of the order, 0 to 2, that predicts a star best from all others.
 
     That is the least sum of squares of what each star differs by from the fit to the others
     (Allen's PRESS), a median standing for order 0. There are `a_term` stars for each
@@ -125,7 +125,7 @@ class StarFits:
         ])  # fmt: skip
         return StampGrid(places, self.stamps(places))
 
-    def told(self) -> str:
+    def text(self) -> str:
         beta = np.median(self.fits[:, BETA])
         found, width = self.variation, f"{self.fwhm_px:.2f}"
         widths = found.at(self.fits[:, :2])[:, 0] * self.fwhm_px

@@ -17,9 +17,9 @@ from astrolabel.core.notes import Note
 from astrolabel.io import layers as fits_layers
 from astrolabel.io.files import CoaddFiles
 from astrolabel.prepare import blank, noise
+from astrolabel.prepare.accept import Band
 from astrolabel.prepare.characterise import Characteristics, characterise
 from astrolabel.prepare.cosmic_rays import cosmic_rays
-from astrolabel.prepare.judge import Band
 from astrolabel.prepare.pixels import BAD_PLANES, Plane, read_plane
 from astrolabel.prepare.saturation import saturated_cores
 
@@ -36,7 +36,7 @@ def read(
 ) -> Coadd:
     """The part of a coadd inside `box` (all of it by default), ready for detection.
 
-    What the files do not hold is made from the pixels, as `known` tells.
+    What the files do not hold is made from the pixels, as in `known`.
     """
     config = PrepareConfig() if config is None else config
     frame = Box.of_shape(files.shape)
@@ -48,10 +48,10 @@ def read(
         plane = read_plane(files, index, box, known.scale)
         plane = plane.without(blank.no_data(plane.image, plane.valid, config.no_data)[0])
         plane = _with_noise(plane, one, box, config.noise)
-        plane, told = _with_artifacts(
+        plane, texts = _with_artifacts(
             plane, one, psfs[index], known.measured_psf[index], box, config
         )
-        notes += [Note("mask", text, band) for text in told]
+        notes += [Note("mask", text, band) for text in texts]
         planes.append(plane)
         masks.append(plane.mask or (np.zeros(box.shape, np.int32), {}))
     bits, names = _one_mask(masks, box.shape)
@@ -103,13 +103,13 @@ def _with_artifacts(
     config: PrepareConfig,
 ) -> tuple[Plane, list[str]]:
     """A band with planes of what is saturated, hit by cosmic rays, or a trail; and clauses."""
-    mask, told = plane.mask, []
+    mask, texts = plane.mask, []
     assert plane.variance is not None
     if mask is None or "SAT" not in mask[1]:
         full = saturated_cores(plane.image, plane.variance, plane.valid, stamp, config.saturation)
         source = "its mask" if mask is not None else "not finite"
         mask = _with_plane(mask, "SAT", full)
-        told.append(f"{source}: no data; flat tops, ragged cores and holes in stars: saturated")
+        texts.append(f"{source}: no data; flat tops, ragged cores and holes in stars: saturated")
     wrong = np.zeros(box.shape, bool)
     if _look_for_rays(plane, config) and measured:
         saturated = (mask[0] & (1 << mask[1]["SAT"])) != 0
@@ -119,14 +119,14 @@ def _with_artifacts(
         sigma = np.sqrt(np.where(plane.valid, variance, 0)).astype(np.float32)
         hit = cosmic_rays(plane.image, sigma, good, stamp, config.artifacts)
         if hit.any():
-            told.append(f"{int(hit.sum())} pixels of cosmic rays: no data")
+            texts.append(f"{int(hit.sum())} pixels of cosmic rays: no data")
         mask = _with_plane(mask, "COSMIC_RAY", hit)
         wrong |= hit
     for trail in one.trails:
         on_it = trail.mask(box)
         mask = _with_plane(mask, "TRAIL", on_it)
         wrong |= on_it
-    return Plane(plane.image, plane.variance, mask, plane.valid & ~wrong), told
+    return Plane(plane.image, plane.variance, mask, plane.valid & ~wrong), texts
 
 
 def _look_for_rays(plane: Plane, config: PrepareConfig) -> bool:

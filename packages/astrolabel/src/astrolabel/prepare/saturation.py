@@ -1,4 +1,4 @@
-"""Which pixels are saturated, guessed from the image where no mask tells.
+"""Which pixels are saturated, guessed from the image where no mask has them.
 
 Four signs of a full pixel: it is as bright as all around it; it is at the image's highest level,
 which far more pixels have than one a little lower; light there changes from pixel to pixel more

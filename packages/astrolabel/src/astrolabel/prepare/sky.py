@@ -82,7 +82,7 @@ def measure(
 
 
 def _less_strict(config: SkyConfig) -> tuple[SkyConfig, ...]:
-    """For crowded fields: the finest smoothing alone, then with little growth."""
+    """For dense fields: the finest smoothing alone, then with little growth."""
     fine = replace(config, source_smoothing_px=config.source_smoothing_px[:1])
     return fine, replace(fine, source_growth_px=config.source_growth_px // 2)
 

@@ -58,19 +58,19 @@ def find_stamps(
     middle = (np.array([files.shape]) - 1) / 2
     for k, (band, found) in enumerate(zip(files.bands, fitted, strict=True)):
         if band in given:
-            factor, told = _compared(band, given[band], found, compact[k], config)
+            factor, texts = _compared(band, given[band], found, compact[k], config)
             if factor != 1:
                 stamps[band] = psf.rescaled(given[band], factor)
             if factor != 1 and band in grids:
                 at_places = [psf.rescaled(stamp, factor) for stamp in grids[band].stamps]
                 grids[band] = replace(grids[band], stamps=np.stack(at_places))
-            notes += told
+            notes += texts
             measured.append(True)
         elif found.agree:
             stamps[band] = found.stamps(middle)[0]
             if (grid := found.grid(files.shape, config.spacing_px)) is not None:
                 grids[band] = grid
-            notes.append(Note("psf", found.told(), band))
+            notes.append(Note("psf", found.text(), band))
             measured.append(True)
         else:
             width, note = _guess(files, band, found, widths)
@@ -145,19 +145,19 @@ def _guess(
     scale = None
     if wcs is not None:
         scale = float(np.sqrt(wcs.proj_plane_pixel_area().to_value("arcsec2")))
-    told: list[tuple[float, str]] = []
+    texts: list[tuple[float, str]] = []
     if seeing is not None:
         if seeing.unit in ("px", ""):
-            told.append((seeing.value, f"card {seeing.card} = {seeing.value:.3g} in pixels"))
+            texts.append((seeing.value, f"card {seeing.card} = {seeing.value:.3g} in pixels"))
         if seeing.unit in ("arcsec", "") and scale:
             text = f"card {seeing.card} = {seeing.value:.3g} arcsec"
-            told.append((seeing.value / scale, text))
-    told = [(width, text) for width, text in told if 0.8 < width < 40]
-    if len(told) > 1:  # the unit is not told: that which the few stars are nearer to
+            texts.append((seeing.value / scale, text))
+    texts = [(width, text) for width, text in texts if 0.8 < width < 40]
+    if len(texts) > 1:  # the unit is not known: that which the few stars are nearer to
         nearest = found.fwhm_px if len(found.fits) else psf.DEFAULT_FWHM_PX
-        told.sort(key=lambda t: abs(np.log(t[0] / nearest)))
-    if told:
-        width, text = told[0]
+        texts.sort(key=lambda t: abs(np.log(t[0] / nearest)))
+    if texts:
+        width, text = texts[0]
         return width, Note("psf", f"Moffat of FWHM {width:.2f} px: {text}", band)
     if others:
         width = float(np.mean(others))

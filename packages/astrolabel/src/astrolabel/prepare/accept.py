@@ -36,7 +36,7 @@ class Band:
     trails: tuple[Trail, ...] = ()
 
 
-def judge(band: str, found: Evidence, config: PrepareConfig) -> tuple[Band, list[Note]]:
+def accept(band: str, found: Evidence, config: PrepareConfig) -> tuple[Band, list[Note]]:
     """What holds of a band's sky and noise."""
     notes: list[Note] = []
     level, rms = found.typical
@@ -54,8 +54,8 @@ def judge(band: str, found: Evidence, config: PrepareConfig) -> tuple[Band, list
         notes.append(doubt("sky", f"level of {of}{how} subtracted", band))
     one = Band(found.level if subtract else None, found.rms)
     if given:
-        told, scale = _given_noise(band, found, config)
-        notes += told
+        more, scale = _given_noise(band, found, config)
+        notes += more
         if scale is not None:
             one = Band(one.level, None, scale)
     if one.rms is not None:
