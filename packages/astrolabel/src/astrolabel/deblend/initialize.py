@@ -95,7 +95,7 @@ def first_guesses(
     light = significance(image, weights)
     known = np.asarray((weights > 0).any(axis=0), bool)
     seen = float(np.hypot(psf_sigma, SMOOTHING_PX))
-    heights = light[tuple(_pixels(peaks, light).T)]
+    heights = light[tuple(_pixels(peaks, light).T)].astype(np.float64)
     fractions = np.clip(config.core_sigma / np.maximum(heights, 1e-30), config.core_fraction, 0.5)
     variances = intrinsic_variances(light, known, peaks, fractions, seen, config.max_radius_px)
     # Where a source stands on a brighter one its light does not end at its own: it begins small.

@@ -62,7 +62,8 @@ def searched(
     sigma = sky.fwhm_px / FWHM_PER_SIGMA
     of_bands = sky.weights.mean(axis=(1, 2))
     light = np.tensordot(of_bands / max(float(of_bands.sum()), 1e-30), sky.image, 1)
-    light = ndimage.gaussian_filter(light, 0.7)  # takes off half of a pixel's noise
+    # Takes off half of a pixel's noise.
+    light = ndimage.gaussian_filter(light.astype(np.float32), 0.7)
     everywhere = np.ones(light.shape, bool)
     half = np.full(len(peaks), 0.5)
     widest = config.fit.start_width_px
