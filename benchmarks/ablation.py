@@ -51,11 +51,9 @@ def changed(config: Any, values: Mapping[str, Any]) -> Any:
     return config
 
 
-def recipes(options: argparse.Namespace) -> dict[str, LabelConfig]:
-    """The default recipe without each of the steps, or at each of the source probabilities."""
-    if options.probabilities:
-        return {str(p): at_probability(p) for p in options.probabilities}
-    return {name: changed(preset("default"), STEPS[name]) for name in options.steps}
+def recipes(names: list[str]) -> dict[str, LabelConfig]:
+    """The default recipe without each of these steps."""
+    return {name: changed(preset("default"), STEPS[name]) for name in names}
 
 
 def at_probability(value: float) -> LabelConfig:
@@ -72,6 +70,7 @@ def main() -> None:
     parser.add_argument("--steps", nargs="+", choices=list(STEPS), default=list(STEPS))
     parser.add_argument("--probabilities", type=float, nargs="+", default=[])
     options = parser.parse_args()
+    chosen = {str(p): at_probability(p) for p in options.probabilities} or recipes(options.steps)
     for density in options.density:
         scenes = [
             SimulateConfig(
@@ -82,7 +81,7 @@ def main() -> None:
             )
             for seed in options.seeds
         ]
-        print_table(scenes, recipes(options))
+        print_table(scenes, chosen)
 
 
 if __name__ == "__main__":
