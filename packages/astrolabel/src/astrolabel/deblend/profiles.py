@@ -85,15 +85,6 @@ def covariance(shape: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray
     return value, slopes
 
 
-def stretch(matrix: NDArray[np.float64]) -> tuple[float, float, float]:
-    """(LOG_RADIUS, STRETCH_1, STRETCH_2) whose covariance is a (2, 2) matrix, axes y, x."""
-    values, vectors = np.linalg.eigh(matrix)
-    low, high = np.maximum(values, 1e-6)
-    angle = 2 * np.arctan2(vectors[0, 1], vectors[1, 1])
-    e = 0.5 * np.log(high / low)
-    return 0.25 * float(np.log(low * high)), float(e * np.cos(angle)), float(e * np.sin(angle))
-
-
 @kernel
 def transforms(
     out: Array,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,11 +112,7 @@ def characterise(files: CoaddFiles, config: PrepareConfig | None = None) -> Char
         one, more = accept(band, found, config)
         bands.append(one)
         notes += more
-    fits = [np.concatenate([one.stars[k] for one in looks]) for k in range(len(bands))]
-    compact = [
-        np.concatenate([one.compact[k] for one in looks])
-        for k in range(len(bands) if files.psf else 0)
-    ]
+    fits, compact = _joined(one.stars for one in looks), _joined(one.compact for one in looks)
     stamps = find_stamps(files, fits, compact, config.stars)
     notes += stamps.notes
     trails = _trails(rows, len(bands), files.shape, config)
@@ -139,6 +135,11 @@ def characterise(files: CoaddFiles, config: PrepareConfig | None = None) -> Char
         stamps.psfs, tuple(bands), tuple(notes), stamps.grids, stamps.measured, scale,
         correlated, coverage, zeropoints,
     )  # fmt: skip
+
+
+def _joined(parts: Iterable[list[NDArray[np.float64]]]) -> list[NDArray[np.float64]]:
+    """By band, the rows of all sections."""
+    return [np.concatenate(of_band) for of_band in zip(*parts, strict=True)]
 
 
 def _scale(
@@ -235,7 +236,7 @@ def _of_files(files: CoaddFiles) -> list[Note]:
             named = ", ".join(cards.unreadable[:3])
             notes.append(doubt("file", f"unreadable header cards left out: {named}", band))
         if layer.unread:
-            text = f"{layer.unread} further image(s) of the file without a name that names a use"
+            text = f"{layer.unread} further image(s) of the file without a name of a known use"
             notes.append(doubt("file", f"{text}: not read", band))
         if row is not None and row.asinh and cards.has("BSOFTEN", "BOFFSET"):
             notes.append(Note("file", "pixels are asinh of the flux (BSOFTEN): undone", band))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import sep
@@ -98,7 +99,7 @@ class StarFits:
         """Median FWHM; NaN without stars."""
         return float(np.median(self.fits[:, FWHM])) if len(self.fits) else float("nan")
 
-    @property
+    @cached_property
     def variation(self) -> Variation:
         """FWHM in parts of the median, and ellipticity, over the image."""
         _, _, fwhm, _, *ellipticity = self.fits.T

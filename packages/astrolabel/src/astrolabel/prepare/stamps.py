@@ -145,19 +145,19 @@ def _guess(
     scale = None
     if wcs is not None:
         scale = float(np.sqrt(wcs.proj_plane_pixel_area().to_value("arcsec2")))
-    texts: list[tuple[float, str]] = []
+    cards: list[tuple[float, str]] = []
     if seeing is not None:
         if seeing.unit in ("px", ""):
-            texts.append((seeing.value, f"card {seeing.card} = {seeing.value:.3g} in pixels"))
+            cards.append((seeing.value, f"card {seeing.card} = {seeing.value:.3g} in pixels"))
         if seeing.unit in ("arcsec", "") and scale:
             text = f"card {seeing.card} = {seeing.value:.3g} arcsec"
-            texts.append((seeing.value / scale, text))
-    texts = [(width, text) for width, text in texts if 0.8 < width < 40]
-    if len(texts) > 1:  # the unit is not known: that which the few stars are nearer to
+            cards.append((seeing.value / scale, text))
+    cards = [(width, text) for width, text in cards if 0.8 < width < 40]
+    if len(cards) > 1:  # the unit is not known: that which the few stars are nearer to
         nearest = found.fwhm_px if len(found.fits) else psf.DEFAULT_FWHM_PX
-        texts.sort(key=lambda t: abs(np.log(t[0] / nearest)))
-    if texts:
-        width, text = texts[0]
+        cards.sort(key=lambda t: abs(np.log(t[0] / nearest)))
+    if cards:
+        width, text = cards[0]
         return width, Note("psf", f"Moffat of FWHM {width:.2f} px: {text}", band)
     if others:
         width = float(np.mean(others))
