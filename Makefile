@@ -68,7 +68,7 @@ run-demo:
 	@echo "report:      $(OUT)/evaluation/fine-tuned/report.html"
 
 test: $(VENV)/test.ready
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/test.ready
 	$(BIN)/ruff check .

@@ -24,3 +24,9 @@ def real_data() -> Path:
     if not REAL_DATA.is_dir():
         pytest.skip(f"real survey data are not at {REAL_DATA}")
     return REAL_DATA
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first, so that no process ends long after the others."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)

@@ -91,7 +91,10 @@ def test_a_running_dask_scheduler_is_used(sky, tmp_path):
     with distributed.LocalCluster(1, threads_per_worker=1, dashboard_address=None) as cluster:
         workers = Workers(1, "dask", cluster.scheduler_address)
         assert run(sky, tmp_path / "dask", workers) == expected
-    with pytest.raises(InputError, match="no Dask scheduler answers"):
+    import dask
+
+    waits = dask.config.set({"distributed.comm.timeouts.connect": "1s"})  # half a minute, else
+    with waits, pytest.raises(InputError, match="no Dask scheduler answers"):
         run(sky, tmp_path / "none", Workers(1, "dask", "tcp://127.0.0.1:9"))
 
 

@@ -257,7 +257,7 @@ def _dask(
 @contextmanager
 def _client(kind: Any, address: Any) -> Iterator[Any]:
     try:
-        client = kind(address, timeout=30)
+        client = kind(address)
     except (OSError, ValueError) as error:
         raise InputError(
             f"no Dask scheduler answers at {address} ({error})",
