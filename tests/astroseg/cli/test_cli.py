@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -98,6 +99,20 @@ def test_error_is_one_line_and_exit_code_two(
     assert said.startswith("astroseg: ")
     assert problem in said
     assert said.count("\n") == 1
+
+
+def test_names_that_the_terminal_cannot_show_are_escaped(tmp_path: Path) -> None:
+    words = ["predict", "--images", "n\u00e4mlich", "--print-config"]
+    run = subprocess.run(
+        [sys.executable, "-m", "astroseg", *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONIOENCODING": "ascii:strict"},
+        check=False,
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    assert "n\\xe4mlich" in run.stdout
 
 
 def test_unknown_model_names_those_there_are(

@@ -40,10 +40,12 @@ def test_a_file_keeps_what_the_terminal_does_not_show(
     with logging_to(tmp_path / "logs" / "run.log", quiet=True):
         logger.debug("detail")
         logger.warning("beware")
+        logger.warning("%s", "beware")
     assert capsys.readouterr().err == "beware\n"
     text = (tmp_path / "logs" / "run.log").read_text()
     assert "detail" in text
     assert "WARNING beware" in text
+    assert text.count("beware") == 1
     assert not logger.handlers
     (tmp_path / "taken").write_text("")
     taken = logging_to(tmp_path / "taken" / "x.log")

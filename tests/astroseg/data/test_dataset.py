@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -127,8 +128,13 @@ def test_coordinates_that_would_crash_are_refused_by_id(tmp_path: Path, value: A
 
 
 @pytest.mark.parametrize(
-    "segmentation", ["[[2, 1", "[" * 100_000, [RLE, {"size": [8, 9], "counts": "~~~"}], [{}, {}]]
-)
+    "segmentation",
+    [
+        "[[2, 1", "[" * 100_000, [RLE, {"size": [8, 9], "counts": "~~~"}], [{}, {}],
+        [[[2, 1, 2], [6, 1, 2], [6, 4, 2], [2, 4, 2]]],  # with visibility, as keypoints have it
+        {"size": [8, 9], "counts": [17, 3.5, 51.5]},
+    ],
+)  # fmt: skip
 def test_segmentations_of_no_meaning_are_refused_by_id(tmp_path: Path, segmentation: Any) -> None:
     with pytest.raises(InputError, match="annotation 77 cannot be used"):
         read_dataset(write(tmp_path, annotated(segmentation=segmentation, id=77)))
@@ -248,6 +254,34 @@ def test_names_of_another_machine_are_found_by_their_tail(tmp_path: Path, name: 
     assert data.images[0].files == (tmp_path / "images/a b.png",)
 
 
+def test_names_are_found_whichever_way_accents_are_written(tmp_path: Path) -> None:
+    one, two = (unicodedata.normalize(form, "galax\u00eda.png") for form in ("NFC", "NFD"))
+    (tmp_path / two).write_bytes(b"")
+    image = document()["images"][0] | {"file_name": one}
+    data = read_dataset(write(tmp_path, document(images=[image])))
+    assert data.images[0].files == (tmp_path / two,)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"segmentation": [[v / 9 for v in SQUARE]]},
+        {"segmentation": [], "bbox": [0.2, 0.1, 0.4, 0.3]},
+    ],
+    ids=["polygon", "box"],
+)
+def test_fractions_of_the_image_are_left_out_and_named(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    good = document()["annotations"][0]
+    corner = {"id": 2, "segmentation": [[0, 0, 1, 0, 1, 1, 0, 1]]}  # the first pixel
+    rows = [good, good | corner, good | {"id": 3} | changes]
+    data = read_dataset(write(tmp_path, document(annotations=rows)))
+    assert data.objects == 2
+    ((reason, count),) = data.left_out.items()
+    assert (count, "fractions of the image's sides" in reason) == (1, True)
+
+
 @pytest.mark.parametrize(
     "text",
     ["[" * 100_000, '{"x": ' + "9" * 5000 + "}", '{"images": [{"id": {}}], "annotations": [], '
@@ -341,7 +375,9 @@ def record(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
-@pytest.mark.parametrize("mode", [0, "0", "BoxMode.XYXY_ABS", "<BoxMode.XYXY_ABS: 0>"])
+@pytest.mark.parametrize(
+    "mode", [0, 0.0, "0", "BoxMode.XYXY_ABS", "<BoxMode.XYXY_ABS: 0>", "BoxMode.XYXY_ABS: 0"]
+)
 def test_modes_of_boxes_in_every_spelling(tmp_path: Path, mode: Any) -> None:
     corners = {"bbox": [2, 1, 6, 4], "bbox_mode": mode, "segmentation": None, "category_id": 0}
     masked = record()["annotations"][0]
@@ -359,6 +395,24 @@ def test_list_of_detectron2_records_is_converted(tmp_path: Path) -> None:
     assert data.images[1].files == (tmp_path / "g.fits", tmp_path / "r.fits")
     assert data.classes == ("star", "galaxy")
     assert data.truth[0].labels.tolist() == [1]
+
+
+@pytest.mark.parametrize("mode", [2, 4, "BoxMode.XYXY_REL", "<BoxMode.XYWHA_ABS: 4>"])
+def test_modes_that_are_no_boxes_in_pixels_are_refused(tmp_path: Path, mode: Any) -> None:
+    turned = record()["annotations"][0] | {"bbox_mode": mode}
+    with pytest.raises(InputError, match="is neither XYXY_ABS"):
+        read_dataset(write(tmp_path, [record(annotations=[turned])]))
+
+
+def test_records_need_no_boxes_and_the_first_no_annotations(tmp_path: Path) -> None:
+    empty = record()
+    del empty["annotations"]
+    masked = record()["annotations"][0]
+    del masked["bbox"]
+    data = read_dataset(write(tmp_path, [empty, record(annotations=[masked])]))
+    assert [len(truth) for truth in data.truth] == [0, 1]
+    bitmap, corner = decode_tight(data.truth[1].masks[0])
+    assert (bitmap.shape, corner) == ((4, 5), (1, 2))  # of a contour
 
 
 def test_records_may_name_one_file_per_band(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from astroseg.data import images
 from astroseg.data.bands import canonical
 from astroseg.data.headers import filter_card, zeropoint
 from astroseg.data.images import read_pixels
-from astroseg.data.inputs import expand, image_record
+from astroseg.data.inputs import expand, image_record, image_records
 
 SHAPE = (6, 9)
 
@@ -189,8 +189,13 @@ def test_pictures_keep_all_their_bits_and_bands(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", deep, **bands)
     assert (whole(tmp_path / "a.tif") == deep.transpose(2, 0, 1)).all()
     alpha = {"photometric": "rgb", "extrasamples": ["unassalpha"]}
-    tifffile.imwrite(tmp_path / "b.tif", deep, **alpha)
+    opaque = np.where(np.arange(4) < 3, deep, np.uint16(65535))
+    opaque[0, :, 3] = 0
+    tifffile.imwrite(tmp_path / "b.tif", opaque, **alpha)
     assert (whole(tmp_path / "b.tif") == deep[..., :3].transpose(2, 0, 1)).all()
+    # As tifffile itself calls the fourth of four bands.
+    tifffile.imwrite(tmp_path / "d.tif", deep, **alpha)
+    assert (whole(tmp_path / "d.tif") == deep.transpose(2, 0, 1)).all()
     assert not read_pixels([tmp_path / "a.png"]).eight_bit
     (tmp_path / "grey.png").write_bytes(deep_png(deep[..., :2], colour=4))
     assert (whole(tmp_path / "grey.png") == deep[..., 0]).all()
@@ -271,6 +276,61 @@ def test_extensions_named_after_bands_are_bands(tmp_path: Path, cube: NDArray[np
     assert (pixels.whole() == cube[:3]).all()
 
 
+@pytest.mark.parametrize("cards", [{}, {"BAND0": "g", "BAND1": "r", "BAND2": "z"}])
+def test_cubes_may_have_bands_last_or_axes_of_one(
+    tmp_path: Path, cube: NDArray[np.float32], cards: dict[str, str]
+) -> None:
+    header = fits.Header({"BANDS": "grz"} | cards)
+    for number, data in enumerate((cube[:3], cube[None, :3], np.moveaxis(cube[:3], 0, 2))):
+        fits.PrimaryHDU(np.ascontiguousarray(data), header).writeto(tmp_path / f"{number}.fits")
+        pixels = read_pixels([tmp_path / f"{number}.fits"])
+        assert (pixels.whole() == cube[:3]).all()
+        assert pixels.bands == (("g", "r", "z") if cards else ())
+
+
+TAN = {
+    "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 150.0, "CRVAL2": 2.0,
+    "CRPIX1": 5.0, "CRPIX2": 3.0, "CD1_1": -1e-4, "CD2_2": 1e-4,
+}  # fmt: skip
+CDELT = {k: v for k, v in TAN.items() if k[:2] != "CD"} | {"CDELT1": -1e-4, "CDELT2": 1e-4}
+
+
+@pytest.mark.parametrize("extensions", [False, True])
+@pytest.mark.parametrize(
+    ("cards", "shift"),
+    [
+        (TAN | {"CRPIX1": 9.0}, 4.0),  # a cutout from elsewhere
+        (TAN | {"CD1_1": 1e-4}, 8.0),  # mirrored
+        (TAN | {"CD1_1": -2e-4, "CD2_2": 2e-4}, 5.0),  # other pixels
+        (TAN | {"CRPIX1": 5.1}, None),
+        (CDELT, None),
+        ({}, None),
+        (TAN | {"CD1_1": 0.0}, None),  # no WCS at all
+    ],
+)
+def test_bands_that_lie_apart_on_the_sky_are_refused(
+    tmp_path: Path,
+    cube: NDArray[np.float32],
+    cards: dict[str, Any],
+    shift: float | None,
+    extensions: bool,
+) -> None:
+    hdus = [fits.ImageHDU(cube[k], fits.Header(c), name=n)
+            for k, (c, n) in enumerate(((TAN, "G"), (cards, "R")))]  # fmt: skip
+    if extensions:
+        fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(tmp_path / "gr.fits")
+        files = [tmp_path / "gr.fits"]
+    else:
+        files = [tmp_path / "g.fits", tmp_path / "r.fits"]
+        for file, hdu in zip(files, hdus, strict=True):
+            fits.PrimaryHDU(hdu.data, hdu.header).writeto(file)
+    if shift is None:
+        assert (read_pixels(files).whole() == cube[:2]).all()
+        return
+    with pytest.raises(InputError, match=rf"has the band .* {shift:.3g} px from .* on the sky"):
+        read_pixels(files)
+
+
 def test_several_images_that_are_no_bands_are_named_and_chosen_from(
     tmp_path: Path, cube: NDArray[np.float32]
 ) -> None:
@@ -299,6 +359,8 @@ def test_unnamed_images_are_chosen_by_number_and_maps_of_integers_passed_over(
 def test_packed_fits_are_read(tmp_path: Path, cube: NDArray[np.float32], suffix: str) -> None:
     fits.PrimaryHDU(cube).writeto(tmp_path / f"cube{suffix}")
     assert (whole(tmp_path / f"cube{suffix}") == cube).all()
+    (tmp_path / "cube.fits").write_bytes((tmp_path / f"cube{suffix}").read_bytes())
+    assert (whole(tmp_path / "cube.fits") == cube).all()
 
 
 def test_filter_and_zero_point_of_the_primary_header_count(
@@ -411,6 +473,30 @@ def test_inputs_may_be_folders_patterns_lists_and_named_bands(
     assert expand([str(tmp_path / "near.txt")]) == [f"r={names[1]},g={names[0]}", names[2]]
     with pytest.raises(InputError, match="has no image"):
         expand([str(tmp_path / "*.fits")])
+
+
+def test_images_of_one_name_are_told_apart(tmp_path: Path, cube: NDArray[np.float32]) -> None:
+    files = [tmp_path / name for name in ("x/a.npy", "y/a.npy", "y/b.npy")]
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+        np.save(file, cube)
+    records = image_records([str(file) for file in files])
+    assert [r.name for r in records] == [str(files[0]), str(files[1]), "b.npy"]
+    assert [r.id for r in records] == [1, 2, 3]
+
+
+def test_an_array_without_pixels_is_named(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((3, 0, 9), np.float32))
+    with pytest.raises(InputError, match=r"a\.npy: has no pixels"):
+        read_pixels([tmp_path / "a.npy"])
+
+
+def test_a_cut_off_tiff_is_named(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(size=(3, 64, 64)).astype(np.float32)
+    tifffile.imwrite(tmp_path / "a.tif", noise, compression="zlib", photometric="minisblack")
+    (tmp_path / "a.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:3000])
+    with pytest.raises(InputError, match=r"a\.tif: cannot be read as an image"):
+        read_pixels([tmp_path / "a.tif"])
 
 
 def test_a_picture_that_would_fill_the_memory_is_named(tmp_path: Path) -> None:

@@ -18,7 +18,15 @@ from astroseg.core.rle import decode_tight
 from astroseg.data.dataset import Dataset, ImageRecord, read_dataset
 from astroseg.data.images import Pixels
 from astroseg.data.loader import Cache, Samples, Stream, Ticket
-from astroseg.data.look import band_order, dataset_bands, look_at, resolve_contrast, survey
+from astroseg.data.look import (
+    band_order,
+    dataset_bands,
+    look_at,
+    resolve_contrast,
+    survey,
+    warn_of_sky,
+)
+from astroseg.data.sky_noise import _without_fills
 
 ASINH = DataConfig(contrast="asinh", noise="dataset")
 
@@ -201,6 +209,46 @@ def test_noise_does_not_depend_on_pixels_without_data_or_on_sources() -> None:
             for some in (image, two):
                 look = look_at(record, Pixels(tuple(some)), (), len(some), config)
                 assert look.scaling.sigma == pytest.approx([2.0] * len(some), rel=0.02)
+
+
+@pytest.mark.parametrize("fill", [0.0, -999.0])
+@pytest.mark.parametrize("dead", ["columns", "rows", "pixels", "two values"])
+def test_noise_does_not_depend_on_dead_columns_or_pixels(dead: str, fill: float) -> None:
+    rng = np.random.default_rng(0)
+    image = rng.normal(0, 2.0, (1, 200, 200)).astype(np.float32)
+    empty = rng.random((200, 200)) < 0.4
+    if dead in ("columns", "two values"):
+        empty = np.arange(200) % 3 == 0
+    if dead == "rows":
+        empty = (np.arange(200) % 2 == 0)[:, None]
+    image[0] = np.where(empty, fill, image[0])
+    if dead == "two values":
+        image[0, :, 1::3] = 1.5
+    record = ImageRecord(1, "a.npy", (Path("a.npy"),), 200, 200)
+    look = look_at(record, Pixels(tuple(image)), (), 1, DataConfig(contrast="asinh"))
+    assert look.scaling.sigma == pytest.approx([2.0], rel=0.03)
+
+
+def test_counts_of_few_photons_have_no_fill_values() -> None:
+    rng = np.random.default_rng(0)
+    for mean in (0.1, 1.0, 30.0, 1e5):
+        counts = np.sort(rng.poisson(mean, 40_000)).astype(np.float64)
+        assert _without_fills(counts) is counts
+
+
+def test_a_sky_that_was_not_subtracted_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    rng = np.random.default_rng(0)
+    records, looks = [], []
+    for number, level in enumerate((0.5, 40.0, 100.0)):
+        image = rng.normal(level, 2.0, (1, 200, 200)).astype(np.float32)
+        records.append(ImageRecord(number, f"{number}.npy", (Path(f"{number}.npy"),), 200, 200))
+        config = DataConfig(contrast="asinh")
+        looks.append(look_at(records[-1], Pixels(tuple(image)), (), 1, config))
+    warn_of_sky(records[:1], looks[:1])
+    assert not caplog.records
+    warn_of_sky(records, looks)
+    (said,) = caplog.messages
+    assert said.startswith("2.npy, one of 2 such images: its sky lies 50")
 
 
 def test_a_large_image_is_measured_on_strips_and_checked_as_a_whole(

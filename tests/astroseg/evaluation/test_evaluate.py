@@ -356,3 +356,13 @@ def test_an_output_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file, not a folder")
     with pytest.raises(OutputError, match="cannot be written"):
         evaluate(*paths, tmp_path / "taken", NO_PAGE)
+
+
+def test_a_truth_of_which_nothing_can_be_used_is_refused(tmp_path: Path) -> None:
+    truth, predictions = scene(images=2).save(tmp_path)
+    document = json.loads(truth.read_text())
+    for row in document["annotations"]:  # keypoints alone
+        del row["segmentation"], row["bbox"]
+    truth.write_text(json.dumps(document))
+    with pytest.raises(InputError, match=r"no annotation that can be used .*neither a mask nor"):
+        evaluate(truth, predictions, None, NO_PAGE)

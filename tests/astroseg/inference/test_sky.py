@@ -142,6 +142,21 @@ def test_cards_whose_numbers_are_text_count() -> None:
     assert (row["ra"], row["dec"]) == pytest.approx((150.0, 2.0), abs=1e-9)
 
 
+@pytest.mark.parametrize("kind", ["TAN", "TPV"])
+@pytest.mark.parametrize("first", [{"PV1_1": 1.0, "PV2_1": 1.0}, {}], ids=["whole", "defaults"])
+def test_polynomials_of_scamp_are_read_whatever_the_projection_is_called(
+    kind: str, first: dict[str, float]
+) -> None:
+    # PV1_2 is another pole to the standard; PV1_1 is 1 where it is absent.
+    mask = np.zeros(SHAPE, np.bool_)
+    mask[40, 60] = True
+    cards = CARDS | {"CTYPE1": f"RA---{kind}", "CTYPE2": f"DEC--{kind}"}
+    cards |= {"PV1_0": 0.0, "PV1_2": 0.0, "PV2_0": 0.0, "PV2_2": 0.0} | first
+    row = catalog(mask, np.ones((2, *SHAPE), np.float32), wcs=cards)[0]
+    plain = catalog(mask, np.ones((2, *SHAPE), np.float32), wcs=CARDS)[0]
+    assert (row["ra"], row["dec"]) == pytest.approx((plain["ra"], plain["dec"]), abs=1e-9)
+
+
 @pytest.mark.parametrize("cards", [{"CTYPE2": "RA---TAN"}, {"CRVAL1": "unknown"}])
 def test_a_wcs_that_cannot_be_used_leaves_positions_unknown(
     cards: dict[str, object], caplog: pytest.LogCaptureFixture

@@ -6,6 +6,7 @@ Exit codes: 0 done; 2 something the user can mend; 130 stopped from the keyboard
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import shlex
@@ -33,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    _print_anything()
     given = list(sys.argv[1:] if words is None else words)
     try:
         command = _command(given)
@@ -53,6 +55,13 @@ def main(words: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader of our output, such as head, has had enough
         return 0
+
+
+def _print_anything() -> None:
+    """Escape what the terminal's encoding lacks, such as names of files in another one."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def parser(command: str) -> Parser:

@@ -13,6 +13,22 @@ from astroseg.core.errors import OutputError
 logger = logging.getLogger("astroseg")
 
 
+class _Once(logging.Filter):
+    """A warning is given once: files are opened again and again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._given: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a message is let through."""
+        text = record.getMessage()
+        new = record.levelno != logging.WARNING or text not in self._given
+        if record.levelno == logging.WARNING:
+            self._given.add(text)
+        return new
+
+
 @contextmanager
 def logging_to(file: Path | None, *, verbose: bool = False, quiet: bool = False) -> Iterator[None]:
     """Send the package's messages to stderr, and all of them to a file.
@@ -46,6 +62,7 @@ def logging_to(file: Path | None, *, verbose: bool = False, quiet: bool = False)
     logger.setLevel(logging.DEBUG)
     logger.propagate = False
     for handler in handlers:
+        handler.addFilter(_Once())
         logger.addHandler(handler)
     try:
         yield

@@ -21,7 +21,7 @@ from astroseg.core.rle import encode_at
 from astroseg.data.attributes import attribute_columns
 from astroseg.data.identifiers import key_of
 from astroseg.data.repairs import Repairs
-from astroseg.data.segmentation import LeftOut, Shape, compressed
+from astroseg.data.segmentation import FRACTIONS, LeftOut, Shape, are_fractions, compressed
 
 BATCH = 5_000
 """Rows checked together: some 20 MB."""
@@ -196,8 +196,11 @@ def _add(batch: _Batch, row: Any, place: int, frame: Frame, repairs: Repairs) ->
         wanted = frame.measured or not row.get("segmentation")
         box = _box(row.get("bbox"), repairs) if wanted else None
         boxed, counts = _counts(row, box, shape, repairs)
-        if boxed and box is not None and not any(box[2:]) and not frame.scored:
-            raise LeftOut(NO_REGION)
+        if boxed and box is not None and not frame.scored:
+            if not any(box[2:]):
+                raise LeftOut(NO_REGION)
+            if are_fractions(box):
+                raise LeftOut(f"box {FRACTIONS}")
         score = _score(row) if frame.scored else 1.0
     except LeftOut as error:
         return str(error)

@@ -55,6 +55,7 @@ class Scaling:
     name : one of `CONTRASTS`.
     order : of the input bands for the output channels.
     sigma : sky noise per output channel in the image's flux unit (asinh).
+    level : sky level per output channel in sigma, () where the noise was given (asinh).
     mean, std : of the mean of the bands, in the image's flux unit (zscale).
     grey : mean grey level of the 8-bit image, 0..255 (lupton-hc).
     stretch, q, amplitude : of the scalings; see `DataConfig`.
@@ -63,6 +64,7 @@ class Scaling:
     name: str
     order: tuple[int, ...]
     sigma: tuple[float, ...] = ()
+    level: tuple[float, ...] = ()
     mean: float = 0.0
     std: float = 1.0
     grey: int = 0
@@ -121,10 +123,10 @@ def measure(
         return Scaling(name, same)
     if name == "asinh":
         known = len(sky_sigma) == len(flux) and all(np.isfinite(s) and s > 0 for s in sky_sigma)
-        sigma = (
-            tuple(map(float, sky_sigma)) if known else _sky_sigma(flux, empty, config.clip_sigma)
-        )
-        return Scaling(name, same, sigma=sigma)
+        if known:
+            return Scaling(name, same, sigma=tuple(map(float, sky_sigma)))
+        level, sigma = _sky(flux, empty, config.clip_sigma)
+        return Scaling(name, same, sigma=sigma, level=level)
     if len(flux) != 3:
         raise InputError(
             f"contrast {name} makes red, green and blue of three bands, not {len(flux)}",
@@ -162,25 +164,27 @@ def _double(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.minimum(HIGH_CONTRAST * rgb.astype(np.int16), 255).astype(np.uint8)
 
 
-def _sky_sigma(
+def _sky(
     flux: NDArray[np.float32], empty: NDArray[np.bool_] | None, clip_sigma: float
-) -> tuple[float, ...]:
-    sigma = []
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Level, in sigma, and noise of each band's sky."""
+    level, sigma = [], []
     for band, plane in enumerate(flux):
         # A fixed stride that is no multiple of the width samples all columns.
         step = max(1, plane.size // SIGMA_PIXELS) | 1
         values = plane.reshape(-1)[::step]
         if empty is not None:
             values = values[~empty[band].reshape(-1)[::step]]
-        noise = sky_noise(values, clip_sigma)[1]
+        middle, noise = sky_noise(values, clip_sigma)
         if not noise > 0:
             raise InputError(
                 f"band {band + 1} of {len(flux)} has no noise to measure: most of its pixels "
                 "are equal",
                 remedy="give astro.sky_sigma in the dataset, or use --contrast none for pictures",
             )
+        level.append(middle / noise)
         sigma.append(noise)
-    return tuple(sigma)
+    return tuple(level), tuple(sigma)
 
 
 def _red_first(bands: Sequence[str]) -> tuple[int, ...]:

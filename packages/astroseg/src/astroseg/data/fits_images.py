@@ -14,6 +14,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from astroseg.core.errors import InputError
+from astroseg.data.astrometry import check_one_grid
 from astroseg.data.bands import are_known, canonical
 from astroseg.data.headers import band_names, filter_card, linear, number, zeropoint
 
@@ -37,13 +38,14 @@ logger = logging.getLogger(__name__)
 class FitsImage:
     """Planes of an image, their names and zero points, and its cards."""
 
-    def __init__(self, hdus: Sequence[Any], planes: Sequence[Any], nbytes: int) -> None:
+    def __init__(self, file: Path, hdus: Sequence[Any], planes: Sequence[Any], nbytes: int) -> None:
         self.planes = tuple(planes)
         self.nbytes = nbytes
         self.cards = _cards(hdus[0])
         if len(hdus) > 1:
             headers = [_cards(hdu) for hdu in hdus]
             self.bands = tuple(_extension_band(hdu) for hdu in hdus)
+            check_one_grid(headers, self.planes[0].shape, [file] * len(hdus), self.bands)
             self.zeropoint = tuple(zeropoint(header) for header in headers)
         else:
             count = len(self.planes)
@@ -53,12 +55,13 @@ class FitsImage:
             self.zeropoint = tuple(whole if math.isnan(z) else z for z in numbered)
 
 
-def read_fits(file: Path, extension: str = "") -> FitsImage:
-    """The image of a FITS file: 2-D, 3-D with the bands first, or one extension a band.
+def read_fits(file: Path, extension: str = "", shape: tuple[int, int] | None = None) -> FitsImage:
+    """The image of a FITS file: 2-D, 3-D, or one extension a band.
 
     Parameters
     ----------
     extension : its number, EXTNAME or "EXTNAME,EXTVER"; "" finds the image itself.
+    shape : (H, W) where it is known.
 
     Raises
     ------
@@ -73,14 +76,17 @@ def read_fits(file: Path, extension: str = "") -> FitsImage:
         for hdu in chosen:
             mapped = _mapped(file, hdu)
             data = mapped if mapped is not None else linear(np.asarray(hdu.data), hdu.header)
-            if data.ndim == 3 and len(chosen) > 1:
+            if data.ndim > 2 and len(chosen) > 1:
                 raise InputError(
                     "has cubes in several extensions", file=file, remedy="give one of them"
                 )
+            data = data.reshape(data.shape[-3:])
+            if data.ndim == 3 and "CTYPE1" not in hdu.header and bands_last(data.shape, shape):
+                data = np.moveaxis(data, 2, 0)
             planes.extend(data[None] if data.ndim == 2 else data)
             nbytes += 0 if mapped is not None else data.nbytes
         inherited = [_WithPrimary(hdu, primary) for hdu in chosen]
-        return FitsImage(inherited, planes, nbytes)
+        return FitsImage(file, inherited, planes, nbytes)
 
 
 class _WithPrimary:
@@ -137,13 +143,23 @@ def _chosen(file: Path, hdus: Any, extension: str) -> list[Any]:
     )
 
 
+def bands_last(found: tuple[int, ...], shape: tuple[int, int] | None) -> bool:
+    """Whether an array is (H, W, C): by the size it should have, else by the short axis."""
+    if shape is not None and found[1:] == tuple(shape):
+        return False
+    if shape is not None and found[:2] == tuple(shape):
+        return True
+    return found[2] < found[0]
+
+
 def _place(hdus: Any, hdu: Any) -> str:
     """An extension as users name it: EXTNAME,EXTVER, or its number where it has no name."""
     return f"{hdu.name},{hdu.ver}" if hdu.header.get("EXTNAME") else str(hdus.index(hdu))
 
 
 def _is_pixels(header: Any) -> bool:
-    if header.get("NAXIS", 0) not in (2, 3):
+    sides = [header.get(f"NAXIS{axis}", 0) for axis in range(1, header.get("NAXIS", 0) + 1)]
+    if len(sides) < 2 or any(side != 1 for side in sides[3:]):
         return False
     kind = str(header.get("EXTTYPE", header.get("EXTNAME", ""))).strip().upper()
     return not _NOT_PIXELS.search(kind)
@@ -157,7 +173,7 @@ def _mapped(file: Path, hdu: Any) -> NDArray[Any] | None:
     """The pixels mapped from disk, or None where they are scaled or compressed."""
     header = hdu.header
     plain = (
-        file.name.lower().endswith((".fits", ".fit", ".fts"))
+        hdu.fileinfo()["file"].compression is None
         and not isinstance(hdu, fits.CompImageHDU)
         and header.get("BSCALE", 1) == 1
         and header.get("BZERO", 0) == 0

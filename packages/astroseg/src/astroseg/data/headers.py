@@ -60,13 +60,15 @@ _SENTINEL = 90.0
 
 
 def band_names(cards: Mapping[str, Any], count: int) -> tuple[str, ...]:
-    """Names of `count` planes: BANDS "g,r,i", BAND1.., or the filter of one plane; () without."""
+    """Names of `count` planes: BANDS "g,r,i", BAND1.. or the Legacy Surveys' BAND0.., or the
+    filter of one plane; () without."""
     text = cards.get("BANDS")
     if isinstance(text, str) and len(names := text.replace(",", " ").split()) == count:
         return tuple(names)
-    numbered = [cards.get(f"BAND{i}") for i in range(1, count + 1)]
-    if all(isinstance(name, str) for name in numbered):
-        return tuple(str(name).strip() for name in numbered)
+    for first in (0, 1):
+        numbered = [cards.get(f"BAND{i}") for i in range(first, first + count)]
+        if all(isinstance(name, str) for name in numbered):
+            return tuple(str(name).strip() for name in numbered)
     if count == 1 and (name := filter_card(cards)):
         return (name,)
     return ()

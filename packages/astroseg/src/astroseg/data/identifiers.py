@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from pathlib import Path
@@ -50,13 +51,16 @@ def locate(name: str, root: Path) -> Path:
 
     The name as it is, in `root` where it is relative; else the longest tail of it that is
     there, so that neither another machine's folders nor Windows' separators matter; of a web
-    address, its path or Label Studio's ``?d=``, with ``%20`` and its like resolved. What is
-    nowhere is returned as it would be in `root`, for the message.
+    address, its path or Label Studio's ``?d=``, with ``%20`` and its like resolved; accents as
+    one letter or, as macOS writes them, as two. What is nowhere is returned as it would be in
+    `root`, for the message.
     """
     plain = root / name
     if is_file(plain):
         return plain
-    for text in dict.fromkeys((name, unquote(name))):
+    plainly = unquote(name)
+    forms = (unicodedata.normalize(form, plainly) for form in ("NFC", "NFD"))
+    for text in dict.fromkeys((name, plainly, *forms)):
         for path in (text, text.partition("?")[0], text.partition("?d=")[2]):
             parts = [part for part in re.split(r"[\\/]+", path) if part not in ("", ".", "..")]
             for first in range(len(parts)):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 import mmap
 import re
+import struct
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +24,7 @@ from PIL import Image
 
 from astroseg.core.errors import InputError
 from astroseg.data import fits_images, pictures
+from astroseg.data.astrometry import check_one_grid
 from astroseg.data.identifiers import is_file
 
 ARRAY_SUFFIXES = (".npy", ".npz")
@@ -103,7 +106,8 @@ def read_pixels(files: Sequence[Path], shape: tuple[int, int] | None = None) -> 
     Raises
     ------
     InputError
-        When a file is missing, broken, of an unknown format, or not of that shape.
+        When a file is missing, broken, of an unknown format, or not of that shape; when bands
+        lie apart on the sky.
     """
     parts = [_read_one(Path(file), shape) for file in files]
     if len(parts) == 1:
@@ -124,6 +128,7 @@ def read_pixels(files: Sequence[Path], shape: tuple[int, int] | None = None) -> 
                     file=file,
                     remedy="resample the bands to one grid",
                 )
+        check_one_grid([part.header for part in parts], parts[0].shape, list(map(Path, files)))
         pixels = Pixels(
             tuple(part.planes[0] for part in parts),
             tuple(name for part in parts for name in part.bands)
@@ -133,6 +138,8 @@ def read_pixels(files: Sequence[Path], shape: tuple[int, int] | None = None) -> 
             sum(part.nbytes for part in parts),
             tuple(zero for part in parts for zero in part.zeropoint or (math.nan,)),
         )
+    if 0 in pixels.shape:
+        raise InputError("has no pixels", file=files[0], remedy="make or copy it again")
     if shape is not None and pixels.shape != tuple(shape):
         raise InputError(
             f"is {_size(pixels.shape)} pixels (height x width), but the dataset says "
@@ -169,7 +176,7 @@ def _read_one(file: Path, shape: tuple[int, int] | None) -> Pixels:
         )
     try:
         if name.endswith(fits_images.SUFFIXES):
-            image = fits_images.read_fits(file, extension)
+            image = fits_images.read_fits(file, extension, shape)
             return Pixels(image.planes, image.bands, image.cards, image.nbytes, image.zeropoint)
         if name.endswith(ARRAY_SUFFIXES):
             return _read_array(file, shape)
@@ -192,6 +199,8 @@ _BROKEN = (
     Image.DecompressionBombError,
     fits.VerifyError,
     tifffile.TiffFileError,
+    zlib.error,
+    struct.error,
 )
 
 
@@ -223,15 +232,6 @@ def _read_array(file: Path, shape: tuple[int, int] | None) -> Pixels:
             file=file,
             remedy="give numbers in the shape (bands, height, width)",
         )
-    if _bands_last(data.shape, shape):
+    if fits_images.bands_last(data.shape, shape):
         data = np.moveaxis(data, 2, 0)
     return Pixels(tuple(data), bands if len(bands) == len(data) else (), {}, nbytes)
-
-
-def _bands_last(found: tuple[int, ...], shape: tuple[int, int] | None) -> bool:
-    """Whether an array is (H, W, C): by the size it should have, else by the short axis."""
-    if shape is not None and found[1:] == tuple(shape):
-        return False
-    if shape is not None and found[:2] == tuple(shape):
-        return True
-    return found[2] < found[0]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from astroseg.core.errors import InputError
@@ -60,6 +62,16 @@ def _listed(path: Path) -> list[str]:
 def _below(pattern: Path) -> str:
     """A pattern relative to its root or to the current folder."""
     return str(pattern.relative_to(pattern.anchor))
+
+
+def image_records(images: Sequence[str]) -> tuple[ImageRecord, ...]:
+    """Images numbered from 1; those of one name in several folders are named with their folders."""
+    records = [image_record(text, number) for number, text in enumerate(images, start=1)]
+    alike = Counter(record.name for record in records)
+    return tuple(
+        replace(record, name=readable(str(record.files[0]))) if alike[record.name] > 1 else record
+        for record in records
+    )
 
 
 def image_record(text: str, number: int) -> ImageRecord:

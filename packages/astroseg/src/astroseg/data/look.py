@@ -32,6 +32,11 @@ STRIPS, STRIP_ROWS = 8, 16
 """In which they lie, and the least rows of each."""
 
 
+SKY_LEVEL = 3.0
+"""Sigma by which a sky may lie off zero: unresolved sources lift it by less, and a sky that was
+not subtracted is beyond."""
+
+
 @dataclass(frozen=True)
 class Look:
     """How one image is to be read: bands in order, and its contrast, already measured.
@@ -281,4 +286,20 @@ def survey(
 
     # Threads: reading and numpy's reductions both leave the interpreter free.
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-        return tuple(pool.map(one, dataset.images))
+        looks = tuple(pool.map(one, dataset.images))
+    warn_of_sky(dataset.images, looks)
+    return looks
+
+
+def warn_of_sky(records: Sequence[ImageRecord], looks: Sequence[Look]) -> None:
+    """Say so where a contrast takes the sky for light."""
+    skies = [look.scaling.level if isinstance(look.scaling, Scaling) else () for look in looks]
+    levels = [max(map(abs, sky), default=0.0) for sky in skies]
+    if (far := sum(level > SKY_LEVEL for level in levels)) == 0:
+        return
+    worst = levels.index(max(levels))
+    others = f", one of {far} such images" if far > 1 else ""
+    logger.warning(
+        "%s%s: its sky lies %.3g sigma off zero, which the contrast takes for light; subtract it",
+        records[worst].files[0], others, levels[worst],
+    )  # fmt: skip

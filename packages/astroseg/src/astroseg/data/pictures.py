@@ -112,7 +112,11 @@ def _read_tiff(file: Path) -> Planes:
         samples = axes.replace("Y", "").replace("X", "")
         if samples == "S" and page.extrasamples:
             kept = len(data) - len(page.extrasamples)
-            extra = [k for k, kind in enumerate(page.extrasamples, kept) if kind not in _ALPHA]
+            extra = [
+                k
+                for k, kind in enumerate(page.extrasamples, kept)
+                if kind not in _ALPHA or not _is_opacity(data[k])
+            ]
             data = data[[*range(kept), *extra]]
         data = data.reshape(-1, *data.shape[-2:])
         tag = page.tags.get(_ORIENTATION)
@@ -121,6 +125,13 @@ def _read_tiff(file: Path) -> Planes:
         planes = [_turned(plane, int(tag.value) if tag else 1) for plane in data]
     rgb = page.photometric == 2 and len(planes) == 3 and data.dtype == np.uint8
     return planes, COLOURS if rgb else ()
+
+
+def _is_opacity(plane: NDArray[Any]) -> bool:
+    """Whether what a file calls alpha is that: full or none in most pixels. Programs that save an
+    array of four bands call the fourth so, too."""
+    full = np.iinfo(plane.dtype).max if plane.dtype.kind in "ui" else 1
+    return bool(np.mean((plane == 0) | (plane == full)) > 0.5)
 
 
 def _main_series(file: Path, tiff: Any) -> Any:

@@ -11,15 +11,17 @@ OpenCV's contours, which run through the centres of the masks' border pixels; re
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from astroseg.core.errors import InputError
+from astroseg.data.identifiers import key_of
 
-# Detectron2's BoxMode, as it comes out of JSON.
-_XYXY = (0, "0", "XYXY_ABS", "BoxMode.XYXY_ABS", "<BoxMode.XYXY_ABS: 0>")
-_XYWH = (1, "1", "XYWH_ABS", "BoxMode.XYWH_ABS", "<BoxMode.XYWH_ABS: 1>", None)
+# Detectron2's BoxMode, as it comes out of JSON: a number, or a name perhaps with more around it.
+_MODES = {"0": "XYXY_ABS", "1": "XYWH_ABS", "None": "XYWH_ABS"}
+_MODE = re.compile(r"(?<![A-Z])(XYXY|XYWH)_ABS(?![A-Z_])")
 
 _STANDARD = ("id", "image_id", "bbox_mode", "category_id", "iscrowd", "area")
 
@@ -29,8 +31,8 @@ def is_records(document: Any) -> bool:
     return (
         isinstance(document, list)
         and bool(document)
-        and isinstance(document[0], Mapping)
-        and "annotations" in document[0]
+        and all(isinstance(record, Mapping) for record in document)
+        and any("annotations" in record for record in document)
     )
 
 
@@ -125,13 +127,13 @@ def _annotation(item: Mapping[str, Any], image_id: int, number: int) -> dict[str
     mode = item.get("bbox_mode")
     if isinstance(mode, Mapping):  # an enumeration written field by field
         mode = mode.get("value", mode.get("_value_"))
-    x, y, a, b = (float(value) for value in item["bbox"])
-    if mode in _XYXY:
-        box = [x, y, a - x, b - y]
-    elif mode in _XYWH:
-        box = [x, y, a, b]
-    else:
+    named = _MODE.search(_MODES.get(str(key_of(mode)), str(mode)))
+    if named is None:
         raise ValueError(f"bbox_mode {mode!r} is neither XYXY_ABS (0) nor XYWH_ABS (1)")
+    box = None
+    if item.get("bbox") is not None or not item.get("segmentation"):
+        x, y, a, b = (float(value) for value in item["bbox"])
+        box = [x, y, a - x, b - y] if named[1] == "XYXY" else [x, y, a, b]
     numbers = {k: v for k, v in item.items() if type(v) in (int, float) and k not in _STANDARD}
     category = int(item["category_id"])
     if category < 0:

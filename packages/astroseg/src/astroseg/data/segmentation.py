@@ -34,6 +34,9 @@ _BYTES = re.compile(r"b(?P<quote>['\"])(?P<counts>[^'\"]*)(?P=quote)")
 """Counts that were turned to text with Python's str() of bytes."""
 
 
+FRACTIONS = "within 0 to 1 px, perhaps fractions of the image's sides"
+
+
 class LeftOut(Exception):
     """A segmentation without a use, which says why."""
 
@@ -74,6 +77,8 @@ def compressed(
         _check(polygon, shape, 1 if contours else FAR)
     if contours and all(float(v).is_integer() for polygon in polygons for v in polygon.flat):
         return filled_contours([polygon.astype(np.int64) for polygon in polygons], shape)
+    if all(map(are_fractions, polygons)):
+        raise LeftOut(f"polygon {FRACTIONS}")
     good = [polygon for polygon in polygons if len(polygon) >= 3]
     if not good:
         raise LeftOut("polygon of fewer than three points")
@@ -82,6 +87,14 @@ def compressed(
     parts = coco_mask.frPyObjects([polygon.ravel().tolist() for polygon in good], *shape)
     merged = coco_mask.merge(parts) if len(parts) > 1 else parts[0]
     return bytes(merged["counts"])
+
+
+def are_fractions(numbers: Any) -> bool:
+    """Whether coordinates all lie in 0 to 1 and are not all whole: what covers no pixel, or one
+    in the corner, and is how other formats write whole images."""
+    values = np.asarray(numbers, np.float64)
+    inside = values.size and values.min() >= 0 and values.max() <= 1
+    return bool(inside and (values % 1 != 0).any())
 
 
 def _parsed(text: str, mended: Counter[str]) -> Any:
@@ -129,6 +142,8 @@ def _rle(rle: Mapping[str, Any], shape: Shape, mended: Counter[str]) -> str | by
         runs = [int(run) for run in counts]
     except (TypeError, ValueError, OverflowError):
         raise ValueError("RLE counts that are no whole numbers") from None
+    if any(isinstance(run, float) and not run.is_integer() for run in counts):
+        raise ValueError("RLE counts that are no whole numbers")
     if min(runs, default=-1) < 0 or sum(runs) != shape[0] * shape[1]:
         raise ValueError(
             f"RLE counts cover {sum(runs)} pixels, its size {shape[0]}x{shape[1]} has "
@@ -196,9 +211,12 @@ def _points(item: Any, mended: Counter[str]) -> list[float]:
         item = [v for pair in zip(*columns, strict=False) for v in pair]
     elif _is_points(item) or (isinstance(item, list) and item and not _is_number(item[0])):
         try:
-            item = [v for p in item for v in ((p["x"], p["y"]) if isinstance(p, Mapping) else p)]
+            pairs = [(p["x"], p["y"]) if isinstance(p, Mapping) else p for p in item]
+            if any(len(pair) != 2 for pair in pairs):
+                raise ValueError("a polygon has points that are no pairs of x and y")
         except (KeyError, TypeError):
             raise ValueError("neither polygons nor RLE") from None
+        item = [v for pair in pairs for v in pair]
         mended["polygons as lists of points"] += 1
     if not _is_numbers(item):
         raise ValueError("neither polygons nor RLE")

@@ -14,6 +14,7 @@ from astroseg.core.config import DataConfig
 MAD_TO_SIGMA = 1.482602  # of a Gaussian: 1 / Phi^-1(3/4)
 SIGMA_PIXELS = 1_000_000  # enough to estimate sigma to 0.2 %, and quick
 CLIP_ROUNDS = 20  # of `sky_noise`, which ends when nothing is left out
+MOST_FILLS = 4  # values that stand for no data in one image: 0, -999, a saturation level ...
 
 
 def sky_noise(
@@ -26,7 +27,7 @@ def sky_noise(
     negative light.
     """
     # In order, what is left out is a number from either end, and medians are places in the middle.
-    values = np.sort(values[np.isfinite(values)]).astype(np.float64)
+    values = _without_fills(np.sort(values[np.isfinite(values)])).astype(np.float64)
     level, sigma = math.nan, math.nan
     for _ in range(CLIP_ROUNDS):
         if not len(values):
@@ -39,6 +40,26 @@ def sky_noise(
             break
         values = values[first:last]
     return level, sigma
+
+
+def _without_fills(values: NDArray[Any]) -> NDArray[Any]:
+    """Values in order less those that stand for no data: dead columns, masked pixels.
+
+    Fluxes hardly repeat, each in a thousandth of the pixels at most; a value that is ten times as
+    frequent as any such was filled in. Where most pixels have it, as in images of few photons, it
+    is the sky.
+    """
+    if not len(values):
+        return values
+    starts = np.flatnonzero(np.r_[True, values[1:] != values[:-1]])
+    counts = np.diff(np.r_[starts, len(values)])
+    top = np.sort(counts)[: -MOST_FILLS - 2 : -1].tolist()
+    for fills in range(len(top) - 1, 0, -1):
+        rare, common = top[fills], top[fills - 1]
+        hardly = rare <= 1 + len(values) / 1000
+        if hardly and common > 10 * rare and sum(top[:fills]) < 0.9 * len(values):
+            return values[np.repeat(counts <= rare, counts)]
+    return values
 
 
 def _middle(values: NDArray[np.float64]) -> float:

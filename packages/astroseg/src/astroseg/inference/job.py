@@ -22,7 +22,7 @@ from astroseg.core.samples import Prediction
 from astroseg.core.version import __version__
 from astroseg.data.dataset import ImageRecord
 from astroseg.data.images import Pixels
-from astroseg.data.look import look_at
+from astroseg.data.look import look_at, warn_of_sky
 from astroseg.data.units import Units, gains, with_zeropoint
 from astroseg.engines import get_engine
 from astroseg.engines.base import Engine
@@ -119,6 +119,7 @@ class Job:
             data,
             lambda order: gains(record, pixels, order, self.units, data, self.config.predict),
         )
+        warn_of_sky([record], [look])
         return Frame(record, pixels, look, data)
 
     def detect(self, frame: Frame, tiles: Sequence[Tile], **more: Any) -> Prediction:

@@ -29,7 +29,7 @@ from astroseg.core.progress import Progress
 from astroseg.core.samples import Prediction
 from astroseg.core.version import __version__
 from astroseg.data.dataset import Dataset, ImageRecord, configured_dataset
-from astroseg.data.inputs import expand, image_record
+from astroseg.data.inputs import expand, image_records
 from astroseg.data.look import band_names, read_record
 from astroseg.engines.base import Engine
 from astroseg.inference.coadd import Frame
@@ -182,7 +182,7 @@ def _inputs(
     if len(inputs) == 1 and inputs[0].lower().endswith(".json"):
         dataset = configured_dataset(inputs[0], data, labelled=False)
         return dataset.images, _matching_ids(dataset, classes, ids)
-    return tuple(image_record(text, i) for i, text in enumerate(expand(inputs), start=1)), ids
+    return image_records(expand(inputs)), ids
 
 
 def _matching_ids(

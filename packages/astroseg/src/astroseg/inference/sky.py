@@ -8,19 +8,13 @@ the first pixel, as numpy and astropy do; boxes are in pixel edges.
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy.coordinates import BarycentricMeanEcliptic, SkyCoord, Supergalactic
-from astropy.io import fits
 from astropy.table import Table, vstack
-from astropy.time import Time
-from astropy.utils.exceptions import AstropyWarning
 from astropy.wcs import WCS
-from astropy.wcs.utils import wcs_to_celestial_frame
 from numpy.typing import NDArray
 
 from astroseg.core.errors import InputError
@@ -28,8 +22,8 @@ from astroseg.core.files import atomic_path
 from astroseg.core.rle import Bitmap, decode_tight
 from astroseg.core.samples import Prediction
 from astroseg.core.targets import columns as target_columns
+from astroseg.data.astrometry import celestial, sky_position
 from astroseg.data.dataset import ImageRecord
-from astroseg.data.headers import number
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +54,6 @@ DESCRIPTIONS = {
     "theta": "angle of the major axis from the x towards the y axis",
     "box_x0": "left edge of the box, first pixel's left edge 0",
 }
-_NUMBERS = ("CRVAL", "CRPIX", "CDELT", "CROTA", "CD1_", "CD2_", "PC1_", "PC2_")
 PIXEL_VARIANCE = 1 / 12
 """Second moment of one pixel: without it a single pixel would have no size."""
 
@@ -141,63 +134,16 @@ def _column_type(name: str) -> Any:
 def read_wcs(record: ImageRecord) -> WCS | None:
     """The celestial coordinates of an image, None when it has none.
 
-    Lookup tables of distortion (HST's exposures) are taken from the image's own file. A
-    header that cannot be used is reported, and positions stay unknown.
+    A header that cannot be used is reported, and positions stay unknown.
     """
     if not record.wcs:
         return None
-    header = fits.Header()
     try:
-        for key, value in record.wcs.items():
-            if len(key) <= 8 and isinstance(value, str | int | float):
-                # Of a number that is written as text, wcslib would read none, and take 0.
-                header[key] = number(value) if key.startswith(_NUMBERS) else value
-        tables = any(key.startswith(("CPDIS", "CQDIS", "D2IMDIS")) for key in header)
-        # Without data there is no size to check; naxis leaves out a band axis.
-        if tables:
-            with fits.open(record.files[0], memmap=False) as hdus:
-                wcs = WCS(header, fobj=hdus, naxis=2)
-        else:
-            wcs = WCS(header, naxis=2)
-        if not wcs.has_celestial:
-            return None
-        _frame(wcs)
+        return celestial(record.wcs, record.files[0])
     except Exception as error:  # astropy raises nearly every kind for a broken header
         logger.warning("%s: its WCS cannot be used (%s); positions are unknown",
                        record.files[0], " ".join(str(error).split()))  # fmt: skip
         return None
-    return wcs
-
-
-def sky_position(wcs: WCS, x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[Any, Any]:
-    """ICRS right ascension and declination, degrees, of pixels, the first one's centre being
-    (0, 0); whatever the order and the frame of the WCS's axes."""
-    world = wcs.all_pix2world(np.stack([x, y], axis=1), 0)
-    frame = _frame(wcs)
-    position = SkyCoord(world[:, wcs.wcs.lng], world[:, wcs.wcs.lat], unit="deg", frame=frame)
-    with warnings.catch_warnings():
-        # ICRS and FK5 differ by milliarcseconds; tables of the Earth's rotation play no part.
-        warnings.simplefilter("ignore", AstropyWarning)
-        equatorial = position.icrs
-    return equatorial.ra.deg, equatorial.dec.deg
-
-
-def _frame(wcs: WCS) -> Any:
-    """The frame of a WCS's longitude and latitude.
-
-    astropy knows no supergalactic axes, and takes ecliptic ones for equatorial: wcslib fills in
-    RADESYS for them.
-
-    Raises
-    ------
-    ValueError : axes of none that lies on the sky.
-    """
-    kind = wcs.wcs.lngtyp.strip()
-    if kind == "ELON":
-        equinox = wcs.wcs.equinox
-        return BarycentricMeanEcliptic(equinox=Time(equinox, format="jyear")
-                                       if np.isfinite(equinox) else "J2000")  # fmt: skip
-    return Supergalactic() if kind == "SLON" else wcs_to_celestial_frame(wcs)
 
 
 def _row(

@@ -57,6 +57,12 @@ def read(
     coco = read_coco(
         truth, classes=names, strict=strict, ignored_as_objects=ignored_as_objects, targets=targets
     )
+    if not len(coco.annotations) and coco.repairs.left_out:
+        raise InputError(
+            f"has no annotation that can be used ({'; '.join(coco.repairs.lines())})",
+            file=truth,
+            remedy="give the objects polygons or RLE, in px",
+        )
     label_of = _match_classes(head, coco, predictions)
     repairs = Repairs()
     listed = _check_images(head, coco, predictions)
