@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from astrolabel.deblend.convolve import KernelCache, fft_length, fwhm_sigma
+from astrolabel.deblend.convolve import KernelCache, fft_length
 
 
 def moffat(size: int, fwhm: float, beta: float = 3.0) -> np.ndarray:
@@ -16,19 +16,9 @@ def moffat(size: int, fwhm: float, beta: float = 3.0) -> np.ndarray:
     return (out / out.sum()).astype(np.float32)
 
 
-def round_gaussian(size: int, sigma: float) -> np.ndarray:
-    half = size // 2
-    r2 = (np.mgrid[-half : half + 1, -half : half + 1] ** 2).sum(axis=0)
-    return np.exp(-0.5 * r2 / sigma**2)
-
-
 @pytest.fixture
 def psfs() -> np.ndarray:
     return np.stack([moffat(31, 4.9), moffat(31, 4.0)])
-
-
-def test_width_of_a_gaussian_is_found_from_its_half_maximum_area() -> None:
-    assert fwhm_sigma(round_gaussian(41, 3.0)) == pytest.approx(3.0, rel=0.03)
 
 
 @pytest.mark.parametrize("pixels", [1, 17, 57, 101, 333])

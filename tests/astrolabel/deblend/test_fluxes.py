@@ -56,7 +56,9 @@ def image_of(shape: np.ndarray) -> np.ndarray:
     psf = np.exp(-0.5 * (2 * np.pi * 2) ** 2 * k2).astype(np.complex64)[None]
     spectrum = np.empty((3, *psf.shape), np.complex64)
     y, x = shape[:2]
-    profiles.transforms(spectrum, psf, y, x, value, amplitudes, by_index, profiles.WIDTHS)
+    profiles.transforms(
+        spectrum, psf, np.array([2.0]), y, x, value, amplitudes, by_index, profiles.WIDTHS
+    )
     images = scipy.fft.irfft2(spectrum, s=(n, n))
     out = np.empty((7, 1, n - 2 * edge, n - 2 * edge), np.float32)
     profiles.derived(images, slopes, edge, edge, out)

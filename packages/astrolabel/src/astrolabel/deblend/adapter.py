@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from astrolabel.core.box import Box
 from astrolabel.core.config import DeblendConfig
 from astrolabel.deblend.base import Blend, BlendFit, SourceFit
-from astrolabel.deblend.convolve import Image, fwhm_sigma
+from astrolabel.core.psf import sigma_px
+from astrolabel.deblend.convolve import Image
 from astrolabel.deblend.cores import has_core
 
 MODEL_SIGMA_OVER_PSF = 0.8
@@ -131,7 +132,7 @@ def prepared(blend: Blend, config: DeblendConfig) -> Task:
 
 def model_sigma(psfs: Image, wanted: float) -> float:
     """Width in pixels of the model frame's Gaussian PSF: `wanted`, or what the bands bear."""
-    narrowest = min(fwhm_sigma(p) for p in psfs)
+    narrowest = min(sigma_px(p) for p in psfs)
     return max(min(wanted, MODEL_SIGMA_OVER_PSF * narrowest), MIN_MODEL_SIGMA_PX)
 
 
@@ -148,7 +149,7 @@ def first_looks(task: Task) -> list[Look]:
     image = (task.weights * task.image).sum(axis=0) / scale
     mean = task.weights.mean(axis=(1, 2), dtype=float)
     psf = np.tensordot(mean, task.psfs, 1) / max(float(mean.sum()), 1e-30)
-    width = fwhm_sigma(psf)
+    width = sigma_px(psf)
     middle = psf.shape[0] // 2
     _, expected, _ = _moments(psf, (middle, middle), width)
     radius = int(np.ceil((WINDOW_RADIUS + 1) * width))

@@ -92,7 +92,9 @@ def rendered(
     y, x = shape[CENTRE_Y] - y0, shape[CENTRE_X] - x0
     psf = kernels.psf_transform((side, side))
     spectrum = np.empty((1 if point else 3, *psf.shape), np.complex64)
-    profiles.transforms(spectrum, psf, y, x, value, amplitudes, by_index, profiles.WIDTHS)
+    profiles.transforms(
+        spectrum, psf, kernels.psf_sigma, y, x, value, amplitudes, by_index, profiles.WIDTHS
+    )
     images = scipy.fft.irfft2(spectrum, s=(side, side), overwrite_x=True)
     out = np.empty((3 if point else 1 + N_SHAPE, len(psf), *box.shape), np.float32)
     profiles.derived(images, slopes, box.y0 - y0, box.x0 - x0, out)

@@ -10,6 +10,8 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+from astrolabel.core.psf import sigma_px
+
 WING_SLOPES = (2.5, 8.0)
 """Falls of a PSF's wings that are believed, as powers of the radius: 3 of scattered light,
 4 and 6 of Moffats of beta 2 and 3; a Gaussian's are steeper and hold nothing."""
@@ -17,16 +19,6 @@ CACHE_BYTES = 24 * 2**20
 """Transforms kept at most, per set of PSFs; what was used longest ago goes first."""
 
 Image = NDArray[np.float32]
-
-
-def fwhm_sigma(psf: NDArray[Any]) -> float:
-    """Gaussian-equivalent sigma in pixels from the area above half of the maximum.
-
-    A Gaussian has ``2 pi sigma^2 ln 2`` pixels above half its peak. Unlike the second
-    moment this does not see the wings.
-    """
-    area = np.count_nonzero(psf >= 0.5 * psf.max())
-    return float(np.sqrt(max(area, 1) / (2 * np.pi * np.log(2))))
 
 
 def with_wings(psfs: Image) -> Image:
@@ -94,7 +86,7 @@ class Kernels:
     """
 
     def __init__(self, psfs: Image) -> None:
-        self.psf_sigma = np.array([fwhm_sigma(p) for p in psfs])
+        self.psf_sigma = np.array([sigma_px(p) for p in psfs])
         self._psfs = with_wings(psfs)
         self.psf_peak = psfs.max(axis=(1, 2)).astype(float)
         self.psf_power = (psfs.astype(float) ** 2).sum(axis=(1, 2))

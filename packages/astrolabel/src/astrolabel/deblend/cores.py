@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from astrolabel.core.box import Box
-from astrolabel.deblend.convolve import fwhm_sigma
+from astrolabel.core.psf import sigma_px
 
 
 def has_core(
@@ -23,7 +23,7 @@ def has_core(
     psfs : (C, P, P).
     peaks : (N, 2) of (y, x).
     """
-    radius = max(1.18 * fwhm_sigma(psfs.mean(axis=0)), 1.0)
+    radius = max(1.18 * sigma_px(psfs.mean(axis=0)), 1.0)
     y, x = np.mgrid[: known.shape[0], : known.shape[1]]
     out = np.zeros(len(peaks), bool)
     for n, (py, px) in enumerate(peaks):

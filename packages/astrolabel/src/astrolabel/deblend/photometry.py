@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from astrolabel.core.config import PhotometryConfig
+from astrolabel.core.psf import FWHM_PER_SIGMA
 from astrolabel.deblend.components import (
     LONGEST_STEP,
     PAD_PX,
@@ -191,7 +192,7 @@ def nuisance_places(
     peaks &= flux * top > config.nuisance_contrast * model
     places = np.argwhere(peaks)
     centres = np.array([c.shape[:2] for c in components])
-    apart = config.nuisance_apart_fwhm * 2.3548 * float(kernels.psf_sigma.mean())
+    apart = config.nuisance_apart_fwhm * FWHM_PER_SIGMA * float(kernels.psf_sigma.mean())
     out: list[tuple[int, int]] = []
     for y, x in places[np.argsort(-significance[peaks], kind="stable")].tolist():
         if np.hypot(*(centres - (y, x)).T).min() > apart:

@@ -16,7 +16,7 @@ import scipy.optimize
 from numpy.typing import NDArray
 from scipy.special import gammaincinv
 
-from astrolabel.core.numerics import kernel
+from astrolabel.core.numerics import inlined, kernel
 
 Array = NDArray[Any]
 
@@ -85,10 +85,30 @@ def covariance(shape: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray
     return value, slopes
 
 
+@inlined
+def shift(k: float, by: float, sigma: float) -> complex:
+    """What a shift of a PSF along an axis multiplies its transform by.
+
+    The transform of pixels holds the frequency k, in radians a pixel from -pi to pi, and its alias
+    k - 2 pi (of negative k: k + 2 pi), which a shift turns by another angle. Their shares are those
+    of a Gaussian. Where the PSF is narrow, about two pixels and less, a shift of all as k rings.
+
+    Parameters
+    ----------
+    by : pixels.
+    sigma : of the PSF, pixels.
+    """
+    alias = 1 / (1 + np.exp(2 * np.pi * sigma * sigma * (np.pi - abs(k))))
+    turn = 2 * np.pi * by if k >= 0 else -2 * np.pi * by
+    both = complex(1 + alias * (np.cos(turn) - 1), alias * np.sin(turn))
+    return complex(np.cos(k * by), -np.sin(k * by)) * both
+
+
 @kernel
 def transforms(
     out: Array,
     psf: Array,
+    sigma: Array,
     y: float,
     x: float,
     value: Array,
@@ -105,15 +125,17 @@ def transforms(
         whose second derivatives are what a change of the covariance adds; and with the
         derivative by LOG_INDEX. `derived` makes all derivatives of these.
     psf : (C, F, G//2+1) complex64, transforms of the PSFs.
+    sigma : (C,) their Gaussian-equivalent widths in pixels; see `shift`.
     y, x : centre in the image.
     value : (yy, xy, xx) of `covariance`; zeros for a point.
     amplitudes, by_index : of `mixture`.
     """
     count, bands, rows, columns = out.shape
-    kx, along = np.empty(columns), np.empty(columns, np.complex64)
+    kx, along = np.empty(columns), np.empty((bands, columns), np.complex64)
     for j in range(columns):
         kx[j] = 2 * np.pi * j / (2 * (columns - 1))
-        along[j] = complex(np.cos(kx[j] * x), -np.sin(kx[j] * x))
+        for c in range(bands):
+            along[c, j] = shift(kx[j], x, sigma[c])
     e, q = np.empty(columns), np.empty(columns)
     planes = np.empty((3, columns))
     for i in range(rows):
@@ -134,12 +156,12 @@ def transforms(
                     planes[2, j] += c * e[j]
                     squared = e[j] * e[j]
                     e[j] = squared * squared
-        phase = np.complex64(complex(np.cos(ky * y), -np.sin(ky * y)))
-        for p in range(count):
-            for c in range(bands):
+        for c in range(bands):
+            phase = np.complex64(shift(ky, y, sigma[c]))
+            for p in range(count):
                 line, by = out[p, c, i], psf[c, i]
                 for j in range(columns):
-                    line[j] = phase * along[j] * np.float32(planes[p, j]) * by[j]
+                    line[j] = phase * along[c, j] * np.float32(planes[p, j]) * by[j]
 
 
 FIRST = (4 / 5, -1 / 5, 4 / 105, -1 / 280)

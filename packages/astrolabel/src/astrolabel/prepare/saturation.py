@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from astrolabel.core import background
 from astrolabel.core.config.prepare import SaturationConfig
-from astrolabel.core.psf import FWHM_PER_SIGMA, fwhm_px
+from astrolabel.core.psf import FWHM_PER_SIGMA, sigma_px
 
 DIFFERENCE = np.array([1.0, -2.0, 1.0])
 
@@ -42,7 +42,7 @@ def saturated_cores(
     sky = float(np.median(sigma[valid])) if valid.any() else 0.0
     if not (sky > 0 and (data > config.bright_sigma * sky).any()):
         return np.zeros(image.shape, bool)
-    width = fwhm_px(stamp) / FWHM_PER_SIGMA
+    width = sigma_px(stamp)
     flat = (_flat_tops(data, sky, config) | _at_the_limit(data, sigma, sky, config)) & valid
     out = flat | _ragged_cores(data, sigma, valid, stamp, width, sky, config)
     return _closed(out | _holes(data, valid, config.bright_sigma * sky), width)

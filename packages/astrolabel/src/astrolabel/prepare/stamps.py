@@ -17,6 +17,10 @@ from astrolabel.io.files import CoaddFiles
 from astrolabel.io.stamps import read_psf, read_psf_grid, read_stamps
 from astrolabel.prepare.psf import StarFits, alike
 
+WIDE = 1.5
+"""Fewer stars than define a PSF may be galaxies: they are where they are so many times as wide as
+is usual for the survey."""
+
 
 @dataclass(frozen=True, eq=False)
 class Stamps:
@@ -163,9 +167,13 @@ def _guess(
         width = float(np.mean(others))
         text = f"Moffat of FWHM {width:.2f} px, too few stars: the mean of the other bands"
         return width, Note("psf", text, band)
-    if len(found.fits) and np.isfinite(found.fwhm_px):
-        width = found.fwhm_px
-        return width, doubt("psf", f"Moffat of FWHM {width:.2f} px, fitted to {few} only", band)
-    width = psf.DEFAULT_FWHM_PX
-    text = f"Moffat of FWHM {width:.2f} px, no stars and no seeing in the header: a guess"
-    return width, doubt("psf", text, band)
+    usual = None
+    if layer.row is not None and layer.row.fwhm_arcsec is not None and scale:
+        usual = max(layer.row.fwhm_arcsec / scale, 1.0)
+    if len(found.fits) and not (usual and found.fwhm_px > WIDE * usual):
+        width, text = found.fwhm_px, f"fitted to {few} only"
+    elif usual:
+        width, text = usual, f"too few stars: what is usual for {layer.row.title}"
+    else:
+        width, text = psf.DEFAULT_FWHM_PX, "no stars and no seeing in the header: a guess"
+    return width, doubt("psf", f"Moffat of FWHM {width:.2f} px, {text}", band)
