@@ -184,3 +184,16 @@ def test_stamps_of_different_sizes_are_padded():
     stack = psf.common_size([psf.moffat(4, size=21), psf.moffat(4, size=43)])
     assert stack.shape == (2, 43, 43)
     np.testing.assert_allclose(stack.sum(axis=(1, 2)), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("fwhm", [0.95, 1.3])
+def test_stars_as_narrow_as_a_pixel_are_measured(fwhm):
+    rng = np.random.default_rng(4)
+    image = rng.normal(0, SIGMA, (256, 256))
+    for y, x in np.argwhere(np.ones((8, 8))) * 30 + 20 + rng.uniform(-0.5, 0.5, (64, 2)):
+        radius2 = sum((np.indices(image.shape)[k] - at) ** 2 for k, at in enumerate((y, x)))
+        alpha2 = (fwhm / 2) ** 2 / (2 ** (1 / 3) - 1)
+        image += SIGMA * 10 ** rng.uniform(2, 3) * (1 + radius2 / alpha2) ** -3
+    (found,) = stars_of(image[None].astype(np.float32))
+    assert found.agree
+    assert found.fwhm_px == pytest.approx(fwhm, rel=0.05)

@@ -501,3 +501,13 @@ def test_an_image_of_one_value_has_no_data(tmp_path):
     known, coadd = both(files_of(tmp_path, np.full(SHAPE, 7, np.float32)))
     assert not coadd.valid.any()
     assert "no pixel with data" in known.note("coverage", "g")
+
+
+def test_a_galaxy_alone_is_no_psf_where_the_survey_is_known(tmp_path):
+    image = np.random.default_rng(5).normal(0, SIGMA, SHAPE)
+    image += gaussian(SHAPE, 128, 128, 10_000 * SIGMA, fwhm=13)
+    known, _ = both(files_of(tmp_path, image.astype(np.float32)))
+    assert psf.fwhm_px(known.psfs[0]) == pytest.approx(13, rel=0.05)  # for want of anything else
+    known, _ = both(files_of(tmp_path, image.astype(np.float32), INSTRUME="MegaPrime"))
+    assert psf.fwhm_px(known.psfs[0]) == pytest.approx(0.7 / 0.168, rel=0.05)
+    assert any("too few stars: what is usual for CFHT" in text for text in doubts(known))
