@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from astrolabel.core.box import Box
 from astrolabel.core.config import DeblendConfig
-from astrolabel.deblend.base import Blend, BlendFit, SourceFit
 from astrolabel.core.psf import sigma_px
+from astrolabel.deblend.base import Blend, BlendFit, SourceFit
 from astrolabel.deblend.convolve import Image
 from astrolabel.deblend.cores import has_core
 
