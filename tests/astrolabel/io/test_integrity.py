@@ -3,6 +3,7 @@
 import gzip
 import os
 import random
+import zlib
 
 import numpy as np
 import pytest
@@ -52,8 +53,17 @@ def test_every_flipped_bit_is_seen_where_sums_are_given(tmp_path, suffix):
         changed = bytearray(data)
         changed[place] ^= 1 << bit
         path.write_bytes(changed)
+        if suffix and unpacked(changed) == raw:
+            continue  # a bit that pads a block, or a copy from another place of the same bytes
         with pytest.raises(InputError, match=r"a\.fits"):
             check_sums(path)
+
+
+def unpacked(data):
+    try:
+        return gzip.decompress(data)
+    except (OSError, EOFError, zlib.error):
+        return None
 
 
 def test_a_file_cut_anywhere_inside_an_hdu_is_refused(tmp_path):
