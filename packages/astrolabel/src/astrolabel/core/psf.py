@@ -123,12 +123,12 @@ def moffat(
     return (stamp / stamp.sum()).astype(np.float32)
 
 
-def sigma_px(stamp: NDArray[np.float32]) -> float:
+def sigma_px(stamp: NDArray[np.floating]) -> float:
     """Sigma of the Gaussian of a stamp's FWHM. Unlike its second moment it does not see wings."""
     return fwhm_px(stamp) / FWHM_PER_SIGMA
 
 
-def fwhm_px(stamp: NDArray[np.float32]) -> float:
+def fwhm_px(stamp: NDArray[np.floating]) -> float:
     """Full width at half maximum of a stamp: of the circle whose area is that of the
     pixels above half maximum, counted on a finely interpolated stamp."""
     middle = stamp.shape[0] // 2

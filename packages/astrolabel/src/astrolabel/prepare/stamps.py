@@ -167,13 +167,13 @@ def _guess(
         width = float(np.mean(others))
         text = f"Moffat of FWHM {width:.2f} px, too few stars: the mean of the other bands"
         return width, Note("psf", text, band)
-    usual = None
-    if layer.row is not None and layer.row.fwhm_arcsec is not None and scale:
-        usual = max(layer.row.fwhm_arcsec / scale, 1.0)
+    usual, survey = None, layer.row
+    if survey is not None and survey.fwhm_arcsec is not None and scale:
+        usual = max(survey.fwhm_arcsec / scale, 1.0)
     if len(found.fits) and not (usual and found.fwhm_px > WIDE * usual):
         width, text = found.fwhm_px, f"fitted to {few} only"
-    elif usual:
-        width, text = usual, f"too few stars: what is usual for {layer.row.title}"
+    elif usual and survey:
+        width, text = usual, f"too few stars: what is usual for {survey.title}"
     else:
         width, text = psf.DEFAULT_FWHM_PX, "no stars and no seeing in the header: a guess"
     return width, doubt("psf", f"Moffat of FWHM {width:.2f} px, {text}", band)
