@@ -28,7 +28,7 @@ from astroseg.data.dataset import Dataset, read_dataset
 SIDE = 1050
 """px of an image: a tile of the paper."""
 
-READ_BY_A_WORKER = 300
+READ_BY_A_WORKER = 100
 """Images."""
 
 
@@ -99,14 +99,15 @@ def measure(path: Path, workers: int) -> None:
     print(
         f"{dataset.objects} objects in {len(dataset)} images: {seconds:.1f} s of processor time, "
         f"{resident('VmHWM') - before:.0f} MB at most, {resident('VmRSS') - before:.0f} MB held "
-        f"({before:.0f} MB before)"
+        f"({before:.0f} MB before)",
+        flush=True,
     )
     fork = multiprocessing.get_context("fork")
     for seed in range(workers):
         here, there = fork.Pipe(duplex=False)
         one = fork.Process(target=work, args=(dataset, seed, there))
         one.start()
-        print(f"worker {seed + 1}: {here.recv():.0f} MB of its own")
+        print(f"worker {seed + 1}: {here.recv():.0f} MB of its own", flush=True)
         one.join()
 
 
@@ -118,8 +119,9 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "labels.json"
+        print(f"writing {given.annotations} annotations, some minutes for a million", flush=True)
         write_labels(path, given.annotations, given.images)
-        print(f"{path.stat().st_size / 1e6:.0f} MB of JSON")
+        print(f"{path.stat().st_size / 1e6:.0f} MB of JSON", flush=True)
         reading = multiprocessing.get_context("spawn").Process(
             target=measure, args=(path, given.workers)
         )

@@ -29,9 +29,10 @@ def test_one_gaussian_has_its_own_median_deviation_and_quantiles() -> None:
 def test_two_peaks_have_quantiles_within_them_and_the_variance_of_their_distance() -> None:
     middle, std, low, high = summary(mixture((0.4, -3, 0.1), (0.6, 3, 0.1)))
     # 0.16 of all is 0.4 of the left peak, 0.5 is a sixth of the right one, 0.84 is 11/15.
-    assert low == pytest.approx(-3 - 0.1 * 0.2533471031, abs=1e-6)
-    assert middle == pytest.approx(3 - 0.1 * 0.9674215661, abs=1e-6)
-    assert high == pytest.approx(3 + 0.1 * 0.6229257231, abs=1e-6)
+    # Weights and deviations are float32: 0.4 and 0.1 to 6e-9.
+    assert low == pytest.approx(-3 - 0.1 * 0.2533471031, abs=1e-8)
+    assert middle == pytest.approx(3 - 0.1 * 0.9674215661, abs=1e-8)
+    assert high == pytest.approx(3 + 0.1 * 0.6229257231, abs=1e-8)
     assert std == pytest.approx(math.sqrt(0.01 + 0.4 * 3.6**2 + 0.6 * 2.4**2))
 
 

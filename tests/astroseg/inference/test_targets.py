@@ -80,7 +80,7 @@ def test_predictions_hold_median_deviation_and_quantiles(
     assert info["targets"] == ["redshift", "mag_i"]
     for name in COLUMNS:
         written = [row["attributes"][name] for row in rows]
-        np.testing.assert_allclose(table[name], written, rtol=1e-5)
+        np.testing.assert_allclose(table[name], written, rtol=5e-6)  # written in six digits
     assert (table["redshift_lo"] < table["redshift"]).all()
     assert (table["redshift"] < table["redshift_hi"]).all()
     # The measured magnitude keeps its name.
@@ -91,7 +91,7 @@ def test_predictions_hold_median_deviation_and_quantiles(
     }  # fmt: skip
     stacked = np.array([[mixture[part] for part in ("weights", "means", "stds")]])
     numbers = [rows[0]["attributes"][name] for name in COLUMNS]
-    assert summary(stacked)[0] == pytest.approx(numbers, rel=1e-4)
+    assert summary(stacked)[0] == pytest.approx(numbers, rel=1e-4)  # of parts in six digits
 
 
 def test_python_gives_values_near_the_truth_in_tiles_too(checkpoint: Path) -> None:
@@ -115,7 +115,8 @@ def test_they_survive_calibration_and_coco(checkpoint: Path, tmp_path: Path) -> 
     made = Calibration(("galaxy",), (2.0,), (0.3,))
     add_meta(checkpoint, out, {"calibration": made.to_json()})
     image, _ = coloured_sky(5000)
-    before = astroseg.load(checkpoint, device="cpu", score=0.3).predict(image)
+    # The same least score: a matrix product rounds by how many rows it has.
+    before = astroseg.load(checkpoint, device="cpu", score=0.0).predict(image)
     after = astroseg.load(out, device="cpu", score=0.0).predict(image)
     assert after.prediction.raw_scores is not None
     by_mask = {
@@ -123,8 +124,7 @@ def test_they_survive_calibration_and_coco(checkpoint: Path, tmp_path: Path) -> 
         for mask, row in zip(after.prediction.masks, after.mixtures["redshift"].means, strict=True)
     }
     for mask, row in zip(before.prediction.masks, before.mixtures["redshift"].means, strict=True):
-        # A matrix product rounds by how many rows it has.
-        assert by_mask[mask["counts"]] == pytest.approx(row, rel=1e-6, abs=1e-6)
+        assert np.array_equal(by_mask[mask["counts"]], row)
     path = before.to_coco(tmp_path / "coco")
     first = json.loads(path.read_text())["annotations"][0]["attributes"]
     assert first["redshift"] == pytest.approx(float(before.table["redshift"][0]))
