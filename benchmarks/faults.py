@@ -38,6 +38,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parent))  # its neighbour, for whoever imports this file
 from hostile import bad_checkpoint, served
+from hostile_files import MAKERS
 from played import LIBRARIES, TORCH, Limits, command, import_ahead, played, played_together
 
 from astrolabel.cli.main import main as astrolabel
@@ -52,6 +53,13 @@ ODD: tuple[Any, ...] = (
     [[1, 1, 1e300, 1, 9, 9]], [[float("nan")] * 6],
 )  # fmt: skip
 """Values that no document should have where another is wanted."""
+FORMATS = ("ds9", "cvat", "croissant", "deepdisc", "parquet", "segmentation", "fits", "ecsv",
+           "votable", "yolo", "geojson", "labelme", "moc", "models")  # fmt: skip
+OF_FILES = {"hostile catalog": 6, "hostile regions": 3, "hostile corrections": 3,
+            "hostile settings": 3, "hostile table of labels": 3, "hostile records": 2,
+            "hostile picture": 4, "hostile stamps": 2, "hostile plan": 2, "pipe": 2,
+            "hostile image": 3}  # fmt: skip
+"""Shares of `hostile_files.MAKERS` among the faults."""
 ODD_CARDS = (
     "-5", "0", "99999999999999999999999", "1E400", "NaN", "'text'", "T", "", "-32.5", "2147483648",
 )  # fmt: skip
@@ -261,11 +269,16 @@ def hostile_document(bench: Bench, draw: random.Random, scratch: Path) -> str:
             ["validate", str(path)],
             ["preview", str(path), "--out", str(scratch / "preview")],
             ["report", str(path), "--quiet", "--out", str(scratch / "r.html")],
-            ["export", str(path), "--to", draw.choice(("ds9", "cvat", "croissant", "deepdisc"))],
+            ["export", str(path), "--to", draw.choice(FORMATS)],
+            ["review", str(path), "--out", str(scratch / "review")],
+            ["reproduce", str(path), "--tile", "9813-4,5-r0c0", "--inputs", str(bench.sky)],
+            ["relabel", str(path), "--catalog", str(bench.sky / "catalog_hsc.fits"),
+             "--scheme", "hsc", "--out", str(scratch / "new.json")],
+            ["split", "--check", str(path), str(bench.out / "coco.json")],
             ["split", str(path), "--fractions", "a=0.5", "b=0.5", "--out", str(scratch / "split")],
             ["counts", str(path)],
         )
-    )
+    )  # fmt: skip
     outcome = played(command(words), scratch / "log")
     return "survived" if outcome == "ok" else outcome
 
@@ -344,6 +357,17 @@ def hostile_server(bench: Bench, draw: random.Random, scratch: Path) -> str:
     return outcome
 
 
+def hostile_file(make: Any) -> Any:
+    """A file of another kind (`hostile_files.py`), and a command that reads it."""
+
+    def fault(bench: Bench, draw: random.Random, scratch: Path) -> str:
+        words = make(bench.sky, bench.out, scratch, draw, mutated)
+        outcome = played(command(words), scratch / "log")
+        return "survived" if outcome == "ok" else outcome
+
+    return fault
+
+
 KINDS: dict[str, tuple[float, Callable[[Bench, random.Random, Path], str]]] = {
     "bit of a FITS file": (14, harmed_input(flipped)),
     "bit of a FITS.gz file": (8, harmed_input(flipped, packed=True)),
@@ -358,25 +382,28 @@ KINDS: dict[str, tuple[float, Callable[[Bench, random.Random, Path], str]]] = {
     "hostile COCO file": (20, hostile_document),
     "hostile manifest": (26, hostile_manifest),
     "hostile server": (6, hostile_server),
+    **{name: (share, hostile_file(MAKERS[name])) for name, share in OF_FILES.items()},
     "hostile predictions": (2, hostile_predictions),
     "hostile checkpoint": (3, hostile_checkpoint),
 }
 """Share of the faults, and what plays one. Those that label a sky are fewer."""
-OF_ASTROSEG = ("hostile predictions", "hostile checkpoint")
+OF_ASTROSEG = ("hostile predictions", "hostile checkpoint", "hostile image")
 
 
 def counted(
-    tries: int, seed: int, folder: Path, kinds: tuple[str, ...] = ()
+    tries: int, seed: int, folder: Path, kinds: tuple[str, ...] = (), keep: Path | None = None
 ) -> dict[str, Counter[str]]:
     """Outcomes by kind, of those so far where Ctrl-C comes; the words of bad ones are printed as
     they come."""
     found: dict[str, Counter[str]] = {name: Counter() for name in kinds or KINDS}
     with contextlib.suppress(KeyboardInterrupt):
-        _play_all(Bench(folder), found, tries, seed)
+        _play_all(Bench(folder), found, tries, seed, keep)
     return found
 
 
-def _play_all(bench: Bench, found: dict[str, Counter[str]], tries: int, seed: int) -> None:
+def _play_all(
+    bench: Bench, found: dict[str, Counter[str]], tries: int, seed: int, keep: Path | None
+) -> None:
     draw, names = random.Random(seed), list(found)
     shares = [KINDS[name][0] for name in names]
     drawn = [(name, n) for n, name in enumerate(draw.choices(names, shares, k=tries))]
@@ -395,6 +422,9 @@ def _play_all(bench: Bench, found: dict[str, Counter[str]], tries: int, seed: in
                 log = scratch / "log"
                 said = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
                 print(f"{outcome}: {name}, fault {number}: {said[-1:]}", file=sys.stderr)
+                if keep is not None:
+                    shutil.move(scratch, keep / f"{seed}-{number}")
+                    continue
             shutil.rmtree(scratch)
 
 
@@ -421,9 +451,14 @@ def main() -> int:
     parser.add_argument("--tries", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kind", choices=KINDS, nargs="+", default=[], help="only these")
+    parser.add_argument("--keep", type=Path, help="folder for the files of those that went wrong")
     options = parser.parse_args()
+    if options.keep is not None:
+        options.keep.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        found = counted(options.tries, options.seed, Path(folder), tuple(options.kind))
+        found = counted(
+            options.tries, options.seed, Path(folder), tuple(options.kind), options.keep
+        )
     print(table(found))
     return int(any(counts[bad] for counts in found.values() for bad in BAD))
 

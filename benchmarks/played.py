@@ -25,7 +25,9 @@ from pathlib import Path
 import psutil
 
 LIMIT_S = 60
-"""Of processor time; by the clock five times as long, for the machine may be busy."""
+"""Of processor time."""
+CLOCK_S = 5 * LIMIT_S
+"""By the clock, for the machine may be busy."""
 LIMIT_BYTES = 4 << 30
 """Memory that a command may ask for."""
 CAPABILITIES = 0x20080522
@@ -96,7 +98,7 @@ def played(call: Call, log: Path, limits: Limits = NONE) -> str:
     child = os.fork()
     if child == 0:
         _play(call, log, limits)
-    end, worker = began + (limits.kill_after_s or 5 * LIMIT_S), limits.worker_after_s
+    end, worker = began + (limits.kill_after_s or CLOCK_S), limits.worker_after_s
     while time.monotonic() < end:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
@@ -128,7 +130,7 @@ def _batch(plays: Sequence[Callable[[], str]]) -> list[str]:
     found: list[str] = []
     with os.fdopen(reading) as lines:
         while len(found) < len(plays):
-            if not select.select([reading], [], [], 5 * LIMIT_S)[0]:
+            if not select.select([reading], [], [], 2 * CLOCK_S)[0]:
                 os.kill(child, signal.SIGKILL)
                 found.append("hang")
                 break
@@ -146,7 +148,8 @@ def _play_in_turn(plays: Sequence[Callable[[], str]], writing: int) -> None:
     global _one_of_many
     _one_of_many = True
     _limit_memory()
-    signal.signal(signal.SIGPROF, _too_long)
+    for timer in (signal.SIGPROF, signal.SIGALRM):
+        signal.signal(timer, _too_long)
     _without_waits()
     try:
         for play in plays:
@@ -167,6 +170,7 @@ def _at_once(call: Call, log: Path) -> str:
         redirect_stderr(stream),
     ):
         signal.setitimer(signal.ITIMER_PROF, LIMIT_S)
+        signal.setitimer(signal.ITIMER_REAL, CLOCK_S)
         try:
             code = call()
         except _TooLong:
@@ -176,6 +180,7 @@ def _at_once(call: Call, log: Path) -> str:
             code = 1
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
+            signal.setitimer(signal.ITIMER_REAL, 0)
     return verdict(code, log.read_text(errors="replace"))
 
 

@@ -78,3 +78,19 @@ def test_the_gain_is_that_of_both_sources_fitted_together(at):
     chi2_alone = np.linalg.lstsq(basis[:, :3], data)[1]
     assert gain[at] == pytest.approx(float((chi2_alone - chi2_both)[0]), rel=0.03)
     assert flux[at] == pytest.approx(both[3], rel=0.03)
+
+
+def test_a_band_without_data_around_a_source_is_left_out():
+    image = (pair(4.2) + np.random.default_rng(1).normal(0, SIGMA, SHAPE)).astype(np.float32)
+    psf = gaussian((43, 43), 21, 21, 1.0, FWHM).astype(np.float32)
+    weights = np.full(SHAPE, SIGMA**-2, np.float32)
+    found = [
+        searched(
+            Sky(np.stack(images), np.stack(w), np.stack([psf] * len(w)), FWHM),
+            np.array([(36.0, 36.0)]), np.ones(SHAPE, bool), ResidualConfig(threshold_sigma=np.inf),
+        ).peaks
+        for images, w in (
+            ((image, image * 0), (weights, weights * 0)), ((image,), (weights,)))
+    ]  # fmt: skip
+    np.testing.assert_array_equal(*found)
+    assert len(found[0]) == 2

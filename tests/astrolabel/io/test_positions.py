@@ -11,7 +11,7 @@ from report_files import dataset, entry, places
 
 from astrolabel.cli.main import main
 from astrolabel.io import coco
-from astrolabel.io.positions import misplaced
+from astrolabel.io.positions import misplaced, sky_position
 
 SIDE = 1000
 
@@ -138,3 +138,10 @@ def test_values_of_any_type_are_no_traceback(tmp_path, key, value):
     for item in wrong["annotations"]:
         item["attributes"][key] = value
     assert not [p for p in coco.validate(wrong, sky=True) if p.where.startswith("image")]
+
+
+@pytest.mark.parametrize("ra", [None, "150", [1], True, float("nan"), 1e300])
+def test_what_is_no_number_is_no_position(ra):
+    assert sky_position({"attributes": {"ra": ra, "dec": 2.0}}) is None
+    assert sky_position({"attributes": None}) is None
+    assert sky_position({"attributes": {"ra": 150, "dec": 2.0}}) == (150, 2)

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from astrolabel.core.errors import InputError
+from astrolabel.core.files import regular_size
 
 MAX_CHARACTERS = 2**24
 """Longest text that is read: a thousand times the longest manifest."""
@@ -68,6 +69,8 @@ def read_yaml(path: Path, remedy: str | None = None) -> dict[Any, Any]:
     InputError
         For what cannot be read, is not YAML or not a mapping, or has a key twice.
     """
+    if path.exists():  # a pipe would never end
+        regular_size(path)
     try:
         with path.open(encoding="utf-8") as stream:
             text = stream.read(MAX_CHARACTERS + 1)

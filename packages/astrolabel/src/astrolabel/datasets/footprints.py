@@ -20,6 +20,7 @@ from scipy.spatial import cKDTree
 from astrolabel.catalog.crossmatch import unit_vectors
 from astrolabel.core.errors import InputError
 from astrolabel.datasets.regions import Region
+from astrolabel.io.integrity import check_headers
 from astrolabel.io.outline import sky_outline
 
 OVERLAP_ARCSEC2 = 1.0
@@ -173,9 +174,10 @@ def moc_of_file(path: Path) -> str:
     InputError
         When it cannot be read.
     """
+    check_headers(path)  # a name that is no file would be taken for an address
     try:
         return str(MOC.from_fits(path).to_string("ascii"))
-    except (OSError, ValueError) as error:
+    except Exception as error:  # its reader raises many kinds, some of its own
         raise InputError(
             f"cannot be read as a MOC ({error})", file=path, remedy="give a spatial MOC in FITS"
         ) from error

@@ -20,6 +20,7 @@ from astrolabel.core.config import ClassifyConfig
 from astrolabel.core.errors import InputError
 from astrolabel.core.files import file_hash
 from astrolabel.io import coco
+from astrolabel.io.positions import sky_position
 
 Document = dict[str, Any]
 ELSEWHERE = ("labelled in another coadd", "labelled in another part")
@@ -114,7 +115,7 @@ def relabel(
     items = doc["annotations"]
     by_image: dict[int, list[int]] = {}
     for k, a in enumerate(items):
-        if a.get("attributes", {}).get("ra") is None:
+        if sky_position(a) is None:
             raise InputError(
                 f"annotation {a['id']} has no sky position",
                 remedy="relabel files that `astrolabel make-coco` made from coadds with a WCS",

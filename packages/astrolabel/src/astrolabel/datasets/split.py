@@ -30,6 +30,7 @@ from astrolabel.datasets.footprints import (
     overlap_arcsec2,
 )
 from astrolabel.datasets.regions import Region
+from astrolabel.io.positions import sky_position
 from astrolabel.io.stream import Annotations
 
 SAME_OBJECT_ARCSEC = 0.5
@@ -240,12 +241,6 @@ def separate(
     return Split(parts, part, why, frozenset(ignored), tuple(places))
 
 
-def _position(a: Mapping[str, Any]) -> tuple[float, float] | None:
-    attributes = a.get("attributes") or {}
-    ra, dec = attributes.get("ra"), attributes.get("dec")
-    return None if ra is None or dec is None else (float(ra), float(dec))
-
-
 def _by_image(doc: Document) -> dict[int, int]:
     return {image["id"]: k for k, image in enumerate(doc["images"])}
 
@@ -263,7 +258,7 @@ def _reaching_over(doc: Document, part: NDArray[np.int64], places: Sequence[Plac
         k = index[a["image_id"]]
         if k not in beside or "peak_outside" not in (a.get("attributes") or {}).get("flags", ()):
             continue
-        position = _position(a)
+        position = sky_position(a)
         if position and any(places[j].distance(*position) <= BORDER_ARCSEC for j in beside[k]):
             found.add(a["id"])
     return found
@@ -331,7 +326,7 @@ def _compared(doc: Document, part: NDArray[np.int64], ignored: Collection[int]) 
         numbers.append(n)
         parts.append(int(part[k]))
         names.append(hash(str(name)) or 1 if name else 0)
-        sky.extend(_position(a) or (np.nan, np.nan))
+        sky.extend(sky_position(a) or (np.nan, np.nan))
     return _Rows(np.array(numbers), np.array(parts), np.array(names), np.array(sky).reshape(-1, 2))
 
 

@@ -87,7 +87,8 @@ def gain_of_second(
     known = _bell(h, narrow) @ host.weights @ _bell(w, narrow) / (4 * np.pi * sigma_px**2)
     inverse = np.zeros((bands, count, count))
     for c in range(bands):  # the amplitudes of a band, at their best whatever the rest
-        lit = np.flatnonzero(host.amplitudes[c] > 0)
+        # Where the band has no data, no pixel shows a Gaussian that the others do.
+        lit = np.flatnonzero((host.amplitudes[c] > 0) & (np.diag(own[c]) > 0))
         if len(lit) == 0:
             continue
         at = np.ix_(lit, lit)

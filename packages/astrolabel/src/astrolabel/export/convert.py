@@ -149,7 +149,9 @@ def _read(file: Path, classes: Sequence[str], polygons: str) -> tuple[coco.Docum
     """The document, and whether it was made of records."""
     value: Any = coco.read(file) if file.suffix == ".parquet" else coco.read_json(file)
     if is_records(value):
-        return from_records(value, file, classes, polygons), True
+        made = from_records(value, file, classes, polygons)
+        check_structure(made, file)
+        return made, True
     if classes:
         raise InputError(
             "--classes names the classes of Detectron2 records, which this is not", file=file

@@ -14,6 +14,7 @@ from typing import Any
 from astrolabel.core.errors import InputError
 from astrolabel.core.files import atomic_path, below
 from astrolabel.io.coco import to_json
+from astrolabel.io.pictures import check_picture
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """A zip's earliest date: with the files' own, equal datasets would give other bytes."""
@@ -42,10 +43,7 @@ def write_cvat(path: str | Path, doc: Mapping[str, Any], folder: str | Path) -> 
                 f"{image['file_name']} and {seen[name]} have one name in a flat folder",
                 remedy="rename one of them",
             )
-        if not source.is_file():
-            raise InputError(
-                "there is no such image", file=source, remedy="keep the images beside the file"
-            )
+        check_picture(source, remedy="keep the images beside the file")
         seen[name] = image["file_name"]
     images = [{**image, "file_name": Path(image["file_name"]).name} for image in doc["images"]]
     flat = {**doc, "images": images}

@@ -191,7 +191,7 @@ def _table(path: Path) -> Mapping[str, Any]:
         return read_columns(path, list)
     try:
         table = Table.read(path, format="ascii.sextractor")
-    except (OSError, ValueError, TypeError, IndexError) as error:
+    except Exception as error:  # its reader raises many kinds
         raise InputError(f"the catalog cannot be read ({error})", file=path) from error
     return {name.lower(): np.asarray(table[name]) for name in table.colnames}
 

@@ -11,19 +11,22 @@ import numpy as np
 from astropy.stats import sigma_clipped_stats
 from astropy.wcs import WCS
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from scipy import ndimage
 
 from astrolabel.core.box import Box
 from astrolabel.core.celestial import to_icrs
 from astrolabel.core.config import ImportConfig
 from astrolabel.core.errors import InputError
+from astrolabel.core.files import regular_size
 from astrolabel.export.deepdisc import PICTURES, with_pictures
 from astrolabel.export.ellipses import ellipse_mask, read_ellipses
 from astrolabel.export.labelme import is_labelme, read_labelme
 from astrolabel.io import coco
 from astrolabel.io.layers import find_layers, open_fits, read_wcs, read_zeropoint
 
+MAX_IMAGES = 100
+"""Pixels of a DS9 region in those of the image: one of ten times its sides is on other pixels."""
 OVERLAP = "OVERLAP"
 """HDU of the second label of a pixel, as `astrolabel export --to segmentation` writes it."""
 
@@ -79,6 +82,8 @@ def import_labels(
     OutputError
         When a file cannot be written.
     """
+    for path in (source, *(path for _, path in images)):
+        regular_size(path)  # a pipe would never end
     image, wcs = _image(images, out.parent)
     shape = (image["height"], image["width"])
     settings = config or ImportConfig()
@@ -134,7 +139,7 @@ def _image(images: Sequence[tuple[str, Path]], folder: Path) -> tuple[dict[str, 
         try:
             with Image.open(files[0]) as opened:
                 entry["width"], entry["height"] = opened.size
-        except (OSError, UnidentifiedImageError) as error:
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
             raise InputError(f"the picture cannot be opened ({error})", file=files[0]) from error
         doc = with_pictures({"images": [entry]}, (files[0].parent,), folder)
         return doc["images"][0], None
@@ -181,7 +186,9 @@ def _labels(
         return _segments(source, shape)
     found = read_ellipses(source, columns, wcs, config)
     good = np.flatnonzero(
-        (found.a > 0) & (found.b > 0) & np.isfinite(found.x + found.y + found.theta)
+        (found.a > 0)
+        & (found.b > 0)
+        & np.isfinite(found.x + found.y + found.a + found.b + found.theta)
     )
     if not len(good):
         raise InputError("no row has a position and two half axes", file=source)
@@ -252,14 +259,18 @@ def _regions(path: Path, shape: tuple[int, int], wcs: WCS | None) -> Iterator[Fo
     except Exception as error:  # its parser raises many kinds
         raise InputError(f"no DS9 region file ({error})", file=path) from error
     for region in found:
-        if not isinstance(region, PixelRegion):
-            if wcs is None:
-                raise InputError("has regions on the sky, but the image has no WCS", file=path)
-            region = region.to_pixel(wcs)
+        if not isinstance(region, PixelRegion) and wcs is None:
+            raise InputError("has regions on the sky, but the image has no WCS", file=path)
         try:
+            region = region if isinstance(region, PixelRegion) else region.to_pixel(wcs)
+            high, wide = region.bounding_box.shape
+            if high * wide > MAX_IMAGES * shape[0] * shape[1]:  # its mask would fill the memory
+                raise ValueError(f"{high}x{wide} pixels on an image of {shape[0]}x{shape[1]}")
             made = region.to_mask(mode="center")
         except NotImplementedError:  # points, lines and texts have no pixels
             continue
+        except Exception as error:  # shapes of sizes that are no numbers
+            raise InputError(f"has a region that cannot be drawn ({error})", file=path) from error
         box = Box.from_corners(made.bbox.iymin, made.bbox.ixmin, made.bbox.iymax, made.bbox.ixmax)
         inside = box & Box.of_shape(shape)
         mask = np.asarray(made.data)[inside.slices_in(box)] > 0 if inside.area else np.zeros((0, 0))

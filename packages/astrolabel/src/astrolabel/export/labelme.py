@@ -16,6 +16,7 @@ from astrolabel.core.errors import InputError
 from astrolabel.core.files import write_bytes
 from astrolabel.io import coco
 from astrolabel.io.names import flat_name
+from astrolabel.io.pictures import check_picture
 from astrolabel.io.polygons import edge_polygons, mask_of, rle_of
 from astrolabel.io.rle import decode_inside, measure
 
@@ -49,8 +50,7 @@ def write_labelme(folder: Path, doc: coco.Document, images: Path) -> list[Path]:
     written = []
     for image in doc["images"]:
         source = images / image["file_name"]
-        if not source.is_file():
-            raise InputError("the picture is missing", file=source, remedy="give --images DIR")
+        check_picture(source, remedy="give --images DIR")
         target = folder / flat_name(image["file_name"])
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)

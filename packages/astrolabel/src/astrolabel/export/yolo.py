@@ -9,10 +9,10 @@ from typing import Any
 
 import yaml
 
-from astrolabel.core.errors import InputError
 from astrolabel.core.files import write_bytes
 from astrolabel.io.coco import Document, annotations_by_image
 from astrolabel.io.names import flat_name
+from astrolabel.io.pictures import check_picture
 from astrolabel.io.polygons import outlines, rle_of
 
 
@@ -38,8 +38,7 @@ def write_yolo(folder: Path, doc: Document, images: Path) -> Path:
     classes = {c["id"]: k for k, c in enumerate(doc["categories"])}
     for image in doc["images"]:
         source = images / image["file_name"]
-        if not source.is_file():
-            raise InputError("the picture is missing", file=source, remedy="give --images DIR")
+        check_picture(source, remedy="give --images DIR")
         name = flat_name(image["file_name"])
         own = [item for item in of_image[image["id"]] if not item.get("iscrowd", 0)]
         lines = [_line(item, image, classes) for item in own]

@@ -192,11 +192,10 @@ def read(
     InputError
         When the file is not JSON or not a COCO document, saying what it looks like.
     """
-    if Path(path).suffix == ".parquet":
-        return read_parquet(path)
-    doc = as_document(read_json(path, object_hook), path)
+    table = Path(path).suffix == ".parquet"
+    doc = as_document(read_parquet(path) if table else read_json(path, object_hook), path)
     if checked:
-        check_structure(doc, path, annotations=object_hook is None)
+        check_structure(doc, path, annotations=table or object_hook is None)
     return doc
 
 

@@ -21,6 +21,7 @@ from astrolabel.core.errors import InputError
 from astrolabel.io import coco
 from astrolabel.io.polygons import edge_polygons, fill_contours, mask_of
 from astrolabel.io.rle import decode_inside, measure
+from astrolabel.io.structure import check_structure
 
 XYWH_ABS = 1
 """Detectron2's BoxMode: left, top, width, height in pixels."""
@@ -124,6 +125,8 @@ def from_records(
         try:
             own = record.get("astrolabel") or {}
             images.append(_image(record, number))
+            # Sizes are bounded before masks of them are made.
+            check_structure({"images": images[-1:], "categories": [], "annotations": []}, path)
             shape = (images[-1]["height"], images[-1]["width"])
             for item in record["annotations"]:
                 found = _from_item(item, shape, own.get("polygons", polygons))
@@ -131,7 +134,7 @@ def from_records(
                     dropped += 1
                     continue
                 annotations.append({**found, "id": len(annotations) + 1, "image_id": number})
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise InputError(
                 f"record {number} of the list cannot be used ({type(error).__name__}: {error})",
                 file=path,

@@ -10,11 +10,12 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from astrolabel.core.errors import InputError
-from astrolabel.core.files import atomic_path
+from astrolabel.core.files import atomic_path, regular_size
 from astrolabel.io.stream import Annotations
 
 METADATA = b"astrolabel"
@@ -22,6 +23,7 @@ ROWS_PER_GROUP = 100_000
 """Rows that a reader of some rows must decompress: some 10 MB."""
 ROWS_PER_BATCH = 10_000
 """Rows that are plain objects at a time."""
+_AGAIN = "make or copy it again"
 _OWN = (
     "id",
     "image_id",
@@ -162,17 +164,13 @@ def read_parquet(path: str | Path) -> dict[str, Any]:
 def stream_parquet(path: str | Path) -> dict[str, Any]:
     """As `read_parquet`; its annotations are read as they are looped over (`Annotations`)."""
     pyarrow = load_pyarrow()
-    try:
+    path = Path(path)
+    with _readable(path):
+        if not path.exists():
+            raise InputError("there is no such file", file=path, remedy="check the name")
+        check_rows(path)
         with pyarrow.parquet.ParquetFile(path) as file:
             schema, rows = file.schema_arrow, file.metadata.num_rows
-    except FileNotFoundError as error:
-        raise InputError("there is no such file", file=path, remedy="check the name") from error
-    except (OSError, pyarrow.ArrowException) as error:
-        raise InputError(
-            f"cannot be read as Parquet ({str(error).splitlines()[0]})",
-            file=path,
-            remedy="make or copy it again",
-        ) from error
     kept = (schema.metadata or {}).get(METADATA)
     if kept is None:
         raise InputError(
@@ -180,15 +178,50 @@ def stream_parquet(path: str | Path) -> dict[str, Any]:
             file=path,
             remedy="give a file that `astrolabel export --to parquet` wrote",
         )
-    head = json.loads(kept)
+    with _readable(path):
+        head = json.loads(kept)
+        document, attributes = dict(head["document"]), list(head["attributes"])
+        if lacking := {*_OWN, *attributes}.difference(schema.names):
+            raise ValueError(f"no column {min(lacking, key=str)}")
 
     def again() -> Iterator[dict[str, Any]]:
-        with pyarrow.parquet.ParquetFile(path) as file:
+        with _readable(path), pyarrow.parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(ROWS_PER_BATCH):
                 for row in batch.to_pylist():
-                    yield _annotation(row, head["attributes"])
+                    yield _annotation(row, attributes)
 
-    return {**head["document"], "annotations": Annotations(again, rows)}
+    return {**document, "annotations": Annotations(again, rows)}
+
+
+def check_rows(path: Path) -> None:
+    """Refuse a table of more rows than its bytes can hold positions for.
+
+    Columns of one value take no room, so a small file may declare any number of rows. Whoever
+    reads it holds them all.
+
+    Raises
+    ------
+    InputError
+        For such a file, and for a pipe.
+    """
+    size = regular_size(path)
+    rows = load_pyarrow().parquet.read_metadata(path).num_rows
+    if rows > size:
+        raise InputError(f"declares {rows} rows in {size} bytes", file=path, remedy=_AGAIN)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Anything wrong with a table becomes an `InputError` that names it."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # pyarrow's readers raise many kinds
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise InputError(
+            f"cannot be read as a table of labels ({lines[0]})", file=path, remedy=_AGAIN
+        ) from error
 
 
 def _annotation(row: Mapping[str, Any], attributes: list[str]) -> dict[str, Any]:

@@ -57,6 +57,22 @@ def read_rgb(path: Path, remedy: str = "make it again") -> NDArray[np.uint8]:
         ) from error
 
 
+def check_picture(path: Path, remedy: str = "make it again") -> None:
+    """Refuse what is no picture: a document may name any file of whoever copies its pictures.
+
+    Raises
+    ------
+    InputError
+        For what is not there, a pipe, and what no picture begins with.
+    """
+    regular_size(path)
+    try:
+        with Image.open(path):
+            return
+    except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise InputError(f"is no picture ({error})", file=path, remedy=remedy) from error
+
+
 def rgb(
     image: NDArray[np.float32],
     sigma: Sequence[float] | NDArray[np.floating[Any]] | None = None,

@@ -175,6 +175,13 @@ def _row(item: Any) -> tuple[int, list[float]] | None:
     return (number, values + edges) if np.isfinite([*values[:2], *edges]).all() else None
 
 
+def sky_position(item: Mapping[str, Any]) -> tuple[float, float] | None:
+    """RA and Dec of an annotation, degrees; None where it has none, or no numbers."""
+    attributes = item.get("attributes") or {}
+    ra, dec = _number(attributes.get("ra")), _number(attributes.get("dec"))
+    return (ra, dec) if np.isfinite(ra + dec) else None
+
+
 def _number(value: Any) -> float:
     """NaN for what is no number of a position."""
     good = type(value) in (int, float) and abs(value) < 1e9

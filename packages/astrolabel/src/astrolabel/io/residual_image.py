@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from astrolabel.core.errors import InputError
 from astrolabel.core.files import atomic_path, regular_size
@@ -52,7 +52,7 @@ def read_residual(path: str | Path) -> NDArray[np.float32]:
         regular_size(Path(path))
         with Image.open(path) as file:
             mode, levels = file.mode, np.asarray(file)
-    except (OSError, UnidentifiedImageError) as error:
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(
             f"the residual cannot be opened ({error})", file=path, remedy="label again"
         ) from error

@@ -75,6 +75,7 @@ class Info(msgspec.Struct):
     catalog: dict[str, Any] | None = None
     flags: dict[str, Any] | None = None
     libraries: dict[str, Any] | None = None
+    corrections: list[Any] | None = None
 
 
 class Head(msgspec.Struct):

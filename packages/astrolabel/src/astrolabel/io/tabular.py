@@ -6,9 +6,9 @@ import csv
 import gzip
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from astropy.io import fits
@@ -16,7 +16,10 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from astrolabel.core.errors import InputError
-from astrolabel.io.parquet import load_pyarrow
+from astrolabel.core.files import regular_size
+from astrolabel.io.integrity import check_sums
+from astrolabel.io.layers import open_fits
+from astrolabel.io.parquet import check_rows, load_pyarrow
 
 Columns = dict[str, NDArray[Any]]
 """Arrays by lower-case column name; masked where the file says that a value is missing."""
@@ -26,6 +29,10 @@ Wanted = Callable[[Sequence[str]], list[str]]
 
 _MISSING = frozenset({"", "nan", "null", "none", "\\n", "--", "n/a", "na"})
 _AGAIN = "download or write it again"
+MAX_LINE = 2**20
+"""Longest line of a table of text: a thousand columns have some 20,000 characters."""
+MAX_TEXT_RATIO = 100
+"""Most that a table of text may be compressed: numbers reach some ten, deflate 1032."""
 
 
 def read_columns(path: Path, wanted: Wanted) -> Columns:
@@ -50,12 +57,15 @@ def read_columns(path: Path, wanted: Wanted) -> Columns:
             file=path,
             remedy="give .fits, .csv, .csv.gz, .ecsv, .tbl or .parquet",
         )
+    if path.exists():  # a pipe would never end
+        regular_size(path)
     try:
         columns = reader(path, wanted)
+    except InputError:
+        raise
     except FileNotFoundError as error:
         raise InputError("there is no such file", file=path, remedy="check the name") from error
-    except (OSError, EOFError, ValueError, TypeError, csv.Error) as error:
-        # What the readers raise on files that are cut off or of another kind.
+    except Exception as error:  # readers raise any kind on files that are cut off or odd
         raise InputError(
             f"the table cannot be read ({_one_line(error)})", file=path, remedy=_AGAIN
         ) from error
@@ -75,6 +85,7 @@ def _by_lower(names: Sequence[str]) -> dict[str, str]:
 
 
 def _read_fits(path: Path, wanted: Wanted) -> Columns:
+    check_sums(path)
     # Opened here, since astropy leaves a file open that it fails on.
     with path.open("rb") as file, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -112,7 +123,7 @@ def _read_fits(path: Path, wanted: Wanted) -> Columns:
 def _read_csv(path: Path, wanted: Wanted) -> Columns:
     opener = gzip.open if path.name.lower().endswith(".gz") else open
     with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
-        lines = csv.reader(file)
+        lines = csv.reader(_bounded(file, MAX_TEXT_RATIO * max(path.stat().st_size, 2**20)))
         header = next(lines, None)
         if header is None:
             raise InputError("the table is empty", file=path, remedy=_AGAIN)
@@ -138,7 +149,19 @@ def _read_csv(path: Path, wanted: Wanted) -> Columns:
     return {name: np.array([row[n] for row in rows], str) for n, name in enumerate(chosen)}
 
 
+def _bounded(file: TextIO, characters: int) -> Iterator[str]:
+    """The lines of a file, until one is longer than any table's or all are too many."""
+    while line := file.readline(MAX_LINE + 1):
+        characters -= len(line)
+        if len(line) > MAX_LINE or characters < 0:
+            raise ValueError("a line or the whole is longer than any catalog of its size")
+        yield line
+
+
 def _read_astropy(path: Path, wanted: Wanted) -> Columns:
+    with path.open("rb") as file:
+        if file.read(2) in (b"\x1f\x8b", b"BZ", b"\xfd7"):  # which astropy would decompress
+            raise InputError("is compressed", file=path, remedy="decompress it")
     ipac = path.name.lower().endswith(".tbl")
     if ipac:
         _check_last_ipac_row(path)
@@ -162,6 +185,7 @@ def _check_last_ipac_row(path: Path) -> None:
 
 def _read_parquet(path: Path, wanted: Wanted) -> Columns:
     pyarrow = load_pyarrow()
+    check_rows(path)
     real = _by_lower(pyarrow.parquet.read_schema(path).names)
     chosen = list(dict.fromkeys(wanted(list(real))))
     table = pyarrow.parquet.read_table(path, columns=[real[name] for name in chosen])
@@ -193,7 +217,7 @@ def _split(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     missing = np.ma.getmaskarray(values).copy()
     plain = np.ma.getdata(values)
     if plain.dtype.kind == "S":
-        plain = np.char.decode(plain, "utf-8")
+        plain = np.char.decode(plain, "utf-8", "replace")
     if plain.dtype.kind == "O":
         missing |= np.array([value is None for value in plain], bool)
         plain = plain.astype(str)
@@ -281,7 +305,7 @@ def read_unit(path: Path, name: str) -> str | None:
     """The unit that a table file gives a column, by its lower-case name."""
     lower = path.name.lower()
     if re.search(r"\.(fits|fit|fts)(\.gz|\.fz)?$", lower):
-        with fits.open(path) as hdus:
+        with open_fits(path) as hdus:
             for hdu in hdus:
                 if isinstance(hdu, (fits.BinTableHDU, fits.TableHDU)):
                     real = _by_lower(hdu.columns.names)

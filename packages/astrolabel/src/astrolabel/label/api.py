@@ -9,7 +9,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from astropy.io import fits
 
 from astrolabel.catalog.catalog import catalog_for
 from astrolabel.core.config import LabelConfig, preset
@@ -18,6 +17,7 @@ from astrolabel.core.errors import InputError
 from astrolabel.core.yaml import read_yaml
 from astrolabel.io import coco
 from astrolabel.io.find import Inputs, find_coadds
+from astrolabel.io.layers import open_fits
 from astrolabel.io.names import coadd_name
 from astrolabel.label.arrays import files_of_arrays
 from astrolabel.label.labels import KeptFolder, Labels
@@ -181,9 +181,9 @@ def _band_by_name(path: Path) -> str:
 
 def _band_by_card(path: Path) -> str:
     try:
-        with fits.open(path) as hdus:
+        with open_fits(path) as hdus:
             cards = [hdu.header.get("FILTER") or hdu.header.get("BAND") for hdu in hdus]
-    except OSError:
+    except InputError:
         return ""
     return next((str(card).split()[0] for card in cards if card), "")
 

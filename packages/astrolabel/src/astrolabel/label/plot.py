@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from astrolabel.io.coco import Document
 from astrolabel.io.colours import IGNORED, colours
 from astrolabel.io.frames import Frame
+from astrolabel.io.pictures import read_rgb
 from astrolabel.io.polygons import outlines, rle_of
 
 if TYPE_CHECKING:
@@ -67,7 +67,6 @@ def picture(frame: Frame, folder: Path) -> NDArray[np.uint8]:
     for image, (dy, dx) in zip(frame.images, frame.offsets, strict=True):
         path = folder / image["file_name"]
         if path.is_file():
-            with Image.open(path) as opened:
-                part = np.asarray(opened.convert("RGB"))
+            part = read_rgb(path)
             out[dy : dy + part.shape[0], dx : dx + part.shape[1]] = part
     return out

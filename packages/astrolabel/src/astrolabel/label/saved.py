@@ -7,18 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy.io import fits
 
 from astrolabel.core import psf
 from astrolabel.core.box import Box
 from astrolabel.core.celestial import to_pixels
 from astrolabel.core.coadd import Coadd
 from astrolabel.core.config import LabelConfig, preset
+from astrolabel.core.config.prepare import NoDataConfig
 from astrolabel.core.config.tree import from_dict
 from astrolabel.core.errors import InputError
 from astrolabel.io.coco import Document
 from astrolabel.io.frames import wcs_of
+from astrolabel.io.layers import open_fits
 from astrolabel.io.polygons import mask_of
+from astrolabel.io.positions import sky_position
 
 Item = Mapping[str, Any]
 Peak = tuple[float, float]
@@ -33,9 +35,9 @@ def box_of(item: Item) -> Box:
 
 def peak_of(item: Item, wcs: Any, coadd: Coadd, box: Box) -> Peak:
     """The place of the label's light: its RA and Dec, else the middle of its pixels' light."""
-    about = item.get("attributes") or {}
-    if wcs is not None and about.get("ra") is not None and about.get("dec") is not None:
-        x, y = to_pixels(wcs, about["ra"], about["dec"])
+    position = sky_position(item)
+    if wcs is not None and position is not None:
+        x, y = to_pixels(wcs, *position)
         return float(x), float(y)
     pixels, where = mask_of(item["segmentation"], tuple(item["segmentation"]["size"]))
     inside = where & box
@@ -67,11 +69,8 @@ def saved_coadd(image: Item, folder: Path, box: Box) -> Coadd:
             remedy="label it with astrolabel make-coco",
         )
     path = folder / astro["cube"]
-    try:
-        with fits.open(path) as hdus:
-            cut = hdus[0].section[:, box.y0 : box.y1, box.x0 : box.x1]
-    except (OSError, IndexError, TypeError) as error:
-        raise InputError(f"cannot be read ({error})", file=path, remedy="label again") from error
+    with open_fits(path) as hdus:
+        cut = hdus[0].section[:, box.y0 : box.y1, box.x0 : box.x1]
     pixels = np.ascontiguousarray(cut, dtype=np.float32)
     bands = tuple(astro.get("bands") or [f"band{k + 1}" for k in range(len(pixels))])
     valid = np.isfinite(pixels)
@@ -79,6 +78,9 @@ def saved_coadd(image: Item, folder: Path, box: Box) -> Coadd:
     if sigma is None or any(s is None for s in sigma):  # from the pixels themselves
         flat = [p[v] if v.any() else np.zeros(1) for p, v in zip(pixels, valid, strict=True)]
         sigma = [1.4826 * float(np.median(np.abs(p - np.median(p)))) or 1.0 for p in flat]
+    # As `prepare` has it of the survey's files: a saved cube may be damaged.
+    highest = NoDataConfig().high * np.asarray(sigma, np.float64)[:, None, None]
+    valid &= np.abs(pixels) <= highest
     variance = np.square(np.asarray(sigma, np.float32))[:, None, None] * np.ones_like(pixels)
     wcs = wcs_of(image)
     scale = None if wcs is None else float(np.sqrt(wcs.proj_plane_pixel_area().to_value("arcsec2")))

@@ -18,7 +18,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from astrolabel.core.errors import AstrolabelError, OutputError
-from astrolabel.core.files import atomic_path, file_hash, write_bytes
+from astrolabel.core.files import atomic_path, file_hash, regular_size, write_bytes
 from astrolabel.io.coco import to_json
 
 FOLDERS = ("tiles", "images", "cubes", "residuals")
@@ -44,9 +44,11 @@ def write(out: Path, shard: Mapping[str, Any]) -> None:
 
 def read(out: Path, name: str) -> Shard | None:
     """A tile's shard as it was written; None where it is absent or was changed since."""
+    path = path_of(out, name)
     try:
-        first, _, body = path_of(out, name).read_bytes().partition(b"\n")
-    except OSError:
+        regular_size(path)  # a pipe would never end
+        first, _, body = path.read_bytes().partition(b"\n")
+    except (OSError, AstrolabelError):
         return None
     found = re.fullmatch(rb'\{"sha256": "([0-9a-f]{64})",', first)
     if found is None or hashlib.sha256(body).hexdigest() != found[1].decode():

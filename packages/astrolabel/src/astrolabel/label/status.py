@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+import msgspec
 from filelock import FileLock, Timeout
 
 from astrolabel.core.errors import InputError
@@ -51,17 +53,34 @@ def status(out: Path) -> Status:
     """
     if not (out / "plan.json").is_file():
         raise InputError("no labelling run has begun here", file=out, remedy="give its --out")
-    plan = read_json(out / "plan.json")
+    try:
+        plan = msgspec.convert(read_json(out / "plan.json"), _Plan)
+    except msgspec.ValidationError as error:
+        raise InputError(
+            f"is not the plan of a run ({error})",
+            file=out / "plan.json",
+            remedy="rerun the command",
+        ) from error
     states: Counter[str] = Counter()
     labels = 0
-    for tile in plan["tiles"]:
-        shard = shards.read(out, tile["name"])
-        if shard is None or shard["key"] != tile["key"]:
+    for tile in plan.tiles:
+        shard = shards.read(out, tile.name)
+        if shard is None or shard["key"] != tile.key:
             states["waiting"] += 1
         else:
             states[shard["state"]] += 1
             labels += len(shard["annotations"])
-    return Status(out, plan["config_hash"], dict(sorted(states.items())), labels, _is_locked(out))
+    return Status(out, plan.config_hash, dict(sorted(states.items())), labels, _is_locked(out))
+
+
+class _Tile(msgspec.Struct):
+    name: Annotated[str, msgspec.Meta(pattern=r"^[^/\x00]{1,200}$")]
+    key: str
+
+
+class _Plan(msgspec.Struct):
+    config_hash: str
+    tiles: list[_Tile]
 
 
 def _is_locked(out: Path) -> bool:

@@ -77,7 +77,7 @@ def _lines(path: Path) -> list[Any]:
     for n, line in enumerate(lines, 1):
         try:
             found.append(json.loads(line))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(
                 f"line {n} is not JSON", file=path, remedy="take the line away"
             ) from error
@@ -138,6 +138,7 @@ def _is_place(place: Any) -> bool:
         isinstance(place, dict)
         and isinstance(place.get("image"), str)
         and all(_is_number(place.get(k)) for k in "xy")
+        and all(place.get(k) is None or _is_number(place[k]) for k in ("ra", "dec"))
     )
 
 
@@ -178,7 +179,7 @@ def apply(
         else:
             done[action] += 1
     info = {**(document.get("info") or {})}
-    info["corrections"] = [*info.get("corrections", []), *corrections]
+    info["corrections"] = [*(info.get("corrections") or []), *corrections]
     made = {**document, "info": info, "annotations": places.annotations()}
     return Applied(made, done, tuple(lost))
 

@@ -12,12 +12,12 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-from astropy.io import fits
 
 from astrolabel.core.errors import InputError, OutputError
 from astrolabel.io import coco
 from astrolabel.io.any_coco import viewable
 from astrolabel.io.frames import frames_of
+from astrolabel.io.layers import open_fits
 from astrolabel.io.polygons import mask_of
 from astrolabel.io.trace import trace
 from astrolabel.review import refit
@@ -161,7 +161,7 @@ class Session:
         row, column = int(y), int(x)
         if not (0 <= row < image["height"] and 0 <= column < image["width"]):
             return {}
-        with fits.open(self.path.parent / astro["cube"]) as hdus:
+        with open_fits(self.path.parent / astro["cube"]) as hdus:
             values = np.asarray(hdus[0].section[:, row, column], float)
         return {
             band: float(f"{v:.4g}")

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy.io import fits
 from numpy.typing import NDArray
 
 from astrolabel.io import coco
+from astrolabel.io.layers import open_fits
 from astrolabel.review.disagreement import Compared, compare
 from astrolabel.review.doubt import OTHER, REASONS, doubts
 from astrolabel.review.layers import Layer, Place, score_of
@@ -57,7 +57,7 @@ def light_of(
         rows = np.flatnonzero(labels.image == index)
         if path is None or not path.is_file() or not len(rows):
             continue
-        with fits.open(path) as hdus:
+        with open_fits(path) as hdus:
             cube = np.asarray(hdus[0].data, np.float32)
         if cube.shape[-2:] != shape:
             continue

@@ -134,6 +134,8 @@ def read_json(path: str | Path) -> Any:
 
 def read_bytes(path: str | Path) -> bytes:
     """A file's bytes, or InputError when it is missing or cannot be read."""
+    if Path(path).exists():  # a pipe would never end
+        check_regular(path)
     try:
         return Path(path).read_bytes()
     except FileNotFoundError as error:
@@ -144,6 +146,19 @@ def read_bytes(path: str | Path) -> bytes:
             file=path,
             remedy="give a JSON file",
         ) from error
+
+
+def check_regular(path: str | Path) -> None:
+    """Refuse what is there but no file: a pipe would never end.
+
+    Raises
+    ------
+    InputError
+        For a folder, a pipe, a socket or a device.
+    """
+    if not Path(path).is_file():
+        kind = "a folder" if Path(path).is_dir() else "a pipe, socket or device"
+        raise InputError(f"is {kind}, not a file", file=path, remedy="give a file")
 
 
 def parse_json(text: bytes, path: str | Path) -> Any:

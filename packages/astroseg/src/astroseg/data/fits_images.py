@@ -17,6 +17,7 @@ from astroseg.core.errors import InputError
 from astroseg.data.astrometry import check_one_grid
 from astroseg.data.bands import are_known, canonical
 from astroseg.data.headers import band_names, filter_card, linear, number, zeropoint
+from astroseg.data.integrity import check_sums
 
 SUFFIXES = (".fits", ".fit", ".fts", ".fits.gz", ".fits.bz2", ".fits.fz", ".fz")
 
@@ -68,6 +69,7 @@ def read_fits(file: Path, extension: str = "", shape: tuple[int, int] | None = N
     InputError
         When there is no image, or several that are no bands of one.
     """
+    check_sums(file)
     with fits.open(file, memmap=False, lazy_load_hdus=True) as hdus:
         chosen = _chosen(file, hdus, extension)
         primary = hdus[0]
