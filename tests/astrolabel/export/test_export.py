@@ -128,7 +128,7 @@ def test_other_parquet_files_are_refused(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         read_parquet(tmp_path / "none.parquet")
     (tmp_path / "text.parquet").write_text("ra,dec")
-    with pytest.raises(InputError, match=r"text\.parquet.*cannot be read as Parquet"):
+    with pytest.raises(InputError, match=r"text\.parquet.*cannot be read as a table of labels"):
         read_parquet(tmp_path / "text.parquet")
     parquet.write_table(pyarrow.table({"ra": [1.0]}), tmp_path / "catalog.parquet")
     with pytest.raises(InputError, match="not of labels"):
@@ -225,7 +225,7 @@ def test_cvat_zip_holds_labels_and_pictures_and_no_date(dataset):
 
 def test_cvat_zip_needs_the_pictures(dataset):
     (dataset / "images" / "b.png").unlink()
-    with pytest.raises(InputError, match=r"b\.png.*no such image"):
+    with pytest.raises(InputError, match=r"b\.png.*no such file"):
         export(dataset / "coco.json", ["cvat"])
     assert not list(dataset.glob("*.zip"))
 

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -142,3 +144,27 @@ def test_what_workers_die_of_costs_no_other_item(tmp_path):
         return item * 10
 
     assert dict(each(dies_of, range(5), 2)) == {0: 0, 1: None, 2: 20, 3: 30, 4: 40}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills processes")
+def test_workers_without_anything_to_do_end_with_a_killed_run(tmp_path):
+    """Joblib lets them wait for five minutes."""
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import time\nfrom astrolabel.label.workers import each\nlist(each(time.sleep, [500], 3))\n"
+    )
+    run = subprocess.Popen([sys.executable, str(script)])
+    children: list[psutil.Process] = []
+    until = time.monotonic() + 60
+    while len(children) < 3 and time.monotonic() < until:
+        time.sleep(0.1)
+        found = psutil.Process(run.pid).children(recursive=True)
+        children = [p for p in found if "LokyProcess" in " ".join(p.cmdline())]
+    time.sleep(3)  # they have begun
+    run.kill()
+    run.wait()
+    assert len(children) == 3
+    _, alive = psutil.wait_procs(children, timeout=20)
+    for process in alive:
+        process.kill()
+    assert not alive

@@ -150,7 +150,9 @@ def test_bands_of_different_size_are_named(tmp_path: Path, cube: NDArray[np.floa
 @pytest.mark.parametrize("name", ["a.fits", "a.npy", "a.png"])
 def test_broken_file_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"nothing of the kind")
-    with pytest.raises(InputError, match=rf"{name}: cannot be read as an image"):
+    with pytest.raises(
+        InputError, match=rf"{name}: (cannot be read as an image|not a readable FITS file)"
+    ):
         whole(tmp_path / name)
 
 

@@ -114,9 +114,7 @@ def _processes(
         batch = [t for t in left.values() if not deaths[t.name]] or list(left.values())[:1]
         jobs = max(workers.jobs, 2) if deaths[batch[0].name] else workers.jobs
         before = len(left)
-        results = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(
-            joblib.delayed(_guarded)(work, task, os.getpid(), out) for task in batch
-        )
+        results = _parallel(jobs)(joblib.delayed(_guarded)(work, task, out) for task in batch)
         try:
             for name, count in results:
                 del left[name]
@@ -145,9 +143,9 @@ def each(call: Callable[[T], R], items: Sequence[T], jobs: int) -> Iterator[tupl
     left, alone, deaths = dict(enumerate(items)), False, Counter[int]()
     while left:
         batch = list(left.items())[: 1 if alone else None]
-        results = joblib.Parallel(
-            n_jobs=max(jobs, 2) if alone else jobs, return_as="generator_unordered"
-        )(joblib.delayed(_numbered)(call, number, item, os.getpid()) for number, item in batch)
+        results = _parallel(max(jobs, 2) if alone else jobs)(
+            joblib.delayed(_numbered)(call, number, item) for number, item in batch
+        )
         try:
             for number, result in results:
                 del left[number]
@@ -165,28 +163,31 @@ def each(call: Callable[[T], R], items: Sequence[T], jobs: int) -> Iterator[tupl
             results.close()
 
 
-def _numbered(call: Callable[[T], R], number: int, item: T, parent: int) -> tuple[int, R]:
-    _end_with(parent)
+def _parallel(jobs: int) -> joblib.Parallel:
+    """Processes that end with this one, also those that wait for something to do."""
+    return joblib.Parallel(
+        n_jobs=jobs,
+        return_as="generator_unordered",
+        initializer=_end_with,
+        initargs=(os.getpid(),),
+    )
+
+
+def _numbered(call: Callable[[T], R], number: int, item: T) -> tuple[int, R]:
     return number, call(item)
 
 
-def _guarded(work: Work, task: Any, parent: int, out: Path) -> tuple[str, int]:
-    """Work on a task in a process that ends when its parent does."""
-    _end_with(parent)
+def _guarded(work: Work, task: Any, out: Path) -> tuple[str, int]:
+    """Work on a task, marked as running."""
     with shards.running(out, task.name):
         return task.name, work(task)
-
-
-_watched: set[int] = set()
 
 
 def _end_with(parent: int) -> None:
     """End this worker within a second of its parent, also where that was killed."""
     # Not where joblib is set to another backend.
-    worker = multiprocessing.current_process().name.startswith("LokyProcess")
-    if parent in _watched or not worker:
+    if not multiprocessing.current_process().name.startswith("LokyProcess"):
         return
-    _watched.add(parent)
 
     def watch() -> None:
         while os.getppid() == parent:
