@@ -192,7 +192,7 @@ def test_a_catalog_cut_off_anywhere_is_one_clear_error(tmp_path, name):
 def test_what_is_no_table_is_one_clear_error(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 20)
-    with pytest.raises(InputError, match="cannot be read|not a readable FITS file") as caught:
+    with pytest.raises(InputError, match=r"cannot be read|not a readable FITS file") as caught:
         read_catalog(path, "hsc")
     assert caught.value.remedy
 
