@@ -16,10 +16,14 @@ from PIL import Image
 from pycocotools.coco import COCO
 from train_helpers import SIGMA, SmallEngine, sky, write_sky_set
 
-from astroseg.core.config import Config, configured
+from astroseg.core.config import Config, DataConfig, configured
 from astroseg.core.errors import InputError
-from astroseg.core.rle import decode_tight
-from astroseg.inference.predict import predict
+from astroseg.core.rle import decode_tight, encode_at
+from astroseg.core.samples import Prediction
+from astroseg.data.inputs import image_record
+from astroseg.data.look import look_at, read_record
+from astroseg.inference.coadd import Frame
+from astroseg.inference.predict import frame_catalog, predict
 from astroseg.training.train import train
 
 CONFIG = configured("predict", device="cpu", overlays=1)
@@ -187,6 +191,22 @@ def test_image_of_other_bands_is_refused_by_name(tmp_path: Path, checkpoint: Pat
     fits.PrimaryHDU(image(3), fits.Header({"BANDS": "r,i,z"})).writeto(tmp_path / "a.fits")
     with pytest.raises(InputError, match=r"a\.fits: has the bands r, i, z, but g, r, i are wanted"):
         run(checkpoint, [tmp_path / "a.fits"], tmp_path / "out")
+
+
+def test_bands_that_headers_call_alike_have_columns_of_their_own(tmp_path: Path) -> None:
+    files = [tmp_path / f"{number}.fits" for number in range(3)]
+    for file, plane in zip(files, image(3), strict=True):
+        fits.PrimaryHDU(plane, fits.Header({"FILTER": "g"})).writeto(file)
+    record, data = image_record(",".join(map(str, files)), 1), DataConfig(contrast="asinh")
+    pixels = read_record(record)
+    frame = Frame(record, pixels, look_at(record, pixels, (), 3, data), data)
+    mask = encode_at(np.ones((4, 4), np.bool_), (5, 5), pixels.shape)
+    found = Prediction(
+        np.array([[5, 5, 9, 9]], np.float32), np.ones(1, np.float32), np.zeros(1, np.int64), (mask,)
+    )
+    row = frame_catalog(frame, found, ("galaxy",))[0]
+    fluxes = [plane[5:9, 5:9].sum() for plane in image(3)]
+    assert [row[f"flux_{number}"] for number in range(3)] == pytest.approx(fluxes, rel=1e-5)
 
 
 def test_dataset_of_other_classes_is_refused(tmp_path: Path, skies: Path, checkpoint: Path) -> None:

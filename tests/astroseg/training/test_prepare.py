@@ -72,6 +72,9 @@ def test_dataset_without_an_object_is_refused(tmp_path: Path) -> None:
     path = write_sky_set(tmp_path, 2, sources=0)
     with pytest.raises(InputError, match="labels no objects"):
         prepare(path, None, configured("train"), SmallEngine(), CPU, quiet=True)
+    good = write_sky_set(tmp_path / "good", 2)
+    with pytest.raises(InputError, match="labels no objects"):
+        prepare(good, path, configured("train"), SmallEngine(), CPU, quiet=True)
 
 
 def test_checkpoints_structure_goes_on_with_other_bands_and_classes(tmp_path: Path) -> None:

@@ -191,11 +191,14 @@ def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path, name, wri
     assert not trap.exists()
 
 
-@pytest.mark.parametrize("nested", [False, True])
-def test_a_torch_file_of_plain_tensors_is_read(tmp_path, nested):
+@pytest.mark.parametrize(
+    ("key", "before"),
+    [("", ""), ("model", ""), ("model", "module."), ("state_dict", "model."), ("", "module.")],
+)
+def test_a_torch_file_of_plain_tensors_is_read(tmp_path, key, before):
     model = ENGINE.build(tiny(), seed=1)
-    content = {"model": model.state_dict(), "iteration": 5} if nested else model.state_dict()
-    torch.save(content, tmp_path / "a.pth")
+    content = {before + name: value for name, value in model.state_dict().items()}
+    torch.save({key: content, "iteration": 5} if key else content, tmp_path / "a.pth")
     other = ENGINE.build(tiny(), seed=2)
     ENGINE.load(other, tmp_path / "a.pth")
     assert all(torch.equal(v, other.state_dict()[k]) for k, v in model.state_dict().items())

@@ -261,6 +261,8 @@ def frame_catalog(
     """The sky catalog of an image."""
     record, order = frame.record, frame.look.order
     names = band_names(record, frame.pixels)
+    if len(set(names)) < len(names):  # headers that call all bands alike: columns by place
+        names = ()
     bands = list(frame.data.bands) or [
         names[i] if names else str(place) for place, i in enumerate(order)
     ]

@@ -211,6 +211,7 @@ def _datasets(
     if val is None:
         return dataset, None
     validation = configured_dataset(val, data, measured=True, targets=targets)
+    validation.require_objects()
     check_same_classes(dataset, validation)
     return dataset, validation.without_small(data.least_pixels)
 

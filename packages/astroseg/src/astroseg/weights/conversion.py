@@ -243,9 +243,9 @@ def _reason(problem: BaseException) -> str:
 
 def _tensors(content: Any, path: Path) -> dict[str, torch.Tensor]:
     """The tensors by name in what a file held."""
-    for key in ("model", "blobs", "model_state"):
+    for key in ("model", "blobs", "model_state", "state_dict"):
         # Detectron2 keeps optimizer and iteration beside the model, Caffe2 its configuration;
-        # MViT's authors have a name of their own for it.
+        # MViT's authors and Lightning have names of their own for it.
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping):
@@ -267,4 +267,7 @@ def _tensors(content: Any, path: Path) -> dict[str, torch.Tensor]:
                 remedy="give a file of a model's state_dict",
             )
         found[name] = tensor
+    for wrapper in ("module.", "model."):  # of DistributedDataParallel and of Lightning
+        if found and all(name.startswith(wrapper) for name in found):
+            found = {name.removeprefix(wrapper): tensor for name, tensor in found.items()}
     return found
