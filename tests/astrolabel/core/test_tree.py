@@ -88,6 +88,10 @@ def test_a_wrong_name_or_value_is_one_line_that_names_it(values: Any, said: str)
     [
         ("leaf.width_px", "3", 3.0),
         ("leaf.width_px", "1e-4", 1e-4),
+        ("leaf.width_px", ".5", 0.5),
+        ("leaf.width_px", "5.", 5.0),
+        ("leaf.width_px", "+5", 5.0),
+        ("leaf.pair", ".5, -.25", (0.5, -0.25)),
         ("leaf.rounds", "4", 4),
         ("leaf.pair", "0.5,1", (0.5, 1.0)),
         ("leaf.pair", "[0.5, 1]", (0.5, 1.0)),
@@ -109,7 +113,8 @@ def test_the_text_of_an_option(name, text, value):
     ("name", "text"),
     [
         ("leaf.width_px", "wide"), ("leaf.width_px", "0"), ("leaf.width_px", "nan"),
-        ("leaf.rounds", "4.5"), ("leaf.pair", "1"), ("leaf.pair", "[1"), ("leaf.smooth", "2"),
+        ("leaf.rounds", "4.5"), ("leaf.rounds", "."), ("leaf.pair", "1"),
+        ("leaf.pair", "[1"), ("leaf.smooth", "2"),
     ],
 )  # fmt: skip
 def test_text_that_is_no_such_value(name, text):
@@ -156,8 +161,8 @@ def test_the_tree_holds_plain_frozen_values():
 
 def test_yaml_numbers_and_mistakes(tmp_path):
     path = tmp_path / "recipe.yaml"
-    path.write_text("a: 1e-4\nb: 1.5e3\nc: -2E5\nd: e5\n")
-    assert read_yaml(path) == {"a": 1e-4, "b": 1500.0, "c": -2e5, "d": "e5"}
+    path.write_text("a: 1e-4\nb: 1.5e3\nc: -2E5\nd: e5\ne: -.5\n")
+    assert read_yaml(path) == {"a": 1e-4, "b": 1500.0, "c": -2e5, "d": "e5", "e": -0.5}
     path.write_text("")
     assert read_yaml(path) == {}
     for text, said in (

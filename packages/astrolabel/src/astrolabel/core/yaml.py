@@ -37,7 +37,7 @@ class Loader(yaml.SafeLoader):  # type: ignore[misc]  # yaml has no types
 
 Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    re.compile(r"^[-+]?(?:(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+|\.\d+)$"),
     list("-+.0123456789"),
 )
 

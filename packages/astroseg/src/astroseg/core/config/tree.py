@@ -142,20 +142,33 @@ def parse(setting: Setting, text: str) -> Any:
     InputError
         When the text is no such value.
     """
-    wanted, given = setting.type, text
+    wanted = setting.type
     if text == "none" and type(None) in typing.get_args(_plain(wanted)):
         return None
     try:
         if text[:1] in ("[", "{") and _plain(wanted) is not str:
             return msgspec.convert(parse_yaml(text), wanted)
         if any(typing.get_origin(kind) is tuple for kind in _kinds(wanted)):
-            given = [part for part in text.split(",") if part]  # type: ignore[assignment]
-        return msgspec.convert(given, wanted, strict=False)
+            return msgspec.convert(
+                list(map(_digits, filter(None, text.split(",")))), wanted, strict=False
+            )
+        return msgspec.convert(
+            text if _plain(wanted) is str else _digits(text), wanted, strict=False
+        )
     except (ValueError, yaml.YAMLError) as error:  # also half a character
         problem = _in_words(str(error).splitlines()[0])
         raise InputError(
             f"{setting.option} {text!r}: {problem}", remedy=f"give {setting.kind}"
         ) from error
+
+
+def _digits(text: str) -> str:
+    """Numbers such as ``.5``, ``5.`` and ``+5`` with the digits that msgspec asks for."""
+    found = re.fullmatch(r"\s*\+?(-?)(\d*)(\.?)(\d*)\s*", text)
+    if found is None or not found[2] + found[4]:
+        return text
+    sign, whole, point, part = found.groups()
+    return sign + (whole or "0") + (f".{part or 0}" if point else "")
 
 
 def to_yaml(tree: Any, comments: bool = True, indent: str = "") -> str:
