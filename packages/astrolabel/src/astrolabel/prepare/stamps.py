@@ -20,6 +20,14 @@ from astrolabel.prepare.psf import StarFits, alike
 WIDE = 1.5
 """Fewer stars than define a PSF may be galaxies: they are where they are so many times as wide as
 is usual for the survey."""
+GROUND_ARCSEC = 0.7
+"""Guessed where nothing is known but the pixels' size: seeing of HSC,"""
+SPACE_ARCSEC = 0.13
+"""... HST's diffraction in the near infrared,"""
+FINE_ARCSEC = 0.12
+"""... of pixels that are finer than this,"""
+SAMPLED_PX = 2.0
+"""... and at least so many pixels: most instruments are made so."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,6 +182,10 @@ def _guess(
         width, text = found.fwhm_px, f"fitted to {few} only"
     elif usual and survey:
         width, text = usual, f"too few stars: what is usual for {survey.title}"
+    elif scale:
+        seeing_arcsec = SPACE_ARCSEC if scale < FINE_ARCSEC else GROUND_ARCSEC
+        width = max(seeing_arcsec / scale, SAMPLED_PX)
+        text = f"no stars and no seeing in the header: a guess, from pixels of {scale:.2g} arcsec"
     else:
         width, text = psf.DEFAULT_FWHM_PX, "no stars and no seeing in the header: a guess"
     return width, doubt("psf", f"Moffat of FWHM {width:.2f} px, {text}", band)
