@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from astroseg.core.errors import InputError, OutputError
+from astroseg.core.regular import check_regular
 
 
 @contextmanager
@@ -146,19 +147,6 @@ def read_bytes(path: str | Path) -> bytes:
             file=path,
             remedy="give a JSON file",
         ) from error
-
-
-def check_regular(path: str | Path) -> None:
-    """Refuse what is there but no file: a pipe would never end.
-
-    Raises
-    ------
-    InputError
-        For a folder, a pipe, a socket or a device.
-    """
-    if not Path(path).is_file():
-        kind = "a folder" if Path(path).is_dir() else "a pipe, socket or device"
-        raise InputError(f"is {kind}, not a file", file=path, remedy="give a file")
 
 
 def parse_json(text: bytes, path: str | Path) -> Any:

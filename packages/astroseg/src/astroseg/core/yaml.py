@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from astroseg.core.errors import InputError
-from astroseg.core.files import check_regular
+from astroseg.core.regular import check_regular
 
 MAX_CHARACTERS = 2**24
 """Longest text that is read: a thousand times the longest manifest."""
