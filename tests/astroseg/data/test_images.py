@@ -416,7 +416,7 @@ def test_zero_points_by_survey(cards: dict[str, Any], expected: float) -> None:
 @pytest.mark.parametrize(
     ("name", "band"),
     [
-        ("HSC-R2", "r"), ("SDSS-r", "r"), ("sdss_z", "z"),
+        ("HSC-R2", "r"), ("WFCSloanG", "g"), ("SDSS-r", "r"), ("sdss_z", "z"),
         ("g DECam SDSS c0001 4720.0 1520.0", "g"),
         ("F814W", "f814w"), ("r.MP9601", "r"), ("Ks", "k"), ("red", "red"), ("VIS", "vis"),
         ("H  )", "h"), ("g r", None), ("clear", None), ("", None),
@@ -461,7 +461,7 @@ def test_panstarrs_pixels_become_fluxes(tmp_path: Path) -> None:
 
 
 def test_inputs_may_be_folders_patterns_lists_and_named_bands(
-    tmp_path: Path, cube: NDArray[np.float32]
+    tmp_path: Path, cube: NDArray[np.float32], caplog: pytest.LogCaptureFixture
 ) -> None:
     for name, plane in zip("abc", cube, strict=False):
         np.save(tmp_path / f"{name}.npy", plane)
@@ -471,6 +471,12 @@ def test_inputs_may_be_folders_patterns_lists_and_named_bands(
         assert expand([str(given)]) == names
     record = image_record(f"r={names[1]},g={names[0]}", 5)
     assert (record.bands, [f.name for f in record.files]) == (("r", "g"), ["b.npy", "a.npy"])
+    assert not caplog.records
+    fits.PrimaryHDU(cube[0], fits.Header({"FILTER": "HSC-R2"})).writeto(tmp_path / "r.fits")
+    image_record(f"r={tmp_path / 'r.fits'}", 1)
+    assert not caplog.records
+    image_record(f"g={tmp_path / 'r.fits'}", 1)
+    assert "is given as the band g, and its header says HSC-R2" in caplog.text
     (tmp_path / "near.txt").write_text("r=b.npy,g=a.npy\r\nc.npy\n", encoding="utf-8-sig")
     assert expand([str(tmp_path / "near.txt")]) == [f"r={names[1]},g={names[0]}", names[2]]
     with pytest.raises(InputError, match="has no image"):

@@ -193,6 +193,17 @@ def test_image_of_other_bands_is_refused_by_name(tmp_path: Path, checkpoint: Pat
         run(checkpoint, [tmp_path / "a.fits"], tmp_path / "out")
 
 
+def test_an_order_of_bands_that_nothing_confirms_is_said(
+    tmp_path: Path, checkpoint: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fits.PrimaryHDU(image(3), fits.Header({"BANDS": "g,r,i"})).writeto(tmp_path / "a.fits")
+    run(checkpoint, [tmp_path / "a.fits"], tmp_path / "named")
+    assert "order given" not in caplog.text
+    np.save(tmp_path / "a.npy", image(3))
+    run(checkpoint, [tmp_path / "a.npy"], tmp_path / "out")
+    assert "are taken as g, r, i in the order given" in caplog.text
+
+
 def test_bands_that_headers_call_alike_have_columns_of_their_own(tmp_path: Path) -> None:
     files = [tmp_path / f"{number}.fits" for number in range(3)]
     for file, plane in zip(files, image(3), strict=True):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 COLOURS = ("red", "green", "blue")
 
-_SHORT = re.compile(r"(?:sdss)?(?P<band>[ugrizyjhk])(?:s|p|\d|'|sdss)?")
+_SHORT = re.compile(r"(?:sdss|(?:wfc)?sloan)?(?P<band>[ugrizyjhk])(?:s|p|\d|'|sdss)?")
 _LONG = re.compile(
     r"f\d{3,4}(?:w|m|n|lp|x|w2)?|w[1-4]|ch[1-4]|[ni]b\d+|j0\d{3}|vis|nuv|fuv|uv[wm][12]"
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -10,11 +11,14 @@ from pathlib import Path
 
 from astroseg.core.errors import InputError
 from astroseg.data import fits_images, pictures
+from astroseg.data.bands import canonical
 from astroseg.data.dataset import ImageRecord
 from astroseg.data.identifiers import is_file, readable
 from astroseg.data.images import ARRAY_SUFFIXES, read_pixels
 
 SUFFIXES = (*fits_images.SUFFIXES, *ARRAY_SUFFIXES, *pictures.SUFFIXES)
+
+logger = logging.getLogger(__name__)
 
 _NAMED = re.compile(r"(?P<band>[A-Za-z0-9_.'-]{1,20})=(?P<file>.+)", re.DOTALL)
 
@@ -90,6 +94,9 @@ def image_record(text: str, number: int) -> ImageRecord:
             file=files[0],
             remedy="give one file of one band to each name",
         )
+    for band, name, file in zip(bands, pixels.bands, files, strict=False):
+        if canonical(name) not in (None, canonical(band)):
+            logger.warning("%s: is given as the band %s, and its header says %s", file, band, name)
     return ImageRecord(
         id=number,
         name=readable(files[0].name),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from astroseg.core.samples import Prediction
 from astroseg.core.version import __version__
 from astroseg.data.dataset import ImageRecord
 from astroseg.data.images import Pixels
-from astroseg.data.look import look_at, warn_of_sky
+from astroseg.data.look import band_names, look_at, warn_of_sky
 from astroseg.data.units import Units, gains, with_zeropoint
 from astroseg.engines import get_engine
 from astroseg.engines.base import Engine
@@ -32,6 +33,8 @@ from astroseg.inference.scores import least_score, stored_calibration
 from astroseg.inference.tiling import Tile
 from astroseg.models.spec import ModelSpec
 from astroseg.weights.checkpoint import Header
+
+logger = logging.getLogger(__name__)
 
 NO_MATTER = (
     "model.file",
@@ -120,6 +123,12 @@ class Job:
             lambda order: gains(record, pixels, order, self.units, data, self.config.predict),
         )
         warn_of_sky([record], [look])
+        if data.bands and len(pixels.planes) > 1 and not band_names(record, pixels):
+            # No file is named: of many such images it is said once.
+            logger.warning(
+                "bands that neither header nor dataset names are taken as %s in the order given",
+                ", ".join(data.bands),
+            )
         return Frame(record, pixels, look, data)
 
     def detect(self, frame: Frame, tiles: Sequence[Tile], **more: Any) -> Prediction:
