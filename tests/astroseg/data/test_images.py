@@ -472,10 +472,10 @@ def test_inputs_may_be_folders_patterns_lists_and_named_bands(
     record = image_record(f"r={names[1]},g={names[0]}", 5)
     assert (record.bands, [f.name for f in record.files]) == (("r", "g"), ["b.npy", "a.npy"])
     assert not caplog.records
-    fits.PrimaryHDU(cube[0], fits.Header({"FILTER": "HSC-R2"})).writeto(tmp_path / "r.fits")
-    image_record(f"r={tmp_path / 'r.fits'}", 1)
+    fits.PrimaryHDU(cube[0], fits.Header({"FILTER": "HSC-R2"})).writeto(tmp_path / "r.fit")
+    image_record(f"r={tmp_path / 'r.fit'}", 1)
     assert not caplog.records
-    image_record(f"g={tmp_path / 'r.fits'}", 1)
+    image_record(f"g={tmp_path / 'r.fit'}", 1)
     assert "is given as the band g, and its header says HSC-R2" in caplog.text
     (tmp_path / "near.txt").write_text("r=b.npy,g=a.npy\r\nc.npy\n", encoding="utf-8-sig")
     assert expand([str(tmp_path / "near.txt")]) == [f"r={names[1]},g={names[0]}", names[2]]
