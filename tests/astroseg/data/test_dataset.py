@@ -363,6 +363,32 @@ def test_images_may_lie_in_another_folder(tmp_path: Path) -> None:
     assert data.images[0].files == (Path("/data/a.png"),)
 
 
+def test_a_folder_that_is_given_wins_over_whole_paths(tmp_path: Path) -> None:
+    # The labels' own images are still where they were made.
+    for folder in ("made/set", "copied/set"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "a.png").write_bytes(b"")
+    image = document()["images"][0] | {"file_name": str(tmp_path / "made/set/a.png")}
+    path = write(tmp_path, document(images=[image]))
+    own = read_dataset(path).images[0].files
+    given = read_dataset(path, images=tmp_path / "copied").images[0].files
+    assert (own, given) == ((tmp_path / "made/set/a.png",), (tmp_path / "copied/set/a.png",))
+    lacking = read_dataset(path, images=tmp_path / "nowhere").images[0].files
+    assert lacking == (tmp_path / "nowhere/a.png",)
+
+
+def test_names_of_unlike_folders_are_never_one_file(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    images = [document()["images"][0] | {"id": 7 + n, "file_name": f"{n}/a.png"} for n in (0, 1)]
+    path = write(tmp_path, document(images=images))
+    with pytest.raises(InputError, match=r"images 0/a\.png and 1/a\.png, and both would be read"):
+        read_dataset(path)
+    for n in (0, 1):
+        (tmp_path / str(n)).mkdir()
+        (tmp_path / str(n) / "a.png").write_bytes(b"")
+    assert [i.files[0].parent.name for i in read_dataset(path).images] == ["0", "1"]
+
+
 def record(**changes: Any) -> dict[str, Any]:
     return {
         "file_name": "a.npy",

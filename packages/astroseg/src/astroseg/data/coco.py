@@ -130,7 +130,7 @@ def read_coco(
     value = document.value
     repairs = Repairs()
     root = path.parent if images is None else Path(images)
-    entries, image_of = read_images(value["images"], root, path, repairs)
+    entries, image_of = read_images(value["images"], root, path, repairs, only=images is not None)
     categories = _read_categories(value.get("categories") or [], path, repairs)
     frame = Frame(
         path,
@@ -220,9 +220,14 @@ def _check_document(document: Any, path: Path, labelled: bool) -> None:
 
 
 def read_images(
-    items: Sequence[Any], root: Path, path: Path, repairs: Repairs
+    items: Sequence[Any], root: Path, path: Path, repairs: Repairs, *, only: bool = False
 ) -> tuple[tuple[ImageEntry, ...], dict[Hashable, int]]:
     """The images, and their places by the keys of their ids.
+
+    Parameters
+    ----------
+    root : folder of the images.
+    only : whether `root` was asked for: whole paths to other folders are not followed.
 
     Raises
     ------
@@ -243,12 +248,27 @@ def read_images(
         )
     numbers = numbered(keys, repairs.mended, "image")
     entries = tuple(
-        _image(item, number, root, path, repairs)
+        _image(item, number, root, path, repairs, only)
         for item, number in zip(items, numbers, strict=True)
     )
+    _refuse_one_file(entries, path)
     # Predictions written for an image that was numbered anew carry its number.
     places: dict[Hashable, int] = {number: i for i, number in enumerate(numbers)}
     return entries, places | {key: i for i, key in enumerate(keys)}
+
+
+def _refuse_one_file(entries: Sequence[ImageEntry], path: Path) -> None:
+    """Raise InputError where names of unlike folders are found as one file."""
+    names: dict[tuple[Path, ...], str] = {}
+    for entry in entries:
+        other = names.setdefault(entry.files, entry.file_name)
+        if entry.files and other != entry.file_name:
+            raise InputError(
+                f"has the images {other} and {entry.file_name}, and both would be read from "
+                f"{entry.files[0]}",
+                file=path,
+                remedy="give the folder that holds their folders with --images",
+            )
 
 
 def _incomplete(path: Path, what: str, item: Any) -> InputError:
@@ -260,7 +280,9 @@ def _incomplete(path: Path, what: str, item: Any) -> InputError:
     )
 
 
-def _image(item: Any, number: int, root: Path, path: Path, repairs: Repairs) -> ImageEntry:
+def _image(
+    item: Any, number: int, root: Path, path: Path, repairs: Repairs, only: bool
+) -> ImageEntry:
     astro = item.get("astro") or {}
     if not isinstance(astro, Mapping):
         repairs.mended["astro entries that are no object, ignored"] += 1
@@ -272,7 +294,7 @@ def _image(item: Any, number: int, root: Path, path: Path, repairs: Repairs) -> 
         raise _incomplete(path, "file_name", item)
     if isinstance(shown, list):
         shown = shown[0] if shown else ""
-    files = tuple(locate(name, root) for name in names if name)
+    files = tuple(locate(name, root, only=only) for name in names if name)
     height, width = _size(item, files, path, repairs)
     name = str(shown) or (names[0] if names else "")
     return ImageEntry(number, readable(name), files, height, width, astro)

@@ -46,7 +46,7 @@ def readable(text: str) -> str:
     )
 
 
-def locate(name: str, root: Path) -> Path:
+def locate(name: str, root: Path, *, only: bool = False) -> Path:
     """The file that a document of another machine names.
 
     The name as it is, in `root` where it is relative; else the longest tail of it that is
@@ -54,9 +54,14 @@ def locate(name: str, root: Path) -> Path:
     address, its path or Label Studio's ``?d=``, with ``%20`` and its like resolved; accents as
     one letter or, as macOS writes them, as two. What is nowhere is returned as it would be in
     `root`, for the message.
+
+    Parameters
+    ----------
+    only : look for files of whole paths in `root` too, wherever these are.
     """
-    plain = root / name
-    if is_file(plain):
+    moved = only and Path(name).is_absolute()
+    plain = root / (Path(name).name if moved else name)
+    if not moved and is_file(plain):
         return plain
     plainly = unquote(name)
     forms = (unicodedata.normalize(form, plainly) for form in ("NFC", "NFD"))
