@@ -36,7 +36,7 @@ class Dimmed:
         return BlendFit(tuple(sources), 1.0, 1, True)
 
 
-def states(sigmas, config):
+def source(sigmas, config):
     image = np.random.default_rng(1).normal(0, SIGMA, (1, SIDE, SIDE))
     image += gaussian((SIDE, SIDE), 32, 32, SIGMA * 400)
     coadd = Coadd(
@@ -51,18 +51,24 @@ def states(sigmas, config):
     whole = Box(0, 0, SIDE, SIDE)
     found = detection_image(coadd, config.detect)
     sources, *_ = deblend(coadd, found, whole, config, Dimmed(sigmas))
-    (state,) = {s.state for s in sources}
-    return state
+    assert len({s.state for s in sources}) == 1
+    return sources[0]
 
 
 @pytest.mark.parametrize(("sigmas", "masked"), [(6.0, True), (4.2, True), (3.7, False)])
 def test_a_source_just_below_the_threshold_has_a_mask_and_a_fainter_one_has_none(sigmas, masked):
-    assert (states(sigmas, LabelConfig()) == "ok") is masked
+    assert (source(sigmas, LabelConfig()).state == "ok") is masked
 
 
 def test_the_papers_masks_end_at_the_threshold():
     default, paper = LabelConfig(), preset("paper")
-    assert states(4.8, replace(default, mask=paper.mask)).startswith("skipped:its flux")
+    assert source(4.8, replace(default, mask=paper.mask)).state.startswith("skipped:its flux")
+
+
+def test_a_source_with_too_few_pixels_above_the_threshold_has_the_mask_of_a_fainter_one():
+    default, paper = LabelConfig(), preset("paper")
+    assert source(5.5, default).mask.area >= default.mask.min_area
+    assert source(5.5, replace(default, mask=paper.mask)).mask.area < default.mask.min_area
 
 
 def test_saturated_pixels_have_no_residual():

@@ -285,7 +285,7 @@ def _source(
     mask = threshold_mask(
         light / np.float32(config.threshold_sigma), box, detection.sky_sigma, (y, x)
     )
-    if mask is None and config.faint < 1:
+    if (mask is None or mask.area < config.min_area) and config.faint < 1:
         fainter = light / np.float32(config.faint * config.threshold_sigma)
         mask = threshold_mask(fainter, box, detection.sky_sigma, (y, x))
     if mask is None:
