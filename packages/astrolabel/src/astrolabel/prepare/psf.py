@@ -18,11 +18,6 @@ from astrolabel.prepare import mesh
 
 FWHM, BETA = 2, 3
 """Columns of a star's fit: y, x, FWHM in pixels, beta, and two components of ellipticity."""
-HOT_FWHM_PX = 1.4
-"""No wider Moffat fits four hot pixels."""
-ONE_PHASE = 0.9
-"""Length of the mean of unit vectors above which places between pixels are one and the same: of
-three random ones it is so in 7 of 1000, by y and by x."""
 TERMS = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))
 """Powers of y and x of the polynomials; those of order 0, 1, 2 are the first 1, 3, 6."""
 
@@ -167,7 +162,8 @@ def fit_stars(
                 np.array([
                     f for star in stars
                     if (f := _fit_moffat(band, known, *star, config)) is not None
-                ]).reshape(-1, 6)
+                ]).reshape(-1, 6),
+                config,
             )
             for band, known in zip(data, valid, strict=True)
         ]  # fmt: skip
@@ -177,12 +173,12 @@ def fit_stars(
     return fits
 
 
-def _without_hot_pixels(fits: NDArray[np.float64]) -> NDArray[np.float64]:
+def _without_hot_pixels(fits: NDArray[np.float64], config: StarConfig) -> NDArray[np.float64]:
     """Fits without those as narrow as a pixel whose light falls on the pixels alike: so it does of
     hot pixels in fours, and stars are anywhere between pixels."""
-    narrow = fits[:, FWHM] < HOT_FWHM_PX
+    narrow = fits[:, FWHM] < config.hot_fwhm_px
     phases = np.exp(2j * np.pi * fits[narrow, :2])
-    if narrow.any() and (np.abs(phases.mean(axis=0)) > ONE_PHASE).all():
+    if narrow.any() and (np.abs(phases.mean(axis=0)) > config.one_phase).all():
         return fits[~narrow]
     return fits
 

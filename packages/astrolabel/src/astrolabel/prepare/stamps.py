@@ -17,18 +17,6 @@ from astrolabel.io.files import CoaddFiles
 from astrolabel.io.stamps import read_psf, read_psf_grid, read_stamps
 from astrolabel.prepare.psf import StarFits, alike
 
-WIDE = 1.5
-"""Fewer stars than define a PSF may be galaxies: they are where they are so many times as wide as
-is usual for the survey."""
-GROUND_ARCSEC = 0.7
-"""Guessed where nothing is known but the pixels' size: seeing of HSC,"""
-SPACE_ARCSEC = 0.13
-"""... HST's diffraction in the near infrared,"""
-FINE_ARCSEC = 0.12
-"""... of pixels that are finer than this,"""
-SAMPLED_PX = 2.0
-"""... and at least so many pixels: most instruments are made so."""
-
 
 @dataclass(frozen=True, eq=False)
 class Stamps:
@@ -85,7 +73,7 @@ def find_stamps(
             notes.append(Note("psf", found.text(), band))
             measured.append(True)
         else:
-            width, note = _guess(files, band, found, widths)
+            width, note = _guess(files, band, found, widths, config)
             stamps[band] = psf.moffat(width)
             notes.append(note)
             measured.append(False)
@@ -148,7 +136,7 @@ def _compared(
 
 
 def _guess(
-    files: CoaddFiles, band: str, found: StarFits, others: list[float]
+    files: CoaddFiles, band: str, found: StarFits, others: list[float], config: StarConfig
 ) -> tuple[float, Note]:
     """(FWHM in pixels, where it is from) of a band with too few stars to measure it on."""
     layer = files.layers[files.bands.index(band)]
@@ -178,13 +166,13 @@ def _guess(
     usual, survey = None, layer.row
     if survey is not None and survey.fwhm_arcsec is not None and scale:
         usual = max(survey.fwhm_arcsec / scale, 1.0)
-    if len(found.fits) and not (usual and found.fwhm_px > WIDE * usual):
+    if len(found.fits) and not (usual and found.fwhm_px > config.galaxy_fwhm * usual):
         width, text = found.fwhm_px, f"fitted to {few} only"
     elif usual and survey:
         width, text = usual, f"too few stars: what is usual for {survey.title}"
     elif scale:
-        seeing_arcsec = SPACE_ARCSEC if scale < FINE_ARCSEC else GROUND_ARCSEC
-        width = max(seeing_arcsec / scale, SAMPLED_PX)
+        arcsec = config.space_arcsec if scale < config.fine_px_arcsec else config.ground_arcsec
+        width = max(arcsec / scale, config.sampled_px)
         text = f"no stars and no seeing in the header: a guess, from pixels of {scale:.2g} arcsec"
     else:
         width, text = psf.DEFAULT_FWHM_PX, "no stars and no seeing in the header: a guess"

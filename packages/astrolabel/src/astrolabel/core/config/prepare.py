@@ -257,6 +257,23 @@ class StarConfig:
     """A PSF that varies is taken to be the same over parts of this side at most."""
     fit_noise_sigma: float = 3.0
     """Noise of a pixel that the fit may leave besides `misfit`: of the sky and of photons."""
+    hot_fwhm_px: float = 1.4
+    """Fits that are narrower may be of hot pixels in fours; none of those is wider. They are where
+    their light falls on the pixels alike, for stars are anywhere between pixels:"""
+    one_phase: float = 0.9
+    """... the unit vectors of their places between pixels have a mean of this length, by y and by
+    x. Three random ones have in 7 of 1000."""
+    galaxy_fwhm: float = 1.5
+    """Stars too few to define a PSF are galaxies where they are this many times as wide as is usual
+    for the survey."""
+    ground_arcsec: float = 0.7
+    """FWHM that is guessed where nothing is known but the size of the pixels: HSC's seeing;"""
+    space_arcsec: float = 0.13
+    """... HST's diffraction in the near infrared"""
+    fine_px_arcsec: float = 0.12
+    """... for pixels finer than this;"""
+    sampled_px: float = 2.0
+    """... and this many pixels at least, as most instruments are made."""
 
 
 @dataclass(frozen=True)
