@@ -42,11 +42,8 @@ TARGETS = {
     "astrolabel.core.files": ("astrolabel/core/test_files.py",),
     "astroseg.core.rle": ("astroseg/core/test_rle.py",),
     "astroseg.evaluation.metrics.matching": ("astroseg/evaluation/test_matching.py",),
-    "astrolabel.label.merge": (
-        "astrolabel/label/test_resume.py",
-        "astrolabel/label/test_pipeline.py",
-    ),
-    "astrolabel.label.shards": ("astrolabel/label/test_resume.py",),
+    "astrolabel.label.merge": ("astrolabel/label/test_merge.py",),
+    "astrolabel.label.shards": ("astrolabel/label/test_merge.py",),
 }
 """Modules, and the tests that are about each."""
 

@@ -260,3 +260,21 @@ def test_half_a_tile_without_one_band_is_labelled(tmp_path):
     doc = json.loads((tmp_path / "out" / "coco.json").read_text())
     assert doc["info"]["tiles"][0]["state"] == "ok"
     assert len(doc["annotations"]) >= 4
+
+
+@pytest.mark.parametrize("value", [1e9, -1e9, 1e300])
+def test_a_magnitude_of_no_source_makes_no_billion_bins(value, made, labels, capsys):
+    doc = json.loads(labels.read_text())
+    assert len(doc["annotations"]) > 2
+    doc["annotations"][0]["attributes"]["mag_i"] = value
+    labels.write_text(json.dumps(doc))
+    capsys.readouterr()
+    assert main(["counts", str(labels)]) == 0
+    assert len(capsys.readouterr().out.splitlines()) < 200
+    table = Table.read(made / "sky" / "catalog_hsc.fits")
+    table["i_cmodel_mag"][0] = value
+    table.write(labels.with_name("catalog.csv"), format="ascii.csv")
+    words = ["report", labels, "--catalog", labels.with_name("catalog.csv"), "--scheme", "hsc"]
+    page = labels.with_name("r.html")
+    assert main([*map(str, words), "--quiet", "--out", str(page)]) in (0, 2)
+    assert page.exists()

@@ -102,10 +102,12 @@ def test_a_running_dask_scheduler_is_used(sky, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_ray_gives_the_same_bytes(sky, tmp_path):
+def test_ray_gives_the_same_bytes_though_a_worker_is_killed(sky, tmp_path):
     pytest.importorskip("ray")
     expected = run(sky, tmp_path / "one", 1)
-    assert run(sky, tmp_path / "ray", Workers(1, "ray")) == expected
+    killed = kill_one(tmp_path / "ray", "ray::_outcome")
+    assert run(sky, tmp_path / "ray", Workers(2, "ray")) == expected
+    assert len(killed) == 1
 
 
 def test_a_batch_systems_jobs_ask_for_the_memory(monkeypatch):

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 MAGNITUDE_STEP = 0.5
 SNR_STEP_DEX = 0.25
+MAGNITUDES = (-100.0, 100.0)
+"""What is beyond is no source's, and bins that reach there would fill the memory."""
 PERCENT_SHOWN = (0.1, 99.9)
 """Bins reach over this range of the values: one wild magnitude must not flatten a plot.
 What is beyond is counted in the first and the last bin."""
@@ -60,7 +62,7 @@ class Curve:
 
 def magnitudes(name: str, label: str, values: NDArray[np.float64]) -> Bins | None:
     """Bins of half a magnitude over the range of the values; None without any."""
-    low, high = _range(values)
+    low, high = np.clip(_range(values), *MAGNITUDES)
     if not low <= high:
         return None
     first = math.floor(low / MAGNITUDE_STEP)

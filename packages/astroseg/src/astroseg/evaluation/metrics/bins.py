@@ -73,6 +73,10 @@ def reference_band(truth: Objects, wanted: str) -> str | None:
     return next((band for band in (wanted, "r", *there) if band in there), None)
 
 
+_MAGNITUDES = (-100.0, 100.0)
+"""What is beyond is no source's, and bins that reach there would fill the memory."""
+
+
 def attributes(truth: Objects, band: str, magnitude_step: float) -> tuple[Attribute, ...]:
     """What the truth can be binned by; attributes no truth has are left out."""
     out = []
@@ -81,6 +85,7 @@ def attributes(truth: Objects, band: str, magnitude_step: float) -> tuple[Attrib
         values = _finite(truth, f"mag_{reference}")
         # The tails would stretch the axis by bins of one object; they count as outside.
         low, high = np.quantile(values, [0.005, 0.995] if len(values) >= 200 else [0, 1])
+        low, high = np.clip((low, high), *_MAGNITUDES)
         first = np.floor(low / magnitude_step)
         last = max(np.ceil(high / magnitude_step), first + 1)
         edges = np.arange(first, last + 1) * magnitude_step
