@@ -1,10 +1,13 @@
+import hashlib
 import os
+import re
 import stat
 
 import pytest
 
+from astrolabel.core import files
 from astrolabel.core.errors import InputError, OutputError
-from astrolabel.core.files import atomic_path, below, write_bytes
+from astrolabel.core.files import atomic_path, below, file_hash, regular_size, write_bytes
 
 
 def names(folder):
@@ -93,3 +96,79 @@ def test_a_link_out_of_the_folder_is_refused_unless_it_is_only_read(tmp_path):
         below(tmp_path / "in", "out/a")
     assert below(tmp_path / "in", "out/a", links=True) == tmp_path / "in/out/a"
     assert below(tmp_path / "in", "self/a") == tmp_path / "in/self/a"
+
+
+def test_the_temporary_name_is_known_to_what_clears_it(tmp_path):
+    with atomic_path(tmp_path / "a.json") as temporary:
+        assert re.fullmatch(r"\.[0-9a-f]{8}\.a\.json", temporary.name)
+        temporary.touch()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="folders are flushed there")
+def test_the_contents_reach_the_disk_before_the_name_and_then_the_folder(tmp_path, monkeypatch):
+    flushed = []
+    monkeypatch.setattr(files, "_flush", lambda path: flushed.append((path.name, path.exists())))
+    write_bytes(tmp_path / "a.json", b"x")
+    (first, there), folder = flushed
+    assert first.endswith(".a.json")
+    assert there
+    assert folder == (tmp_path.name, True)
+
+
+def test_what_goes_wrong_before_anything_is_written_is_said_as_it_is(tmp_path):
+    with pytest.raises(ZeroDivisionError), atomic_path(tmp_path / "a.json"):
+        raise ZeroDivisionError
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["a", "\ud7ff", "\ue000", "\U0001f30c", " ", "é.fits"])
+def test_a_name_of_any_script_is_taken(tmp_path, name):
+    assert below(tmp_path, name) == tmp_path / name
+
+
+@pytest.mark.parametrize("code", [0, 31, 127, 92, 0xD800, 0xDFFF])
+def test_a_character_that_cannot_be_shown_is_refused(tmp_path, code):
+    with pytest.raises(InputError, match="cannot be shown"):
+        below(tmp_path, f"a{chr(code)}b")
+
+
+@pytest.mark.parametrize(("length", "shown"), [(77, 77), (78, 75), (79, 75), (100, 75)])
+def test_a_long_name_is_cut_in_the_message(tmp_path, length, shown):
+    """79 characters with both quotes are shown; of 80 the first 76, one of them a quote."""
+    with pytest.raises(InputError) as caught:
+        below(tmp_path, "/" + "x" * (length - 1))
+    text = "/" + "x" * (shown - 1) + ("'" if shown == length else "...")
+    assert f"the file name '{text} leads" in str(caught.value)
+
+
+def test_only_a_file_has_a_size(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"four")
+    assert regular_size(path) == 4
+    with pytest.raises(InputError, match="is a folder") as caught:
+        regular_size(tmp_path)
+    assert caught.value.file == str(tmp_path)
+    for name, said in (("none", "no such file"), ("a/b", "no file"), ("a\0b", "no file")):
+        with pytest.raises(InputError, match=said) as caught:
+            regular_size(tmp_path / name)
+        assert caught.value.file == ascii(str(tmp_path / name))[1:-1]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_a_pipe_has_no_size(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="pipe, socket or device"):
+        regular_size(tmp_path / "pipe")
+
+
+def test_a_file_that_cannot_be_read_has_no_hash(tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    path.write_bytes(b"x")
+    assert file_hash(path) == hashlib.sha256(b"x").hexdigest()
+
+    def refused(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(path), "open", refused)
+    with pytest.raises(InputError, match=r"cannot be read \(Permission denied"):
+        file_hash(path)

@@ -203,3 +203,29 @@ def test_iou_of_pairs_is_zero_for_pairs_that_do_not_overlap() -> None:
     assert got.tolist() == [0.5, 0.0, 0.25, 0.75]
     none = candidates_of(np.zeros((2, 2)))
     assert iou_of_pairs(none, np.array([1]), np.array([1])).tolist() == [0.0]
+    last = candidates_of(np.array([[0.5, 0.0], [0.0, 0.0]]))  # the pair wanted is behind all
+    assert iou_of_pairs(last, np.array([1]), np.array([1])).tolist() == [0.0]
+
+
+def test_objects_of_neighbouring_images_never_pair() -> None:
+    box = [5.0, 5.0, 10.0, 10.0]
+    a, b = objects([box, box], image=[0, 1]), objects([box, box], image=[0, 1])
+    sparse = box_candidates(a, b)
+    assert sorted(zip(sparse.truth, sparse.detection, strict=True)) == [(0, 0), (1, 1)]
+
+
+def test_what_matches_nothing_is_minus_one() -> None:
+    table = np.array([[0.0, 0.6, 0.0]])
+    assert match_optimal(candidates_of(table), 3).tolist() == [-1, 0, -1]
+    assert match_greedy(candidates_of(table), np.arange(3), 1).tolist() == [-1, 0, -1]
+
+
+def test_masks_are_compared_where_both_have_them() -> None:
+    box = [[5.0, 5.0, 10.0, 10.0]]
+    masks = random_masks(np.random.default_rng(1), 1)
+    for a, b in (
+        (objects(box), objects(box, masks=masks)),
+        (objects(box, masks=masks), objects(box)),
+    ):
+        with pytest.raises(ValueError, match="without masks"):
+            mask_candidates(a, b)

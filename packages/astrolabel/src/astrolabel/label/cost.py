@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-BASE_BYTES = 330_000_000
+BASE_BYTES = 340_000_000
 """A worker before its first tile: Python, numpy, numba with compiled kernels, astropy.
 Measured by `benchmarks/costs.py`, as is the next."""
 PIXEL_BYTES = 60
