@@ -10,6 +10,7 @@ from astrolabel.core.celestial import wcs_of_cards
 from astrolabel.core.errors import InputError
 from astrolabel.io import coco
 from astrolabel.io.polygons import mask_of
+from astrolabel.io.structure import check_structure
 from astrolabel.io.validate import validate
 
 LABEL = {
@@ -145,3 +146,13 @@ def test_validate_survives_ids_that_cannot_be_counted():
     doc = copy.deepcopy(SOUND)
     doc["categories"][0]["id"] = doc["annotations"][0]["category_id"] = [1]
     assert len(validate(doc)) >= 2
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/", "a/..", "\0", "a\nb", "x" * 300, "a/" * 30])
+def test_a_picture_has_a_name_that_files_can_be_called_by(name):
+    image = {"id": 1, "file_name": name, "height": 9, "width": 9}
+    with pytest.raises(InputError, match="file_name"):
+        check_structure({"images": [image], "categories": [], "annotations": []}, "a.json")
+    for good in ("a.png", "../val/..b.png", "/data/гало.png", ".hidden", "a/./b"):
+        doc = {"images": [{**image, "file_name": good}], "categories": [], "annotations": []}
+        check_structure(doc, "a.json")

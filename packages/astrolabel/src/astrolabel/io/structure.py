@@ -17,8 +17,9 @@ Id = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Side = Annotated[int, msgspec.Meta(ge=0, le=2**20)]
 """A million pixels: more than any picture has, and what masks of it need can be counted."""
 Number = int | float
-NAME = r"^[^/]{0,200}(/[^/]{0,200}){0,20}$"
-"""Of a file: parts that every file system takes."""
+NAME = r"^([^/\x00-\x1f\x7f]{0,200}/){0,20}(?!\.{0,2}$)[^/\x00-\x1f\x7f]{1,200}$"
+"""Of a file: parts that every file system takes, the last of them no folder. Exports name their
+files after it."""
 MAX_COORDINATE = 2**31
 """Of a box, in pixels: boxes may leave their image, but not for infinity."""
 Numbers = list[Number | None] | None
