@@ -8,6 +8,7 @@ from the state before.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from astroseg.core.errors import InputError
@@ -71,8 +72,18 @@ def write_state(path: str | Path, state: RunState) -> None:
     }
     # Clones, because safetensors refuses tensors that share memory.
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    text = json.dumps(header)
     with atomic_path(path) as temporary:
-        save_file(plain, temporary, {"astroseg_run": json.dumps(header)})
+        save_file(plain, temporary, {"astroseg_run": text, "sha256": _digest(text, plain)})
+
+
+def _digest(header: str, tensors: Mapping[str, torch.Tensor]) -> str:
+    """sha256 of all that a state holds."""
+    found = hashlib.sha256(header.encode())
+    for name, value in sorted(tensors.items()):
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        found.update(value.reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 def read_state(path: str | Path) -> RunState:
@@ -81,7 +92,7 @@ def read_state(path: str | Path) -> RunState:
     Raises
     ------
     InputError
-        When there is none, or it is broken or of a newer version.
+        When there is none, or it is broken, changed or of a newer version.
     """
     path = Path(path)
     if not path.is_file():
@@ -92,28 +103,35 @@ def read_state(path: str | Path) -> RunState:
         )
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            header = json.loads((file.metadata() or {})["astroseg_run"])
+            metadata = file.metadata() or {}
+            text = metadata["astroseg_run"]
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        header = json.loads(text)
         if header["schema"] > SCHEMA:
             raise InputError(
                 f"has version {header['schema']}, newer than {SCHEMA}",
                 file=path,
                 remedy="upgrade astroseg",
             )
-    except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+        # Earlier versions wrote none.
+        if metadata.get("sha256", "") not in ("", _digest(text, tensors)):
+            raise ValueError("it was changed since it was written")
+        best = header["best"]
+        return RunState(
+            step=int(header["step"]),
+            model=_below("model/", tensors),
+            ema=_below("ema/", tensors),
+            optimizer=_optimizer(header["optimizer"], _below("optimizer/", tensors)),
+            scaler=header["scaler"],
+            best=None if best is None else (float(best[0]), int(best[1])),
+            config=header["config"],
+        )
+    except InputError:
+        raise
+    except Exception as error:  # any kind: it may hold anything
         raise InputError(
             f"is not a run's state ({error})", file=path, remedy="start the run anew"
         ) from error
-    best = header["best"]
-    return RunState(
-        step=int(header["step"]),
-        model=_below("model/", tensors),
-        ema=_below("ema/", tensors),
-        optimizer=_optimizer(header["optimizer"], _below("optimizer/", tensors)),
-        scaler=header["scaler"],
-        best=None if best is None else (float(best[0]), int(best[1])),
-        config=header["config"],
-    )
 
 
 def _below(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
