@@ -82,7 +82,7 @@ def _digest(header: str, tensors: Mapping[str, torch.Tensor]) -> str:
     found = hashlib.sha256(header.encode())
     for name, value in sorted(tensors.items()):
         found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        found.update(value.reshape(-1).view(torch.uint8).numpy())
+        found.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 
