@@ -155,7 +155,7 @@ def test_a_parquet_table_of_more_rows_than_bytes_is_refused(tmp_path, labels, ca
     assert "2000000 rows" in refused(relabel(labels, path), capsys)
 
 
-@pytest.mark.parametrize("what", ["cut", "metadata", "no column", "odd values"])
+@pytest.mark.parametrize("what", ["cut", "metadata", "no images", "no column", "odd values"])
 def test_a_table_of_labels_that_is_damaged_is_refused(what, made, tmp_path, capsys):
     pyarrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
@@ -167,6 +167,12 @@ def test_a_table_of_labels_that_is_damaged_is_refused(what, made, tmp_path, caps
         path.write_bytes(path.read_bytes()[:-200])
     elif what == "metadata":
         parquet.write_table(table.replace_schema_metadata({"astrolabel": "{"}), path)
+    elif what == "no images":
+        kept = json.loads(table.schema.metadata[b"astrolabel"])
+        del kept["document"]["images"]
+        text = json.dumps(kept)
+        parquet.write_table(table.replace_schema_metadata({"astrolabel": text}), path)
+        assert "coco.parquet" in refused(["validate", path], capsys)
     elif what == "no column":
         parquet.write_table(table.drop_columns(["bbox_x"]), path)
     else:

@@ -14,6 +14,7 @@ from astroseg.core.errors import InputError
 from astroseg.core.rle import decode_tight, encode_at
 from astroseg.core.stream import open_document
 from astroseg.data.augment import View, decode, view_objects
+from astroseg.data.coco import read_coco
 from astroseg.data.dataset import check_same_classes, read_dataset
 
 SQUARE = [2, 1, 6, 1, 6, 4, 2, 4]
@@ -520,3 +521,11 @@ def test_labels_that_a_person_has_looked_at_weigh_more(tmp_path: Path, measured:
     seen = view_objects(objects, View(0, 0, 8, 9, mirror=True, turns=1))
     assert seen.weights is not None
     assert seen.weights.tolist() == [4, 1, 1]
+
+
+@pytest.mark.parametrize("categories", [True, 3, "galaxy", {"id": 1}])
+def test_categories_that_are_no_list_are_one_line(tmp_path: Path, categories: Any) -> None:
+    path = write(tmp_path, document(categories=categories))
+    for labelled in (True, False):
+        with pytest.raises(InputError, match="categor"):
+            read_coco(path, labelled=labelled)

@@ -211,7 +211,9 @@ def read_stream(path: str | Path) -> Document:
     """
     path = Path(path)
     if path.suffix == ".parquet":
-        return stream_parquet(path)
+        table = stream_parquet(path)
+        as_document({**table, "annotations": []}, path)
+        return table
     found = _laid_out(path) if path.is_file() else None
     if found is None:
         return read(path, checked=False)

@@ -329,7 +329,13 @@ class _Categories:
     place_of: Mapping[Hashable, int]
 
 
-def _read_categories(items: Sequence[Any], path: Path, repairs: Repairs) -> _Categories:
+def _read_categories(items: Any, path: Path, repairs: Repairs) -> _Categories:
+    if not isinstance(items, list):
+        raise InputError(
+            f"has categories that are no list ({readable(repr(items))[:80]})",
+            file=path,
+            remedy="give each category an id and a name",
+        )
     rows: list[tuple[Hashable, str, str]] = []
     for item in items:
         key = key_of(item.get("id")) if isinstance(item, Mapping) else None
