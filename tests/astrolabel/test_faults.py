@@ -26,8 +26,8 @@ def faults():
 @pytest.mark.parametrize(
     "which",
     [
-        ["--tries", "300", "--seed", "21"],
-        ["--tries", "6", "--seed", "2", "--kind", "worker lost", "disk full"],
+        ["--tries", "200", "--seed", "21"],
+        ["--tries", "4", "--seed", "2", "--kind", "worker lost", "disk full"],
     ],
     ids=["any", "few of the others"],
 )

@@ -12,6 +12,7 @@ pytest.importorskip("torch", reason="the demo trains: pip install astroseg")
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.slow
 def test_the_demo_ends_in_labels_a_model_and_a_report(tmp_path):
     sizes = ["TRAIN_SIZE=300", "TEST_SIZE=256", "STEPS=4", "FINE_STEPS=4"]
     done = subprocess.run(
