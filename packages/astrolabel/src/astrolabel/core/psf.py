@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,8 +132,15 @@ def sigma_px(stamp: NDArray[np.floating]) -> float:
 def fwhm_px(stamp: NDArray[np.floating]) -> float:
     """Full width at half maximum of a stamp: of the circle whose area is that of the
     pixels above half maximum, counted on a finely interpolated stamp."""
-    middle = stamp.shape[0] // 2
+    data = np.asarray(stamp, np.float64)
+    return _fwhm_px(data.tobytes(), data.shape)
+
+
+@functools.lru_cache(maxsize=256)  # blends of a tile share their stamps, and one takes 3 ms
+def _fwhm_px(data: bytes, shape: tuple[int, ...]) -> float:
+    stamp = np.frombuffer(data).reshape(shape)
+    middle = shape[0] // 2
     half = min(middle, 12)
     core = stamp[middle - half : middle + half + 1, middle - half : middle + half + 1]
-    fine = ndimage.zoom(core.astype(np.float64), 8, order=3, mode="nearest", grid_mode=True)
+    fine = ndimage.zoom(core, 8, order=3, mode="nearest", grid_mode=True)
     return float(2 * np.sqrt((fine > fine.max() / 2).sum() / np.pi) / 8)
