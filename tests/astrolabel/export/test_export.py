@@ -17,6 +17,7 @@ from astrolabel.export.croissant import describe
 from astrolabel.export.regions import outlines
 from astrolabel.io import coco
 from astrolabel.io.parquet import read_parquet, write_parquet
+from astrolabel.io.pictures import check_picture
 
 SHAPE = (40, 50)
 BLOB = np.array([[0, 1, 1, 0], [1, 1, 1, 1], [0, 1, 1, 0]], bool)
@@ -303,3 +304,8 @@ def test_the_command_goes_to_parquet_and_back(dataset, capsys):
     (dataset / "coco.json").unlink()
     assert main(["export", table, "--to", "coco"]) == 0
     assert (dataset / "coco.json").read_bytes() == before
+
+
+def test_a_missing_picture_comes_with_what_to_give(tmp_path):
+    with pytest.raises(InputError, match="no such file.*give --images DIR"):
+        check_picture(tmp_path / "none.png", remedy="give --images DIR")

@@ -64,6 +64,17 @@ class _Hdu:
     cards: dict[str, str] = field(default_factory=dict)
     total: int = 0
 
+    @property
+    def data_sum(self) -> str:
+        """What DATASUM gives; without digits where there is none."""
+        text = self.cards.get("DATASUM", "")
+        return text if text.isdigit() else ""
+
+    @property
+    def has_sums(self) -> bool:
+        """Whether there is a sum to compare with; zeros stand for one that is not known."""
+        return bool(self.data_sum or self.cards.get("CHECKSUM", "").strip("0"))
+
 
 def check_headers(path: Path) -> None:
     """Refuse a file whose headers cannot be true; cheap, and remembered for a file unchanged.
@@ -139,14 +150,13 @@ def _hdus(path: Path, stream: _Bytes, size: int, sums: bool, packed: bool) -> No
             why = "than a file of its size can hold" if packed else "than the file has"
             raise _damaged(path, f"HDU {number} declares {data} bytes of data, more {why}")
         _pixels_possible(path, hdu.cards, number, at + padded)
-        if not sums and not packed:
-            stream.seek(padded, 1)
-            at += padded
-        else:
+        if packed or (sums and hdu.has_sums):
             total = _sum_of(path, stream, padded, number, sums)
-            at += padded
             if sums:
                 _compare(path, hdu, total, number)
+        else:  # nothing to compare the data with
+            stream.seek(padded, 1)
+        at += padded
         number += 1
 
 
@@ -243,8 +253,7 @@ def _added(total: int, chunk: bytes) -> int:
 
 
 def _compare(path: Path, hdu: _Hdu, data: int, number: int) -> None:
-    given = hdu.cards.get("DATASUM", "")
-    if given.isdigit() and int(given) % 0xFFFFFFFF != data % 0xFFFFFFFF:
+    if hdu.data_sum and int(hdu.data_sum) % 0xFFFFFFFF != data % 0xFFFFFFFF:
         raise _damaged(path, f"the data of HDU {number} do not have the DATASUM of its header")
     if hdu.cards.get("CHECKSUM", "").strip("0"):
         total = hdu.total + data

@@ -65,6 +65,8 @@ def check_picture(path: Path, remedy: str = "make it again") -> None:
     InputError
         For what is not there, a pipe, and what no picture begins with.
     """
+    if not path.exists():
+        raise InputError("no such file", file=path, remedy=remedy)
     regular_size(path)
     try:
         with Image.open(path):

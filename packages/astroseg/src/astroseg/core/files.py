@@ -135,8 +135,7 @@ def read_json(path: str | Path) -> Any:
 
 def read_bytes(path: str | Path) -> bytes:
     """A file's bytes, or InputError when it is missing or cannot be read."""
-    if Path(path).exists():  # a pipe would never end
-        check_regular(path)
+    check_regular(path)
     try:
         return Path(path).read_bytes()
     except FileNotFoundError as error:

@@ -15,6 +15,7 @@ def check_regular(path: str | Path) -> None:
     InputError
         For a folder, a pipe, a socket or a device.
     """
-    if not Path(path).is_file():
-        kind = "a folder" if Path(path).is_dir() else "a pipe, socket or device"
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "a pipe, socket or device"
         raise InputError(f"is {kind}, not a file", file=path, remedy="give a file")

@@ -69,8 +69,7 @@ def read_yaml(path: Path, remedy: str | None = None) -> dict[Any, Any]:
     InputError
         For what cannot be read, is not YAML or not a mapping, or has a key twice.
     """
-    if path.exists():  # a pipe would never end
-        check_regular(path)
+    check_regular(path)
     try:
         with path.open(encoding="utf-8") as stream:
             text = stream.read(MAX_CHARACTERS + 1)
