@@ -307,5 +307,5 @@ def test_the_command_goes_to_parquet_and_back(dataset, capsys):
 
 
 def test_a_missing_picture_comes_with_what_to_give(tmp_path):
-    with pytest.raises(InputError, match="no such file.*give --images DIR"):
+    with pytest.raises(InputError, match=r"no such file.*give --images DIR"):
         check_picture(tmp_path / "none.png", remedy="give --images DIR")
