@@ -271,6 +271,10 @@ def hostile_document(bench: Bench, draw: random.Random, scratch: Path) -> str:
             ["report", str(path), "--quiet", "--out", str(scratch / "r.html")],
             ["export", str(path), "--to", draw.choice(FORMATS)],
             ["review", str(path), "--out", str(scratch / "review")],
+            ["review", str(bench.out / "coco.json"), "--truth", str(path),
+             "--out", str(scratch / "review")],
+            ["report", str(bench.out / "coco.json"), "--truth", str(path), "--quiet",
+             "--out", str(scratch / "r.html")],
             ["reproduce", str(path), "--tile", "9813-4,5-r0c0", "--inputs", str(bench.sky)],
             ["relabel", str(path), "--catalog", str(bench.sky / "catalog_hsc.fits"),
              "--scheme", "hsc", "--out", str(scratch / "new.json")],
@@ -284,29 +288,51 @@ def hostile_document(bench: Bench, draw: random.Random, scratch: Path) -> str:
 
 
 def hostile_manifest(bench: Bench, draw: random.Random, scratch: Path) -> str:
-    """A manifest with one odd value; nothing may be written outside of its folder and root."""
-    root = scratch / "in" / "root"
+    """A manifest with one odd value, whose files are there or on a sound server; nothing may be
+    written outside of its root, but for the lock file beside it."""
+    root, path = scratch / "in" / "root", scratch / "in" / "m.yaml"
     root.mkdir(parents=True)
-    values = {
-        "schema": 2, "name": "x", "survey": "fits", "bands": ["g", "i"], "tile_size": 64,
-        "coadds": {"pattern": "{tract}/{patch}/{band}.fits", "patches": {"9": [1, "2-3"]}},
-        "catalogs": [{"file": "a.fits", "scheme": "hst", "url": "http://127.0.0.1:9/a"}],
-        "scheme": "hst", "cuts": {"max_no_data": 0.3},
-        "source": {"archive": "url", "server": "http://127.0.0.1:9/x",
-                   "coadds": "{tract}{patch}{band}"},
-        "splits": {"train": {"circle": [150.0, 2.0, 0.5]}, "test": {"moc": "6/100-103"}},
-    }  # fmt: skip
-    path = scratch / "in" / "m.yaml"
-    path.write_text(yaml.safe_dump(mutated(values, draw)), "utf-8", "surrogatepass")
-    words = ["manifest", "check", str(path), "--root", str(root), "--quiet"]
-    outcome = played(command(words), scratch / "log")
-    if {p.name for p in scratch.iterdir()} != {"in", "log"}:
+    doing = draw.choice(("check", "fetch", "split"))
+    for file in bench.sky.glob("c*.fits") if doing == "check" else ():
+        (root / file.name).hardlink_to(file)
+    content = bench.files[0].read_bytes()
+
+    def call() -> int:  # the server too is in the process that is played
+        with served(content, draw, ("sound",)) as url:
+            text = yaml.safe_dump(mutated(sound_manifest(url), draw))
+            # A fault that gets through writes here, and not over a file of the system.
+            text = text.replace("/etc/passwd", str(scratch / "elsewhere"))
+            path.write_text(text, "utf-8", "surrogatepass")
+            if doing == "split":
+                parts = ["--manifest", str(path), "--out", str(scratch / "in" / "parts")]
+                return command(["split", str(bench.out / "coco.json"), *parts])()
+            return command(["manifest", doing, str(path), "--quiet"])()
+
+    outcome = played(call, scratch / "log")
+    inside = {"m.yaml", "m.lock.yaml", "root", "parts"}
+    if {p.name for p in scratch.iterdir()} != {"in", "log"} or not inside.issuperset(
+        p.name for p in (scratch / "in").iterdir()
+    ):
         return "lost"
     return "survived" if outcome == "ok" else outcome
 
 
+def sound_manifest(url: str) -> dict[str, Any]:
+    """A manifest of the bench's sky."""
+    name = "calexp-HSC-{BAND}-{tract}-{patch}.fits"
+    return {
+        "schema": 2, "name": "x", "survey": "fits", "bands": ["g", "i"], "root": "root",
+        "tile_size": 64, "coadds": {"pattern": name, "patches": {"9813": ["4,5"]}},
+        "catalogs": [{"file": "catalog_hst.fits", "scheme": "hst", "url": f"{url}/a"}],
+        "scheme": "hst", "cuts": {"max_no_data": 0.3},
+        "source": {"archive": "url", "server": url, "coadds": name},
+        "splits": {"train": [{"patches": {"9813": ["4,5"]}}, {"moc": "6/100-103"},
+                             {"circle": [150.0, 2.0, 0.5]}]},
+    }  # fmt: skip
+
+
 def hostile_predictions(bench: Bench, draw: random.Random, scratch: Path) -> str:
-    """A COCO file or predictions with one odd value, for `astroseg evaluate`."""
+    """A COCO file or predictions with one odd value, for what compares the two."""
     doc = json.loads((bench.out / "coco.json").read_text())
     doc = {k: doc[k] for k in ("images", "categories", "annotations")}
     doc["annotations"] = doc["annotations"][:4]
@@ -315,8 +341,15 @@ def hostile_predictions(bench: Bench, draw: random.Random, scratch: Path) -> str
     doc, found = (mutated(doc, draw), found) if draw.random() < 0.5 else (doc, mutated(found, draw))
     for name, value in (("coco.json", doc), ("p.json", found)):
         (scratch / name).write_text(json.dumps(value), "utf-8", "surrogatepass")
-    words = ["astroseg", "evaluate", str(scratch / "coco.json"), str(scratch / "p.json")]
-    outcome = played(command([*words, "--no-report", "--out", str(scratch / "e")]), scratch / "log")
+    (scratch / "images").symlink_to(bench.out / "images")
+    two = [str(scratch / "coco.json"), str(scratch / "p.json")]
+    words = draw.choice(
+        (
+            ["astroseg", "evaluate", *two, "--no-report", "--out", str(scratch / "e")],
+            ["review", two[0], "--predictions", two[1], "--out", str(scratch / "e")],
+        )
+    )
+    outcome = played(command(words), scratch / "log")
     return "survived" if outcome == "ok" else outcome
 
 

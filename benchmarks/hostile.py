@@ -17,6 +17,10 @@ import numpy as np
 
 LIMIT_S = 1.0
 """A slow server's pause."""
+ANSWERS = (
+    "sound", "sound", "status", "cut", "stump", "page", "redirect", "endless", "length", "slow",
+    "range", "noise", "hang up",
+)  # fmt: skip
 
 
 class _Runs:
@@ -66,9 +70,9 @@ def bad_checkpoint(
 class _Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, content: bytes, draw: random.Random) -> None:
+    def __init__(self, content: bytes, draw: random.Random, answers: tuple[str, ...]) -> None:
         super().__init__(("127.0.0.1", 0), _Answer)
-        self.content, self.draw = content, draw
+        self.content, self.draw, self.answers = content, draw, answers
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that hangs up, as a refused one does, is no trace on the terminal."""
@@ -80,10 +84,7 @@ class _Answer(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         draw, content = self.server.draw, self.server.content
-        kind = draw.choice(
-            ("sound", "sound", "status", "cut", "stump", "page", "redirect", "endless", "length",
-             "slow", "range", "noise", "hang up")
-        )  # fmt: skip
+        kind = draw.choice(self.server.answers)
         if kind == "status":
             code = draw.choice((204, 301, 400, 401, 403, 404, 416, 429, 500, 503))
             self._send(code, b"", {"Retry-After": draw.choice(("-1", "soon", "1", "9" * 30))})
@@ -132,9 +133,11 @@ class _Answer(http.server.BaseHTTPRequestHandler):
 
 
 @contextmanager
-def served(content: bytes, draw: random.Random) -> Iterator[str]:
+def served(
+    content: bytes, draw: random.Random, answers: tuple[str, ...] = ANSWERS
+) -> Iterator[str]:
     """The address of a server that gives a file, and every answer that it should not."""
-    with _Server(content, draw) as server:
+    with _Server(content, draw, answers) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield f"http://127.0.0.1:{server.server_address[1]}"

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -54,3 +55,28 @@ def test_a_lost_fault_is_counted_as_lost(faults, tmp_path):
     assert verdict(1, "Traceback (most recent call last)") == "traceback"
     assert verdict(-11, "") == "crash"
     assert faults.labels_of(tmp_path / "a") != faults.labels_of(tmp_path / "b")
+
+
+def test_an_unharmed_manifest_survives_and_a_file_outside_its_root_is_lost(
+    faults, tmp_path, monkeypatch
+):
+    bench, doing = faults.Bench(tmp_path), {0: "fetch", 1: "check", 5: "split"}
+    sound = faults.sound_manifest
+
+    def outcome(seed, change):
+        monkeypatch.setattr(faults, "sound_manifest", lambda url: change(sound(url)))
+        scratch = tmp_path / f"{len(list(tmp_path.iterdir()))}"
+        scratch.mkdir()
+        return faults.hostile_manifest(bench, random.Random(seed), scratch)
+
+    monkeypatch.setattr(faults, "mutated", lambda value, _: value)
+    for seed, word in doing.items():
+        assert random.Random(seed).choice(("check", "fetch", "split")) == word
+        assert outcome(seed, lambda values: values) == "survived"
+    assert outcome(0, lambda values: {**values, "root": "../x"}) == "told"
+
+    def below(folder, name, **_):
+        return folder / name
+
+    monkeypatch.setattr("astrolabel.datasets.manifest.below", below)
+    assert outcome(0, lambda values: {**values, "root": "../x"}) == "lost"

@@ -10,7 +10,7 @@ from astrolabel.core.celestial import wcs_of_cards
 from astrolabel.core.errors import InputError
 from astrolabel.io import coco
 from astrolabel.io.polygons import mask_of
-from astrolabel.io.structure import check_structure
+from astrolabel.io.structure import check_results, check_structure
 from astrolabel.io.validate import validate
 
 LABEL = {
@@ -148,7 +148,19 @@ def test_validate_survives_ids_that_cannot_be_counted():
     assert len(validate(doc)) >= 2
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "a/", "a/..", "\0", "a\nb", "x" * 300, "a/" * 30])
+@pytest.mark.parametrize("odd", [{"image_id": None}, {"score": "x"}, {"segmentation": 3},
+                                 {"attributes": {"score": None}}, 3])  # fmt: skip
+def test_results_of_wrong_types_are_refused(odd):
+    good = {"image_id": 1, "category_id": 1, "score": 0.9, "segmentation": {"size": [9, 9]}}
+    check_results([good], "p.json")
+    bad = {**good, **odd} if isinstance(odd, dict) else odd
+    with pytest.raises(InputError, match=r"p\.json: results\[1\]"):
+        check_results([good, bad], "p.json")
+
+
+@pytest.mark.parametrize(
+    "name", [None, "", ".", "..", "a/", "a/..", "\0", "a\nb", "x" * 300, "a/" * 30]
+)
 def test_a_picture_has_a_name_that_files_can_be_called_by(name):
     image = {"id": 1, "file_name": name, "height": 9, "width": 9}
     with pytest.raises(InputError, match="file_name"):

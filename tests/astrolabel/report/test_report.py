@@ -400,6 +400,20 @@ def test_missed_false_and_wrong_labels_are_told_apart(tmp_path):
     assert not poorer.complete_list
 
 
+@pytest.mark.parametrize(
+    ("ra", "dec"), [([1.0], None), ([1.0], [None]), (1, 1), ([1.0, 2.0], [1.0]), (["x"], [1.0])]
+)
+def test_sources_without_a_place_are_refused(tmp_path, ra, dec):
+    entries, faint = some_entries(), {"ra": ra, "dec": dec}
+    labels = read_labels(dataset(tmp_path, entries))
+    with pytest.raises(InputError, match="without_mask"):
+        compare_with_truth(labels, truth_of(tmp_path, entries, without_mask=faint), "i")
+    entries[1] = {**entries[1], "attributes": {}}
+    (tmp_path / "b").mkdir()
+    with pytest.raises(InputError, match="annotation 2 has no position"):
+        compare_with_truth(labels, truth_of(tmp_path / "b", entries), "i")
+
+
 def test_a_truth_of_another_sky_or_of_other_pixels_is_refused(tmp_path):
     entries = [entry(1, 50, 60)]
     labels = read_labels(dataset(tmp_path, entries))

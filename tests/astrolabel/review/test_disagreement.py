@@ -106,3 +106,22 @@ def test_attributes_are_columns_of_numbers_or_of_texts():
     assert texts == {"attr.flags": ['["edge"]'], "attr.s": ["a", "b"]}
     np.testing.assert_array_equal(columns["attr.s"], [0, 1])
     np.testing.assert_array_equal(columns["attr.flags"], [0, -1])
+
+
+@pytest.mark.parametrize("key", ["file_name", "height", "width"])
+@pytest.mark.parametrize("harm", [lambda image, key: image.update({key: None}), dict.pop])
+def test_a_truth_whose_image_lacks_what_all_have_is_refused(tmp_path, key, harm):
+    doc = {
+        "images": [{"id": 1, "file_name": "a.png", "height": SHAPE[0], "width": SHAPE[1]}],
+        "categories": [{"id": 1, "name": "galaxy"}],
+        "annotations": [{**item(0, 0, 10, 10), "id": 1}],
+    }
+    frames = frames_of(doc["images"])
+    path = tmp_path / "truth.json"
+    path.write_text(json.dumps(doc))
+    assert len(read_layer(path, doc, frames)[0]) == 1
+    other = json.loads(path.read_text())
+    harm(other["images"][0], key)
+    path.write_text(json.dumps(other))
+    with pytest.raises(InputError, match=r"truth\.json|a\.png"):
+        read_layer(path, doc, frames)

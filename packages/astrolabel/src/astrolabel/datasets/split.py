@@ -256,7 +256,8 @@ def _reaching_over(doc: Document, part: NDArray[np.int64], places: Sequence[Plac
     found = set()
     for a in doc["annotations"]:
         k = index[a["image_id"]]
-        if k not in beside or "peak_outside" not in (a.get("attributes") or {}).get("flags", ()):
+        flags = (a.get("attributes") or {}).get("flags") or ()
+        if k not in beside or "peak_outside" not in flags:
             continue
         position = sky_position(a)
         if position and any(places[j].distance(*position) <= BORDER_ARCSEC for j in beside[k]):

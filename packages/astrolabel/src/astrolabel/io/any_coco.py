@@ -65,8 +65,6 @@ def _candidates(name: str, path: Path, images: Path | None) -> Iterator[Path]:
 
 
 def _image(image: Mapping[str, Any], path: Path, images: Path | None) -> dict[str, Any]:
-    if not isinstance(image.get("file_name"), str):
-        return dict(image)
     file = find_picture(image["file_name"], path, images)
     found = {**image, "file_name": Path(os.path.relpath(file, path.parent)).as_posix()}
     if type(image.get("height")) is not int or type(image.get("width")) is not int:

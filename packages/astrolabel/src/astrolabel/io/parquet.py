@@ -111,7 +111,7 @@ def _table(
     pyarrow: Any, items: list[Mapping[str, Any]], names: Mapping[int, str], schema: Any = None
 ) -> Any:
     """A table of some annotations, whose columns are those of `schema` where that is given."""
-    attributes = list(dict.fromkeys(key for a in items for key in a.get("attributes", ())))
+    attributes = list(dict.fromkeys(key for a in items for key in a.get("attributes") or ()))
     if taken := [key for key in attributes if key in _OWN]:
         raise InputError(f"attribute {taken[0]!r} has the name of a column of the table")
     if schema is not None:
@@ -137,7 +137,7 @@ def _table(
     columns["rle_width"] = [a["segmentation"]["size"][1] for a in items]
     columns["rle_counts"] = [a["segmentation"]["counts"] for a in items]
     for key in attributes:
-        columns[key] = [a.get("attributes", {}).get(key) for a in items]
+        columns[key] = [(a.get("attributes") or {}).get(key) for a in items]
     arrays = {}
     for key, values in columns.items():
         try:

@@ -6,6 +6,8 @@ that a list is a list and a number a number, and says the first that is not.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,7 +44,7 @@ class Astro(msgspec.Struct):
 
 class Image(msgspec.Struct):
     id: Id
-    file_name: Annotated[str, msgspec.Meta(pattern=NAME)] | None = None
+    file_name: Annotated[str, msgspec.Meta(pattern=NAME)]
     height: Side | None = None
     width: Side | None = None
     astro: Astro | None = None
@@ -55,6 +57,7 @@ class Category(msgspec.Struct):
 
 class Attributes(msgspec.Struct):
     flags: list[str] | str | None = None
+    score: Number = 1.0
 
 
 class Annotation(msgspec.Struct):
@@ -64,6 +67,16 @@ class Annotation(msgspec.Struct):
     bbox: list[Number] | None = None
     area: Number | None = None
     iscrowd: int | bool | None = None
+    segmentation: dict[str, Any] | list[Any] | None = None
+    attributes: Attributes | None = None
+
+
+class Result(msgspec.Struct):
+    """A prediction, as COCO's results list them."""
+
+    image_id: Id
+    category_id: Id = 0
+    score: Number = 1.0
     segmentation: dict[str, Any] | list[Any] | None = None
     attributes: Attributes | None = None
 
@@ -100,20 +113,11 @@ def check_structure(doc: dict[str, Any], path: str | Path, *, annotations: bool 
     InputError
         Naming the first value that is wrong.
     """
-    try:
+    with _in_words(path):
         msgspec.convert(doc, Head)
-        if annotations:
-            msgspec.convert({"annotations": doc["annotations"]}, dict[str, list[Annotation]])
-    except UnicodeEncodeError as error:
-        raise InputError("holds half a character", file=path, remedy="write it as UTF-8") from error
-    except msgspec.ValidationError as error:
-        what, _, where = str(error).partition(" - at ")
-        place = where.strip("`").removeprefix("$").lstrip(".") or "the document"
-        raise InputError(
-            f"{place.replace('[...]', '.annotations', 1)}: {what[0].lower()}{what[1:]}",
-            file=path,
-            remedy="`astrolabel validate` lists all that is wrong",
-        ) from error
+    if annotations:
+        with _in_words(path, "annotations"):
+            msgspec.convert(doc["annotations"], list[Annotation])
     images, kinds = ({entry["id"] for entry in doc[key]} for key in ("images", "categories"))
     for item in doc["annotations"] if annotations else ():
         what = ""
@@ -129,6 +133,35 @@ def check_structure(doc: dict[str, Any], path: str | Path, *, annotations: bool 
                 file=path,
                 remedy="`astrolabel validate` lists all that is wrong",
             )
+
+
+def check_results(items: list[Any], path: str | Path) -> None:
+    """Refuse COCO results whose values are of other types.
+
+    Raises
+    ------
+    InputError
+        Naming the first value that is wrong.
+    """
+    with _in_words(path, "results", "give image_id, category_id, segmentation and score of each"):
+        msgspec.convert(items, list[Result])
+
+
+@contextmanager
+def _in_words(
+    path: str | Path, name: str = "", remedy: str = "`astrolabel validate` lists all that is wrong"
+) -> Iterator[None]:
+    """What msgspec finds wrong, with the file and the value's place in it."""
+    try:
+        yield
+    except UnicodeEncodeError as error:
+        raise InputError("holds half a character", file=path, remedy="write it as UTF-8") from error
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at ")
+        place = (name + where.strip("`").removeprefix("$")).lstrip(".") or "the document"
+        raise InputError(
+            f"{place}: {what[0].lower()}{what[1:]}", file=path, remedy=remedy
+        ) from error
 
 
 def _is_box(box: list[Any]) -> bool:

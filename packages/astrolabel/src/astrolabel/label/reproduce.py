@@ -67,7 +67,7 @@ def reproduce(path: Path, tile: str, folders: Sequence[Path]) -> Reproduced:
         raise InputError(
             "has no provenance (info.coadds)", file=path, remedy="give a file of make-coco"
         )
-    config = from_dict(LabelConfig, info.get("config", {}), file=path)
+    config = from_dict(LabelConfig, info.get("config") or {}, file=path)
     try:
         entries = {entry["name"]: entry for entry in info["coadds"]}
         own = next(e for name, e in entries.items() if tile.rpartition("-r")[0] == name)

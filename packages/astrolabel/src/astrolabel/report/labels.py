@@ -106,7 +106,7 @@ class Labels:
 
     def wcs(self, index: int) -> WCS | None:
         """The WCS of an image, from its header cards."""
-        cards = self.images[index].get("astro", {}).get("wcs")
+        cards = (self.images[index].get("astro") or {}).get("wcs")
         return None if not cards else wcs_of_cards(cards)
 
     def mask(self, row: int) -> tuple[NDArray[np.bool_], Box]:
@@ -135,7 +135,7 @@ class Labels:
     def file(self, index: int, key: str = "") -> Path | None:
         """A file of an image, ``astro[key]`` or its picture; None where there is none."""
         entry = self.images[index]
-        name = entry.get("astro", {}).get(key) if key else entry["file_name"]
+        name = (entry.get("astro") or {}).get(key) if key else entry["file_name"]
         path = None if name is None else self.path.parent / name
         return path if path is not None and path.is_file() else None
 

@@ -105,7 +105,8 @@ def _misplaced(labels: Labels) -> Iterator[tuple[int, Misplaced | str]]:
 
 def _in_order(labels: Labels, bands: list[str]) -> list[str]:
     """Bands from blue to red, as the images name them; others after."""
-    named = [b for image in labels.images[:1] for b in image.get("astro", {}).get("bands", ())]
+    astro = (labels.images[0].get("astro") or {}) if labels.images else {}
+    named = astro.get("bands") or []
     return [b for b in named if b in bands] + [b for b in bands if b not in named]
 
 

@@ -89,6 +89,8 @@ def compare_with_truth(labels: Labels, truth: Labels, band: str | None) -> Again
             remedy="give the truth.json of the sky that was labelled",
         )
     mine, theirs = (_joined([getattr(f, which) for f in frames]) for which in ("mine", "theirs"))
+    _check_places(labels, rows, mine)
+    _check_places(truth, truth_rows, theirs)
     faint = np.concatenate([f.faint for f in frames])
     complete = "without_mask" in truth.info
     injected = np.concatenate([theirs.centres, faint]) if complete else None
@@ -192,6 +194,33 @@ class _Frame:
     faint: NDArray[np.float64]
 
 
+def _check_places(of: Labels, rows: NDArray[np.int64], instances: Instances) -> None:
+    lost = rows[~np.isfinite(instances.centres).all(axis=1)]
+    if len(lost):
+        raise InputError(
+            f"annotation {of.ids[lost[0]]} has no position (attributes ra, dec) on the truth's "
+            "images",
+            file=of.path,
+            remedy="leave out the truth",
+        )
+
+
+def _without_mask(truth: Labels) -> NDArray[np.float64]:
+    """(2, N) ra and dec of the sources too faint for a mask."""
+    faint = truth.info.get("without_mask") or {"ra": [], "dec": []}
+    try:
+        sky = np.array([faint["ra"], faint["dec"]], float)
+    except (KeyError, TypeError, ValueError):
+        sky = np.array(np.nan)
+    if sky.ndim != 2 or not np.isfinite(sky).all():
+        raise InputError(
+            "info.without_mask holds no lists of ra and dec",
+            file=truth.path,
+            remedy="simulate it again",
+        )
+    return sky
+
+
 _APART = 10_000_000
 """Rows between the images of one truth, so that none meets another in a match."""
 
@@ -210,8 +239,7 @@ def _on_frame(labels: Labels, truth: Labels, index: int) -> _Frame:
             shifts.append(np.tile(np.array(shift), (len(own), 1)))
     mine, theirs = np.concatenate(rows), truth.by_image[index]
     theirs = theirs[truth.own[theirs]]
-    faint = truth.info.get("without_mask") or {"ra": [], "dec": []}
-    centres = _pixels(frame, np.array(faint["ra"], float), np.array(faint["dec"], float))
+    centres = _pixels(frame, *_without_mask(truth))
     entry = truth.images[index]
     here = ((centres > -0.5) & (centres < np.array([entry["height"], entry["width"]]))).all(axis=1)
     down = index * _APART

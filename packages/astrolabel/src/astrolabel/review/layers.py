@@ -14,8 +14,10 @@ from astrolabel.core.box import Box
 from astrolabel.core.celestial import to_icrs, to_pixels
 from astrolabel.core.errors import InputError
 from astrolabel.io import coco
+from astrolabel.io.any_coco import viewable
 from astrolabel.io.frames import Frame, frames_of
 from astrolabel.io.polygons import mask_of
+from astrolabel.io.structure import check_results, check_structure
 
 MIN_SCORE = 0.3
 """Predictions below this score are left out: they are most, and mean least."""
@@ -114,14 +116,17 @@ def read_layer(
     read = coco.read_json(path)
     places = places_of(document, frames)
     if isinstance(read, list):
+        check_results(read, path)
         names = {c["id"]: str(c["name"]) for c in document["categories"]}
         items = read
     else:
         theirs = coco.as_document(read, path)
+        check_structure(theirs, path)
+        theirs = viewable(theirs, path)
         names = {c["id"]: str(c["name"]) for c in theirs["categories"]}
         places = _matched(theirs["images"], document, frames, places)
         items = theirs["annotations"]
-    if not any(isinstance(item, dict) and item.get("image_id") in places for item in items):
+    if not any(item["image_id"] in places for item in items):
         raise InputError(
             "has nothing on the images of the labels",
             file=path,
