@@ -60,6 +60,8 @@ OF_FILES = {"hostile catalog": 6, "hostile regions": 3, "hostile corrections": 3
             "hostile picture": 4, "hostile stamps": 2, "hostile plan": 2, "pipe": 2,
             "hostile image": 3}  # fmt: skip
 """Shares of `hostile_files.MAKERS` among the faults."""
+SERVER = "http://127.0.0.1:0"
+"""Stands for the server of a manifest until there is one."""
 ODD_CARDS = (
     "-5", "0", "99999999999999999999999", "1E400", "NaN", "'text'", "T", "", "-32.5", "2147483648",
 )  # fmt: skip
@@ -296,23 +298,25 @@ def hostile_manifest(bench: Bench, draw: random.Random, scratch: Path) -> str:
     for file in bench.sky.glob("c*.fits") if doing == "check" else ():
         (root / file.name).hardlink_to(file)
     content = bench.files[0].read_bytes()
+    values = mutated(sound_manifest(SERVER), draw)
+    # A fault that gets through writes here, and not over a file of the system.
+    text = yaml.safe_dump(values).replace("/etc/passwd", str(scratch / "elsewhere"))
+    top = str(values.get("root", ".")).partition("/")[0]
 
     def call() -> int:  # the server too is in the process that is played
         with served(content, draw, ("sound",)) as url:
-            text = yaml.safe_dump(mutated(sound_manifest(url), draw))
-            # A fault that gets through writes here, and not over a file of the system.
-            text = text.replace("/etc/passwd", str(scratch / "elsewhere"))
-            path.write_text(text, "utf-8", "surrogatepass")
+            path.write_text(text.replace(SERVER, url), "utf-8", "surrogatepass")
             if doing == "split":
                 parts = ["--manifest", str(path), "--out", str(scratch / "in" / "parts")]
                 return command(["split", str(bench.out / "coco.json"), *parts])()
             return command(["manifest", doing, str(path), "--quiet"])()
 
     outcome = played(call, scratch / "log")
-    inside = {"m.yaml", "m.lock.yaml", "root", "parts"}
-    if {p.name for p in scratch.iterdir()} != {"in", "log"} or not inside.issuperset(
-        p.name for p in (scratch / "in").iterdir()
-    ):
+    beyond = {p.name for p in scratch.iterdir()} - {"in", "log"}
+    if top not in ("", "."):  # else the root is the manifest's own folder
+        known = {"m.yaml", "m.lock.yaml", "root", "parts", top}
+        beyond |= {p.name for p in (scratch / "in").iterdir()} - known
+    if beyond:
         return "lost"
     return "survived" if outcome == "ok" else outcome
 

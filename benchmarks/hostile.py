@@ -37,7 +37,8 @@ def bad_checkpoint(
     data: bytes, draw: random.Random, mutated: Callable[[Any, random.Random], Any], mark: Path
 ) -> bytes:
     """A safetensors file that is cut, flipped in its header, of other shapes or numbers, or no
-    such file at all but a pickle that writes `mark` when it is read."""
+    such file at all but a pickle that writes `mark` when it is read. One that lies about itself
+    has no hash, which would tell."""
     length = int.from_bytes(data[:8], "little")
     header, weights = data[8 : 8 + length], data[8 + length :]
     kind = draw.choice(("cut", "flipped", "mutated", "settings", "infinite", "pickle"))
@@ -49,12 +50,13 @@ def bad_checkpoint(
         return bytes(changed)
     if kind == "pickle":
         return pickle.dumps({"model": _Runs(mark)})
+    document = json.loads(header)
+    document["__metadata__"].pop("astroseg_sha256")
     if kind == "infinite":
         values = np.frombuffer(weights, "<f2").copy()
         values[draw.randrange(len(values)) :] = draw.choice((np.nan, np.inf))
-        return data[: 8 + length] + values.tobytes()
-    document = json.loads(header)
-    if kind == "mutated":
+        weights = values.tobytes()
+    elif kind == "mutated":
         document = mutated(document, draw)
     else:
         meta = document["__metadata__"]

@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -148,6 +149,20 @@ def test_the_log_holds_the_command_the_tiles_and_the_end(coadds, tmp_path, capsy
     assert run("validate", tmp_path / "none.json", "--log", log) == 2
     assert "none.json" in log.read_text().splitlines()[-1]
     assert run("validate", tmp_path / "none.json", "--log", tmp_path) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_a_log_may_be_a_pipe_that_something_reads(tmp_path, capsys):
+    pipe, none = tmp_path / "pipe", tmp_path / "none.json"
+    os.mkfifo(pipe)
+    assert run("validate", none, "--log", pipe) == 2
+    assert "nothing reads" in capsys.readouterr().err
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    assert run("validate", none, "--log", pipe) == 2
+    assert b"none.json" in os.read(reader, 1000)
+    os.close(reader)
+    for device in (os.devnull, "/dev/stderr"):
+        assert run("validate", none, "--log", device) == 2
 
 
 def test_verbose_says_each_tile(coadds, tmp_path, capsys):

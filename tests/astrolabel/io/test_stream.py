@@ -1,8 +1,10 @@
 """Annotations that are read as they are looped over are those of the whole document."""
 
 import copy
+import datetime
 import json
 import tracemalloc
+from decimal import Decimal
 
 import pytest
 
@@ -116,3 +118,22 @@ def test_a_table_is_written_and_read_in_groups(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="mixes kinds of values"):
         parquet.write_parquet(tmp_path / "b.parquet", doc)
     assert not (tmp_path / "b.parquet").exists()
+
+
+def test_a_table_with_values_that_json_does_not_have_is_refused(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    path = tmp_path / "a.parquet"
+    parquet.write_parquet(path, document())
+    table = pyarrow.parquet.read_table(path)
+    at, name = table.num_columns - 1, table.column_names[-1]
+
+    def with_values(one):
+        column = pyarrow.array([one] * table.num_rows)
+        pyarrow.parquet.write_table(table.set_column(at, name, column), path)
+        return coco.read(path)["annotations"][0]["attributes"][name]
+
+    for odd in (b"a", datetime.date(2026, 1, 1), [b"a"], {"a": b"a"}, Decimal(1)):
+        with pytest.raises(InputError, match=f"column {name} is of"):
+            with_values(odd)
+    for good in (None, True, 1.5, "a", [{"a": [1, None]}]):
+        assert with_values(good) == good

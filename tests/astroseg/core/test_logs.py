@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,21 @@ def test_a_file_keeps_what_the_terminal_does_not_show(
     taken = logging_to(tmp_path / "taken" / "x.log")
     with pytest.raises(OutputError, match="cannot be written"), taken:
         pass
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_a_pipe_is_written_to_where_something_reads_it_and_refused_elsewhere(
+    tmp_path: Path,
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    alone = logging_to(pipe, quiet=True)
+    with pytest.raises(OutputError, match="nothing reads"), alone:
+        pass
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with logging_to(pipe, quiet=True):
+        logger.debug("detail")
+    assert b"detail" in os.read(reader, 1000)
+    os.close(reader)
+    with logging_to(Path(os.devnull), quiet=True):
+        logger.debug("detail")

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pickle
+import random
 
 import numpy as np
 import pytest
@@ -223,6 +224,32 @@ def test_a_cut_file_a_missing_one_and_a_text_are_named(tmp_path):
         with pytest.raises(InputError, match=words) as caught:
             read_checkpoint(tmp_path / name)
         assert caught.value.file == str(tmp_path / name)
+
+
+def test_no_bit_that_flips_goes_unseen(tmp_path):
+    """Refused, or read as what was written: where the flip was in the name of the hash."""
+    path, draw = tmp_path / "a.safetensors", random.Random(3)
+    written = {"a": torch.arange(64, dtype=torch.float32), "b": torch.ones(3, dtype=torch.float16)}
+    write_checkpoint(path, written, Header(meta={"bands": "g,r,i"}))
+    sound, (_, header) = path.read_bytes(), read_checkpoint(path)
+    refused = 0
+    for _ in range(300):
+        changed = bytearray(sound)
+        changed[draw.randrange(len(changed))] ^= 1 << draw.randrange(8)
+        path.write_bytes(changed)
+        try:
+            tensors, found = read_checkpoint(path)
+        except InputError:
+            refused += 1
+            continue
+        assert found == header
+        assert all(torch.equal(tensors[name], value) for name, value in written.items())
+    assert refused > 240
+
+
+def test_a_checkpoint_of_an_earlier_version_has_no_hash(tmp_path):
+    save_file({"a": torch.ones(2)}, tmp_path / "a.safetensors", {"schema": "1"})
+    assert (read_checkpoint(tmp_path / "a.safetensors")[0]["a"] == 1).all()
 
 
 def test_a_header_of_a_newer_version_is_refused(tmp_path):

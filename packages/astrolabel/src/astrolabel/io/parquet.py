@@ -183,6 +183,9 @@ def stream_parquet(path: str | Path) -> dict[str, Any]:
         document, attributes = dict(head["document"]), list(head["attributes"])
         if lacking := {*_OWN, *attributes}.difference(schema.names):
             raise ValueError(f"no column {min(lacking, key=str)}")
+        for name in attributes:
+            if not _in_json(pyarrow, kind := schema.field(name).type):
+                raise ValueError(f"the column {name} is of {kind}, which COCO does not have")
 
     def again() -> Iterator[dict[str, Any]]:
         with _readable(path), pyarrow.parquet.ParquetFile(path) as file:
@@ -191,6 +194,17 @@ def stream_parquet(path: str | Path) -> dict[str, Any]:
                     yield _annotation(row, attributes)
 
     return {**document, "annotations": Annotations(again, rows)}
+
+
+def _in_json(pyarrow: Any, kind: Any) -> bool:
+    """Whether the values of a column can be written as JSON."""
+    types = pyarrow.types
+    if types.is_struct(kind):
+        return all(_in_json(pyarrow, field.type) for field in kind)
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_dictionary(kind):
+        return _in_json(pyarrow, kind.value_type)
+    plain = ("integer", "floating", "boolean", "string", "large_string", "null")
+    return any(getattr(types, f"is_{name}")(kind) for name in plain)
 
 
 def check_rows(path: Path) -> None:

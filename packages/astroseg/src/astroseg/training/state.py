@@ -8,7 +8,6 @@ from the state before.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from safetensors.torch import save_file
 
 from astroseg.core.errors import InputError
 from astroseg.core.files import atomic_path
+from astroseg.weights.checkpoint import content_sha256
 
 SCHEMA = 1
 
@@ -74,16 +74,7 @@ def write_state(path: str | Path, state: RunState) -> None:
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     text = json.dumps(header)
     with atomic_path(path) as temporary:
-        save_file(plain, temporary, {"astroseg_run": text, "sha256": _digest(text, plain)})
-
-
-def _digest(header: str, tensors: Mapping[str, torch.Tensor]) -> str:
-    """sha256 of all that a state holds."""
-    found = hashlib.sha256(header.encode())
-    for name, value in sorted(tensors.items()):
-        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        found.update(value.reshape(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()
+        save_file(plain, temporary, {"astroseg_run": text, "sha256": content_sha256(text, plain)})
 
 
 def read_state(path: str | Path) -> RunState:
@@ -114,7 +105,7 @@ def read_state(path: str | Path) -> RunState:
                 remedy="upgrade astroseg",
             )
         # Earlier versions wrote none.
-        if metadata.get("sha256", "") not in ("", _digest(text, tensors)):
+        if metadata.get("sha256", "") not in ("", content_sha256(text, tensors)):
             raise ValueError("it was changed since it was written")
         best = header["best"]
         return RunState(

@@ -8,6 +8,7 @@ that was asked for.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -42,6 +43,8 @@ TARGET_HEADS: tuple[str, ...] = ("roi_heads.target_head.*",)
 """The same for the attributes that are learned."""
 
 _META = "meta."
+_DIGEST = "astroseg_sha256"
+"""Key of the header's hash of everything else in the file."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,7 @@ def write_checkpoint(path: str | Path, tensors: Mapping[str, torch.Tensor], head
     if header.spec is not None:
         metadata["architecture"] = json.dumps(to_dict(header.spec), sort_keys=True)
     plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    metadata[_DIGEST] = content_sha256(json.dumps(metadata, sort_keys=True), plain)
     with atomic_path(path) as temporary:
         try:
             save_file(plain, temporary, metadata)
@@ -126,6 +130,15 @@ def write_checkpoint(path: str | Path, tensors: Mapping[str, torch.Tensor], head
                 remedy="check the folder and free space",
             ) from problem
         _sort_header(temporary)
+
+
+def content_sha256(header: str, tensors: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 of a header's text and of all tensors: names, types, shapes and values."""
+    found = hashlib.sha256(header.encode())
+    for name, value in sorted(tensors.items()):
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        found.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def add_meta(path: str | Path, out: str | Path, meta: Mapping[str, str]) -> None:
@@ -183,7 +196,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], Header]:
     Raises
     ------
     InputError : the file is absent, broken, a pickle that could run code, of a header of a
-        newer version, or has weights that are not finite.
+        newer version, changed since it was written, or has weights that are not finite.
     """
     path = Path(path)
     if is_pickle(path):
@@ -192,11 +205,27 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], Header]:
         with _opened(path) as file:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        _check_digest(metadata, tensors, path)
         if "schema" in metadata:
             header = _header(metadata, path)
             return _finite(tensors, path), header
         found = convert(tensors, path)
     return _finite(dict(found.tensors), path), _converted_header(found)
+
+
+def _check_digest(
+    metadata: Mapping[str, str], tensors: Mapping[str, torch.Tensor], path: Path
+) -> None:
+    """Hold a file to the hash that it was written with; earlier versions wrote none."""
+    rest = {key: value for key, value in metadata.items() if key != _DIGEST}
+    if _DIGEST not in metadata:
+        return
+    if metadata[_DIGEST] != content_sha256(json.dumps(rest, sort_keys=True), tensors):
+        raise InputError(
+            "was changed since it was written: its SHA-256 is another",
+            file=path,
+            remedy="copy it again",
+        )
 
 
 def _finite(tensors: dict[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
