@@ -4,7 +4,13 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from astrolabel.datasets.split import SAME_OBJECT_ARCSEC, Split, part_document, repeated
+from astrolabel.datasets.split import (
+    SAME_OBJECT_ARCSEC,
+    Split,
+    labels_of,
+    part_document,
+    repeated,
+)
 from astrolabel.io import coco
 from astrolabel.io.stream import Annotations
 
@@ -70,7 +76,7 @@ def test_objects_of_two_parts_are_those_that_a_look_at_all_pairs_finds(given_lab
 @given(labels, parts, st.sets(st.integers(1, 12)))
 def test_each_label_is_in_the_part_of_its_image_and_numbered_from_1(given_labels, part, ignored):
     doc = document(given_labels)
-    split = Split(("x", "y", "z"), np.array(part), {}, frozenset(ignored), ())
+    split = Split(("x", "y", "z"), np.array(part), {}, frozenset(ignored), (), labels_of(doc))
     total = 0
     for j, name in enumerate(split.parts):
         one = part_document(doc, split, name)

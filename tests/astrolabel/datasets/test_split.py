@@ -1,6 +1,7 @@
 """Parts of a dataset share no sky and no object."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -255,6 +256,37 @@ def test_the_check_finds_sky_objects_and_images_in_common(tmp_path):
     assert "within 0.5 arcsec" in found[2]
     coco.write_json(tmp_path / "c.json", a)
     assert any("both have" in line for line in leaks([tmp_path / "a.json", tmp_path / "c.json"]))
+
+
+def test_the_check_names_labels_of_any_of_several_files(tmp_path):
+    """Each file's ids are its own, also where one before it is empty."""
+    for k, found in enumerate(([1.0, 2.0], [], [3.0], [4.0, 5.0, 3.0])):
+        labels = {0: [label(10.0 + k, 0.001 * dec, f"{dec}") for dec in found]}
+        coco.write_json(tmp_path / f"{k}.json", document([tile(f"{k}", 10.0 + k, 0.0)], labels))
+    (line,) = leaks([tmp_path / f"{k}.json" for k in range(4)])
+    assert line == (
+        f"annotation 1 of {tmp_path / '2.json'} and annotation 3 of {tmp_path / '3.json'} are one "
+        "object: catalog object 3.0"
+    )
+
+
+def test_neither_split_nor_check_holds_the_labels(tmp_path):
+    files, pad = [], "x" * 20_000
+    for k in range(2):
+        labels = [label(10.0 + k, 1e-3 * n, f"{k}-{n}") for n in range(400)]
+        labels = [{**a, "attributes": {**a["attributes"], "pad": pad}} for a in labels]
+        files.append(tmp_path / f"{k}.json")
+        coco.write_json(files[-1], document([tile(f"{k}", 10.0 + k, 0.0)], {0: labels}))
+    regions = {"a": (Region("coadds", ("0",)),), "b": (Region("coadds", ("1",)),)}
+    for work in (
+        lambda: leaks(files),
+        lambda: split_files(files, tmp_path / "out", regions=regions, rest=None).summary(),
+    ):
+        work()  # imports
+        tracemalloc.start()
+        work()
+        assert tracemalloc.get_traced_memory()[1] < 800 * len(pad) / 4
+        tracemalloc.stop()
 
 
 def test_the_check_command_fails_on_leaks(tmp_path, capsys):

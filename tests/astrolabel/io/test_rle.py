@@ -1,3 +1,5 @@
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -39,6 +41,26 @@ def test_decoding_and_measuring_undo_encoding(mask):
     encoded = rle.encode(mask, whole, mask.shape)
     np.testing.assert_array_equal(rle.decode(encoded), mask)
     assert rle.measure(encoded) == (mask.sum(), rle.tight_box(mask, whole))
+
+
+def told(of, value, short):
+    with mock.patch.object(rle, "SHORT", short):
+        try:
+            return np.array(of(value)).tolist() if of is rle._decompress else of(value)
+        except ValueError as error:
+            return str(error)
+
+
+@settings(deadline=None)
+@given(
+    hnp.arrays(bool, st.tuples(side, side)),
+    st.text(st.characters(min_codepoint=40, max_codepoint=115), max_size=60),
+)
+def test_the_loop_and_numpy_say_the_same(mask, text):
+    encoded = rle.encode(mask, Box.of_shape(mask.shape), mask.shape)
+    assert told(rle.measure, encoded, 0) == told(rle.measure, encoded, 10**6)
+    for counts in (text, encoded["counts"], encoded["counts"] + text):
+        assert told(rle._decompress, counts, 0) == told(rle._decompress, counts, 10**6)
 
 
 @settings(deadline=None)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -54,6 +55,7 @@ class Split:
     why : per image that is in none, the reason.
     ignored : ids of annotations that become ignore regions.
     places : of the images.
+    labels : number of annotations of each image.
     """
 
     parts: tuple[str, ...]
@@ -61,6 +63,7 @@ class Split:
     why: Mapping[int, str]
     ignored: frozenset[int]
     places: tuple[Place, ...]
+    labels: tuple[int, ...]
 
 
 def by_regions(
@@ -238,7 +241,13 @@ def separate(
             why[loser] = f"shares sky with an image of {winner}"
     ignored = _reaching_over(doc, part, places)
     ignored |= {low for low, _, _ in repeated(doc, part, ignored)}
-    return Split(parts, part, why, frozenset(ignored), tuple(places))
+    return Split(parts, part, why, frozenset(ignored), tuple(places), labels_of(doc))
+
+
+def labels_of(doc: Document) -> tuple[int, ...]:
+    """Number of annotations of each image."""
+    counts = Counter(a["image_id"] for a in doc["annotations"])
+    return tuple(counts[image["id"]] for image in doc["images"])
 
 
 def _by_image(doc: Document) -> dict[int, int]:
@@ -254,7 +263,7 @@ def _reaching_over(doc: Document, part: NDArray[np.int64], places: Sequence[Plac
             beside.setdefault(j, []).append(k)
     index = _by_image(doc)
     found = set()
-    for a in doc["annotations"]:
+    for a in doc["annotations"] if beside else ():
         k = index[a["image_id"]]
         flags = (a.get("attributes") or {}).get("flags") or ()
         if k not in beside or "peak_outside" not in flags:
@@ -277,7 +286,7 @@ def repeated(
     wanted = {*named.tolist(), *near.ravel().tolist()}
     about = {
         n: (int(part[k]), a["id"], str((a.get("attributes") or {}).get("object_id")))
-        for n, (a, k) in enumerate(_with_index(doc))
+        for n, (a, k) in enumerate(_with_index(doc) if wanted else ())
         if n in wanted
     }
     found: dict[tuple[int, int], str] = {}
@@ -376,5 +385,5 @@ def part_document(doc: Document, split: Split, name: str) -> Document:
     def numbered() -> Iterator[dict[str, Any]]:
         return ({**a, "id": n} for n, a in enumerate(own(), start=1))
 
-    count = sum(1 for a in doc["annotations"] if a["image_id"] in numbers)
+    count = sum(split.labels[k] for k in np.flatnonzero(split.part == chosen).tolist())
     return {**doc, "images": images, "annotations": Annotations(numbered, count)}

@@ -27,6 +27,7 @@ from astrolabel.datasets.split import (
     Split,
     by_cells,
     by_regions,
+    labels_of,
     part_document,
     repeated,
     separate,
@@ -58,28 +59,29 @@ class Written:
 
     def summary(self) -> str:
         """A few lines for people."""
-        lines = []
-        part_of = dict(
-            zip((i["id"] for i in self.document["images"]), self.split.part.tolist(), strict=True)
-        )
+        lines, split = [], self.split
         own, ignored = Counter[int](), Counter[int]()
-        for a in self.document["annotations"]:
-            own[part_of[a["image_id"]]] += 1
-            ignored[part_of[a["image_id"]]] += a["id"] in self.split.ignored
+        for j, number in zip(split.part.tolist(), split.labels, strict=True):
+            own[j] += number
+        if split.ignored:
+            part_of = dict(
+                zip((i["id"] for i in self.document["images"]), split.part.tolist(), strict=True)
+            )
+            for a in self.document["annotations"]:
+                ignored[part_of[a["image_id"]]] += a["id"] in split.ignored
         for name, path in self.files.items():
-            j = self.split.parts.index(name)
+            j = split.parts.index(name)
             more = f", {ignored[j]} more of objects that another part has" if ignored[j] else ""
-            images = int((self.split.part == j).sum())
+            images = int((split.part == j).sum())
             lines.append(f"{path}: {images} images, {own[j] - ignored[j]} labels{more}")
-        parts = self.split.parts
-        came = {n: int((self.split.part == parts.index(n)).sum()) for n in self.wanted}
+        came = {n: int((split.part == split.parts.index(n)).sum()) for n in self.wanted}
         if came != self.wanted:
             asked = ", ".join(f"{n} {name}" for name, n in self.wanted.items())
             lines.append(
                 f"asked for {asked}: cells of the sky are not divided; a finer --order has "
                 "smaller ones, another --seed others"
             )
-        reasons = Counter(self.split.why.values())
+        reasons = Counter(split.why.values())
         lines += [f"in no part: {n} images, each {why}" for why, n in sorted(reasons.items())]
         return "\n".join([*lines, f"map: {self.map}"])
 
@@ -130,7 +132,7 @@ def split_files(
         on_sky = sum(p.on_sky for p in places)
         wanted = dict(zip(shares, shares_of(on_sky, shares).tolist(), strict=True))
     if regions is not None and all(r.kind == "coadds" for g in regions.values() for r in g):
-        split = Split(parts, part, why, frozenset(), places)
+        split = Split(parts, part, why, frozenset(), places, labels_of(doc))
     else:
         split = separate(doc, parts, part, why, places)
     for j, name in enumerate(parts):
@@ -286,16 +288,21 @@ def leaks(files: Sequence[Path]) -> list[str]:
 
 def _common_objects(files: Sequence[Path], docs: Sequence[Document]) -> list[str]:
     """Objects that two documents label."""
-    joined: Document = {"images": [], "annotations": []}
-    part, names = [], {}
-    for p, doc in enumerate(docs):
-        first = len(joined["images"])
-        numbers = {image["id"]: first + k for k, image in enumerate(doc["images"])}
-        joined["images"] += [{"id": n} for n in numbers.values()]
-        part += [p] * len(doc["images"])
-        for a in doc["annotations"]:
-            number = len(joined["annotations"])
-            names[number] = f"annotation {a['id']} of {files[p]}"
-            joined["annotations"].append({**a, "id": number, "image_id": numbers[a["image_id"]]})
-    pairs = repeated(joined, np.array(part))
-    return [f"{names[low]} and {names[high]} are one object: {why}" for low, high, why in pairs]
+    sizes = [len(doc["images"]) for doc in docs]
+    images = [{"id": n} for n in range(sum(sizes))]
+    # Images and annotations of each document are numbered from 1 (see `read_all`).
+    before = np.cumsum([0, *sizes]).tolist()
+    starts = np.cumsum([0, *(len(doc["annotations"]) for doc in docs)]).tolist()
+
+    def again() -> Iterator[dict[str, Any]]:
+        for first, start, doc in zip(before, starts, docs, strict=False):
+            for a in doc["annotations"]:
+                yield {**a, "id": start + a["id"], "image_id": first + a["image_id"] - 1}
+
+    def named(number: int) -> str:
+        p = int(np.searchsorted(starts, number)) - 1
+        return f"annotation {number - starts[p]} of {files[p]}"
+
+    joined = {"images": images, "annotations": Annotations(again, starts[-1])}
+    pairs = repeated(joined, np.repeat(np.arange(len(docs)), sizes))
+    return [f"{named(low)} and {named(high)} are one object: {why}" for low, high, why in pairs]

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -224,10 +225,17 @@ def read_stream(path: str | Path) -> Document:
         with path.open("rb") as stream:
             stream.seek(start)
             for _ in range(count):
-                line = stream.readline().rstrip(b",\n")
-                yield _parsed(line.decode("utf-8", "replace"), path)
+                yield _parsed_line(stream.readline().rstrip(b",\n"), path)
 
     return {**doc, "annotations": Annotations(again, count)}
+
+
+def _parsed_line(line: bytes, path: Path) -> Any:
+    """`_parsed`, a third of its time where nothing is wrong."""
+    try:
+        return msgspec.json.decode(line)
+    except (msgspec.DecodeError, RecursionError):  # also of NaN, which `validate` names
+        return _parsed(line.decode("utf-8", "replace"), path)
 
 
 def _laid_out(path: Path) -> tuple[str, int, int] | None:

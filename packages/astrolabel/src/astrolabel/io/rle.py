@@ -15,6 +15,11 @@ from pycocotools import mask as coco_mask
 
 from astrolabel.core.box import Box
 
+SHORT = 300
+"""Characters, and runs, up to which a loop is faster than some forty calls of numpy. Most masks of
+galaxies have fewer."""
+DIGITS = 7
+"""Of a number in COCO's text, 5 bits each: 35 bits are more than any image has pixels."""
 Rle = dict[str, Any]
 """``{"size": [H, W], "counts": ASCII str}``."""
 
@@ -66,6 +71,11 @@ def runs(rle: Rle) -> NDArray[np.int64]:
     ValueError
         With what is wrong: size, type, characters, negative runs, or their sum.
     """
+    return np.asarray(_lengths(rle), np.int64)
+
+
+def _lengths(rle: Rle) -> list[int] | NDArray[np.int64]:
+    """`runs`; a list where there are few."""
     size, counts = rle.get("size"), rle.get("counts")
     if not (
         isinstance(size, (list, tuple))
@@ -75,17 +85,22 @@ def runs(rle: Rle) -> NDArray[np.int64]:
         raise ValueError(f"RLE size {size!r} is not two positive integers [height, width]")
     if isinstance(counts, bytes):
         raise ValueError("RLE counts are bytes, which JSON cannot hold; they must be ASCII text")
+    lengths: list[int] | NDArray[np.int64]
     if isinstance(counts, str):
         lengths = _decompress(counts)
     elif isinstance(counts, (list, tuple)) and all(type(n) is int for n in counts):
         if any(abs(n) >= 1 << 35 for n in counts):
             raise ValueError("RLE counts hold a number that no image has pixels for")
-        lengths = np.asarray(counts, np.int64)
+        lengths = list(counts) if len(counts) <= SHORT else np.asarray(counts, np.int64)
     else:
         raise ValueError(f"RLE counts of type {type(counts).__name__} are not ASCII text")
-    if (lengths < 0).any():
+    if isinstance(lengths, list):
+        least, total = min(lengths, default=0), sum(lengths)
+    else:
+        least, total = int(lengths.min()), int(lengths.sum())
+    if least < 0:
         raise ValueError("RLE counts hold a negative run")
-    if (total := int(lengths.sum())) != size[0] * size[1]:
+    if total != size[0] * size[1]:
         raise ValueError(
             f"RLE counts cover {total} pixels, but its size {size[0]}x{size[1]} has "
             f"{size[0] * size[1]}"
@@ -93,22 +108,25 @@ def runs(rle: Rle) -> NDArray[np.int64]:
     return lengths
 
 
-def _decompress(counts: str) -> NDArray[np.int64]:
+def _decompress(counts: str) -> list[int] | NDArray[np.int64]:
     """Run lengths from COCO's text.
 
     A character from 48 up holds 5 bits; bit 6 continues a number, bit 5 of its last character
     is the sign. From the fourth number on, the run before the last is subtracted.
     """
     try:
-        code = np.frombuffer(counts.encode("ascii"), np.uint8).astype(np.int64) - 48
+        text = counts.encode("ascii")
     except UnicodeEncodeError as error:
         raise ValueError("RLE counts are not ASCII text") from error
-    if not len(code) or code.min() < 0 or code.max() > 63 or code[-1] & 32:
+    if not text or min(text) < 48 or max(text) > 111 or (text[-1] - 48) & 32:
         raise ValueError("RLE counts are empty, cut off or hold characters that COCO does not use")
+    if len(text) <= SHORT:
+        return _decompress_short(text)
+    code = np.frombuffer(text, np.uint8).astype(np.int64) - 48
     last = np.flatnonzero((code & 32) == 0)
     first = np.concatenate([[0], last[:-1] + 1])
     digits = last - first + 1
-    if digits.max() > 7:  # 35 bits: more than any image has pixels
+    if digits.max() > DIGITS:
         raise ValueError("RLE counts hold a number that no image has pixels for")
     place = np.arange(len(code)) - np.repeat(first, digits)
     values = np.add.reduceat((code & 31) << (5 * place), first)
@@ -118,13 +136,33 @@ def _decompress(counts: str) -> NDArray[np.int64]:
     return values
 
 
+def _decompress_short(text: bytes) -> list[int]:
+    """`_decompress` a character at a time."""
+    values: list[int] = []
+    value = bits = 0
+    for code in text:
+        value |= ((code - 48) & 31) << bits
+        bits += 5
+        if (code - 48) & 32:
+            continue
+        if bits > 5 * DIGITS:
+            raise ValueError("RLE counts hold a number that no image has pixels for")
+        if (code - 48) & 16:
+            value -= 1 << bits
+        values.append(value + values[-2] if len(values) > 2 else value)
+        value = bits = 0
+    return values
+
+
 def measure(rle: Rle) -> tuple[int, list[int]]:
     """Area in pixels and tight box [x, y, w, h] of an RLE, without decoding it.
 
     An empty mask has area 0 and the box [0, 0, 0, 0].
     """
-    lengths = runs(rle)
+    lengths = _lengths(rle)
     height = int(rle["size"][0])
+    if isinstance(lengths, list):
+        return _measure_short(lengths, height)
     stops = np.cumsum(lengths)
     set_ = np.flatnonzero(lengths[1::2]) * 2 + 1
     if not len(set_):
@@ -137,6 +175,23 @@ def measure(rle: Rle) -> tuple[int, list[int]]:
     else:
         y0, y1 = int((first % height).min()), int((last % height).max())
     return int(lengths[1::2].sum()), [x0, y0, x1 - x0 + 1, y1 - y0 + 1]
+
+
+def _measure_short(lengths: list[int], height: int) -> tuple[int, list[int]]:
+    """`measure` a run at a time."""
+    area = start = x1 = y1 = 0
+    x0 = y0 = -1
+    for unset, length in zip(lengths[::2], lengths[1::2], strict=False):
+        start += unset
+        if length:
+            area += length
+            (column, top), (x1, bottom) = divmod(start, height), divmod(start + length - 1, height)
+            if column != x1:  # over a column's end
+                top, bottom = 0, height - 1
+            x0 = column if x0 < 0 else x0
+            y0, y1 = top if y0 < 0 else min(y0, top), max(y1, bottom)
+        start += length
+    return (area, [x0, y0, x1 - x0 + 1, y1 - y0 + 1]) if area else (0, [0, 0, 0, 0])
 
 
 def decode(rle: Rle) -> NDArray[np.bool_]:

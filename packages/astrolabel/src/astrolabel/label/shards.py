@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from filelock import FileLock, Timeout
 
 from astrolabel.core.errors import AstrolabelError, OutputError
@@ -53,7 +54,7 @@ def read(out: Path, name: str) -> Shard | None:
     found = re.fullmatch(rb'\{"sha256": "([0-9a-f]{64})",', first)
     if found is None or hashlib.sha256(body).hexdigest() != found[1].decode():
         return None
-    shard: Shard = json.loads(b"{" + body)
+    shard: Shard = msgspec.json.decode(b"{" + body)
     return shard if shard["name"] == name else None
 
 
