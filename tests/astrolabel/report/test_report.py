@@ -210,6 +210,14 @@ def test_a_label_without_data_has_no_chi2(tmp_path):
     write_report(measure(labels.path), tmp_path / "report.html")
 
 
+@pytest.mark.parametrize("flags", [[None, "edge"], [1], {"a": 1}, 3])
+def test_flags_that_are_no_texts_are_named(tmp_path, flags):
+    one = entry(2, 20, 20)
+    one["attributes"]["flags"] = flags
+    with pytest.raises(InputError, match=r"annotation 2 of the list.*flags"):
+        read_labels(dataset(tmp_path, [entry(1, 10, 10), one]))
+
+
 def test_a_residual_of_another_size_is_refused(tmp_path):
     labels = read_labels(dataset(tmp_path, [entry(1, 20, 20)], np.zeros((9, 9), np.float32)))
     with pytest.raises(InputError, match=r"9x9 pixels, its image of 120x100"):

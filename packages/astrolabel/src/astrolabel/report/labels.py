@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from astropy.wcs import WCS
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from astrolabel.io import coco
 from astrolabel.io.any_coco import viewable
 from astrolabel.io.polygons import mask_of
 from astrolabel.io.rle import decode_inside
+from astrolabel.io.structure import Attributes
 from astrolabel.io.validate import validate
 
 
@@ -246,13 +248,16 @@ class _Columns:
         """Keep one annotation."""
         try:
             self._add(item)
-        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+        except (
+            AttributeError, KeyError, OverflowError, TypeError, ValueError, msgspec.ValidationError,
+        ) as error:  # fmt: skip
             what = f"annotation {len(self.segmentations) + 1} of the list is not whole ({error!r})"
             raise _broken(self.path, what) from error
 
     def _add(self, item: dict[str, Any]) -> None:
         row = len(self.segmentations)
         attributes = item.get("attributes") or {}
+        msgspec.convert(attributes, Attributes)  # its flags, for one, are texts
         number = item.get("id")
         self.ids.append(number if type(number) is int and abs(number) < 2**63 else row + 1)
         self.image.append(item["image_id"])
