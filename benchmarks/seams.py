@@ -180,7 +180,7 @@ def main() -> None:
     how = {"device": given.device, "overlays": 1, "score": LIMIT - BELOW}
     config = configured("predict", tile_size=given.tile, overlap=given.overlap, **how)
     trained_on = int(header.meta.get("image_side", "0"))
-    tiles = tiles_of((given.size, given.size), config.predict, trained_on)
+    tiles = tiles_of((given.size, given.size), config.predict, trained_on, max(header.spec.strides))
     seams = sorted({tile.core[0] for tile in tiles} - {0})
     place = lattice(given.size, given.spacing, seams)
     centres, _ = stars(place)

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,9 @@ class SmallEngine:
             scores = [torch.sigmoid(model(torch.from_numpy(i)[None]))[0].numpy() for i in batch]
         model.train(training)
         return [_components(score, model.score) for score in scores]
+
+    def norms_held(self, model: Any, sample: Any) -> Any:
+        return nullcontext()  # it has no norms
 
     def set_thresholds(
         self, model: Any, *, score: float | None = None, nms: Any = None, detections: Any = None

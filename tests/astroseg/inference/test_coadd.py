@@ -19,7 +19,7 @@ from astroseg.core.samples import Prediction
 from astroseg.data.dataset import ImageRecord
 from astroseg.data.look import look_at, read_record
 from astroseg.inference import coadd
-from astroseg.inference.coadd import Frame, predict_image, tiles_of
+from astroseg.inference.coadd import Frame, norm_sample, predict_image, tiles_of
 
 SIDE, TILE, OVERLAP = 1600, 256, 64
 CONFIG = PredictConfig(tile_size=TILE, overlap=OVERLAP)
@@ -182,9 +182,9 @@ def test_probabilities_and_mixtures_cross_tiles_and_interruptions_some_tiles_emp
 
 
 def test_tiles_have_the_side_of_the_training_images_within_limits() -> None:
-    def sides(shape: tuple[int, int], trained_on: int, **changes: Any) -> set[int]:
+    def sides(shape: tuple[int, int], trained_on: int, step: int = 1, **changes: Any) -> set[int]:
         config = dataclasses.replace(PredictConfig(), **changes)
-        return {tile.y1 - tile.y0 for tile in tiles_of(shape, config, trained_on)}
+        return {tile.y1 - tile.y0 for tile in tiles_of(shape, config, trained_on, step)}
 
     assert sides((1000, 1000), 1000) == {1000}
     assert sides((4200, 4200), 1000) == {1000}
@@ -192,8 +192,32 @@ def test_tiles_have_the_side_of_the_training_images_within_limits() -> None:
     # Two tiles of 614 px that overlap by 128 px cover 1100 px.
     assert sides((1100, 1100), 64) == {614}
     assert sides((1100, 1100), 64, least_tile=512) == {(1100 + 2 * 128) // 3}
+    # Of as many that begin at multiples of 32 px the last ends with the image.
+    assert sides((1110, 1110), 64, step=32) == {128 + 512, 1110 - 480}
     assert sides((5000, 5000), 4000) == {1536}
     assert sides((5000, 5000), 0) == {1024}
     assert sides((300, 300), 64, tile_size=100, overlap=20) == {100}
     with pytest.raises(InputError, match="overlap by 128 px"):
         sides((300, 300), 64, tile_size=100)
+
+
+def test_group_norms_are_measured_on_windows_with_data_whatever_the_tiles(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).normal(size=(1, 700, 1500)).astype(np.float32)
+    image[:, :, 900:] = 0  # not observed
+    frame = frame_of(image, tmp_path)
+    config = PredictConfig(norm_window=100)
+    sample = norm_sample(frame, config, 64)
+    assert sample.shape == (1, 100, 400)  # two rows by three columns, of which two have data
+    corners = [(y, x) for y in (0, 600) for x in (0, 700)]
+    for number, (y, x) in enumerate(corners):
+        window = sample[:, :, 100 * number : 100 * (number + 1)]
+        assert np.array_equal(window, image[:, y : y + 100, x : x + 100])
+    other = dataclasses.replace(config, tile_size=300, overlap=50)
+    assert np.array_equal(norm_sample(frame, other, 64), sample)
+    # Images no larger than those of the training are seen whole.
+    assert np.array_equal(norm_sample(frame, config, 1500), image)
+
+
+def test_an_image_without_data_is_measured_all_the_same(tmp_path: Path) -> None:
+    frame = frame_of(np.zeros((1, 700, 700), np.float32), tmp_path)
+    assert norm_sample(frame, PredictConfig(), 64).shape == (1, 256, 4 * 256)

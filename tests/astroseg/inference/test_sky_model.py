@@ -71,6 +71,21 @@ def test_units_and_a_sky_left_in_make_no_difference(model, scale, level):
     assert np.median(other.table["flux_0"]) == pytest.approx(scale * flux, rel=0.1)
 
 
+def test_tiles_give_the_scores_of_the_whole_image():
+    coadd = sky(2, (760, 760))
+    coadd[:400, :400] = stars(peak=15.0)  # the other tiles have few
+    coadd[400:, 400:] += stars()[:360, :360] - sky(1)[:360, :360]
+    scores = []
+    for tile, overlap in ((760, 0), (440, 120)):
+        cut = astroseg.load("sky", device="cpu", tile_size=tile, overlap=overlap, score=0.1)
+        table = cut.predict(coadd).table
+        table.sort(["y", "x"])
+        scores.append(np.array(table["score"]))
+    whole, tiled = scores
+    assert len(whole) == len(tiled) >= 50
+    assert np.abs(tiled - whole).max() < 0.01
+
+
 def test_one_two_three_and_five_bands(model):
     for count in (1, 2, 3, 5):
         bands = [sky(n) + stars() - sky(1) for n in range(10, 10 + count)]

@@ -28,12 +28,20 @@ def prediction(
     )
 
 
-@given(st.integers(1, 300), st.integers(1, 300), st.integers(20, 90), st.integers(0, 19))
+@given(
+    st.integers(1, 300),
+    st.integers(1, 300),
+    st.integers(20, 90),
+    st.integers(0, 19),
+    st.sampled_from([1, 8, 64]),
+)
 def test_cores_share_out_the_image_and_lie_in_their_tiles(
-    height: int, width: int, size: int, overlap: int
+    height: int, width: int, size: int, overlap: int, step: int
 ) -> None:
     count = np.zeros((height, width), int)
-    for tile in split((height, width), size, overlap):
+    for tile in split((height, width), size, overlap, step):
+        if step <= size - overlap:
+            assert tile.y0 % step == tile.x0 % step == 0
         y0, x0, y1, x1 = tile.core
         assert 0 <= tile.y0 <= y0 < y1 <= tile.y1 <= height
         assert 0 <= tile.x0 <= x0 < x1 <= tile.x1 <= width

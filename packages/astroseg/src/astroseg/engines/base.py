@@ -6,7 +6,8 @@ Data, augmentation, schedule and metrics know only this protocol and the plain a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -59,6 +60,14 @@ class Engine(Protocol):
         """Predictions of (C, H, W) images; needs no gradient; leaves the model's mode as it was.
 
         An image's prediction does not depend on the others in the batch.
+        """
+        ...
+
+    def norms_held(
+        self, model: torch.nn.Module, sample: Callable[[], NDArray[np.float32]]
+    ) -> AbstractContextManager[None]:
+        """Within it, `predict` scales by the statistics that the backbone's group norms have on a
+        sample (C, H, W), whatever the images. A model without such norms asks for no sample.
         """
         ...
 

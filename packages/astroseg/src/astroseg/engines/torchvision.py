@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from astroseg.engines.common import (
 from astroseg.models.layers import lay_out
 from astroseg.models.mask_rcnn import MaskRcnn
 from astroseg.models.mask_targets import TruthMasks, to_device
+from astroseg.models.norms import group_norms, held
 from astroseg.models.roi_losses import Truth
 from astroseg.models.spec import ModelSpec
 from astroseg.weights.checkpoint import Header, LoadReport, write_checkpoint
@@ -127,6 +129,20 @@ class TorchvisionEngine:
                     for one in plain(tensors)
                 ]
         return found
+
+    @contextmanager
+    def norms_held(
+        self, model: torch.nn.Module, sample: Callable[[], NDArray[np.float32]]
+    ) -> Iterator[None]:
+        """Scale by a sample's statistics; see `astroseg.models.norms`."""
+        plain = _plain(model)
+
+        def run() -> None:
+            with inferring(plain):
+                plain.features([image_tensor(sample(), plain.spec, device_of(plain))])
+
+        with held(group_norms(plain.backbone), run):
+            yield
 
     def set_thresholds(
         self,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +28,7 @@ from astroseg.data.any_bands import SkyScaling
 from astroseg.data.dataset import ImageRecord
 from astroseg.data.images import Pixels
 from astroseg.data.look import Look, clean
+from astroseg.data.sky_noise import no_data
 from astroseg.engines.base import Engine
 from astroseg.inference.devices import Share
 from astroseg.inference.sky import read_wcs
@@ -76,19 +78,22 @@ class Frame:
         return clean(window, self.record, self.data)
 
 
-def tiles_of(shape: tuple[int, int], config: PredictConfig, trained_on: int) -> tuple[Tile, ...]:
+def tiles_of(
+    shape: tuple[int, int], config: PredictConfig, trained_on: int, step: int = 1
+) -> tuple[Tile, ...]:
     """The tiles of an image (H, W), one where it is small enough to be predicted whole.
 
     Parameters
     ----------
     trained_on : side in px of the images that the model was trained on, 0 where unknown.
+    step : px; tiles begin at multiples of it, so that the network's grid lies in each as in the
+        whole image.
 
     Raises
     ------
     InputError : tiles that cannot overlap as asked for.
     """
-    known = min(trained_on or config.tile_unknown, config.whole_up_to)
-    size = config.tile_size or max(config.least_tile, known)
+    size = config.tile_size or side_of_tiles(config, trained_on)
     if max(shape) <= size:
         return split(shape, size, 0)
     # A small tile of the default overlap would be little else.
@@ -98,16 +103,55 @@ def tiles_of(shape: tuple[int, int], config: PredictConfig, trained_on: int) -> 
             f"tiles of {size} px cannot overlap by {overlap} px",
             remedy="give an --overlap smaller than --tile-size",
         )
-    if not config.tile_size and known < size:
-        size = _fitted(max(shape), size, overlap)
-    return split(shape, size, overlap)
+    if not config.tile_size and size > _trained(config, trained_on):
+        size = _fitted(max(shape), size, overlap, step)
+    return split(shape, size, overlap, step)
 
 
-def _fitted(length: int, size: int, overlap: int) -> int:
+def side_of_tiles(config: PredictConfig, trained_on: int) -> int:
+    """Largest side in px of an image predicted whole, where the configuration sets no tiles."""
+    return max(config.least_tile, _trained(config, trained_on))
+
+
+def _trained(config: PredictConfig, trained_on: int) -> int:
+    return min(trained_on or config.tile_unknown, config.whole_up_to)
+
+
+def _fitted(length: int, size: int, overlap: int, step: int) -> int:
     """Side of as many tiles without more overlap than asked for: what two tiles see is predicted
     twice."""
     count = -(-(length - overlap) // (size - overlap))
-    return -(-(length + (count - 1) * overlap) // count)
+    apart = -(-(length - overlap) // count)
+    return min(size, -(-apart // step) * step + overlap)
+
+
+def norm_sample(frame: Frame, config: PredictConfig, trained_on: int) -> NDArray[np.float32]:
+    """(C, h, w) of an image for group norms: all of it where it would be predicted whole, else
+    windows spread over it, side by side. Those without data in most of their pixels are left out.
+    """
+    if max(frame.shape) <= side_of_tiles(config, trained_on):
+        return frame.seen(0, 0, *frame.shape)
+    height, width = (min(config.norm_window, side) for side in frame.shape)
+    rows, columns = (
+        np.linspace(0, side - length, _windows(side, config)).astype(int).tolist()
+        for side, length in zip(frame.shape, (height, width), strict=True)
+    )
+    windows = [(y, x, y + height, x + width) for y in rows for x in columns]
+    full = [window for window in windows if _has_data(frame.flux(*window))]
+    return np.concatenate([frame.seen(*window) for window in full or windows], axis=2)
+
+
+def _windows(side: int, config: PredictConfig) -> int:
+    """Windows of the norms along a side of an image: together a sixteenth of it, but two at
+    least."""
+    wanted = min(max(2, side // (4 * config.norm_window)), config.norm_windows)
+    return min(wanted, -(-side // config.norm_window))
+
+
+def _has_data(flux: NDArray[np.float32]) -> bool:
+    """Whether most pixels (bands, h, w) have data in all bands."""
+    empty = no_data(flux)
+    return empty is None or float(empty.any(axis=0).mean()) < 0.5
 
 
 def predict_image(
@@ -137,6 +181,7 @@ def predict_tiles(
     key: str = "",
     done: Callable[[int], Any] = lambda tiles: None,
     least_side: int = 0,
+    sample: Callable[[], NDArray[np.float32]] | None = None,
     share: Share = Share(),  # noqa: B008  frozen
 ) -> dict[int, Prediction]:
     """What a model finds in the tiles of an image, by their numbers.
@@ -147,6 +192,7 @@ def predict_tiles(
     key : of what the detections depend on; kept ones of another key are made anew.
     done : called with how many tiles have been finished.
     least_side : px; smaller windows are predicted in the middle of empty sky of that size.
+    sample : of the image for group norms (`norm_sample`); None lets them see each tile alone.
     share : of the batches of tiles, where several processes predict the image.
     """
     batches = share.take(_batches(len(tiles), config.batch or _batch(model)))
@@ -171,10 +217,13 @@ def predict_tiles(
                 _write(kept(number), key, made[number])
         return made
 
-    left = ([number for number in batch if number not in found] for batch in batches)
-    for made in _in_flight(predicted, filter(None, left), _lanes(model)):
-        found |= made
-        done(len(made))
+    left = [[number for number in batch if number not in found] for batch in batches]
+    if not any(left):
+        return found
+    with nullcontext() if sample is None else engine.norms_held(model, sample):
+        for made in _in_flight(predicted, filter(None, left), _lanes(model)):
+            found |= made
+            done(len(made))
     return found
 
 

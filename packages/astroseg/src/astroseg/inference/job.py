@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,7 +29,14 @@ from astroseg.data.units import Units, gains, with_zeropoint
 from astroseg.engines import get_engine
 from astroseg.engines.base import Engine
 from astroseg.engines.detectron2.file import read_config
-from astroseg.inference.coadd import Frame, predict_image, predict_tiles, tiles_of
+from astroseg.inference.coadd import (
+    Frame,
+    norm_sample,
+    predict_image,
+    predict_tiles,
+    side_of_tiles,
+    tiles_of,
+)
 from astroseg.inference.scores import least_score, stored_calibration
 from astroseg.inference.tiling import Tile
 from astroseg.models.spec import ModelSpec
@@ -147,13 +155,17 @@ class Job:
         self._apply(predict_tiles, frame, tiles, **more)
 
     def _apply(self, predicted: Any, frame: Frame, tiles: Sequence[Tile], **more: Any) -> Any:
-        how, least = self.config.predict, self.spec.least_side
+        how, side = self.config.predict, self.trained.image_side
+        if len(tiles) > 1 or max(frame.shape) > side_of_tiles(how, side):
+            more["sample"] = partial(norm_sample, frame, how, side)
+        least = self.spec.least_side
         return predicted(self.engine, self.model, frame, how, tiles, least_side=least, **more)
 
     def tiles(self, record: ImageRecord) -> tuple[Tile, ...]:
         """Of an image."""
         side = self.trained.image_side
-        return tiles_of((record.height, record.width), self.config.predict, side)
+        shape = record.height, record.width
+        return tiles_of(shape, self.config.predict, side, max(self.spec.strides))
 
 
 def choose_engine(config: Config, trained_with: str, spec: ModelSpec) -> Engine:

@@ -59,15 +59,17 @@ class Tile:
         return cut
 
 
-def split(shape: tuple[int, int], size: int, overlap: int) -> tuple[Tile, ...]:
+def split(shape: tuple[int, int], size: int, overlap: int, step: int = 1) -> tuple[Tile, ...]:
     """Tiles of at most `size` px a side that overlap by at least `overlap` px.
+
+    They begin at multiples of `step` px, where tiles so far apart may be.
 
     Cores meet in the middle of the overlaps, so an object up to `overlap` across whose
     centre is in a core lies whole in its tile.
     """
     if not 0 <= overlap < size:
         raise ValueError(f"an overlap of {overlap} px for tiles of {size} px")
-    rows, columns = (_spans(length, size, overlap) for length in shape)
+    rows, columns = (_spans(length, size, overlap, step) for length in shape)
     return tuple(
         Tile(y0, x0, y1, x1, (cy0, cx0, cy1, cx1))
         for y0, y1, cy0, cy1 in rows
@@ -75,18 +77,18 @@ def split(shape: tuple[int, int], size: int, overlap: int) -> tuple[Tile, ...]:
     )
 
 
-def _spans(length: int, size: int, overlap: int) -> list[tuple[int, int, int, int]]:
+def _spans(length: int, size: int, overlap: int, step: int) -> list[tuple[int, int, int, int]]:
     """(start, stop, core start, core stop) of the tiles along one axis."""
     if length <= size:
         return [(0, length, 0, length)]
-    count = -(-(length - overlap) // (size - overlap))
-    starts = np.linspace(0, length - size, count).round().astype(int).tolist()
-    bounds = [
-        0,
-        *((a + size + b) // 2 for a, b in pairwise(starts)),
-        length,
-    ]
-    return [(start, start + size, bounds[i], bounds[i + 1]) for i, start in enumerate(starts)]
+    step = step if step <= size - overlap else 1
+    last = -(-(length - size) // step)  # in steps, as are the starts
+    count = -(-last // ((size - overlap) // step)) + 1
+    starts = [step * (last * i // (count - 1)) for i in range(count)]
+    stops = [min(start + size, length) for start in starts]
+    meets = [(a + b) // 2 for a, b in zip(stops[:-1], starts[1:], strict=True)]
+    cores = pairwise([0, *meets, length])
+    return [(a, b, *core) for a, b, core in zip(starts, stops, cores, strict=True)]
 
 
 def shift(prediction: Prediction, corner: tuple[int, int], shape: tuple[int, int]) -> Prediction:

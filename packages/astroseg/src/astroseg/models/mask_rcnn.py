@@ -47,7 +47,7 @@ class MaskRcnn(nn.Module):
         images : (C, H, W) float32 on the model's device, of any sizes.
         """
         shapes = [(image.shape[-2], image.shape[-1]) for image in images]
-        features = self.backbone(self._stack(images))
+        features = self.features(images)
         proposals, losses = self.proposal_generator(features, shapes, self.spec, truths)
         if truths is not None:
             second = self.roi_heads.losses(features, proposals, truths, shapes, self.spec)
@@ -56,6 +56,11 @@ class MaskRcnn(nn.Module):
             self.roi_heads.detect([f[i : i + 1] for f in features], proposal, shape, self.spec)
             for i, (proposal, shape) in enumerate(zip(proposals, shapes, strict=True))
         ]
+
+    def features(self, images: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """What the backbone makes of images, (N, C, h, w) of each level."""
+        found: list[torch.Tensor] = self.backbone(self._stack(images))
+        return found
 
     def _stack(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
         """Scaled images, padded right and below with zeros to one size the network can halve."""

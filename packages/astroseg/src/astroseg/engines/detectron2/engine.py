@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ from astroseg.engines.detectron2.library import (
 from astroseg.models.backbone import start_stages
 from astroseg.models.layers import lay_out
 from astroseg.models.mask_targets import TruthMasks
+from astroseg.models.norms import group_norms, held
 from astroseg.models.roi import MASK_CHUNK
 from astroseg.models.spec import ModelSpec
 from astroseg.weights.checkpoint import Header, LoadReport, write_checkpoint
@@ -165,6 +167,21 @@ class Detectron2Engine:
                 _set_limits(plain, image.shape[-2:])
                 found.append(_detect(plain, _image(image, plain.astroseg_spec, device)))
             return found
+
+    @contextmanager
+    def norms_held(
+        self, model: torch.nn.Module, sample: Callable[[], NDArray[np.float32]]
+    ) -> Iterator[None]:
+        """Scale by a sample's statistics; see `astroseg.models.norms`."""
+        plain = _plain(model)
+
+        def run() -> None:
+            with inferring(plain):
+                image = _image(sample(), plain.astroseg_spec, device_of(plain))
+                plain.backbone(plain.preprocess_image([{"image": image}]).tensor)
+
+        with held(group_norms(plain.backbone), run):
+            yield
 
     def set_thresholds(
         self,
