@@ -18,7 +18,7 @@ from train_helpers import Killed, SmallEngine, write_sky_set
 from astroseg.core.config import Config, DataConfig, configured
 from astroseg.core.errors import AstrosegError, InputError, OutputError
 from astroseg.training.runlog import read_log
-from astroseg.training.train import BEST_NAME, LAST_NAME, STATE_NAME, TrainResult, train
+from astroseg.training.train import BEST_NAME, LAST_NAME, STATE_NAME, TrainResult, clipped, train
 from astroseg.weights.checkpoint import read_checkpoint
 
 # Two stages, momentum and Adam, a running mean, accumulation: all there is to restore.
@@ -364,3 +364,12 @@ def test_labels_of_few_pixels_are_ignore_regions(tmp_path: Path, skies: tuple[Pa
     pairs = [(e, o) for e, o in zip(*seen, strict=True) if len(o.labels) < len(e.labels)]
     assert pairs
     assert all(one.ignored is not None and one.ignored.any() for _, one in pairs)
+
+
+def test_gradients_are_scaled_only_where_they_are_too_long():
+    weight = torch.nn.Parameter(torch.zeros(2))
+    bias, unused = torch.nn.Parameter(torch.zeros(1)), torch.nn.Parameter(torch.zeros(1))
+    for most, expected in ((0.0, [3.0, 0.0]), (10.0, [3.0, 0.0]), (2.5, [1.5, 0.0])):
+        weight.grad, bias.grad = torch.tensor([3.0, 0.0]), torch.tensor([-4.0])
+        assert clipped([weight, bias, unused], most).item() == pytest.approx(5)
+        assert weight.grad.tolist() == pytest.approx(expected, rel=1e-5)

@@ -64,10 +64,10 @@ class Engine(Protocol):
         ...
 
     def norms_held(
-        self, model: torch.nn.Module, sample: Callable[[], NDArray[np.float32]]
+        self, model: torch.nn.Module, sample: Callable[[], list[NDArray[np.float32]]]
     ) -> AbstractContextManager[None]:
-        """Within it, `predict` scales by the statistics that the backbone's group norms have on a
-        sample (C, H, W), whatever the images. A model without such norms asks for no sample.
+        """Within it, the backbone's group norms do to all images what they do to a sample's in the
+        mean: (C, H, W) each, of one shape. A model without such norms asks for no sample.
         """
         ...
 

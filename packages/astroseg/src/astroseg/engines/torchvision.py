@@ -132,14 +132,15 @@ class TorchvisionEngine:
 
     @contextmanager
     def norms_held(
-        self, model: torch.nn.Module, sample: Callable[[], NDArray[np.float32]]
+        self, model: torch.nn.Module, sample: Callable[[], list[NDArray[np.float32]]]
     ) -> Iterator[None]:
-        """Scale by a sample's statistics; see `astroseg.models.norms`."""
+        """Hold group norms at a sample; see `astroseg.models.norms`."""
         plain = _plain(model)
 
         def run() -> None:
             with inferring(plain):
-                plain.features([image_tensor(sample(), plain.spec, device_of(plain))])
+                device = device_of(plain)
+                plain.features([image_tensor(image, plain.spec, device) for image in sample()])
 
         with held(group_norms(plain.backbone), run):
             yield

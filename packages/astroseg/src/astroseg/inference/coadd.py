@@ -125,12 +125,12 @@ def _fitted(length: int, size: int, overlap: int, step: int) -> int:
     return min(size, -(-apart // step) * step + overlap)
 
 
-def norm_sample(frame: Frame, config: PredictConfig, trained_on: int) -> NDArray[np.float32]:
+def norm_sample(frame: Frame, config: PredictConfig, trained_on: int) -> list[NDArray[np.float32]]:
     """(C, h, w) of an image for group norms: all of it where it would be predicted whole, else
-    windows spread over it, side by side. Those without data in most of their pixels are left out.
+    windows spread over it. Those without data in most of their pixels are left out.
     """
     if max(frame.shape) <= side_of_tiles(config, trained_on):
-        return frame.seen(0, 0, *frame.shape)
+        return [frame.seen(0, 0, *frame.shape)]
     height, width = (min(config.norm_window, side) for side in frame.shape)
     rows, columns = (
         np.linspace(0, side - length, _windows(side, config)).astype(int).tolist()
@@ -138,7 +138,7 @@ def norm_sample(frame: Frame, config: PredictConfig, trained_on: int) -> NDArray
     )
     windows = [(y, x, y + height, x + width) for y in rows for x in columns]
     full = [window for window in windows if _has_data(frame.flux(*window))]
-    return np.concatenate([frame.seen(*window) for window in full or windows], axis=2)
+    return [frame.seen(*window) for window in full or windows]
 
 
 def _windows(side: int, config: PredictConfig) -> int:
@@ -181,7 +181,7 @@ def predict_tiles(
     key: str = "",
     done: Callable[[int], Any] = lambda tiles: None,
     least_side: int = 0,
-    sample: Callable[[], NDArray[np.float32]] | None = None,
+    sample: Callable[[], list[NDArray[np.float32]]] | None = None,
     share: Share = Share(),  # noqa: B008  frozen
 ) -> dict[int, Prediction]:
     """What a model finds in the tiles of an image, by their numbers.

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-Statistics = tuple[torch.Tensor, torch.Tensor]
-"""Mean and variance of each channel's group, (C,) each."""
+Affine = tuple[torch.Tensor, torch.Tensor]
+"""Factor and summand of each channel, (C, 1, 1) each."""
 
 
 def group_norms(network: nn.Module) -> list[nn.GroupNorm]:
@@ -25,27 +25,30 @@ def group_norms(network: nn.Module) -> list[nn.GroupNorm]:
 
 @contextmanager
 def held(norms: list[nn.GroupNorm], run: Callable[[], Any]) -> Iterator[None]:
-    """Within it, the norms scale by their statistics on what `run` shows them.
+    """Within it, each norm maps all it sees as it maps the images of `run` in the mean.
+
+    The mean of the maps, not the map of pooled pixels: one bright star would lower the contrast of
+    all of them.
 
     Parameters
     ----------
-    run : sends one image through the norms; not called where there are none.
+    run : sends a batch of images through the norms; not called where there are none.
     """
     if not norms:
         yield
         return
-    found: dict[nn.GroupNorm, Statistics] = {}
+    found: dict[nn.GroupNorm, Affine] = {}
 
     def record(norm: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         assert isinstance(norm, nn.GroupNorm)
-        found[norm] = _statistics(norm, inputs[0])
+        found[norm] = _affine(norm, inputs[0])
 
     with ExitStack() as hooks:
         for norm in norms:
             hooks.callback(norm.register_forward_pre_hook(record).remove)
         run()
-    for norm, statistics in found.items():
-        vars(norm)["forward"] = functools.partial(_scaled, norm, statistics)
+    for norm, (factor, summand) in found.items():
+        vars(norm)["forward"] = functools.partial(_mapped, factor, summand)
     try:
         yield
     finally:
@@ -53,15 +56,19 @@ def held(norms: list[nn.GroupNorm], run: Callable[[], Any]) -> Iterator[None]:
             del vars(norm)["forward"]
 
 
-def _statistics(norm: nn.GroupNorm, x: torch.Tensor) -> Statistics:
-    """Of (1, C, H, W)."""
-    groups = x.reshape(norm.num_groups, -1)
-    variance, mean = torch.var_mean(groups, dim=1, correction=0)
+def _affine(norm: nn.GroupNorm, x: torch.Tensor) -> Affine:
+    """What a norm does to (N, C, H, W), in the mean of the N."""
+    groups = x.reshape(len(x), norm.num_groups, -1)
+    variance, mean = torch.var_mean(groups, dim=2, correction=0)
+    inverse = torch.rsqrt(variance + norm.eps)
     repeats = norm.num_channels // norm.num_groups
-    return mean.repeat_interleave(repeats), variance.repeat_interleave(repeats)
+    factor, summand = (
+        values.mean(dim=0).repeat_interleave(repeats) for values in (inverse, -mean * inverse)
+    )
+    if norm.affine:
+        factor, summand = factor * norm.weight, summand * norm.weight + norm.bias
+    return factor[:, None, None], summand[:, None, None]
 
 
-def _scaled(norm: nn.GroupNorm, statistics: Statistics, x: torch.Tensor) -> torch.Tensor:
-    """(N, C, H, W) by given statistics: what a batch norm does when it does not learn."""
-    mean, variance = statistics
-    return nn.functional.batch_norm(x, mean, variance, norm.weight, norm.bias, eps=norm.eps)
+def _mapped(factor: torch.Tensor, summand: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return torch.addcmul(summand, x, factor)

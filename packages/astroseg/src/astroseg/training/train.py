@@ -239,7 +239,7 @@ class _Run:
         parameters = [p for values in self.optimizer.param_groups for p in values["params"]]
         self.group.average_gradients(parameters)
         self.scaler.unscale_(self.optimizer)
-        losses["gradient_norm"] = torch.nn.utils.clip_grad_norm_(parameters, stage.clip or math.inf)
+        losses["gradient_norm"] = clipped(parameters, stage.clip)
         images = tuple(sample.image_id for part in parts for sample in part)
         numbers = torch.stack([value.float() for value in losses.values()])
         self.pending.append(_Step(self.step, rate, images, tuple(losses), numbers))
@@ -427,6 +427,17 @@ class _Step:
     images: tuple[int, ...]
     names: tuple[str, ...]
     values: torch.Tensor
+
+
+def clipped(parameters: Sequence[torch.nn.Parameter], most: float) -> torch.Tensor:
+    """Norm of all gradients, which are then scaled to that at most; 0 leaves them.
+
+    Scaling by one, as PyTorch's function would, reads and writes them all once more.
+    """
+    if most:
+        return torch.nn.utils.clip_grad_norm_(parameters, most)
+    every = [p.grad for p in parameters if p.grad is not None]
+    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in every]))
 
 
 def _diverged(step: _Step, values: Mapping[str, float]) -> AstrosegError:

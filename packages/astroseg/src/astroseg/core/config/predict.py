@@ -64,9 +64,9 @@ class PredictConfig:
     """Longest side in px of an image predicted whole, where `tile_size` does not say it: memory
     grows with it, about 2 GB for a ResNet-50 at 1536 px."""
     norm_window: PositiveInt = 256
-    """Side in px of the windows, spread over an image of several tiles, that the group norms of
-    tiny and sky are measured on for all its tiles: a norm that sees one tile scales by what lies in
-    it. As large as the images these models are trained on."""
+    """Side in px of the windows, spread over an image of several tiles, at which the group norms of
+    tiny and sky are held for all its tiles: a norm that sees one tile scales by what lies in it. As
+    large as the images these models are trained on."""
     norm_windows: PositiveInt = 4
     """Most such windows along a side: 1024x1024 px in all take a second of a core."""
     seam_iou: Fraction = 0.3

@@ -170,15 +170,16 @@ class Detectron2Engine:
 
     @contextmanager
     def norms_held(
-        self, model: torch.nn.Module, sample: Callable[[], NDArray[np.float32]]
+        self, model: torch.nn.Module, sample: Callable[[], list[NDArray[np.float32]]]
     ) -> Iterator[None]:
-        """Scale by a sample's statistics; see `astroseg.models.norms`."""
+        """Hold group norms at a sample; see `astroseg.models.norms`."""
         plain = _plain(model)
 
         def run() -> None:
             with inferring(plain):
-                image = _image(sample(), plain.astroseg_spec, device_of(plain))
-                plain.backbone(plain.preprocess_image([{"image": image}]).tensor)
+                spec, device = plain.astroseg_spec, device_of(plain)
+                images = [{"image": _image(image, spec, device)} for image in sample()]
+                plain.backbone(plain.preprocess_image(images).tensor)
 
         with held(group_norms(plain.backbone), run):
             yield
