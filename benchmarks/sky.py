@@ -87,12 +87,12 @@ def of_masks(found: list[masks.Mask], shape: tuple[int, int], centres: np.ndarra
     )
 
 
-def sky_model(model: str) -> Callable[..., Found]:
+def sky_model(model: str, norm_windows: int) -> Callable[..., Found]:
     """Predictions of a model of astroseg, with scores."""
     import astroseg
     from astroseg.core.rle import decode_tight
 
-    loaded = astroseg.load(model, score=LOW_SCORE)
+    loaded = astroseg.load(model, score=LOW_SCORE, **{"predict.norm_windows": norm_windows})
 
     def run(inputs: Inputs, coadd, folder: Path) -> Found:
         spare = sorted((folder / "sky").glob("calexp*"))
@@ -196,7 +196,7 @@ def measured(config: SimulateConfig, options, tools) -> dict[str, dict[str, floa
         coadd = read(files, characterise(files))
         out = {}
         for tool in options.tools:
-            run = tools[tool] or _loaded(options.model)
+            run = tools[tool] or _loaded(options.model, options.norm_windows)
             out[tool] = numbers(run(inputs, coadd, folder), truth, star, injected, options.score)
         return out
 
@@ -204,9 +204,9 @@ def measured(config: SimulateConfig, options, tools) -> dict[str, dict[str, floa
 _models: dict[str, Callable[..., Found]] = {}
 
 
-def _loaded(model: str) -> Callable[..., Found]:
+def _loaded(model: str, norm_windows: int) -> Callable[..., Found]:
     if model not in _models:
-        _models[model] = sky_model(model)
+        _models[model] = sky_model(model, norm_windows)
     return _models[model]
 
 
@@ -273,6 +273,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--bright", type=int, default=0, help="large spirals, and bright stars")
     parser.add_argument("--model", default="sky")
     parser.add_argument("--score", type=float, help="its limit (default: that of purity 0.95)")
+    parser.add_argument("--norm-windows", type=int, default=4, help="0: each tile its own norms")
     parser.add_argument("--smooth", action="store_true", help="Sersic galaxies, white noise")
     parser.add_argument(
         "--tools", nargs="+", default=["sky", "make-coco", "photutils", "sep"],

@@ -156,7 +156,7 @@ class Job:
 
     def _apply(self, predicted: Any, frame: Frame, tiles: Sequence[Tile], **more: Any) -> Any:
         how, side = self.config.predict, self.trained.image_side
-        if len(tiles) > 1 or max(frame.shape) > side_of_tiles(how, side):
+        if how.norm_windows and (len(tiles) > 1 or max(frame.shape) > side_of_tiles(how, side)):
             more["sample"] = partial(norm_sample, frame, how, side)
         least = self.spec.least_side
         return predicted(self.engine, self.model, frame, how, tiles, least_side=least, **more)

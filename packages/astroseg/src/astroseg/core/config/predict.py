@@ -67,8 +67,9 @@ class PredictConfig:
     """Side in px of the windows, spread over an image of several tiles, at which the group norms of
     tiny and sky are held for all its tiles: a norm that sees one tile scales by what lies in it. As
     large as the images these models are trained on."""
-    norm_windows: PositiveInt = 4
-    """Most such windows along a side: 1024x1024 px in all take a second of a core."""
+    norm_windows: Count = 4
+    """Most such windows along a side: 1024x1024 px in all take a second of a core. 0: each tile has
+    norms of its own."""
     seam_iou: Fraction = 0.3
     """Mask IoU, where both tiles see, above which two detections of different tiles are one
     object. Low, because tiles outline the same source a little differently."""
