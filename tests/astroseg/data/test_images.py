@@ -469,8 +469,9 @@ def test_inputs_may_be_folders_patterns_lists_and_named_bands(
     (tmp_path / "list.txt").write_text("# tiles\n" + "\n".join(names) + "\n")
     for given in (tmp_path, tmp_path / "?.npy", tmp_path / "list.txt"):
         assert expand([str(given)]) == names
-    record = image_record(f"r={names[1]},g={names[0]}", 5)
-    assert (record.bands, [f.name for f in record.files]) == (("r", "g"), ["b.npy", "a.npy"])
+    for gap in ("", " "):
+        record = image_record(f"r={names[1]},{gap}g={names[0]}", 5)
+        assert (record.bands, [f.name for f in record.files]) == (("r", "g"), ["b.npy", "a.npy"])
     assert not caplog.records
     fits.PrimaryHDU(cube[0], fits.Header({"FILTER": "HSC-R2"})).writeto(tmp_path / "r.fit")
     image_record(f"r={tmp_path / 'r.fit'}", 1)

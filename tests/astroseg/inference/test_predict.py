@@ -25,6 +25,7 @@ from astroseg.data.look import look_at, read_record
 from astroseg.inference.coadd import Frame
 from astroseg.inference.predict import frame_catalog, predict
 from astroseg.training.train import train
+from astroseg.weights.checkpoint import read_header
 
 CONFIG = configured("predict", device="cpu", overlays=1)
 
@@ -87,6 +88,21 @@ def test_beside_the_results_lie_provenance_catalog_and_overlays(
         colours = {tuple(pixel) for pixel in np.asarray(image).reshape(-1, 3)}
     assert colours & {(53, 201, 255), (255, 212, 59)}
     assert not (out / "parts").exists()
+
+
+def test_equal_runs_write_equal_files_also_for_names_as_long_as_a_file_system_takes(
+    tmp_path: Path, checkpoint: Path
+) -> None:
+    name = "é" * 125 + ".fits"  # 255 bytes
+    header = fits.Header({"BANDS": "g,r,i"})
+    fits.writeto(tmp_path / name, sky(48, 6, seed=3)[0], header)
+    files = []
+    for out in (tmp_path / "a", tmp_path / "b"):
+        run(checkpoint, [tmp_path / name], out)
+        files.append({f.relative_to(out): f.read_bytes() for f in out.rglob("*") if f.is_file()})
+    assert files[0] == files[1]
+    assert Path("overlays") / f"000001_{75 * 'é'}.png" in files[0]
+    assert list(read_header(checkpoint).meta) == sorted(read_header(checkpoint).meta)
 
 
 def test_a_header_that_cannot_be_used_is_named_once(

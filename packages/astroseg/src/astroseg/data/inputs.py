@@ -125,6 +125,8 @@ def files_of(text: str, root: Path = Path()) -> tuple[tuple[Path, ...], tuple[st
     bands: list[str] = []
     name, band = "", ""
     for piece in text.split(","):
+        if not name and not found(piece):
+            piece = piece.lstrip()  # of "g=FILE, r=FILE"
         if not name and not found(piece) and (match := _NAMED.fullmatch(piece)):
             band, piece = match["band"], match["file"]
         name = f"{name},{piece}" if name else piece

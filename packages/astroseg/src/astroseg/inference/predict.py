@@ -48,6 +48,8 @@ CATALOG_NAME = "catalog"
 OVERLAYS_NAME = "overlays"
 SEGMENTATION_NAME = "segmentation"
 PARTS_NAME = "parts"
+NAME_BYTES = 150
+"""Of an image's name in those of its pictures and maps, and of the unfinished files beside."""
 
 
 @dataclass(frozen=True)
@@ -218,7 +220,7 @@ def _finished(
     overlay = job.config.predict.overlays < 0 or number < job.config.predict.overlays
     path = out / PARTS_NAME / f"{record.id}.json"
     key = hashlib.sha256(f"{job.key} {_stamp(record)}".encode()).hexdigest()
-    stem = f"{record.id:06d}_{Path(record.name).stem}"
+    stem = f"{record.id:06d}_{_shortened(Path(record.name).stem)}"
     picture = out / OVERLAYS_NAME / f"{stem}.png"
     pixel_map = out / SEGMENTATION_NAME / f"{stem}.fits"
     tiles = job.tiles(record)
@@ -253,6 +255,11 @@ def _finished(
     write_json(path, part)
     shutil.rmtree(folder, ignore_errors=True)
     return part
+
+
+def _shortened(name: str) -> str:
+    """The start of a name that other names are made of: file systems take 255 bytes."""
+    return name.encode()[:NAME_BYTES].decode(errors="ignore")
 
 
 def frame_catalog(

@@ -273,7 +273,8 @@ def _header(metadata: Mapping[str, str], path: Path) -> Header:
         raise InputError(
             f"has a broken header ({problem})", file=path, remedy="train or convert it again"
         ) from problem
-    meta = {k.removeprefix(_META): v for k, v in metadata.items() if k.startswith(_META)}
+    # In an order of its own: safetensors gives another at each reading.
+    meta = {k.removeprefix(_META): v for k, v in sorted(metadata.items()) if k.startswith(_META)}
     return Header(spec, metadata.get("engine", ""), versions, meta)
 
 
