@@ -159,19 +159,24 @@ class Turn(Clock):
 
 
 class Turns:
-    """Whose turn it is among threads, of which one works at a time once all have begun."""
+    """Whose turn it is among threads, of which one works at a time once all have begun.
+
+    In every second round those after the first come in the opposite order: a step costs more after
+    one that left little of its memory to it, so each follows each.
+    """
 
     def __init__(self, count: int) -> None:
         self._changed = threading.Condition()
         self._waiting: set[int] = set()
         self._working = set(range(count))
-        self._now = -1
+        self._count, self._rounds, self._now = count, 0, -1
+        self._order: list[int] = []
 
     def hand_on(self, place: int) -> None:
         """Let the next one work, and wait until it is this one's turn again."""
         with self._changed:
             self._waiting.add(place)
-            self._next(place)
+            self._next()
             self._changed.wait_for(lambda: self._now == place)
             self._waiting.discard(place)
 
@@ -179,13 +184,20 @@ class Turns:
         """This one is done."""
         with self._changed:
             self._working.discard(place)
-            self._next(place)
+            self._next()
 
-    def _next(self, place: int) -> None:
+    def _next(self) -> None:
         """The next one's turn, as soon as all that still work wait."""
-        if self._working and self._waiting >= self._working:
-            self._now = min(self._working, key=lambda k: (k <= place, k))
-            self._changed.notify_all()
+        if not self._working or not self._waiting >= self._working:
+            return
+        self._order = [k for k in self._order if k in self._working]
+        if not self._order:
+            others = list(range(1, self._count))
+            self._order = [0, *(others[::-1] if self._rounds % 2 else others)]
+            self._order = [k for k in self._order if k in self._working]
+            self._rounds += 1
+        self._now = self._order.pop(0)
+        self._changed.notify_all()
 
 
 def peak_mib(cuda: bool) -> float:
