@@ -77,3 +77,26 @@ def test_another_input_file_is_refused(labelled, tmp_path):
         reproduce(path, TILE, [tmp_path / "in"])
     with pytest.raises(InputError, match="has no tile"):
         reproduce(path, "9813-4,5-r7c7", [folder])
+
+
+@pytest.mark.parametrize("tiles", [None, [], "absent"])
+def test_a_document_without_its_tiles_is_said_to_differ(labelled, tmp_path, tiles):
+    folder, path = labelled
+    shutil.copytree(path.parent, tmp_path / "out")
+    doc = json.loads(path.read_text())
+    doc["info"]["tiles"] = tiles
+    if tiles == "absent":
+        del doc["info"]["tiles"]
+    (tmp_path / "out/coco.json").write_text(json.dumps(doc))
+    found = reproduce(tmp_path / "out/coco.json", TILE, [folder])
+    assert found.differences == ("its state was None, now ok",)
+
+
+def test_a_document_with_tiles_that_are_none_is_refused(labelled, tmp_path):
+    folder, path = labelled
+    doc = json.loads(path.read_text())
+    for odd in (3, {}, {"name": "a"}, {"name": None, "state": "ok"}):
+        doc["info"]["tiles"] = [odd]
+        (tmp_path / "coco.json").write_text(json.dumps(doc))
+        with pytest.raises(InputError, match=r"info\.tiles\[0\]"):
+            reproduce(tmp_path / "coco.json", TILE, [folder])

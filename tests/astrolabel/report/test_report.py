@@ -158,6 +158,9 @@ def test_an_annotation_that_is_not_whole_is_named(tmp_path):
     entries[1] = {**entry(2, 50, 60), "image_id": 9}
     with pytest.raises(InputError, match="image 9"):
         read_labels(dataset(tmp_path, entries))
+    entries[1] = {**entry(2, 50, 60), "category_id": -1}
+    with pytest.raises(InputError, match="category -1"):
+        read_labels(dataset(tmp_path, entries))
 
 
 def test_a_mask_that_cannot_be_decoded_is_named(tmp_path):

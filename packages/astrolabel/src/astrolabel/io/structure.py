@@ -81,9 +81,14 @@ class Result(msgspec.Struct):
     attributes: Attributes | None = None
 
 
+class Tile(msgspec.Struct):
+    name: str
+    state: str
+
+
 class Info(msgspec.Struct):
     config: dict[str, Any] | None = None
-    tiles: list[dict[str, Any]] | None = None
+    tiles: list[Tile] | None = None
     inputs: list[dict[str, Any]] | None = None
     sources: dict[str, Number] | None = None
     catalog: dict[str, Any] | None = None

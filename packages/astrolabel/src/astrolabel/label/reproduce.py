@@ -163,7 +163,7 @@ def _differences(doc: coco.Document, shard: shards.Shard, folder: Path) -> list[
     found = []
     if info.get("version") != astrolabel.__version__:
         found.append(f"made by version {info.get('version')}, not {astrolabel.__version__}")
-    before: Entry = next((t for t in info["tiles"] if t["name"] == shard["name"]), {})
+    before: Entry = next((t for t in info.get("tiles") or () if t["name"] == shard["name"]), {})
     if before.get("state") != shard["state"]:
         found.append(f"its state was {before.get('state')}, now {shard['state']}")
     if shard["image"] is None:

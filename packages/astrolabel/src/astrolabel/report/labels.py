@@ -172,6 +172,9 @@ def read_labels(path: str | Path, images: Path | None = None) -> Labels:
         image = np.array([place[int(i)] for i in columns.image], np.int64)
     except KeyError as error:
         raise _broken(path, f"an annotation is of image {error}, which is not there") from error
+    kinds = {kind["id"] for kind in doc["categories"]}
+    if strange := set(columns.category).difference(kinds):
+        raise _broken(path, f"an annotation is of category {min(strange)}, which is not there")
     n, info = len(image), doc.get("info") or {}
     explained = sorted((info.get("flags") or {}).items(), key=_bit)
     names = [name for name, _ in explained]
