@@ -1,5 +1,7 @@
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -149,6 +151,15 @@ def test_the_log_holds_the_command_the_tiles_and_the_end(coadds, tmp_path, capsy
     assert run("validate", tmp_path / "none.json", "--log", log) == 2
     assert "none.json" in log.read_text().splitlines()[-1]
     assert run("validate", tmp_path / "none.json", "--log", tmp_path) == 2
+
+
+def test_an_error_is_one_line(tmp_path):
+    """In a process of its own: pytest's own handlers hide what logging prints by itself."""
+    words = [sys.executable, "-m", "astrolabel", "validate", str(tmp_path / "none.json")]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("astrolabel: ")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")

@@ -14,6 +14,10 @@ from typing import IO
 from astrolabel.core.errors import OutputError
 
 
+# Without one, logging prints errors by itself, which the command line prints too.
+logging.getLogger("astrolabel").addHandler(logging.NullHandler())
+
+
 class _File(logging.FileHandler):
     """A file, or a pipe that something reads; without a reader opening it would wait forever."""
 
