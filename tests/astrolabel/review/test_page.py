@@ -264,6 +264,16 @@ def test_predictions_are_a_layer_and_order_the_queue(browser, tmp_path):
     page.close()
 
 
+@pytest.mark.parametrize("odd", [{"iscrowd": None}, {"iscrowd": 300}, {"id": 2**40}])
+def test_a_page_is_made_of_labels_whose_numbers_are_odd(tmp_path, odd):
+    doc = document()
+    doc["annotations"][0].update(odd)
+    coco.write_json(tmp_path / "coco.json", doc)
+    Image.fromarray(np.zeros((*SHAPE, 3), np.uint8)).save(tmp_path / "a.png")
+    for other in (None, tmp_path / "coco.json"):
+        assert write_review(tmp_path / "coco.json", tmp_path / "r.html", truth=other).exists()
+
+
 def test_a_missed_source_is_in_the_queue_and_becomes_a_label(browser, tmp_path):
     doc = document()
     truth = {**doc, "annotations": doc["annotations"]}

@@ -13,7 +13,6 @@ from typing import IO
 
 from astrolabel.core.errors import OutputError
 
-
 # Without one, logging prints errors by itself, which the command line prints too.
 logging.getLogger("astrolabel").addHandler(logging.NullHandler())
 

@@ -87,7 +87,7 @@ def _annotation(
 ) -> Any:
     if not isinstance(item, Mapping):
         return item
-    found = {"iscrowd": 0, **item}
+    found = {**item, "iscrowd": item.get("iscrowd") or 0}
     box = item.get("bbox")
     if not found.get("segmentation") and isinstance(box, list) and len(box) == 4:
         x, y, width, height = box
@@ -108,9 +108,11 @@ def _annotation(
 
 
 def _numbered(doc: Document) -> bool:
-    """Whether every id is a whole number from 1, as ours are."""
+    """Whether every id is a whole number from 1, as ours are, and one of 32 bits."""
     entries = [*doc["images"], *doc["categories"], *doc["annotations"]]
-    return all(isinstance(e, Mapping) and type(e.get("id")) is int and e["id"] > 0 for e in entries)
+    return all(
+        isinstance(e, Mapping) and type(e.get("id")) is int and 0 < e["id"] < 2**31 for e in entries
+    )
 
 
 def _renumbered(doc: Document) -> Document:

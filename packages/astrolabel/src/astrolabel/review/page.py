@@ -235,7 +235,7 @@ def _packed(
     columns: Columns = {
         "id": np.array([item.get("id", n + 1) for n, item in enumerate(of.items)], np.int32),
         "cat": classes,
-        "ignore": np.array([item.get("iscrowd", 0) for item in of.items], np.uint8),
+        "ignore": np.array([bool(item.get("iscrowd")) for item in of.items], np.uint8),
         "frame": of.frame,
         "image": of.image,
         "area": of.area.astype(np.int32),
