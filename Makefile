@@ -1,5 +1,6 @@
 # make demo   set up, simulate sky, label it, train a model on the labels, judge it
 # make test   set up, run every test
+# make test-oldest   astrolabel's tests on the oldest versions that its pyproject.toml allows
 # make lint   ruff and mypy
 # make sky-model   train the built-in model from nothing
 # make bench  the numbers the docs quote
@@ -24,7 +25,7 @@ PREDICT = $(BIN)/astroseg predict --quiet
 EVALUATE = $(BIN)/astroseg evaluate $(OUT)/labels/test/coco.json $(OUT)/predictions
 ON_TEST = $(OUT)/labels/test/coco.json --score 0.02 --out $(OUT)/predictions
 
-.PHONY: demo run-demo test lint bench sky-model clean
+.PHONY: demo run-demo test test-oldest lint bench sky-model clean
 
 demo: $(VENV)/demo.ready
 	$(MAKE) run-demo
@@ -69,6 +70,15 @@ run-demo:
 
 test: $(VENV)/test.ready
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# Old libraries warn of newer ones that they use.
+test-oldest: OLDEST = $(VENV)-oldest
+test-oldest:
+	$(PYTHON) -m venv $(OLDEST)
+	$(PYTHON) .ci/oldest.py packages/astrolabel/pyproject.toml parquet fetch > $(OLDEST)/oldest.txt
+	$(OLDEST)/bin/python -m pip install --quiet --constraint $(OLDEST)/oldest.txt \
+	  -e "packages/astrolabel[parquet,fetch]" pytest hypothesis psutil
+	$(OLDEST)/bin/python -m pytest -W ignore::DeprecationWarning tests/astrolabel
 
 lint: $(VENV)/test.ready
 	$(BIN)/ruff check .

@@ -186,9 +186,8 @@ def moc_of_file(path: Path) -> str:
 def _moc(region: Region) -> MOC:
     if region.kind == "healpix":
         order, pixels = region.value
-        return MOC.from_healpix_cells(
-            np.array(pixels, np.uint64), np.uint8(order), max_depth=np.uint8(order)
-        )
+        depths = np.full(len(pixels), order, np.uint8)
+        return MOC.from_healpix_cells(np.array(pixels, np.uint64), depths, max_depth=order)
     try:
         # Commas and spaces both part cells in the standard; the library knows spaces.
         return MOC.from_string(region.value.replace(",", " "))
