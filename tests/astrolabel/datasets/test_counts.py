@@ -10,7 +10,7 @@ from astrolabel.datasets.counts import count_labels
 
 def written(path, *annotations):
     doc = {
-        "images": [{"id": 1}],
+        "images": [{"id": 1, "file_name": "a.png"}],
         "categories": [{"id": 1, "name": "galaxy"}],
         "annotations": [
             {"id": n, "image_id": 1, "category_id": 1, "iscrowd": 0, **a}

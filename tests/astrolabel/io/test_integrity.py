@@ -69,7 +69,7 @@ def unpacked(data):
 def test_a_file_cut_anywhere_inside_an_hdu_is_refused(tmp_path):
     raw = summed(tmp_path / "sound.fits")
     whole = {0}  # lengths at which whole HDUs end
-    with fits.open(tmp_path / "sound.fits") as hdus:
+    with fits.open(tmp_path / "sound.fits", disable_image_compression=True) as hdus:
         whole |= {hdu.fileinfo()["datLoc"] + hdu.fileinfo()["datSpan"] for hdu in hdus}
     path = tmp_path / "a.fits"
     for size in [1, 79, 2879, *range(2880, len(raw), 1440)]:
