@@ -240,8 +240,20 @@ def test_dataset_of_other_classes_is_refused(tmp_path: Path, skies: Path, checkp
     document = json.loads(skies.read_text())
     document["categories"] = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
     (tmp_path / "cats.json").write_text(json.dumps(document))
-    with pytest.raises(InputError, match="classes cat, dog, but the model knows galaxy, star"):
+    with pytest.raises(InputError, match="classes cat, dog, but not the model's galaxy, star"):
         run(checkpoint, [tmp_path / "cats.json"], tmp_path / "out")
+
+
+def test_a_dataset_may_name_more_than_the_models_classes(
+    tmp_path: Path, skies: Path, checkpoint: Path
+) -> None:
+    document = json.loads(skies.read_text())
+    more = ["_background_", "galaxy", "quasar", "star"]  # as LabelMe's converter lists them
+    document["categories"] = [{"id": i, "name": name} for i, name in enumerate(more)]
+    (tmp_path / "more.json").write_text(json.dumps(document))
+    result = run(checkpoint, [tmp_path / "more.json"], tmp_path / "out")
+    rows = json.loads(result.results.read_text())
+    assert {row["category_id"] for row in rows} == {1, 3}
 
 
 def test_dataset_with_other_ids_of_the_same_classes_gets_its_own(

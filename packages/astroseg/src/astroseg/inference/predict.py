@@ -190,13 +190,13 @@ def _inputs(
 def _matching_ids(
     dataset: Dataset, classes: Sequence[str], own: tuple[int, ...]
 ) -> tuple[int, ...]:
-    """The dataset's ids of the model's classes; the model's own if it names none."""
+    """The dataset's ids of the model's classes, of which it may have more; the model's own if it
+    names none."""
     if not dataset.classes:
         return own
-    if set(dataset.classes) != set(classes):
+    if lacking := [name for name in classes if name not in dataset.classes]:
         raise InputError(
-            f"has the classes {', '.join(dataset.classes)}, but the model knows "
-            f"{', '.join(classes)}",
+            f"has the classes {', '.join(dataset.classes)}, but not the model's {', '.join(lacking)}",
             file=dataset.path,
             remedy="use a model trained on these classes, or a file without categories",
         )
