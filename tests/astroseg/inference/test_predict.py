@@ -250,8 +250,8 @@ def test_a_dataset_may_name_more_than_the_models_classes(
     document = json.loads(skies.read_text())
     more = ["_background_", "galaxy", "quasar", "star"]  # as LabelMe's converter lists them
     document["categories"] = [{"id": i, "name": name} for i, name in enumerate(more)]
-    (tmp_path / "more.json").write_text(json.dumps(document))
-    result = run(checkpoint, [tmp_path / "more.json"], tmp_path / "out")
+    (skies.parent / "more.json").write_text(json.dumps(document))
+    result = run(checkpoint, [skies.parent / "more.json"], tmp_path / "out")
     rows = json.loads(result.results.read_text())
     assert {row["category_id"] for row in rows} == {1, 3}
 

@@ -196,7 +196,8 @@ def _matching_ids(
         return own
     if lacking := [name for name in classes if name not in dataset.classes]:
         raise InputError(
-            f"has the classes {', '.join(dataset.classes)}, but not the model's {', '.join(lacking)}",
+            f"has the classes {', '.join(dataset.classes)}, but not the model's "
+            f"{', '.join(lacking)}",
             file=dataset.path,
             remedy="use a model trained on these classes, or a file without categories",
         )
