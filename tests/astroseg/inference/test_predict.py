@@ -249,11 +249,16 @@ def test_a_dataset_may_name_more_than_the_models_classes(
 ) -> None:
     document = json.loads(skies.read_text())
     more = ["_background_", "galaxy", "quasar", "star"]  # as LabelMe's converter lists them
-    document["categories"] = [{"id": i, "name": name} for i, name in enumerate(more)]
-    (skies.parent / "more.json").write_text(json.dumps(document))
-    result = run(checkpoint, [skies.parent / "more.json"], tmp_path / "out")
-    rows = json.loads(result.results.read_text())
-    assert {row["category_id"] for row in rows} == {1, 3}
+    document["categories"] = [{"id": 10 + i, "name": name} for i, name in enumerate(more)]
+    path = skies.parent / "more.json"  # beside the images
+    path.write_text(json.dumps(document))
+    expected, rows = (
+        json.loads(run(checkpoint, [file], tmp_path / file.stem).results.read_text())
+        for file in (skies, path)
+    )
+    numbers = {1: 11, 2: 13}
+    assert [row["category_id"] for row in rows] == [numbers[r["category_id"]] for r in expected]
+    assert rows
 
 
 def test_dataset_with_other_ids_of_the_same_classes_gets_its_own(
