@@ -15,6 +15,7 @@ from astroseg.core.rle import decode_tight, encode_at
 from astroseg.core.samples import Sample
 from astroseg.engines import get_engine
 from astroseg.models.mask_targets import TruthMasks
+from astroseg.models.norms import group_norms
 from astroseg.models.sizes import TRANSFORMERS
 from astroseg.models.spec import model_spec
 from astroseg.weights.checkpoint import FIRST_CONVOLUTION, read_header
@@ -169,6 +170,27 @@ def test_a_checkpoint_of_either_engine_gives_the_same_predictions_in_the_other(
     assert set(report.loaded) == set(model.state_dict())
     image = sample(channels=channels).image[:, :90, :83].copy()
     assert_same_predictions(first.predict(model, [image])[0], second.predict(other, [image])[0])
+
+
+def test_norms_held_at_a_sample_give_the_same_predictions_in_both(
+    tmp_path, torchvision, detectron2
+):
+    ours = torchvision.build(narrow(name="tiny"), seed=0)
+    for norm in group_norms(ours):
+        torch.nn.init.uniform_(norm.weight, 0.5, 1)
+    torchvision.save(ours, tmp_path / "m.safetensors", {})
+    theirs = detectron2.build(narrow(name="tiny"))
+    detectron2.load(theirs, tmp_path / "m.safetensors")
+    image = sample().image
+    windows = [image[:, :64, :64], 9 * image[:, 32:, 32:]]
+    alone = torchvision.predict(ours, [image])[0]
+    with (
+        torchvision.norms_held(ours, lambda: windows),
+        detectron2.norms_held(theirs, lambda: windows),
+    ):
+        found = [e.predict(m, [image])[0] for e, m in ((torchvision, ours), (detectron2, theirs))]
+    assert_same_predictions(*found)
+    assert not np.array_equal(found[0].scores, alone.scores)
 
 
 def full_models(name, folder):
