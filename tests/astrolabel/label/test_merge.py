@@ -254,12 +254,13 @@ def test_a_folder_is_one_runs_and_is_cleared_of_what_a_killed_one_left(tmp_path)
             pass
         (out / ".0123abcd.coco.json").touch()
     kept = [out / ".hidden", out / "tiles" / "a.json", out / "images" / ".0123.png"]
-    left = [out / "tiles" / ".running-a", out / "cubes" / ".0123abcd.a.fits"]
-    for path in (*kept, *left):
+    mark, left = out / "tiles" / ".running-a", out / "cubes" / ".0123abcd.a.fits"
+    for path in (*kept, mark, left):
         path.touch()
     assert not (out / ".0123abcd.coco.json").exists()
-    with shards.opened(out):
-        assert [p.exists() for p in (*kept, *left)] == [True] * 3 + [False] * 2
+    with shards.opened(out):  # the mark says what a killed run was at
+        assert [p.exists() for p in (*kept, mark, left)] == [True] * 4 + [False]
+    assert [p.exists() for p in (*kept, mark)] == [True] * 3 + [False]
     with FileLock(out / shards.LOCK, timeout=0):  # free again
         pass
     (tmp_path / "file").touch()

@@ -148,6 +148,37 @@ def test_what_workers_die_of_costs_no_other_item(tmp_path):
     assert dict(each(dies_of, range(5), 2)) == {0: 0, 1: None, 2: 20, 3: 30, 4: 40}
 
 
+DYING = """
+import os, signal, sys
+from pathlib import Path
+from types import SimpleNamespace
+from astrolabel.label import shards
+from astrolabel.label.workers import Workers, finished
+
+def work(task):
+    if task.name == "b":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 7
+
+out = Path(sys.argv[1])
+tasks = [SimpleNamespace(name=name) for name in "abc"]
+with shards.opened(out):
+    print(sorted(finished(work, tasks, Workers(1), out)))
+"""
+
+
+@pytest.mark.slow
+def test_a_tile_that_killed_the_run_harms_no_other_tile_of_the_next(tmp_path):
+    """One job labels in the process of the run."""
+    script = tmp_path / "run.py"
+    script.write_text(DYING)
+    command = [sys.executable, str(script), str(tmp_path / "out")]
+    assert subprocess.run(command).returncode == -signal.SIGKILL
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.stdout == "[('a', 7), ('b', None), ('c', 7)]\n", again.stderr
+    assert not list((tmp_path / "out" / "tiles").iterdir())
+
+
 @pytest.mark.skipif(os.name != "posix", reason="kills processes")
 def test_workers_without_anything_to_do_end_with_a_killed_run(tmp_path):
     """Joblib lets them wait for five minutes."""

@@ -24,7 +24,8 @@ from astrolabel.io.coco import to_json
 
 FOLDERS = ("tiles", "images", "cubes", "residuals")
 LOCK = ".astrolabel.lock"
-TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.|\.running-")
+HALF_WRITTEN = f".{'[0-9a-f]' * 8}.*"
+MARK = ".running-"
 """Names of files that a killed run leaves: see `core.files.atomic_path` and `running`."""
 
 Shard = dict[str, Any]
@@ -106,11 +107,11 @@ def opened(out: Path) -> Iterator[None]:
             with atomic_path(out / "tiles" / "writable") as probe:
                 probe.write_bytes(b"")
             (out / "tiles" / "writable").unlink()
-            clear(out)
+            clear(out, HALF_WRITTEN)
             try:
                 yield
             finally:
-                clear(out)
+                clear(out, HALF_WRITTEN, f"{MARK}*")
     except Timeout:
         raise OutputError(
             "another run is writing into this folder",
@@ -125,17 +126,17 @@ def opened(out: Path) -> Iterator[None]:
         ) from error
 
 
-def clear(out: Path) -> None:
-    """Remove what a killed run left half written."""
+def clear(out: Path, *patterns: str) -> None:
+    """Remove the files of these patterns from the output folder and its folders."""
     for folder in (out, *(out / name for name in FOLDERS)):
-        for file in folder.glob(".*"):
-            if TEMPORARY.match(file.name):
+        for pattern in patterns:
+            for file in folder.glob(pattern):
                 file.unlink(missing_ok=True)
 
 
 @contextmanager
 def running(out: Path, name: str) -> Iterator[None]:
-    """Mark a tile as being worked on: whose mark is left when a worker dies was in its hands."""
+    """Mark a tile as being worked on: the mark is left where its worker or the run dies of it."""
     mark = _mark(out, name)
     mark.touch()
     yield
@@ -152,4 +153,4 @@ def was_running(out: Path, name: str) -> bool:
 
 
 def _mark(out: Path, name: str) -> Path:
-    return out / "tiles" / f".running-{name}"
+    return out / "tiles" / f"{MARK}{name}"
