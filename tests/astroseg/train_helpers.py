@@ -115,13 +115,15 @@ class SmallEngine:
     """An engine with everything a trainer can get wrong: randomness, buffers, frozen parts.
 
     ``stop_at`` crashes it at that call of `losses`: with an exception, or, if `for_real`,
-    by killing the process.
+    by killing the process. ``share`` of the pixels count, chosen at random.
     """
 
     name = "small"
 
-    def __init__(self, stop_at: int = -1, for_real: bool = False, nan_at: int = -1) -> None:
-        self.calls = 0
+    def __init__(
+        self, stop_at: int = -1, for_real: bool = False, nan_at: int = -1, share: float = 0.5
+    ) -> None:
+        self.calls, self.share = 0, share
         self.stop_at, self.for_real, self.nan_at = stop_at, for_real, nan_at
         self.seen: list[list[Sample]] = []
 
@@ -158,8 +160,8 @@ class SmallEngine:
                 bitmap, (y, x) = decode_tight(mask)
                 height, width = bitmap.shape
                 target[label, y : y + height, x : x + width] += torch.from_numpy(bitmap).float()
-            # As proposals are: a random half of the pixels counts.
-            chosen = torch.rand(score.shape) < 0.5
+            # As proposals are: a random part of the pixels counts.
+            chosen = torch.rand(score.shape) < self.share
             total = total + torch.nn.functional.binary_cross_entropy_with_logits(
                 score[chosen], target.clamp(max=1)[chosen]
             )

@@ -35,24 +35,31 @@ with joined(torch.device("cpu")) as group:
 """
 
 
-@pytest.mark.slow
-def test_gradients_flags_and_means_are_shared(tmp_path: Path) -> None:
+def started(script: str, *arguments: object, processes: int = 2) -> list[int]:
+    """Exit codes of a script in processes that share its work."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    processes = []
-    for rank in range(2):
+    running = []
+    for rank in range(processes):
         variables = {
             "RANK": rank,
-            "WORLD_SIZE": 2,
+            "WORLD_SIZE": processes,
             "LOCAL_RANK": rank,
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": port,
             "OMP_NUM_THREADS": 1,
+            "PYTHONPATH": os.pathsep.join(sys.path),
         }
         env = os.environ | {key: str(value) for key, value in variables.items()}
-        processes.append(subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path)], env=env))
-    assert [process.wait() for process in processes] == [0, 0]
+        command = [sys.executable, "-c", script, *map(str, arguments)]
+        running.append(subprocess.Popen(command, env=env))
+    return [process.wait() for process in running]
+
+
+@pytest.mark.slow
+def test_gradients_flags_and_means_are_shared(tmp_path: Path) -> None:
+    assert started(SCRIPT, tmp_path) == [0, 0]
     torch.manual_seed(0)
     model = torch.nn.Linear(3, 1)
     model(torch.arange(12.0).reshape(4, 3)).square().mean().backward()
@@ -68,34 +75,39 @@ import sys
 from train_helpers import SmallEngine
 from astroseg.core.config import configured
 from astroseg.training.train import train
-config = configured("train", steps=6, batch=4, device="cpu", workers=0, least_pixels=0, log_every=2)
-train(sys.argv[1], sys.argv[2], config, engine=SmallEngine(), quiet=True)
+skies, out, share, stop_at, resume = sys.argv[1:]
+config = configured("train", steps=6, batch=4, device="cpu", workers=0, least_pixels=0, log_every=1,
+                    save_every=2)
+engine = SmallEngine(share=float(share), stop_at=int(stop_at), for_real=True)
+train(skies, out, config, engine=engine, quiet=True, resume=resume == "resume")
 """
+
+
+def losses(run: Path) -> list[float]:
+    lines = [row for row in read_log(run / "log.jsonl") if row["kind"] == "train"]
+    assert [row["step"] for row in lines] == [1, 2, 3, 4, 5, 6]
+    return [row["loss"] for row in lines]
 
 
 @pytest.mark.slow
 def test_two_processes_train_one_model(tmp_path: Path) -> None:
     """A run of two processes ends whole: every logged step, finite weights, one writer."""
     skies = write_sky_set(tmp_path / "skies", 5)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    processes = []
-    for rank in range(2):
-        variables = {
-            "RANK": rank,
-            "WORLD_SIZE": 2,
-            "LOCAL_RANK": rank,
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": port,
-            "OMP_NUM_THREADS": 1,
-            "PYTHONPATH": os.pathsep.join(sys.path),
-        }
-        env = os.environ | {key: str(value) for key, value in variables.items()}
-        command = [sys.executable, "-c", TRAIN, str(skies), str(tmp_path / "run")]
-        processes.append(subprocess.Popen(command, env=env))
-    assert [process.wait() for process in processes] == [0, 0]
-    lines = [row for row in read_log(tmp_path / "run" / "log.jsonl") if row["kind"] == "train"]
-    assert [row["step"] for row in lines] == [2, 4, 6]
+    assert started(TRAIN, skies, tmp_path / "run", 0.5, -1, "new") == [0, 0]
+    assert len(losses(tmp_path / "run")) == 6
     tensors, _ = read_checkpoint(tmp_path / "run" / "last.safetensors")
     assert all(torch.isfinite(value).all() for value in tensors.values())
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_losses_of_one_and_one_goes_on(tmp_path: Path) -> None:
+    """Where nothing is drawn at random; what one process draws is not what two do."""
+    skies = write_sky_set(tmp_path / "skies", 5)
+    assert started(TRAIN, skies, tmp_path / "one", 1, -1, "new", processes=1) == [0]
+    expected = losses(tmp_path / "one")
+    assert len(set(expected)) == 6
+    assert started(TRAIN, skies, tmp_path / "two", 1, -1, "new") == [0, 0]
+    assert losses(tmp_path / "two") == pytest.approx(expected, rel=1e-5)
+    assert all(started(TRAIN, skies, tmp_path / "killed", 1, 5, "new"))
+    assert started(TRAIN, skies, tmp_path / "killed", 1, -1, "resume", processes=1) == [0]
+    assert losses(tmp_path / "killed") == pytest.approx(expected, rel=1e-5)
