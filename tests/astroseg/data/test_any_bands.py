@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from astropy.io import fits
 
+from astroseg.core.config import DataConfig
 from astroseg.core.errors import InputError
 from astroseg.data.any_bands import SkyScaling
 from astroseg.data.any_bands import measure_sky as measured
 from astroseg.data.bands import by_wavelength
 from astroseg.data.images import Pixels
+from astroseg.data.inputs import image_record
+from astroseg.data.look import look_at, read_record
 
 RNG = np.random.default_rng(3)
 Y, X = np.mgrid[:512, :640].astype(np.float32)
@@ -73,6 +79,20 @@ def test_bands_of_unknown_names_keep_their_order() -> None:
     assert by_wavelength(("z", "g", "r"), 3) == (1, 2, 0)
     assert by_wavelength(("z", "extension 3", "r"), 3) == (0, 1, 2)
     assert by_wavelength((), 2) == (0, 1)
+    assert by_wavelength(("W-C-RC", "W-J-V", "W-J-B", "W-S-Z+"), 4) == (2, 1, 0, 3)
+
+
+def test_bands_of_unknown_names_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    flux = scene()
+    for names, said in ((("r", "g", "z"), []), (("Foo", "g", "Bar"), ["Foo, Bar are not known"])):
+        files = [tmp_path / f"{name}.fits" for name in names]
+        for file, plane, name in zip(files, flux, names, strict=True):
+            fits.writeto(file, plane, fits.Header({"FILTER": name}), overwrite=True)
+        record = image_record(",".join(map(str, files)), 1)
+        caplog.clear()
+        look_at(record, read_record(record), (), 4, DataConfig(contrast="sky"))
+        assert [one for one in said if one in caplog.text] == said
+        assert len(caplog.records) == len(said)
 
 
 def test_a_crop_equals_the_crop_of_the_whole() -> None:

@@ -330,15 +330,17 @@ def test_deepdisc_contours_run_through_pixel_centres(tmp_path: Path) -> None:
     hole = [3, 3, 4, 2, 5, 2, 6, 3, 5, 4, 4, 4]  # the hole's neighbours, the other way round
     one = record(file_name="g.npy", filename="fluxes.npy")
     one["annotations"][0]["segmentation"] = [outer, hole]
-    data = read_dataset(write(tmp_path, [one]))
+    data = read_dataset(write(tmp_path, [one]), strict=True)
+    assert ["1 polygons of whole numbers are read as contours" in n for n in data.notes()] == [True]
     bitmap, corner = decode_tight(data.truth[0].masks[0])
     assert corner == (1, 2)
     assert (bitmap == mask[1:6, 2:8]).all()
     assert data.images[0].files == (tmp_path / "fluxes.npy",)  # an array before a picture
     one["astrolabel"] = {"polygons": "edges"}
     one["annotations"][0]["segmentation"] = [SQUARE]
-    edges = read_dataset(write(tmp_path, [one]))
+    edges = read_dataset(write(tmp_path, [one]), strict=True)
     assert decode_tight(edges.truth[0].masks[0])[0].shape == (3, 4)
+    assert edges.notes() == []
 
 
 def test_survey_entry_gives_cube_bands_noise_and_coordinates(tmp_path: Path) -> None:

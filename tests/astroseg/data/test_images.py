@@ -240,6 +240,76 @@ def test_deep_colours_of_an_lzw_tiff_keep_their_bits(tmp_path: Path) -> None:
     assert (read_pixels([path]).whole() == stored.transpose(2, 0, 1)).all()
 
 
+def lzw(data: bytes) -> bytes:
+    """As TIFF packs it, though no shorter: bytes as 9-bit codes, between codes to start anew."""
+    parts = [data[i : i + 200] for i in range(0, len(data), 200)]
+    codes = [code for part in parts for code in (256, *part)] + [257]
+    bits = "".join(f"{code:09b}" for code in codes)
+    bits += "0" * (-len(bits) % 8)
+    return int(bits, 2).to_bytes(len(bits) // 8, "big")
+
+
+def write_packed(path: Path, stored: NDArray[Any], planar: int, packing: int) -> None:
+    """A TIFF of packed bands, which tifffile alone does not write: every tag is of shorts.
+
+    Parameters
+    ----------
+    planar : 1 where the bands of a pixel follow each other, 2 for one after another.
+    packing : 5 for LZW.
+    """
+    order = "<" if stored.dtype.str[0] in "<|" else ">"
+    bands, height, width = stored.shape
+    laid = list(stored) if planar == 2 else [np.moveaxis(stored, 0, -1)]
+    segments = [lzw(part.tobytes()) for part in laid]
+    tags = {
+        256: [width], 257: [height], 258: [8 * stored.itemsize] * bands, 259: [packing],
+        262: [2 if bands == 3 else 1], 273: [], 277: [bands], 278: [height],
+        279: [len(one) for one in segments], 284: [planar], 338: [0] * (bands - 1),
+        339: ["uif".index(stored.dtype.kind) + 1] * bands,
+    }  # fmt: skip
+    if bands != 5:
+        del tags[338]  # grey and colours have no more bands
+    data, directory = b"", b""
+    for one in segments:
+        tags[273].append(8 + len(data))
+        data += one + b"\0" * (len(one) % 2)
+    for tag, values in tags.items():
+        value = struct.pack(f"{order}{len(values)}H", *values)
+        if len(value) > 4:
+            value, data = struct.pack(f"{order}I", 8 + len(data)), data + value
+        directory += struct.pack(f"{order}HHI", tag, 3, len(values)) + value.ljust(4, b"\0")
+        data += b"\0" * (len(data) % 2)
+    head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, 8 + len(data))
+    count = struct.pack(f"{order}H", len(tags))
+    path.write_bytes(head + data + count + directory + b"\0" * 4)
+
+
+@pytest.mark.parametrize("planar", [1, 2])
+@pytest.mark.parametrize("bands", [1, 3, 5])
+@pytest.mark.parametrize("kind", ["u1", "i1", "<u2", ">u2", "<i2", ">i2", "<f4", ">f4", ">f8"])
+def test_a_packed_tiff_is_read_as_it_is_or_not_at_all(
+    tmp_path: Path, kind: str, bands: int, planar: int
+) -> None:
+    # What Pillow makes of some of these is something else.
+    stored = np.random.default_rng(0).integers(-100, 100, (bands, 6, 7)).astype(kind)
+    write_packed(tmp_path / "a.tif", stored, planar, 5)
+    try:
+        seen = read_pixels([tmp_path / "a.tif"]).whole()
+    except InputError as error:
+        assert f"(LZW, {bands} x {stored.dtype.name}); pip install 'astroseg[tiff]'" in str(error)  # noqa: PT017
+        assert (kind, bands) not in [("u1", 1), ("<u2", 1), (">u2", 1), ("u1", 3)]
+    else:
+        assert (seen == stored.astype(np.float32)).all()
+
+
+def test_a_compression_of_later_pythons_is_named(tmp_path: Path) -> None:
+    stored = np.zeros((5, 6, 7), np.uint16)
+    write_packed(tmp_path / "a.tif", stored, 1, 50000)
+    # With the package it is decoded, and is no Zstandard.
+    with pytest.raises(InputError, match=r"\(ZSTD, 5 x uint16\); pip install|cannot be read"):
+        read_pixels([tmp_path / "a.tif"]).whole()
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_pictures_in_which_0_is_white_are_turned_over(tmp_path: Path, dtype: Any) -> None:
     stored = np.arange(6, dtype=dtype).reshape(2, 3)
@@ -422,6 +492,16 @@ def test_zero_points_by_survey(cards: dict[str, Any], expected: float) -> None:
         ("H  )", "h"), ("g r", None), ("clear", None), ("", None),
         ("HSC-I2", "i"), ("rSDSS", "r"), ("SDSSg_65mm~empty", "g"), ("F158", "f158"),
         ("W-S-I+", "i"), ("W-C-RC", "r"), ("W-J-B", "johnson-b"), ("J0378", "j0378"),
+        ("W-J-V", "johnson-v"), ("W-C-IC", "i"), ("W-S-Z+", "z"), ("W-J-U", "u"),
+        ("W-S-ZR", None), ("W-J-VR", None), ("V", "johnson-v"), ("Bessell-B", "johnson-b"),
+        ("Rc", "r"), ("IRAC1", "ch1"), ("IRAC_4", "ch4"), ("irac.I2", "ch2"), ("IRAC 3.6um", None),
+        ("I1", "i"), ("WISE3", "w3"), ("unWISE-W1", "w1"), ("GALEX-NUV", "nuv"), ("zg", "g"),
+        ("ZTF_r", "r"), ("I_E", "vis"), ("NISP-Y", "y"), ("NIR_H", "h"), ("EUC_VIS", "vis"),
+        ("H158", "f158"), ("W146", "f146"), ("Z087", "f087"), ("roman_F062", "f062"),
+        ("VISTA Z", "z"), ("VISTA-Ks", "k"), ("UKIDSS-J", "j"), ("NIRCam.F200W", "f200w"),
+        ("CLEAR1L;F606W", "f606w"), ("WFC3_IR_F160W", "f160w"), ("F322W2", "f322w2"),
+        ("NB0816", "nb816"), ("N816", "nb816"), ("NB118", "nb118"), ("IA484", "ib484"),
+        ("H-alpha", "halpha"), ("Ha", "halpha"), ("HSC-Y", "y"), ("VR DECam SDSS c0007", None),
     ],
 )  # fmt: skip
 def test_filters_are_known_by_any_spelling(name: str, band: str | None) -> None:

@@ -271,7 +271,7 @@ def _counts(
     """Counts of a row's mask; of its box, and True, where it has no mask."""
     segmentation = row.get("segmentation")
     if segmentation:
-        contours = bool(row.get("contours"))
+        contours = repairs.read_as if row.get("contours") else None
         return False, compressed(segmentation, shape, repairs.mended, contours=contours)
     if box is None:
         raise LeftOut(NO_REGION)

@@ -9,11 +9,25 @@ COLOURS = ("red", "green", "blue")
 
 _SHORT = re.compile(r"(?:sdss|(?:wfc)?sloan)?(?P<band>[ugrizyjhk])(?:s|p|\d|'|sdss)?")
 _LONG = re.compile(
-    r"f\d{3,4}(?:w|m|n|lp|x|w2)?|w[1-4]|ch[1-4]|[ni]b\d+|j0\d{3}|vis|nuv|fuv|uv[wm][12]"
+    r"f\d{3,4}(?:w|m|n|lp|x|w2)?|w[1-4]|ch[1-4]|[ni]b\d+|j0\d{3}|halpha|vis|nuv|fuv|uv[wm][12]"
 )
-_SUPRIME = re.compile(r"w-(?P<system>[jcs])-(?P<band>[a-z]+)\+?")
-"""Filters of Subaru's Suprime-Cam: Johnson's, Cousins' and Sloan's letters."""
-_WAVELENGTHS = "ugrizyjhk"
+_ALIKE = {"b": "johnson-b", "v": "johnson-v", "rc": "r", "ic": "i"}
+_WHOLE = {"zg": "g", "zr": "r", "zi": "i", "i_e": "vis"}
+"""Names that mean a filter only where nothing else stands beside them: ZTF's, and Euclid's."""
+_REWRITTEN = (
+    (re.compile(r"^w-[jcs]-"), ""),  # Suprime-Cam
+    (re.compile(r"irac[\W_]*(?:ch|i)?[\W_]*([1-4])(?![\d.])"), r" ch\1"),
+    (re.compile(r"wise[\W_]*w?([1-4])(?![\d.])"), r" w\1"),
+    (re.compile(r"\b[rzyjhwk](062|087|106|129|146|158|213)\b"), r"f\1"),  # Roman
+    (re.compile(r"\bnb?0?(\d{3})\b"), r"nb\1"),
+    (re.compile(r"\bia(\d{3})\b"), r"ib\1"),
+    (re.compile(r"\bh[\W_]?a(?:lpha)?\b"), "halpha"),
+)
+"""Spellings of one filter, and the one that they are taken as."""
+_BLUE_TO_RED = (
+    *("fuv", "nuv", "u", "johnson-b", "g", "johnson-v", "r", "i", "vis", "z", "y", "j", "h", "k"),
+    *("w1", "ch1", "ch2", "w2", "ch3", "ch4", "w3", "w4"),
+)
 
 
 def canonical(name: str) -> str | None:
@@ -22,12 +36,16 @@ def canonical(name: str) -> str | None:
     >>> canonical("HSC-R2"), canonical("g DECam SDSS c0001 4720.0 1520.0"), canonical("F814W")
     ('r', 'g', 'f814w')
     """
+    text = name.strip().lower()
+    if text in _WHOLE:
+        return _WHOLE[text]
+    for spelling, usual in _REWRITTEN:
+        text = spelling.sub(usual, text)
     found = []
-    if old := _SUPRIME.fullmatch(name.strip().lower()):
-        letter = old["band"][0]
-        return letter if letter in "ugrizy" else f"johnson-{letter}"
-    for token in re.split(r"[^a-z0-9']+", name.strip().lower()):
-        if token in COLOURS or _LONG.fullmatch(token):
+    for token in re.split(r"[^a-z0-9']+", text):
+        if token in _ALIKE:
+            found.append(_ALIKE[token])
+        elif token in COLOURS or _LONG.fullmatch(token):
             found.append(token)
         elif match := _SHORT.fullmatch(token):
             found.append(match["band"])
@@ -59,7 +77,7 @@ def wavelength_rank(name: str) -> int | None:
     band = canonical(name)
     if band in COLOURS:
         return COLOURS[::-1].index(band)
-    return _WAVELENGTHS.index(band) if band is not None and band in _WAVELENGTHS else None
+    return _BLUE_TO_RED.index(band) if band in _BLUE_TO_RED else None
 
 
 def by_wavelength(names: Sequence[str], count: int) -> tuple[int, ...]:

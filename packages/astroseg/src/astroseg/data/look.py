@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from astroseg.core.config import DataConfig
 from astroseg.core.errors import InputError
 from astroseg.data.any_bands import CHANNELS, SkyScaling, measure_sky
-from astroseg.data.bands import COLOURS, are_known, order_of
+from astroseg.data.bands import COLOURS, are_known, order_of, wavelength_rank
 from astroseg.data.contrast import Scaling, measure
 from astroseg.data.dataset import Dataset, ImageRecord
 from astroseg.data.images import Pixels, read_pixels
@@ -125,11 +125,12 @@ def band_order(
             raise InputError(
                 f"has the bands {', '.join(names)}, but {', '.join(bands)} are wanted",
                 file=record.files[0],
-                remedy="use images of those bands, name them (g=FILE,r=FILE), or train with "
-                "others (--bands)",
+                remedy="use images of those bands, name them (g=FILE,r=FILE, or a FILTER card), or "
+                "train with others (--bands)",
             )
         logger.warning(
-            "%s: its headers name the bands %s; taken as %s in the order given",
+            "%s: its headers name the bands %s; taken as %s in the order given (name them g=FILE,"
+            "r=FILE, or by a FILTER card, where that is wrong)",
             record.files[0], ", ".join(names), ", ".join(bands),
         )  # fmt: skip
         order = tuple(range(count))
@@ -191,11 +192,16 @@ def look_at(
 
 def _any_bands(record: ImageRecord, pixels: Pixels, config: DataConfig) -> Look:
     """All bands of an image, with its sky measured cell by cell."""
-    order = tuple(range(len(pixels.planes)))
-    try:
-        scaling = measure_sky(
-            pixels.crop, len(order), pixels.shape, band_names(record, pixels), config
+    order, names = tuple(range(len(pixels.planes))), band_names(record, pixels)
+    if unknown := [name for name in names if wavelength_rank(name) is None and len(names) > 1]:
+        logger.warning(
+            "%s: %s not known by wavelength; bands are taken as they come, the bluest first (name "
+            "them g=FILE,r=FILE, or by a FILTER card, where that is wrong)",
+            record.files[0],
+            f"{', '.join(unknown)} {'is' if len(unknown) == 1 else 'are'}",
         )
+    try:
+        scaling = measure_sky(pixels.crop, len(order), pixels.shape, names, config)
     except InputError as error:
         raise InputError(error.problem, file=record.files[0], remedy=error.remedy) from error
     return Look(order, scaling)

@@ -103,8 +103,9 @@ def _read_tiff(file: Path) -> Planes:
         page = series.keyframe
         try:
             data = series.asarray()
-        except ValueError as error:
-            if "imagecodecs" not in str(error):
+        except (ValueError, ImportError) as error:
+            # It names imagecodecs, or a module of a later Python (Zstandard).
+            if isinstance(error, ValueError) and "imagecodecs" not in str(error):
                 raise
             return _unpacked(file, series), ()
         axes = series.axes
@@ -149,15 +150,24 @@ def _main_series(file: Path, tiff: Any) -> Any:
 
 
 def _unpacked(file: Path, series: Any) -> list[NDArray[Any]]:
-    """Planes of a compression that Pillow knows and tifffile alone does not, such as LZW."""
+    """Planes of a compression that Pillow knows and tifffile alone does not, such as LZW.
+
+    Pillow swaps the bytes of whole numbers with a sign and of floats where the file's order is not
+    the machine's, reads signed bytes as unsigned, and colours of 16 bits as of 8.
+    """
     page = series.keyframe
-    if page.photometric == 2 and page.dtype == np.uint16 and len(series.pages) == 1:
+    swapped = page.parent.byteorder != ("<" if sys.byteorder == "little" else ">")
+    native = page.dtype == np.float32 and not swapped
+    unsigned = page.dtype in (np.bool_, np.uint8, np.uint16)
+    deep = page.photometric == 2 and page.bitspersample == 16 and page.planarconfig == 1
+    if deep and unsigned and page.samplesperpixel == 3 and len(series.pages) == 1:
         return _deep_colours(file, sys.byteorder)
-    if page.samplesperpixel > 1:
+    if page.samplesperpixel > 1 or not (native or unsigned):
         raise InputError(
-            f"is compressed as {tifffile.COMPRESSION(page.compression).name}",
+            f"is a TIFF for which a package lacks ({tifffile.COMPRESSION(page.compression).name}, "
+            f"{page.samplesperpixel} x {page.dtype})",
             file=file,
-            remedy="pip install imagecodecs, or save it without compression",
+            remedy="pip install 'astroseg[tiff]', or save it without compression",
         )
     planes: list[NDArray[Any]] = []
     with Image.open(file) as picture:

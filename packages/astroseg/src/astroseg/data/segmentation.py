@@ -41,8 +41,15 @@ class LeftOut(Exception):
     """A segmentation without a use, which says why."""
 
 
+AS_CONTOURS = (
+    "polygons of whole numbers are read as contours through the centres of border pixels, as "
+    'DeepDISC writes them; where they are edges, give the records "astrolabel": '
+    '{"polygons": "edges"}'
+)
+
+
 def compressed(
-    segmentation: Any, shape: Shape, mended: Counter[str], *, contours: bool = False
+    segmentation: Any, shape: Shape, mended: Counter[str], *, contours: Counter[str] | None = None
 ) -> str | bytes:
     """Counts of the mask of polygons or RLE.
 
@@ -56,8 +63,8 @@ def compressed(
         all_points_y}; one polygon without its list; any of it as JSON in a text.
     shape : (H, W) of the image.
     mended : counts what was repaired.
-    contours : whether whole numbers are centres of the mask's border pixels, as OpenCV and
-        so DeepDISC have them; see `filled_contours`.
+    contours : counts polygons of whole numbers, which are then the centres of the mask's border
+        pixels, as OpenCV and so DeepDISC have them (`filled_contours`); None where they are edges.
 
     Raises
     ------
@@ -74,8 +81,10 @@ def compressed(
         return _union(segmentation, shape, mended)
     polygons = _polygons(segmentation, mended)
     for polygon in polygons:
-        _check(polygon, shape, 1 if contours else FAR)
-    if contours and all(float(v).is_integer() for polygon in polygons for v in polygon.flat):
+        _check(polygon, shape, FAR if contours is None else 1)
+    whole = all(float(v).is_integer() for polygon in polygons for v in polygon.flat)
+    if contours is not None and whole:
+        contours[AS_CONTOURS] += 1
         return filled_contours([polygon.astype(np.int64) for polygon in polygons], shape)
     if all(map(are_fractions, polygons)):
         raise LeftOut(f"polygon {FRACTIONS}")
