@@ -45,7 +45,9 @@ def best_amplitudes(own: Array, pull: Array, start: Array, least_gain: float) ->
     """(C, K) non-negative amplitudes of each band; see `non_negative`."""
     out = np.empty(pull.shape)
     for c in range(len(pull)):
-        out[c] = non_negative(own[c], pull[c], start[c], least_gain)
+        best = non_negative(own[c], pull[c], start[c], least_gain)
+        for k in range(best.size):
+            out[c, k] = best[k]
     return out
 
 
