@@ -340,7 +340,10 @@ def _fit_moffat(
     result = optimize.least_squares(
         lambda p: (model(p) - cut)[known],
         start,
-        bounds=([0, -2, -2, 0.5, 1.5, -0.4, -0.4], [np.inf, 2, 2, r, 8, 0.4, 0.4]),
+        bounds=(
+            [0, -2, -2, 0.9 * config.least_fwhm_px, 1.5, -0.4, -0.4],
+            [np.inf, 2, 2, r, 8, 0.4, 0.4],
+        ),
         loss="soft_l1",  # a neighbour in the stamp must not widen the star
         x_scale="jac",  # or bright stars take more steps than there are
         # The default needs hundreds of steps for a star as narrow as a pixel, near the bounds; and
@@ -353,7 +356,7 @@ def _fit_moffat(
     core = known & (np.hypot(gy, gx) <= fwhm)
     misfit = float(np.sqrt(np.mean(left[core] ** 2)))
     most = config.fit_noise_sigma + config.misfit * cut.max()
-    if not result.success or not 0.55 < fwhm < 0.95 * r or misfit > most:
+    if not result.success or not config.least_fwhm_px < fwhm < 0.95 * r or misfit > most:
         return None
     _, dy, dx, *shape = (float(v) for v in result.x)
     return cy + dy, cx + dx, *shape

@@ -257,6 +257,8 @@ class StarConfig:
     """A PSF that varies is taken to be the same over parts of this side at most."""
     fit_noise_sigma: float = 3.0
     """Noise of a pixel that the fit may leave besides `misfit`: of the sky and of photons."""
+    least_fwhm_px: float = 0.55
+    """Fits that are narrower are of a single hot pixel, whose width the pixels do not tell."""
     hot_fwhm_px: float = 1.4
     """Fits that are narrower may be of hot pixels in fours; none of those is wider. They are where
     their light falls on the pixels alike, for stars are anywhere between pixels:"""
