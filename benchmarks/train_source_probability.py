@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
-from training_galaxies import templates
+from training_galaxies import giants, templates
 from training_scenes import KINDS, TrainingScene, scene
 
 from astrolabel.core import config as settings
@@ -173,7 +173,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.cache:
         options.cache.mkdir(parents=True, exist_ok=True)
-    data = collect(templates(options.data), options.scenes, options.cache)
+    pool = templates(options.data) + [("giant", t) for t in giants(options.data)]
+    data = collect(pool, options.scenes, options.cache)
     x, y, w, kind = data["x"], data["y"], data["w"], data["kind"]
     kept = data["scene"] % 5 == 4
     model = fitted(x[~kept], y[~kept], w[~kept], options.trees, options.leaves)

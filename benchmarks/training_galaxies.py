@@ -27,6 +27,29 @@ def templates(folder: Path) -> list[tuple[str, Array]]:
     return out
 
 
+def giants(folder: Path) -> list[Array]:
+    """(1, h, w) cutouts of large nearby spirals, many seeing discs across: M51 without the stars
+    in front of it, and one of Abell 2744."""
+    m51 = np.asarray(fits.getdata(folder / "m51.fits"), float)
+    m51 -= np.percentile(m51, 2)
+    y, x = np.indices(m51.shape)
+    for cy, cx in M51_STARS:
+        far = np.hypot(y - cy, x - cx)
+        m51[far < 8] = np.median(m51[(far > 8) & (far < 12)])
+    spiral = np.asarray(fits.getdata(folder / "hst_a2744_spiral_f105w.fits.gz"), float)
+    out = _cutouts((spiral - np.median(spiral[:20]))[None], 1, 3.0, 0.3)
+    m51 = np.maximum(ndimage.median_filter(m51, 3), 0)  # without hot and dead pixels
+    edge = np.minimum(np.minimum(y, 511 - y), np.minimum(x, 511 - x))
+    return [(m51 * np.minimum(edge / 30, 1))[None], *out]
+
+
+M51_STARS = (
+    (188, 347), (66, 378), (273, 403), (409, 441), (130, 223), (61, 464), (225, 58), (231, 346),
+    (445, 507), (415, 118), (505, 207), (32, 319), (438, 216), (186, 414), (325, 338), (250, 35),
+)  # fmt: skip
+"""(y, x) of what is as sharp as a star and 3 times as bright as the light around it."""
+
+
 def _hubble_deep_field(count: int = 36) -> list[Array]:
     from skimage.data import hubble_deep_field
 

@@ -150,7 +150,7 @@ def add_galaxies(
     noise = float(np.sqrt((canvas.sky**2).sum()))
     colour = np.exp(rng.normal(0, 0.4, len(canvas.image)))
     for _ in range(count):
-        kinds = sorted({k for k, _ in pool})
+        kinds = sorted({k for k, _ in pool} - {"giant"})
         part = np.array([{"cosmos": 0.25, "hdf": 0.55, "sdss": 0.2}[k] for k in kinds])
         kind = kinds[int(rng.choice(len(kinds), p=part / part.sum()))]
         choices = [t for k, t in pool if k == kind]
@@ -305,6 +305,23 @@ def spiral(rng: np.random.Generator, bands: int) -> Canvas:
     return canvas
 
 
+def giant(rng: np.random.Generator, bands: int, pool: list[tuple[str, Array]]) -> Canvas:
+    """A real spiral, most of the image, in a third of the cases without a star on or beside it."""
+    size = int(rng.integers(200, 440))
+    canvas = blank(rng, size, bands)
+    templates = [t for kind, t in pool if kind == "giant"]
+    template = templates[int(rng.integers(len(templates)))]
+    radius = rng.uniform(0.08, 0.3) * size
+    colour = np.exp(rng.normal(0, 0.3, bands))
+    light = drawn(rng, template, canvas.psfs, radius, colour)
+    noise = float(np.sqrt((canvas.sky**2).sum()))
+    light *= 2 * np.pi * radius**2 * 10 ** rng.uniform(0.5, 2.7) * noise
+    canvas.add(rng, light, *(size / 2 + rng.uniform(-0.15, 0.15, 2) * size))
+    if rng.integers(3):
+        add_stars(rng, canvas, int(rng.integers(1, 25)), 6.0, 10 ** rng.uniform(2.0, 3.7))
+    return canvas
+
+
 def nebula(rng: np.random.Generator, bands: int) -> Canvas:
     """Stars on bright clouds."""
     size = int(rng.integers(200, 400))
@@ -356,6 +373,7 @@ KINDS = {
     "deep": 18, "crowd": 8, "bright": 3, "decam": 4, "decam-bright": 3, "alone": 180,
     "among": 27, "field": 12, "smooth": 18, "cluster": 9, "knotty": 90, "nebula": 10,
     "plate": 18, "spiral": 52, "outskirts": 52, "open": 15,
+    "giant": 48,
 }  # fmt: skip
 """Scenes of each kind."""
 
@@ -411,7 +429,8 @@ def scene(kind: str, seed: int, pool: list[tuple[str, Array]]) -> TrainingScene:
         add_sersic(rng, canvas, int(rng.integers(1, 8)), 50.0)
         add_stars(rng, canvas, int(rng.integers(2, 30)), 4.0, 500.0)
         return canvas.done(kind)
-    if kind == "outskirts":
-        return outskirts(rng, bands, pool).done(kind)
+    if kind in ("outskirts", "giant"):
+        drawing = outskirts if kind == "outskirts" else giant
+        return drawing(rng, bands, pool).done(kind)
     made = {"cluster": cluster, "nebula": nebula, "spiral": spiral, "open": open_cluster}
     return made[kind](rng, bands).done(kind) if kind in made else plate(rng).done(kind)

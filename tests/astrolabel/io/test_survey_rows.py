@@ -238,8 +238,20 @@ def test_files_to_be_looked_at_need_no_band_names(tmp_path):
     found = find_coadds(Inputs((one_, cube, bad)), problems, unnamed=True)
     assert [(f.name, f.bands) for f in found] == [("a", ("f814w",)), ("b", ("1", "2", "3"))]
     assert [p.file for p in problems] == [str(bad)]
+
+
+def test_a_single_image_needs_no_band_name(tmp_path):
+    one_, other = (plain(tmp_path / f"{n}.fits", "SCI", FILTER="F814W") for n in "ab")
+    (found,) = find_coadds(Inputs((one_,)))
+    assert found.bands == ("f814w",)
+    fits.PrimaryHDU(np.zeros(SHAPE, np.float32)).writeto(tmp_path / "bare.fits")
+    (found,) = find_coadds(Inputs((tmp_path / "bare.fits",)))
+    assert found.bands == ("1",)
     with pytest.raises(InputError, match="--bands names 0"):
-        find_coadds(Inputs((one_,)))
+        find_coadds(Inputs((one_, other)))  # bands of one coadd, or coadds?
+    fits.PrimaryHDU(np.zeros((3, *SHAPE), np.float32)).writeto(tmp_path / "cube.fits")
+    with pytest.raises(InputError, match="--bands names 0"):
+        find_coadds(Inputs((tmp_path / "cube.fits",)))
 
 
 def test_every_image_of_a_file_is_a_coadd_also_without_band_options(tmp_path):

@@ -69,6 +69,8 @@ SHARP, FINE = 0.43, 0.28
 """Sigmas of Laplacians of Gaussians, seeing FWHM: a point's own, and a finer one."""
 ANGLES = 48
 """Directions in which a ring is looked at."""
+HOST_PART = 0.1
+"""The main candidate has the most light within this part of its parent's radius."""
 IMPULSE_FWHM = 6
 """Half side of the image of a point that a filter's response is read off."""
 
@@ -288,13 +290,23 @@ def _owners(field: Field, peaks: Vector) -> NDArray[np.int64]:
 def _hosts(field: Field, peaks: Vector, owner: NDArray[np.int64]) -> NDArray[np.int64]:
     """(N,) the main candidate of each one's parent, -1 without a parent.
 
-    It is the one with the most light around it: in a spiral's bulge, not on its brightest knot.
+    It is the one with the most light within a tenth of the parent's radius, no less than a seeing:
+    in a spiral's bulge, not on its brightest knot, nor a star in front of it.
     """
-    broad = _values(ndimage.gaussian_filter(field.light, 1.0 * field.fwhm_px), peaks)
     out = np.full(len(peaks), -1)
+    seeing = _values(ndimage.gaussian_filter(field.light, field.fwhm_px), peaks)
+    boxes = ndimage.find_objects(field.parents)
     for number in np.unique(owner[owner > 0]):
         members = np.flatnonzero(owner == number)
-        out[members] = members[np.argmax(broad[members])]
+        box = boxes[number - 1]
+        own = field.parents[box] == number
+        wide = HOST_PART * np.sqrt(own.sum() / np.pi)
+        if len(members) == 1 or wide <= field.fwhm_px:
+            around = seeing[members]
+        else:
+            light = ndimage.gaussian_filter(np.where(own, field.light[box], 0.0), wide)
+            around = _values(light, peaks[members] - [b.start for b in box])
+        out[members] = members[np.argmax(around)]
     return out
 
 

@@ -63,7 +63,8 @@ def find_coadds(
     Parameters
     ----------
     unnamed : a file whose bands are not named is taken with those of its header, else ``1``,
-        ``2``, ...: good enough to look at it, not to label it.
+        ``2``, ...: good enough to look at it. To be labelled only a single image is: of several
+        it is not known whether they are bands of one coadd, of a cube not which is the redder.
     problems : takes what is wrong with one named coadd of several (a missing band, a file
         that is not FITS), which is then left out. Without it such a coadd is raised.
 
@@ -120,7 +121,8 @@ def _of_file(path: Path, inputs: Inputs, unnamed: bool) -> list[CoaddFiles]:
     for chip in range(max(number, 1)):
         planes = find_layers(path, inputs.survey, chip)
         bands = inputs.bands
-        if unnamed and len(planes) != len(bands):
+        alone = len(planes) == 1 and len(inputs.paths) == 1 and not bands
+        if (unnamed or alone) and len(planes) != len(bands):
             bands = _bands_of(planes)
         if len(planes) != len(bands):
             raise InputError(
