@@ -115,7 +115,7 @@ def fitted(x, y, w, trees: int, leaves: int):
 
     model = HistGradientBoostingClassifier(
         max_iter=trees, max_leaf_nodes=leaves, learning_rate=0.08, min_samples_leaf=30,
-        l2_regularization=3.0, max_bins=128, early_stopping=False, random_state=0,
+        l2_regularization=3.0, max_bins=128, max_features=0.5, early_stopping=False, random_state=0,
     )  # fmt: skip
     return model.fit(x, y, sample_weight=w)
 

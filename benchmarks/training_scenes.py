@@ -370,10 +370,9 @@ def plate(rng: np.random.Generator) -> Canvas:
 
 
 KINDS = {
-    "deep": 18, "crowd": 8, "bright": 3, "decam": 4, "decam-bright": 3, "alone": 180,
-    "among": 27, "field": 12, "smooth": 18, "cluster": 9, "knotty": 90, "nebula": 10,
-    "plate": 18, "spiral": 52, "outskirts": 52, "open": 15,
-    "giant": 48,
+    "deep": 60, "crowd": 32, "bright": 7, "decam": 12, "decam-bright": 9, "alone": 560,
+    "among": 90, "field": 24, "smooth": 40, "cluster": 15, "knotty": 280, "nebula": 10,
+    "plate": 18, "spiral": 52, "outskirts": 52, "open": 15, "giant": 60,
 }  # fmt: skip
 """Scenes of each kind."""
 
