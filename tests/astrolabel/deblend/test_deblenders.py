@@ -45,6 +45,7 @@ REASONS = {
     "masked",
     "zero flux",
     "no better than nothing",
+    "part of another",
     "model not finite",
     "scarlet cannot start it",
     "scarlet broke off",

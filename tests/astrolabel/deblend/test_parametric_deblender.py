@@ -22,6 +22,7 @@ from deblend_scenes import (
     whole,
 )
 
+from astrolabel.core.box import Box
 from astrolabel.core.config import DeblendConfig
 from astrolabel.deblend import (
     Blend,
@@ -29,6 +30,7 @@ from astrolabel.deblend import (
     Deblender,
     make_deblender,
 )
+from astrolabel.deblend.parametric import border
 
 REAL = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "hsc_cosmos_35.npz"
 
@@ -106,6 +108,32 @@ def test_faint_source_beside_a_bright_galaxy_keeps_its_light(deblender) -> None:
     fit = deblender.fit(blend_of(galaxy, faint, peaks=[(35, 33), (35, 50)]))
     assert [s.state for s in fit.sources] == ["ok", "ok"]
     assert fit.sources[1].flux.sum() == pytest.approx(1000 * COLOUR.sum(), rel=0.2)
+
+
+def test_star_in_front_of_a_large_galaxy_is_small_and_the_galaxy_whole(deblender) -> None:
+    shape, centre, star = (420, 520), (210, 260), (225, 285)
+    y, x = np.indices(shape)
+    disc = np.exp(-np.hypot((y - centre[0]) / 0.7, x - centre[1]) / 45)
+    galaxy = 60 * NOISE * COLOUR[:, None, None] * disc  # falls to 5 sigma 100 pixels out
+    bright = light(shape, *star, 2 * float(galaxy.max()) * 30)  # brighter than its middle
+    assert bright.max() > galaxy.max()
+    images = galaxy + bright
+    fit = deblender.fit(blend_of(images, peaks=[centre, star]))
+    assert [s.state for s in fit.sources] == ["ok", "ok"]
+    found, truth = (mask_of(m, THRESHOLD, centre) for m in (whole(fit, 0, shape), galaxy))
+    assert np.ptp(np.nonzero(truth.any(axis=0))) > 240  # more than a box of 100 pixels' half side
+    assert iou(found, truth) > 0.95
+    of_star = mask_of(whole(fit, 1, shape), THRESHOLD, star)
+    assert iou(of_star, mask_of(bright, THRESHOLD, star)) > 0.8
+
+
+def test_border_of_a_box_is_not_that_of_the_cutout() -> None:
+    light_ = np.zeros((1, 5, 6), np.float32)
+    light_[0, 0, 2], light_[0, 2, 5], light_[0, 2, 2] = 3, -7, 20
+    whole_ = Box(10, 0, 5, 6)
+    assert border(light_, whole_, whole_) == 7
+    assert border(light_, Box(10, 0, 5, 6), Box(10, 0, 5, 9)) == 3  # the cutout ends on the right
+    assert border(light_, Box(10, 0, 5, 6), Box(7, -2, 12, 12)) == 0
 
 
 def test_models_add_up_to_the_chi2_that_is_reported(deblender) -> None:

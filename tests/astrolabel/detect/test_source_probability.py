@@ -180,6 +180,17 @@ def test_a_crowd_of_stars_keeps_its_stars() -> None:
     assert np.mean(found) > 0.9
 
 
+def test_the_main_candidate_of_a_large_galaxy_is_its_middle_not_a_star_in_front() -> None:
+    y, x = np.indices((400, 400)) - 200
+    star, middle, knot = (150, 260), (200, 200), (230, 190)
+    light = 50 * np.exp(-np.hypot(y, x) / 60) + gaussian((400, 400), *star, 2e4, FWHM)
+    light += gaussian((400, 400), *knot, 3e3, FWHM)
+    assert light[star] > 5 * light[middle]
+    parents = (light > 5).astype(np.int32)
+    look = Look.at(field(light, parents), np.array([star, middle, knot], float))
+    np.testing.assert_array_equal(look.main, [False, True, False])
+
+
 def lone(knots=6, knot_flux=100.0, field_sources=0, side=300):
     """(look, peaks): a galaxy with knots in the middle of a frame, and sources of the field."""
     rng = np.random.default_rng(5)

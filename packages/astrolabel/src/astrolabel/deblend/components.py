@@ -14,8 +14,9 @@ from astrolabel.deblend.convolve import Image, Kernels, fft_length
 from astrolabel.deblend.profiles import CENTRE_X, CENTRE_Y, LOG_INDEX, N_SHAPE
 from astrolabel.deblend.spectra import best_fluxes
 
-LIMITS = np.log(np.array([[0.15, 60.0], [1 / 6, 6.0], [1 / 6, 6.0], [0.5, 6.0]]))
-"""Of radius (pixels), axis ratio along either direction, and index."""
+LIMITS = np.log(np.array([[0.15, 300.0], [1 / 6, 6.0], [1 / 6, 6.0], [0.5, 6.0]]))
+"""Of radius (pixels; half the side of the largest cutout), axis ratio along either direction, and
+index."""
 LONGEST_STEP = np.array([0.5, 0.5, 0.7, 0.5, 0.5, 0.6])
 """In centre (pixels), log radius, stretch and log index: the models are not linear beyond."""
 PAD_PX = 8

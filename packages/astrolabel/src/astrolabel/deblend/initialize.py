@@ -19,6 +19,9 @@ LEAST_WIDTH = 0.5
 """In widths of the PSF. What was narrower before the PSF looks like a point."""
 REACH = 3.0
 """In sigmas of its Gaussian: how far a source's light is another's ground."""
+SURROUNDINGS, SEEN_SIGMA = 0.1, 3.0
+"""Light around a source is that within this part of the radius of a disc of as many pixels as are
+above so many sigma."""
 SMOOTHING = np.array([0.25, 0.5, 0.25])
 """Takes a pixel's noise down to 0.4,"""
 SMOOTHING_PX = np.sqrt(0.5)
@@ -98,9 +101,12 @@ def first_guesses(
     heights = light[tuple(_pixels(peaks, light).T)].astype(np.float64)
     fractions = np.clip(config.core_sigma / np.maximum(heights, 1e-30), config.core_fraction, 0.5)
     variances = intrinsic_variances(light, known, peaks, fractions, seen, config.max_radius_px)
-    # Where a source stands on a brighter one its light does not end at its own: it begins small.
+    # Where a source stands on another its light does not end at its own: it begins small. The
+    # other has more light around it: not the star in front of a galaxy, nor its brightest knot.
+    width = max(seen, SURROUNDINGS * np.sqrt(np.count_nonzero(light > SEEN_SIGMA) / np.pi))
+    around = scipy.ndimage.gaussian_filter(light, width)[tuple(_pixels(peaks, light).T)]
     apart = np.hypot(*np.moveaxis(peaks[:, None] - peaks, -1, 0))
-    on_another = (apart < REACH * np.sqrt(variances)) & (heights[:, None] < heights)
+    on_another = (apart < REACH * np.sqrt(variances)) & (around[:, None] < around)
     variances[on_another.any(axis=1)] = (LEAST_WIDTH * seen) ** 2
     wide = variances > (LEAST_WIDTH * seen) ** 2
     psf = _profile(psfs, weights)

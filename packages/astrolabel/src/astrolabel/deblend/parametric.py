@@ -80,6 +80,7 @@ class Parametric:
         )
         self._precision = np.concatenate([[0.0, 0.0], widths**-2])
         self.components = [self._begin(n, s) for n, s in enumerate(starts)]
+        self._wide = [c for c, s in zip(self.components, starts, strict=True) if s.sigma > 0]
         self.residual = image.copy()
         self.solve_fluxes()
         self.passes, self.settled = 0, False
@@ -115,6 +116,9 @@ class Parametric:
     def fit(self) -> None:
         """Iterate over the components until they stand still; decide which are points, which
         have two components, and where nuisance sources are."""
+        if len(self._wide) < len(self.components):  # what is on them must not take their light
+            self._pass(self._config.passes, self._wide)
+            self._grow()
         self._pass(self._config.passes)
         self._choose_points()
         self._grow()
@@ -124,7 +128,7 @@ class Parametric:
             self._settle(self._config.joint_steps)
         self._choose_points()
         self._add_nuisance_sources()
-        tried = [c for c in self.components if not c.point and self._may_be_two(c)]
+        tried = [c for c in self._wide if not c.point and self._may_be_two(c)]
         if sum([self._try_two(c) for c in tried]) and len({c.owner for c in self.components}) > 1:
             self._settle(self._config.joint_steps)
 
@@ -139,18 +143,7 @@ class Parametric:
         for c in self.components:
             if c.point:
                 continue
-            bright = np.abs(c.model) * np.sqrt(self.weights[c.where])
-            whole = Box.around(*c.peak, c.radius)
-            edges = []
-            if c.box.y0 == whole.y0:
-                edges.append(bright[:, 0])
-            if c.box.y1 == whole.y1:
-                edges.append(bright[:, -1])
-            if c.box.x0 == whole.x0:
-                edges.append(bright[:, :, 0])
-            if c.box.x1 == whole.x1:
-                edges.append(bright[:, :, -1])
-            if not edges or max(float(e.max()) for e in edges) < self._config.border_sigma:
+            if self._border(c) < self._config.border_sigma:
                 continue
             c.radius = min(int(self._config.growth * c.radius), self._config.max_radius_px)
             c.box = Box.around(*c.peak, c.radius) & self._frame
@@ -161,6 +154,21 @@ class Parametric:
             self._pass(1, grown)
             if any(c.radius < self._config.max_radius_px for c in grown):
                 self._grow()
+
+    def _border(self, c: Component) -> float:
+        """How bright a component is at the border of its box, in sigma of a pixel."""
+        whole = Box.around(*c.peak, c.radius)
+        return border(c.model * np.sqrt(self.weights[c.where]), c.box, whole)
+
+    def is_part(self, owner: int, light: Image) -> bool:
+        """Whether a source that began as a point fills its box with its `light`: it has no end, but
+        is a part of what it lies on."""
+        own = self.of(owner)
+        if any(c in self._wide or c.point for c in own):
+            return False
+        box, whole = own[0].box, Box.around(*own[0].peak, own[0].radius)
+        sigmas = light * np.sqrt(self.weights[own[0].where])
+        return border(sigmas, box, whole) > self._config.unbounded_sigma
 
     def _choose_points(self) -> None:
         """Make points of what is as narrow as the PSF."""
@@ -364,6 +372,18 @@ class Parametric:
         self.residual = self.image.copy()
         for c in self.components:
             self.residual[c.where] -= c.model
+
+
+def border(light: Image, box: Box, whole: Box) -> float:
+    """The brightest pixel of (C, h, w) in `box` at the border of the `whole`, which it is a part
+    of; zero where that is beyond."""
+    edges = [
+        (box.y0 == whole.y0, light[:, 0]),
+        (box.y1 == whole.y1, light[:, -1]),
+        (box.x0 == whole.x0, light[:, :, 0]),
+        (box.x1 == whole.x1, light[:, :, -1]),
+    ]
+    return max((float(np.abs(e).max()) for own, e in edges if own), default=0.0)
 
 
 def _with_excess(weights: Image, excess: Image) -> Image:

@@ -65,7 +65,8 @@ class ParametricDeblender:
             One `SourceFit` per peak. States that are not ``ok``:
             ``failed:masked`` (no data on its core), ``failed:zero flux``,
             ``failed:no better than nothing`` (removing it hardly raises chi2, or the
-            whole fit is no better than the zero model).
+            whole fit is no better than the zero model), ``failed:part of another`` (its
+            light has no end where it lies on a larger source).
         """
         image, weights = _sanitised(blend)
         kernels = self._cache.get(blend.psfs)
@@ -201,6 +202,8 @@ def _sources(
             out.append(_failed(peak, image, "zero flux"))
         elif rise <= config.least_gain or not beaten:
             out.append(_failed(peak, image, "no better than nothing"))
+        elif fitted.is_part(n, model.light):
+            out.append(_failed(peak, image, "part of another"))
         else:
             single = len(own) == 1
             point = single and (own[0].point or own[0].point_gain < config.extended_gain)

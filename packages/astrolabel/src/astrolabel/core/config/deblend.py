@@ -20,8 +20,8 @@ class StartConfig:
     min_radius_px: int = 12
     """Smallest half side of a model's box: three seeing radii of HSC, within which a star has
     97 % of its light."""
-    max_radius_px: int = 60
-    """Largest half side to start with."""
+    max_radius_px: int = 300
+    """Largest half side to start with: half of the largest cutout."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,11 @@ class ModelConfig:
     """A box grows when its border is brighter than this many sigma of a pixel,"""
     growth: float = 1.6
     """... by this factor,"""
-    max_radius_px: int = 100
-    """... to this half side, a third of the largest cutout."""
+    max_radius_px: int = 300
+    """... to this half side, half of the largest cutout. No half-light radius is more."""
+    unbounded_sigma: float = 5.0
+    """What begins as a point and is this bright at the border of its box in the end is a part of
+    what it lies on: a mask at this threshold would be the box."""
     misfit_sigma: float = 4.0
     """A galaxy whose chi2 is above expectation by this many sigma is tried as bulge and disc,"""
     misfit_pixels: int = 60
