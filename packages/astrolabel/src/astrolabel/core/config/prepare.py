@@ -258,7 +258,7 @@ class StarConfig:
     fit_noise_sigma: float = 3.0
     """Noise of a pixel that the fit may leave besides `misfit`: of the sky and of photons."""
     least_fwhm_px: float = 0.55
-    """Fits that are narrower are of a single hot pixel, whose width the pixels do not tell."""
+    """A fit that is narrower is of a single hot pixel: the pixels do not resolve it."""
     hot_fwhm_px: float = 1.4
     """Fits that are narrower may be of hot pixels in fours; none of those is wider. They are where
     their light falls on the pixels alike, for stars are anywhere between pixels:"""
