@@ -322,6 +322,29 @@ def giant(rng: np.random.Generator, bands: int, pool: list[tuple[str, Array]]) -
     return canvas
 
 
+def edge_on(rng: np.random.Generator, bands: int) -> Canvas:
+    """Thin discs, with stars in front of them and beside them."""
+    size = int(rng.integers(120, 260))
+    canvas = blank(rng, size, bands)
+    noise = float(np.sqrt((canvas.sky**2).sum()))
+    y, x = np.mgrid[-size : size + 1, -size : size + 1].astype(float)
+    turn, radius = rng.uniform(0, 3.2), rng.uniform(0.04, 0.16) * size
+    u = x * np.cos(turn) + y * np.sin(turn)
+    v = (y * np.cos(turn) - x * np.sin(turn)) / rng.uniform(0.03, 0.2)
+    body = np.exp(-np.hypot(u, v) / radius)
+    light = np.stack([np.maximum(fftconvolve(body, p, mode="same"), 0) for p in canvas.psfs])
+    light *= np.exp(rng.normal(0, 0.3, bands))[:, None, None]
+    light *= 10 ** rng.uniform(0.7, 2.7) * noise / light.sum(axis=0).max()
+    middle = size / 2 + rng.uniform(-0.15, 0.15, 2) * size
+    canvas.add(rng, light, *middle)
+    along = rng.uniform(-3, 3, int(rng.integers(0, 6))) * radius
+    places = np.array(canvas.at[0]) + along[:, None] * np.array([np.sin(turn), np.cos(turn)])
+    places += rng.normal(0, 1.5, places.shape)
+    places = places[((places > 3) & (places < size - 3)).all(axis=1)]
+    add_stars(rng, canvas, 0, 10.0, 10 ** rng.uniform(2.0, 3.5), places)
+    return canvas
+
+
 def nebula(rng: np.random.Generator, bands: int) -> Canvas:
     """Stars on bright clouds."""
     size = int(rng.integers(200, 400))
@@ -373,6 +396,7 @@ KINDS = {
     "deep": 60, "crowd": 32, "bright": 7, "decam": 12, "decam-bright": 9, "alone": 560,
     "among": 90, "field": 24, "smooth": 40, "cluster": 15, "knotty": 280, "nebula": 10,
     "plate": 18, "spiral": 52, "outskirts": 52, "open": 15, "giant": 60,
+    "edge-on": 200,
 }  # fmt: skip
 """Scenes of each kind."""
 
@@ -431,5 +455,6 @@ def scene(kind: str, seed: int, pool: list[tuple[str, Array]]) -> TrainingScene:
     if kind in ("outskirts", "giant"):
         drawing = outskirts if kind == "outskirts" else giant
         return drawing(rng, bands, pool).done(kind)
-    made = {"cluster": cluster, "nebula": nebula, "spiral": spiral, "open": open_cluster}
+    made = {"cluster": cluster, "nebula": nebula, "spiral": spiral, "open": open_cluster,
+            "edge-on": edge_on}  # fmt: skip
     return made[kind](rng, bands).done(kind) if kind in made else plate(rng).done(kind)
