@@ -93,6 +93,23 @@ def test_a_correction_without_a_label_is_said_and_the_others_are_applied():
     assert "2 without a label" in applied.summary()
 
 
+@pytest.mark.parametrize("k", [0, 1])
+@pytest.mark.parametrize("off", [0.0, 2.5])  # inside the label's box, but not near its centre
+@pytest.mark.parametrize("lacks", ["null", "absent"])
+def test_a_label_without_a_mask_is_left_as_it_is(k, off, lacks):
+    doc = document()
+    doc["annotations"][k]["segmentation"] = None
+    if lacks == "absent":
+        del doc["annotations"][k]["segmentation"]
+    with_it = {**place(0), "x": place(0)["x"] + off, "with": [place(1)]}
+    cut = {"action": "split", **place(k), "x": place(k)["x"] + off, "peak": [7.0, 7.0]}
+    applied = apply(doc, [{"action": "merge", **with_it}, cut, CORRECTIONS[1]])
+    assert [line.rpartition(": ")[2] for line in applied.lost] == ["no label there"] * 2
+    assert applied.document["annotations"][k] == doc["annotations"][k]
+    assert len(applied.document["annotations"]) == 4
+    assert applied.done["class"] == 1
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

@@ -86,11 +86,13 @@ class Places:
 
     def label_at(self, spot: Spot) -> dict[str, Any] | None:
         """The label whose box's centre is nearest, within `NEAR_PX`; else the smallest whose
-        mask holds the place."""
+        mask holds the place. Labels without a mask, which no page shows, are not found."""
         best, least = None, NEAR_PX
         around = []
         for one in self._by_image.get(spot.image["id"], []):
             item = self._items[one]
+            if not item.get("segmentation"):
+                continue
             x, y, width, height = item["bbox"]
             far = math.hypot(x + width / 2 - spot.x, y + height / 2 - spot.y)
             # Of labels at the same place the one of the same id.
