@@ -17,8 +17,8 @@ from astrolabel.core.config.detect import source_table_hash
 SOURCE = Path(astrolabel.__file__).parent
 
 ALLOWED = {
-    # What the table of source probabilities is trained with: it has its own hash.
-    "detect/features.py": {"SHARP", "FINE"},
+    # What features are, and so the table of source probabilities, which has its own hash.
+    "detect/features.py": {"SHARP", "FINE", "HOST_PART"},
     # Mathematics of a filter: noise and curvature of Gaussian derivatives, room for an impulse.
     "detect/laplacian.py": {"RIDGE_SIGMA", "SECOND_SIGMA", "BEND"},
     # Keep solutions finite; far below what moves a flux.

@@ -19,9 +19,6 @@ LEAST_WIDTH = 0.5
 """In widths of the PSF. What was narrower before the PSF looks like a point."""
 REACH = 3.0
 """In sigmas of its Gaussian: how far a source's light is another's ground."""
-SURROUNDINGS, SEEN_SIGMA = 0.1, 3.0
-"""Light around a source is that within this part of the radius of a disc of as many pixels as are
-above so many sigma."""
 SMOOTHING = np.array([0.25, 0.5, 0.25])
 """Takes a pixel's noise down to 0.4,"""
 SMOOTHING_PX = np.sqrt(0.5)
@@ -103,7 +100,8 @@ def first_guesses(
     variances = intrinsic_variances(light, known, peaks, fractions, seen, config.max_radius_px)
     # Where a source stands on another its light does not end at its own: it begins small. The
     # other has more light around it: not the star in front of a galaxy, nor its brightest knot.
-    width = max(seen, SURROUNDINGS * np.sqrt(np.count_nonzero(light > SEEN_SIGMA) / np.pi))
+    extent = np.sqrt(np.count_nonzero(light > config.seen_sigma) / np.pi)
+    width = max(seen, config.surroundings * extent)
     around = scipy.ndimage.gaussian_filter(light, width)[tuple(_pixels(peaks, light).T)]
     apart = np.hypot(*np.moveaxis(peaks[:, None] - peaks, -1, 0))
     on_another = (apart < REACH * np.sqrt(variances)) & (around[:, None] < around)

@@ -15,6 +15,11 @@ class StartConfig:
     neighbours."""
     core_sigma: float = 1.0
     """... but not below this many sigma of a pixel."""
+    surroundings: float = 0.1
+    """Of two sources at one place the one with less light around it lies on the other: within this
+    part of the radius of a disc of as many pixels as"""
+    seen_sigma: float = 3.0
+    """... are above this many sigma, and no less than a seeing."""
     faint_sigma: float = 0.3
     """Light below this many sigma of a pixel says nothing about a source's shape."""
     min_radius_px: int = 12
