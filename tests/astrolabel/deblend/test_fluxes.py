@@ -186,6 +186,8 @@ def test_small_bulge_of_another_colour_is_noticed_in_the_middle(bulge: int, part
     )
     fitted.fit()
     assert len(fitted.of(0)) == parts
+    # It began with a size, so that its light may go on beyond its box.
+    assert not fitted.is_part(0, np.full_like(fitted.of(0)[0].model, 1e6))
 
 
 def test_more_noise_of_the_sky_widens_the_errors_by_as_much(deblender) -> None:

@@ -9,14 +9,14 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from astrolabel.core.box import Box
+from astrolabel.core.config import ModelConfig
 from astrolabel.deblend import equations, profiles
 from astrolabel.deblend.convolve import Image, Kernels, fft_length
 from astrolabel.deblend.profiles import CENTRE_X, CENTRE_Y, LOG_INDEX, N_SHAPE
 from astrolabel.deblend.spectra import best_fluxes
 
-LIMITS = np.log(np.array([[0.15, 300.0], [1 / 6, 6.0], [1 / 6, 6.0], [0.5, 6.0]]))
-"""Of radius (pixels; half the side of the largest cutout), axis ratio along either direction, and
-index."""
+LIMITS = np.log(np.array([[0.15, np.inf], [1 / 6, 6.0], [1 / 6, 6.0], [0.5, 6.0]]))
+"""Of radius (pixels; at most that of a box), axis ratio along either direction, and index."""
 LONGEST_STEP = np.array([0.5, 0.5, 0.7, 0.5, 0.5, 0.6])
 """In centre (pixels), log radius, stretch and log index: the models are not linear beyond."""
 PAD_PX = 8
@@ -133,12 +133,19 @@ def newton_step(c: Component, residual: Image, weights: Image) -> Vector:
     return delta / max(worst, 1.0) if np.isfinite(worst) else np.zeros(N_SHAPE)
 
 
-def limited(c: Component, shape: Vector, max_offset_px: float) -> Vector:
-    """The shape within `LIMITS`, and the centre within an offset of the peak."""
+def in_range(profile: Vector, config: ModelConfig) -> Vector:
+    """(4,) the parameters of a shape behind its centre, within `LIMITS` and the largest box."""
+    most = LIMITS[:, 1].copy()
+    most[0] = np.log(config.max_radius_px)
+    return np.clip(profile, LIMITS[:, 0], most)
+
+
+def limited(c: Component, shape: Vector, config: ModelConfig) -> Vector:
+    """The shape in its range, and the centre within an offset of the peak."""
     out = shape.copy()
     peak = np.array(c.peak)
-    out[:2] = np.clip(out[:2], peak - max_offset_px, peak + max_offset_px)
-    out[2:] = np.clip(out[2:], LIMITS[:, 0], LIMITS[:, 1])
+    out[:2] = np.clip(out[:2], peak - config.max_offset_px, peak + config.max_offset_px)
+    out[2:] = in_range(out[2:], config)
     return out
 
 

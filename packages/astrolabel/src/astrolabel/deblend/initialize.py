@@ -95,14 +95,15 @@ def first_guesses(
     light = significance(image, weights)
     known = np.asarray((weights > 0).any(axis=0), bool)
     seen = float(np.hypot(psf_sigma, SMOOTHING_PX))
-    heights = light[tuple(_pixels(peaks, light).T)].astype(np.float64)
+    at = tuple(_pixels(peaks, light).T)
+    heights = light[at].astype(np.float64)
     fractions = np.clip(config.core_sigma / np.maximum(heights, 1e-30), config.core_fraction, 0.5)
     variances = intrinsic_variances(light, known, peaks, fractions, seen, config.max_radius_px)
     # Where a source stands on another its light does not end at its own: it begins small. The
     # other has more light around it: not the star in front of a galaxy, nor its brightest knot.
     extent = np.sqrt(np.count_nonzero(light > config.seen_sigma) / np.pi)
     width = max(seen, config.surroundings * extent)
-    around = scipy.ndimage.gaussian_filter(light, width)[tuple(_pixels(peaks, light).T)]
+    around = scipy.ndimage.gaussian_filter(light, width)[at]
     apart = np.hypot(*np.moveaxis(peaks[:, None] - peaks, -1, 0))
     on_another = (apart < REACH * np.sqrt(variances)) & (around[:, None] < around)
     variances[on_another.any(axis=1)] = (LEAST_WIDTH * seen) ** 2

@@ -17,12 +17,12 @@ from astrolabel.core.numerics import non_negative
 from astrolabel.deblend.base import Noise
 from astrolabel.deblend.bulges import core_gain
 from astrolabel.deblend.components import (
-    LIMITS,
     LONGEST_STEP,
     NUISANCE,
     Component,
     Vector,
     fit_fluxes,
+    in_range,
     joint_equations,
     limited,
     newton_step,
@@ -80,7 +80,7 @@ class Parametric:
         )
         self._precision = np.concatenate([[0.0, 0.0], widths**-2])
         self.components = [self._begin(n, s) for n, s in enumerate(starts)]
-        self._wide = [c for c, s in zip(self.components, starts, strict=True) if s.sigma > 0]
+        self._wide = {n for n, s in enumerate(starts) if s.sigma > 0}
         self.residual = image.copy()
         self.solve_fluxes()
         self.passes, self.settled = 0, False
@@ -103,7 +103,7 @@ class Parametric:
         self, owner: int, peak: tuple[int, int], radius: int, shape: Vector, point: bool
     ) -> Component:
         shape = shape.copy()
-        shape[2:] = np.clip(shape[2:], LIMITS[:, 0], LIMITS[:, 1])
+        shape[2:] = in_range(shape[2:], self._config)
         box, images = rendered(self.kernels, self._frame, peak, radius, shape, point)
         zero = np.zeros(len(self.image))
         prior = self._prior, self._precision
@@ -113,11 +113,15 @@ class Parametric:
         """A component's template and derivatives as its shape is now."""
         return rendered(self.kernels, self._frame, c.peak, c.radius, c.shape, c.point)[1]
 
+    def _of_wide(self) -> list[Component]:
+        """The components of the sources that began with a size."""
+        return [c for c in self.components if c.owner in self._wide]
+
     def fit(self) -> None:
         """Iterate over the components until they stand still; decide which are points, which
         have two components, and where nuisance sources are."""
         if len(self._wide) < len(self.components):  # what is on them must not take their light
-            self._pass(self._config.passes, self._wide)
+            self._pass(self._config.passes, self._of_wide())
             self._grow()
         self._pass(self._config.passes)
         self._choose_points()
@@ -128,7 +132,7 @@ class Parametric:
             self._settle(self._config.joint_steps)
         self._choose_points()
         self._add_nuisance_sources()
-        tried = [c for c in self._wide if not c.point and self._may_be_two(c)]
+        tried = [c for c in self._of_wide() if not c.point and self._may_be_two(c)]
         if sum([self._try_two(c) for c in tried]) and len({c.owner for c in self.components}) > 1:
             self._settle(self._config.joint_steps)
 
@@ -143,7 +147,7 @@ class Parametric:
         for c in self.components:
             if c.point:
                 continue
-            if self._border(c) < self._config.border_sigma:
+            if self._border(c, c.model) < self._config.border_sigma:
                 continue
             c.radius = min(int(self._config.growth * c.radius), self._config.max_radius_px)
             c.box = Box.around(*c.peak, c.radius) & self._frame
@@ -155,20 +159,18 @@ class Parametric:
             if any(c.radius < self._config.max_radius_px for c in grown):
                 self._grow()
 
-    def _border(self, c: Component) -> float:
-        """How bright a component is at the border of its box, in sigma of a pixel."""
+    def _border(self, c: Component, light: Image) -> float:
+        """How bright `light` is at the border of a component's box, in sigma of a pixel."""
         whole = Box.around(*c.peak, c.radius)
-        return border(c.model * np.sqrt(self.weights[c.where]), c.box, whole)
+        return border(light * np.sqrt(self.weights[c.where]), c.box, whole)
 
     def is_part(self, owner: int, light: Image) -> bool:
         """Whether a source that began as a point fills its box with its `light`: it has no end, but
         is a part of what it lies on."""
-        own = self.of(owner)
-        if any(c in self._wide or c.point for c in own):
+        if owner in self._wide:
             return False
-        box, whole = own[0].box, Box.around(*own[0].peak, own[0].radius)
-        sigmas = light * np.sqrt(self.weights[own[0].where])
-        return border(sigmas, box, whole) > self._config.unbounded_sigma
+        (one,) = self.of(owner)  # only what began with a size is tried as two
+        return not one.point and self._border(one, light) > self._config.unbounded_sigma
 
     def _choose_points(self) -> None:
         """Make points of what is as narrow as the PSF."""
@@ -200,9 +202,7 @@ class Parametric:
         data, weights = self._own(c)
         before = fit_fluxes(c, data, weights)
         old = (c.shape, c.flux, c.images)
-        c.shape = limited(
-            c, c.shape + newton_step(c, data - c.model, weights), self._config.max_offset_px
-        )
+        c.shape = limited(c, c.shape + newton_step(c, data - c.model, weights), self._config)
         c.images = self._drawn(c)
         gain = before - fit_fluxes(c, data, weights)
         if gain < 0 or not np.isfinite(gain):
@@ -224,7 +224,7 @@ class Parametric:
                 point.images = self._drawn(point)
             fit_fluxes(point, data, weights)
             step = newton_step(point, data - point.model, weights)
-            point.shape = limited(point, point.shape + step, self._config.max_offset_px)
+            point.shape = limited(point, point.shape + step, self._config)
         point.images = self._drawn(point)
         c.point_gain = fit_fluxes(point, data, weights) - galaxy
         if c.point_gain > self._config.point_gain:
@@ -350,7 +350,7 @@ class Parametric:
                 step = np.zeros(N_SHAPE)
                 step[: len(c.images) - 1] = delta[at[n] + bands : at[n + 1]]
                 step /= max(float(np.max(np.abs(step) / LONGEST_STEP)), 1.0)
-                c.shape = limited(c, c.shape + step, self._config.max_offset_px)
+                c.shape = limited(c, c.shape + step, self._config)
                 c.images = self._drawn(c)
             self.solve_fluxes()
             gain = cost - self._total_cost()
