@@ -5,12 +5,10 @@ python .ci/oldest.py packages/astrolabel/pyproject.toml parquet fetch
 
 import sys
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 project = tomllib.loads(Path(sys.argv[1]).read_text())["project"]
-for group in (
-    project["dependencies"],
-    *(project["optional-dependencies"][name] for name in sys.argv[2:]),
-):
-    for requirement in group:
-        print(requirement.replace(">=", "==").partition(",")[0])
+extras = (project["optional-dependencies"][name] for name in sys.argv[2:])
+for requirement in chain(project["dependencies"], *extras):
+    print(requirement.replace(">=", "==").partition(",")[0])

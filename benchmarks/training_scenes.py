@@ -150,8 +150,9 @@ def add_galaxies(
     noise = float(np.sqrt((canvas.sky**2).sum()))
     colour = np.exp(rng.normal(0, 0.4, len(canvas.image)))
     for _ in range(count):
-        kinds = sorted({k for k, _ in pool} - {"giant"})
-        part = np.array([{"cosmos": 0.25, "hdf": 0.55, "sdss": 0.2}[k] for k in kinds])
+        shares = {"cosmos": 0.25, "hdf": 0.55, "sdss": 0.2}
+        kinds = sorted({k for k, _ in pool} & shares.keys())
+        part = np.array([shares[k] for k in kinds])
         kind = kinds[int(rng.choice(len(kinds), p=part / part.sum()))]
         choices = [t for k, t in pool if k == kind]
         template = choices[int(rng.integers(len(choices)))]
@@ -452,9 +453,9 @@ def scene(kind: str, seed: int, pool: list[tuple[str, Array]]) -> TrainingScene:
         add_sersic(rng, canvas, int(rng.integers(1, 8)), 50.0)
         add_stars(rng, canvas, int(rng.integers(2, 30)), 4.0, 500.0)
         return canvas.done(kind)
-    if kind in ("outskirts", "giant"):
-        drawing = outskirts if kind == "outskirts" else giant
-        return drawing(rng, bands, pool).done(kind)
+    of_pool = {"outskirts": outskirts, "giant": giant}
+    if kind in of_pool:
+        return of_pool[kind](rng, bands, pool).done(kind)
     made = {"cluster": cluster, "nebula": nebula, "spiral": spiral, "open": open_cluster,
             "edge-on": edge_on}  # fmt: skip
     return made[kind](rng, bands).done(kind) if kind in made else plate(rng).done(kind)

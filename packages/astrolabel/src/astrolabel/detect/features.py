@@ -294,19 +294,17 @@ def _hosts(field: Field, peaks: Vector, owner: NDArray[np.int64]) -> NDArray[np.
     in a spiral's bulge, not on its brightest knot, nor a star in front of it.
     """
     out = np.full(len(peaks), -1)
-    seeing = _values(ndimage.gaussian_filter(field.light, field.fwhm_px), peaks)
+    broad = _values(ndimage.gaussian_filter(field.light, field.fwhm_px), peaks)
+    width = HOST_PART * np.sqrt(np.bincount(field.parents.ravel()) / np.pi)
     boxes = ndimage.find_objects(field.parents)
     for number in np.unique(owner[owner > 0]):
-        members = np.flatnonzero(owner == number)
-        box = boxes[number - 1]
-        own = field.parents[box] == number
-        wide = HOST_PART * np.sqrt(own.sum() / np.pi)
-        if len(members) == 1 or wide <= field.fwhm_px:
-            around = seeing[members]
-        else:
-            light = ndimage.gaussian_filter(np.where(own, field.light[box], 0.0), wide)
-            around = _values(light, peaks[members] - [b.start for b in box])
-        out[members] = members[np.argmax(around)]
+        members, around = np.flatnonzero(owner == number), broad
+        if width[number] > field.fwhm_px:
+            box = boxes[number - 1]
+            own = np.where(field.parents[box] == number, field.light[box], 0.0)
+            light = ndimage.gaussian_filter(own, width[number])
+            around = _values(light, peaks - [b.start for b in box])
+        out[members] = members[np.argmax(around[members])]
     return out
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -130,10 +130,9 @@ class TorchvisionEngine:
                 ]
         return found
 
-    @contextmanager
     def norms_held(
         self, model: torch.nn.Module, sample: Callable[[], list[NDArray[np.float32]]]
-    ) -> Iterator[None]:
+    ) -> AbstractContextManager[None]:
         """Hold group norms at a sample; see `astroseg.models.norms`."""
         plain = _plain(model)
 
@@ -142,8 +141,7 @@ class TorchvisionEngine:
                 device = device_of(plain)
                 plain.features([image_tensor(image, plain.spec, device) for image in sample()])
 
-        with held(group_norms(plain.backbone), run):
-            yield
+        return held(group_norms(plain.backbone), run)
 
     def set_thresholds(
         self,

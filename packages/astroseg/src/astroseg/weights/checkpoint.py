@@ -217,9 +217,9 @@ def _check_digest(
     metadata: Mapping[str, str], tensors: Mapping[str, torch.Tensor], path: Path
 ) -> None:
     """Hold a file to the hash that it was written with; earlier versions wrote none."""
-    rest = {key: value for key, value in metadata.items() if key != _DIGEST}
     if _DIGEST not in metadata:
         return
+    rest = {key: value for key, value in metadata.items() if key != _DIGEST}
     if metadata[_DIGEST] != content_sha256(json.dumps(rest, sort_keys=True), tensors):
         raise InputError(
             "was changed since it was written: its SHA-256 is another",

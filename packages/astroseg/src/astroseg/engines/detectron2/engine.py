@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -168,10 +168,9 @@ class Detectron2Engine:
                 found.append(_detect(plain, _image(image, plain.astroseg_spec, device)))
             return found
 
-    @contextmanager
     def norms_held(
         self, model: torch.nn.Module, sample: Callable[[], list[NDArray[np.float32]]]
-    ) -> Iterator[None]:
+    ) -> AbstractContextManager[None]:
         """Hold group norms at a sample; see `astroseg.models.norms`."""
         plain = _plain(model)
 
@@ -181,8 +180,7 @@ class Detectron2Engine:
                 images = [{"image": _image(image, spec, device)} for image in sample()]
                 plain.backbone(plain.preprocess_image(images).tensor)
 
-        with held(group_norms(plain.backbone), run):
-            yield
+        return held(group_norms(plain.backbone), run)
 
     def set_thresholds(
         self,
