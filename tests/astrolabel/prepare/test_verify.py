@@ -511,3 +511,23 @@ def test_a_galaxy_alone_is_no_psf_where_the_survey_is_known(tmp_path):
     known, _ = both(files_of(tmp_path, image.astype(np.float32), INSTRUME="MegaPrime"))
     assert psf.fwhm_px(known.psfs[0]) == pytest.approx(0.7 / 0.168, rel=0.05)
     assert any("too few stars: what is usual for CFHT" in text for text in doubts(known))
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_stars_are_as_wide_where_the_noise_is_that_of_their_photons(tmp_path, given):
+    rng = np.random.default_rng(2)
+    places = np.array([(y, x) for y in range(20, 240, 50) for x in range(20, 240, 50)])
+    light = sum(
+        gaussian(SHAPE, y, x, SIGMA * 10 ** rng.uniform(2.7, 4))
+        for y, x in places + rng.uniform(-3, 3, places.shape)
+    )
+    variance = SIGMA**2 + light * SIGMA
+    image = light + rng.normal(0, 1, SHAPE) * np.sqrt(variance)
+    science = write_plain(tmp_path / "g.fits", image.astype(np.float32))
+    noise = write_plain(tmp_path / "v.fits", variance.astype(np.float32))
+    stamp = write_plain(tmp_path / "p.fits", psf.moffat(FWHM_PX, beta=8))
+    extra = {"psf": {"g": stamp}} if given else {}
+    (files,) = find_coadds(Inputs(band_files=((("g",), science),), variance={"g": noise}, **extra))
+    known = characterise(files)
+    assert psf.fwhm_px(known.psfs[0]) == pytest.approx(FWHM_PX, rel=0.07)
+    assert not doubts(known)

@@ -12,7 +12,7 @@ from astrolabel.core.box import Box
 from astrolabel.core.config.prepare import PrepareConfig
 from astrolabel.io.files import CoaddFiles
 from astrolabel.prepare import blank, evidence, noise, sky
-from astrolabel.prepare.accept import accept, relative
+from astrolabel.prepare.accept import Band, accept, relative
 from astrolabel.prepare.blank import Fill
 from astrolabel.prepare.evidence import Evidence
 from astrolabel.prepare.pixels import Plane, read_plane
@@ -85,13 +85,15 @@ def look_at(
         [p.image for p in planes], [p.valid for p in planes], config.sky,
         config.noise.false_rate, section.cells,
     )  # fmt: skip
-    shown, data = [], []
+    shown, data, over_sky = [], [], []
     here = Box.of_shape(section.box.shape)
     for band, plane, found in zip(bands, planes, skies, strict=True):
         one = evidence.of_section(plane, found, config)
         shown.append(one)
         data.append(relative(plane, one, accept(band, one, config)[0], here))
-    stack, valid = np.stack(data), np.stack([p.valid for p in planes])
+        over_sky.append(relative(plane, one, Band(rms=one.rms), here))
+    # Of the sky alone: over their own photon noise stars are broader than they are.
+    stack, valid = np.stack(over_sky), np.stack([p.valid for p in planes])
     searched = section.box & with_stars
     corner = np.array([searched.y0, searched.x0, 0, 0, 0, 0])
     part = (slice(None), *searched.slices_in(section.box))
