@@ -170,14 +170,35 @@ def test_units_beyond_float32_are_scaled_and_fluxes_stay_right(tmp_path, factor)
     assert any("multiplied" in note.text for note in known.notes)
 
 
-def test_cosmic_rays_are_no_stars_and_no_data(tmp_path):
-    image, rng = stars(), np.random.default_rng(3)
+def rays(rng):
     hit = np.zeros(SHAPE, bool)
     for _ in range(60):
         y, x = rng.integers(5, 245, 2)
         dy, dx = rng.integers(-1, 2, 2)
         for k in range(rng.integers(1, 6)):
             hit[y + k * dy, x + k * dx] = True
+    return hit
+
+
+@pytest.mark.parametrize("widths", [(), (FWHM_PX,), (13.0, 9.0)])
+def test_cosmic_rays_are_no_data_and_no_photon_noise_where_stars_are_few(tmp_path, widths):
+    rng = np.random.default_rng(3)
+    light = np.zeros(SHAPE)
+    for k, width in enumerate(widths):
+        light += gaussian(SHAPE, 90 + 60 * k, 120, 5000 * SIGMA, fwhm=width)
+    image, hit = light + rng.normal(0, SIGMA, SHAPE), rays(rng)
+    image[hit] += rng.uniform(30, 1000, hit.sum()) * SIGMA
+    known, coadd = both(files_of(tmp_path, image.astype(np.float32)))
+    dark = light < 3 * SIGMA
+    assert not known.measured_psf[0]
+    assert (~coadd.valid[0])[hit & dark].mean() > 0.95
+    assert (~coadd.valid[0])[~ndimage.binary_dilation(hit, np.ones((5, 5)))].mean() < 1e-3
+    assert np.percentile(coadd.variance[0][coadd.valid[0]], 99.9) < 2 * SIGMA**2
+
+
+def test_cosmic_rays_are_no_stars_and_no_data(tmp_path):
+    image, rng = stars(), np.random.default_rng(3)
+    hit = rays(rng)
     clean = image < 3 * SIGMA
     image[hit] += rng.uniform(30, 1000, hit.sum()).astype(np.float32) * SIGMA
     known, coadd = both(files_of(tmp_path, image))

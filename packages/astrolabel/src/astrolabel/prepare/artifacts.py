@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from astrolabel.core.config.prepare import PrepareConfig
 from astrolabel.prepare import noise
 from astrolabel.prepare.accept import Band, relative
-from astrolabel.prepare.cosmic_rays import cosmic_rays
+from astrolabel.prepare.cosmic_rays import cosmic_rays, narrowest
 from astrolabel.prepare.evidence import Evidence
 from astrolabel.prepare.look import Pixels
 from astrolabel.prepare.noise import Scatter
@@ -77,8 +77,8 @@ def _scatter(
     config: PrepareConfig,
 ) -> Scatter | None:
     """See `noise.scatter_of`; `data` is the image less its sky, over its noise."""
-    valid = plane.valid
-    if measured:  # cosmic rays would pass for photon noise
-        unit = np.ones(data.shape, np.float32)
-        valid = valid & ~cosmic_rays(data, unit, valid, stamp, config.artifacts)
+    unit = np.ones(data.shape, np.float32)
+    least = narrowest(stamp, measured, config.artifacts)
+    # They would pass for photon noise.
+    valid = plane.valid & ~cosmic_rays(data, unit, plane.valid, least, config.artifacts)
     return noise.scatter_of(data * rms, rms, valid, stamp, config.noise)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from astrolabel.core import psf
 from astrolabel.core.config.prepare import ArtifactConfig
 
 T = TypeVar("T", bound=np.generic)
@@ -82,6 +83,13 @@ def _above(
         least = config.growth_sigma * sigma[y, x]
         out[y, x] = known.size > 0 and image[y, x] - np.median(known) > least
     return out
+
+
+def narrowest(
+    stamp: NDArray[np.float32], measured: bool, config: ArtifactConfig
+) -> NDArray[np.float32]:
+    """The narrowest PSF that an image may have, where `stamp` is its PSF or but a guess."""
+    return stamp if measured else psf.rescaled(stamp, 1 / config.guess_factor)
 
 
 def sharpest(stamp: NDArray[np.float32]) -> list[float]:

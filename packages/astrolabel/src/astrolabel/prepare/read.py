@@ -19,7 +19,7 @@ from astrolabel.io.files import CoaddFiles
 from astrolabel.prepare import blank, noise
 from astrolabel.prepare.accept import Band
 from astrolabel.prepare.characterise import Characteristics, characterise
-from astrolabel.prepare.cosmic_rays import cosmic_rays
+from astrolabel.prepare.cosmic_rays import cosmic_rays, narrowest
 from astrolabel.prepare.pixels import BAD_PLANES, Plane, read_plane
 from astrolabel.prepare.saturation import saturated_cores
 
@@ -111,13 +111,14 @@ def _with_artifacts(
         mask = _with_plane(mask, "SAT", full)
         texts.append(f"{source}: no data; flat tops, ragged cores and holes in stars: saturated")
     wrong = np.zeros(box.shape, bool)
-    if _look_for_rays(plane, config) and measured:
+    if _look_for_rays(plane, config):
         saturated = (mask[0] & (1 << mask[1]["SAT"])) != 0
         good = plane.valid & ~_grown(saturated, 2)
         # Of the sky alone where noise is measured: rays would pass for photon noise.
         variance = plane.variance if one.rms is None else one.rms.at(box) ** 2
         sigma = np.sqrt(np.where(plane.valid, variance, 0)).astype(np.float32)
-        hit = cosmic_rays(plane.image, sigma, good, stamp, config.artifacts)
+        least = narrowest(stamp, measured, config.artifacts)
+        hit = cosmic_rays(plane.image, sigma, good, least, config.artifacts)
         if hit.any():
             texts.append(f"{int(hit.sum())} pixels of cosmic rays: no data")
         mask = _with_plane(mask, "COSMIC_RAY", hit)

@@ -168,6 +168,9 @@ class ArtifactConfig:
     sharp_margin: float = 0.5
     """... by this fraction of that limit, for a PSF is not known better. Chosen on simulated
     stars and hits; not measured on real stars."""
+    guess_factor: float = 1.5
+    """A PSF that is not measured may be narrower by this: guesses of the seeing, 0.7 arcsec, are
+    wrong by as much at the best and the usual sites."""
     growth_px: int = 1
     """A cosmic ray's pixels are grown by this, where they stand above the sky's noise,"""
     growth_sigma: float = 3.0
