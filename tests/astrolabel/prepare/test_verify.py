@@ -7,6 +7,7 @@ from fits_files import FWHM_PX, SIGMA, gaussian, scene, tan_wcs, write_plain
 from scipy import ndimage
 
 from astrolabel.core import psf
+from astrolabel.core.celestial import to_icrs
 from astrolabel.core.config import PrepareConfig, SimulateConfig
 from astrolabel.core.config.prepare import ArtifactConfig, NoiseConfig, SkyConfig, StarConfig
 from astrolabel.core.config.simulate import PsfConfig as SimulatedPsf
@@ -14,6 +15,7 @@ from astrolabel.core.errors import InputError
 from astrolabel.core.notes import DOUBT
 from astrolabel.io.files import check
 from astrolabel.io.find import Inputs, find_coadds
+from astrolabel.io.layers import read_wcs
 from astrolabel.prepare.describe import describe
 from astrolabel.prepare.read import characterise, read
 from astrolabel.prepare.trails import find_trails
@@ -374,19 +376,56 @@ def test_describe_says_what_is_assumed_and_doubted(tmp_path):
         assert word in text
 
 
+def plain_header():
+    return fits.Header({
+        "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 150.0, "CRVAL2": 2.0, "CRPIX1": 20.5,
+        "CRPIX2": 20.5, "CD1_1": -5e-5, "CD2_2": 5e-5,
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "cards",
+    [
+        {},
+        {"CRVAL1": " 150.0", "CD1_1": "-5e-5"},
+        {"PC1_1": 1.0, "PC2_2": 1.0, "CDELT1": -5e-5, "CDELT2": 5e-5},
+    ],
+)
+@pytest.mark.parametrize("place", ["image", "file"])
+def test_a_wcs_is_read_from_numbers_as_text_double_cards_and_the_first_header(
+    tmp_path, cards, place
+):
+    header = plain_header()
+    header.update(cards)
+    own = header if place == "image" else None
+    first = fits.PrimaryHDU(header=None if own else header)
+    hdus = [first, fits.ImageHDU(np.zeros((40, 40), np.float32), own, name="SCI")]
+    fits.HDUList(hdus).writeto(tmp_path / "g.fits")
+    (files,) = find_coadds(Inputs(band_files=((("g",), tmp_path / "g.fits"),)))
+    ra, dec = to_icrs(read_wcs(files.layers[0]), [19.5, 19.5], [19.5, 29.5])
+    np.testing.assert_allclose([ra, dec], [[150, 150], [2, 2 + 5e-4]], atol=1e-8)
+
+
 @pytest.mark.parametrize(
     ("cards", "fault"),
     [
         ({"CD1_1": 0.0, "CD2_2": 0.0}, "matrix is singular"),
         ({"CTYPE1": "RA---XXX", "CTYPE2": "DEC--XXX"}, "Unrecognized projection code"),
         ({"CTYPE1": "RA---TAN-SIP", "CTYPE2": "DEC--TAN-SIP", "A_ORDER": "x"}, "text for a number"),
+        ({"CRVAL1": "10:00:00"}, "CRVAL1 is the text"),
+        ({"CRVAL1": None}, "no number in CRVAL1"),
+        ({"CRPIX2": None}, "no number in CRPIX2"),
+        ({"CD1_1": None, "CD2_2": None}, "no number in CDELT1, CDELT2"),
+        ({"PC1_1": 1.0, "PC2_2": 1.0}, "CD and PC cards differ"),
     ],
 )
 def test_an_unusable_wcs_is_refused_in_plain_words(tmp_path, cards, fault):
     image = np.zeros((40, 40), np.float32)
-    header = fits.Header({"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 150.0,
-                          "CRVAL2": 2.0, "CD1_1": -5e-5, "CD2_2": 5e-5})  # fmt: skip
+    header = plain_header()
     header.update(cards)
+    for card, value in cards.items():
+        if value is None:
+            del header[card]
     fits.writeto(tmp_path / "g.fits", image, header)
     (files,) = find_coadds(Inputs(band_files=((("g",), tmp_path / "g.fits"),)))
     with pytest.raises(InputError, match=fault) as refused:

@@ -88,6 +88,45 @@ def check_axes(cards: Mapping[str, Any]) -> None:
         raise ValueError(f"it has {axes} axes")
 
 
+NUMBER = re.compile(r"(CRVAL|CRPIX|CDELT|CROTA)[12]|(CD|PC)[12]_[12]")
+"""Cards of a WCS's first two axes that are numbers."""
+
+
+def check_numbers(header: fits.Header) -> None:
+    """Refuse, with ValueError, the header of a celestial image without a place or a scale. For
+    what is lacking, or is text, astropy takes 0 and 1 degree in silence.
+
+    Numbers that are written as text are made numbers in `header`.
+    """
+    if not re.match(r"[A-Z]{1,4}-+[A-Z]{3}", str(header.get("CTYPE1", ""))):
+        return
+    for key in [key for key in header if NUMBER.fullmatch(key)]:
+        value = header[key]
+        if isinstance(value, fits.card.Undefined):
+            del header[key]
+        elif isinstance(value, str):
+            try:
+                header[key] = float(value)
+            except ValueError:
+                raise ValueError(f"card {key} is the text {value!r}") from None
+    needed = ["CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2"]
+    if not any(key in header for key in ("CD1_1", "CD1_2", "CD2_1", "CD2_2")):
+        needed += ["CDELT1", "CDELT2"]
+    elif "PC1_1" in header and not np.allclose(_matrix(header, "CD"), _matrix(header, "PC")):
+        raise ValueError("its CD and PC cards differ")
+    lacking = [key for key in needed if key not in header]
+    if lacking:
+        raise ValueError(f"no number in {', '.join(lacking)}")
+
+
+def _matrix(header: fits.Header, name: str) -> Degrees:
+    """(2, 2) degrees a pixel, of the CD cards, or of PC and CDELT."""
+    unit = float(name == "PC")
+    cells = [[header.get(f"{name}{i}_{j}", unit * (i == j)) for j in (1, 2)] for i in (1, 2)]
+    scale = [[header.get(f"CDELT{i}", 1.0)] for i in (1, 2)] if name == "PC" else 1.0
+    return np.array(cells, float) * np.array(scale)
+
+
 def wcs_of_cards(cards: Mapping[str, Any]) -> WCS:
     """The celestial WCS that a label file's cards hold.
 

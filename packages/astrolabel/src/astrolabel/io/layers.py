@@ -15,7 +15,7 @@ from typing import Any
 from astropy.io import fits
 from astropy.wcs import WCS, FITSFixedWarning
 
-from astrolabel.core.celestial import check_axes, frame_of, wcs_fault
+from astrolabel.core.celestial import check_axes, check_numbers, frame_of, wcs_fault
 from astrolabel.core.errors import InputError
 from astrolabel.core.files import regular_size
 from astrolabel.io import surveys, zeropoints
@@ -286,11 +286,14 @@ def read_wcs(layers: Layers) -> WCS | None:
     """
     with open_fits(layers.path) as hdus, warnings.catch_warnings():
         header, _ = readable(hdus[layers.image].header)
+        if "CTYPE1" not in header and not hdus[0].shape:
+            header, _ = readable(hdus[0].header)  # where there are no pixels it is the file's
         warnings.filterwarnings("ignore", category=FITSFixedWarning)
         # SIP coefficients without the -SIP suffix: read as SIP, which HSC means.
         warnings.filterwarnings("ignore", message=".*SIP.*")
         try:
             check_axes(header)
+            check_numbers(header)
             wcs = WCS(header, fobj=hdus, naxis=2)
             if not wcs.has_celestial:
                 return None
