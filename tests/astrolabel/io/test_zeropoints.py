@@ -5,7 +5,7 @@ import pytest
 from astropy.io import fits
 
 from astrolabel.io.cards import cards_of
-from astrolabel.io.zeropoints import from_unit, not_linear, of_cards
+from astrolabel.io.zeropoints import from_unit, hst, not_linear, of_cards
 
 PIXEL_SR = (0.2 / 206264.806) ** 2
 
@@ -24,11 +24,31 @@ def zero(rule=of_cards, **cards):
         ("nJy/pixel", 31.4), ("uJy/pix", 23.9), ("Jy pixel-1", 8.9), ("10*nJy", 28.9),
         ("nanomaggy", 22.5), ("maggies", 0.0), ("erg/s/cm2/Hz", -48.6),
         ("10^-29 erg/s/cm2/Hz", 23.9), ("W m-2 Hz-1", -56.1),
+        ("muJy", 23.9), ("nanomaggy/pixel", 22.5), ("ERG/S/CM**2/HZ", -48.6),
         ("MJy/sr", 8.9 - 2.5 * np.log10(1e6 * PIXEL_SR)),
     ],
 )  # fmt: skip
 def test_a_unit_of_flux_is_a_zero_point(unit, expected):
     assert zero(from_unit, BUNIT=unit).value == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["erg/s/cm2/A", "ergs/s/cm^2/Ang", "ERG/CM2/S/A", "erg s-1 cm-2 A-1", "erg/(s cm2 Angstrom)"],
+)
+def test_a_flux_per_wavelength_has_a_zero_point_at_its_pivot(unit):
+    """Which is -2.5 log10 of the flux per frequency in erg/s/cm2/Hz, less 48.6."""
+    expected = -2.5 * np.log10(5500.0**2 / 2.99792458e18) - 48.6
+    assert zero(BUNIT=unit, PHOTPLAM=5500.0).value == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.parametrize("unit", ["ELECTRONS/S", "counts s-1", "DN/sec", "electron s^-1", ""])
+def test_rates_of_hst_have_the_zero_point_of_its_sensitivity(unit):
+    cards = {"PHOTFLAM": 7e-20, "PHOTPLAM": 8045.0, "EXPTIME": 2000.0}
+    per_second = -2.5 * np.log10(7e-20) - 5 * np.log10(8045) - 2.408
+    assert zero(hst, BUNIT=unit, **cards).value == pytest.approx(per_second)
+    in_time = per_second + 2.5 * np.log10(2000)
+    assert zero(hst, BUNIT="ELECTRONS", **cards).value == pytest.approx(in_time)
 
 
 @pytest.mark.parametrize(

@@ -116,8 +116,9 @@ def from_unit(cards: Cards, pixel_sr: float | None) -> ZeroPoint:
     text = cards.text("BUNIT")
     if not text:
         return ZeroPoint(None, "no card gives it")
-    if text.lower() in MAGGIES:
-        return ZeroPoint(MAGGIES[text.lower()], f"unit {text}")
+    name = PER_PIXEL.sub("", text).lower()
+    if name in MAGGIES:
+        return ZeroPoint(MAGGIES[name], f"unit {text}")
     unit = _unit(text)
     if unit is None:
         return ZeroPoint(None, f"unit {text!r} is none of flux", text.lower() in ("mjy", "mjy/sr"))
@@ -137,14 +138,20 @@ def from_unit(cards: Cards, pixel_sr: float | None) -> ZeroPoint:
     return ZeroPoint(None, f"unit {text!r} is none of flux")
 
 
+PER_PIXEL = re.compile(r"(?i) ?(/ ?pix(el)?|pix(el)?-1|pix(el)?\^-1)$")
+
+
 def _unit(text: str) -> units.UnitBase | None:
     if text == text.upper():
         text = ANY_CASE.get(text.replace(" ", ""), text)
         if text == "MJY":
             return None
     text = text.replace("**", "^") if "**" in text else text
-    text = re.sub(r"(?i) ?(/ ?pix(el)?|pix(el)?-1|pix(el)?\^-1)$", "", text)
-    text = re.sub(r"(?i)\bmicro(?=jy\b)", "u", text)
+    text = PER_PIXEL.sub("", text)
+    text = re.sub(r"(?i)\b(micro|mu)(?=jy\b)", "u", text)
+    if re.search(r"(?i)\bergs?\b", text):  # beside it A is no ampere
+        text = re.sub(r"\bergs\b", "erg", text.lower())
+        text = re.sub(r"\b(a|ang|angstroms)\b", "angstrom", text).replace("hz", "Hz")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", units.UnitsWarning)  # of more slashes than one
         try:
@@ -164,8 +171,8 @@ def hst(cards: Cards, pixel_sr: float | None) -> ZeroPoint:
         return of_cards(cards, pixel_sr)
     value = -2.5 * np.log10(flam) - 5 * np.log10(plam) - 2.408
     source = "cards PHOTFLAM and PHOTPLAM"
-    unit = cards.text("BUNIT").upper().replace(" ", "")
-    if unit and "/S" not in unit:
+    unit = cards.text("BUNIT")
+    if unit and not PER_SECOND.search(unit):
         time = cards.number("EXPTIME")
         if not time or time <= 0:
             return ZeroPoint(None, f"unit {unit} without an exposure time", True)
