@@ -323,6 +323,14 @@ def test_a_seeing_card_is_read_in_its_unit(tmp_path, value, comment, expected):
     assert psf.fwhm_px(characterise(files).psfs[0]) == pytest.approx(expected, rel=0.05)
 
 
+def test_a_seeing_card_wider_than_a_star_is_not_believed(tmp_path):
+    image = np.random.default_rng(0).normal(0, SIGMA, SHAPE)
+    image += gaussian(SHAPE, 90, 120, 3000 * SIGMA)
+    known, _ = both(files_of(tmp_path, image.astype(np.float32), FWHM=(4.0, "arcsec")))
+    assert psf.fwhm_px(known.psfs[0]) == pytest.approx(FWHM_PX, rel=0.07)
+    assert any("4 arcsec is wider than 1 star(s)" in text for text in doubts(known))
+
+
 def test_a_given_psf_that_is_not_the_stars_is_doubted(tmp_path):
     stamp = write_plain(tmp_path / "p.fits", psf.moffat(7.0))
     science = write_plain(tmp_path / "g.fits", stars())
@@ -520,6 +528,12 @@ def test_a_zero_point_that_no_sky_has_is_not_used(tmp_path):
 def test_pixels_that_are_no_linear_flux_are_refused(tmp_path, unit):
     with pytest.raises(InputError, match="not linear in flux"):
         check(files_of(tmp_path, stars(), BUNIT=unit))
+
+
+@pytest.mark.parametrize("cards", [{"BSOFTEN": 2.0}, {"BSOFTEN": "none", "BOFFSET": 0.5}])
+def test_asinh_pixels_whose_cards_do_not_undo_them_are_refused(tmp_path, cards):
+    with pytest.raises(InputError, match="asinh of the flux"):
+        check(files_of(tmp_path, stars(), **cards))
 
 
 @pytest.mark.parametrize(("ratio", "rescaled"), [(1.0, False), (1.1, False), (1.3, True)])

@@ -14,6 +14,9 @@ from astrolabel.io import layers as fits_layers
 from astrolabel.io import zeropoints
 from astrolabel.io.layers import Layers
 
+ASINH = ("BSOFTEN", "BOFFSET")
+"""Cards of pixels that are an inverse hyperbolic sine of the flux."""
+
 
 @dataclass(frozen=True)
 class CoaddFiles:
@@ -67,11 +70,19 @@ def check(files: CoaddFiles) -> None:
     ------
     InputError
         For bands of different shape, whose WCS put the corners more than a tenth of a
-        pixel apart, or whose unit is that of magnitudes, logarithms or roots.
+        pixel apart, or whose pixels are magnitudes, logarithms or roots.
     """
     first = files.layers[0]
     for layer in files.layers:
-        if unit := zeropoints.not_linear(fits_layers.read_cards(layer)):
+        cards = fits_layers.read_cards(layer)
+        lacking = [key for key in ASINH if cards.number(key) is None]
+        if lacking and (cards.has(ASINH[0]) or cards.has(ASINH[1])):
+            raise InputError(
+                f"pixels are asinh of the flux ({', '.join(ASINH)}), and {lacking[0]} is no number",
+                file=layer.path,
+                remedy="mend the card, or convert the pixels to fluxes and remove both",
+            )
+        if unit := zeropoints.not_linear(cards):
             raise InputError(
                 f"pixels are {unit} (card BUNIT), which is not linear in flux",
                 file=layer.path,

@@ -156,6 +156,9 @@ def _guess(
     if len(cards) > 1:  # the unit is not known: that which the few stars are nearer to
         nearest = found.fwhm_px if len(found.fits) else psf.DEFAULT_FWHM_PX
         cards.sort(key=lambda t: abs(np.log(t[0] / nearest)))
+    if cards and len(found.fits) and cards[0][0] > (1 + config.mismatch) * found.fwhm_px:
+        width, text = found.fwhm_px, f"{cards[0][1]} is wider than {few}"  # which nothing can be
+        return width, doubt("psf", f"Moffat of FWHM {width:.2f} px: {text}", band)
     if cards:
         width, text = cards[0]
         return width, Note("psf", f"Moffat of FWHM {width:.2f} px: {text}", band)
