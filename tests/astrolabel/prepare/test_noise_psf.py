@@ -180,6 +180,13 @@ def test_unusable_stamps_are_refused(stamp, problem):
         psf.normalise(stamp, "p.fits")
 
 
+@pytest.mark.parametrize("factor", [1 / 3, 0.8, 1.3])
+def test_a_rescaled_stamp_is_the_psf_of_that_width(factor):
+    out = psf.rescaled(psf.moffat(4 / factor, size=61), factor)
+    np.testing.assert_allclose(out, psf.moffat(4, size=61), atol=0.02 * out.max())
+    assert out[:11].sum() < 0.01
+
+
 def test_stamps_of_different_sizes_are_padded():
     stack = psf.common_size([psf.moffat(4, size=21), psf.moffat(4, size=43)])
     assert stack.shape == (2, 43, 43)

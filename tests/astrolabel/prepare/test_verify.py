@@ -323,6 +323,16 @@ def test_a_seeing_card_is_read_in_its_unit(tmp_path, value, comment, expected):
     assert psf.fwhm_px(characterise(files).psfs[0]) == pytest.approx(expected, rel=0.05)
 
 
+@pytest.mark.parametrize(
+    ("pedestal", "side", "said"), [(0, 41, False), (1e-3, 41, True), (0, 5, True)]
+)
+def test_a_given_psf_with_a_level_or_cut_off_is_doubted(tmp_path, pedestal, side, said):
+    stamp = write_plain(tmp_path / "p.fits", psf.moffat(FWHM_PX, size=side) + np.float32(pedestal))
+    science = write_plain(tmp_path / "g.fits", stars())
+    (files,) = find_coadds(Inputs(band_files=((("g",), science),), psf={"g": stamp}))
+    assert any("border of the stamp" in text for text in doubts(characterise(files))) == said
+
+
 def test_a_seeing_card_wider_than_a_star_is_not_believed(tmp_path):
     image = np.random.default_rng(0).normal(0, SIGMA, SHAPE)
     image += gaussian(SHAPE, 90, 120, 3000 * SIGMA)

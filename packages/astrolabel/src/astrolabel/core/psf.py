@@ -90,10 +90,10 @@ def normalise(stamp: NDArray[np.generic], file: str | Path) -> NDArray[np.float3
 
 
 def rescaled(stamp: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
-    """A (P, P) stamp `factor` times as wide, summing to one."""
+    """A (P, P) stamp `factor` times as wide, summing to one; zero beyond what the stamp shows."""
     middle = (np.array(stamp.shape) - 1) / 2
     out = ndimage.affine_transform(
-        np.asarray(stamp, np.float64), np.eye(2) / factor, middle - middle / factor, mode="nearest"
+        np.asarray(stamp, np.float64), np.eye(2) / factor, middle - middle / factor
     )
     return (out / out.sum()).astype(np.float32)
 

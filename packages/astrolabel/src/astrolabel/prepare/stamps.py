@@ -51,7 +51,7 @@ def find_stamps(
     fits : of the stars of each band (see `fit_stars`).
     compact : widths of compact sources of each band (see `fit_compact`); none without given PSFs.
     """
-    given, grids, notes = _given(files)
+    given, grids, notes = _given(files, config)
     fitted = [alike(of_band, config) for of_band in fits]
     widths = [f.fwhm_px for f in fitted if f.agree]
     stamps, measured = dict(given), []
@@ -84,8 +84,18 @@ def find_stamps(
     return Stamps(both[:-1], tuple(at) if grids else (), tuple(measured), notes)
 
 
+def _border(band: str, stamp: NDArray[np.float32], config: StarConfig) -> list[Note]:
+    """A doubt about a stamp with a level of its own, or one that ends in the light of its star."""
+    ring = np.concatenate([stamp[0], stamp[-1], stamp[1:-1, 0], stamp[1:-1, -1]])
+    share = abs(float(np.median(ring))) * stamp.size
+    if share <= config.border_share:
+        return []
+    text = f"the level at the border of the stamp, over all of it, is {share:.2g} of its flux"
+    return [doubt("psf", f"{text}: fluxes are wrong by as much; subtract it, or cut wider", band)]
+
+
 def _given(
-    files: CoaddFiles,
+    files: CoaddFiles, config: StarConfig
 ) -> tuple[dict[str, NDArray[np.float32]], dict[str, psf.StampGrid], list[Note]]:
     """Stamps that files hold, by band."""
     stamps: dict[str, NDArray[np.float32]] = {}
@@ -101,7 +111,7 @@ def _given(
             grid = cube
         else:
             stamps[band] = read_psf(paths[0], band, files.bands)
-            notes.append(Note("psf", read_from, band))
+            notes += [Note("psf", read_from, band), *_border(band, stamps[band], config)]
             continue
         grids[band], stamps[band] = grid, grid.at((rows - 1) / 2, (columns - 1) / 2)
         notes.append(Note("psf", f"{len(grid.stamps)} by position, {read_from}", band))

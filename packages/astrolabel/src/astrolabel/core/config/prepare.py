@@ -227,6 +227,9 @@ class StarConfig:
     """`auto`: a given PSF that is not that of the stars is rescaled; `files`: taken as given."""
     mismatch: float = 0.2
     """A given PSF whose width differs by this part from the stars' is not theirs."""
+    border_share: float = 0.1
+    """A given stamp whose border has a level that makes more than this part of its flux holds a
+    sky, or ends too near: Moffats of 4 pixels have 0.006 in 41, 0.03 in 25."""
     sure_stars: int = 10
     """So many stars of one width rescale it; fewer, which may be galaxies, are a doubt."""
     compact_snr: float = 15.0
