@@ -204,3 +204,10 @@ def test_stars_as_narrow_as_a_pixel_are_measured(fwhm):
     (found,) = stars_of(image[None].astype(np.float32))
     assert found.agree
     assert found.fwhm_px == pytest.approx(fwhm, rel=0.05)
+
+
+def test_light_beyond_float32_is_no_star_and_no_error():
+    image = np.random.default_rng(0).normal(0, 1, (64, 64)).astype(np.float32)
+    image[30:34, 30:34] = 3e38  # where the noise is all but zero
+    (fits,) = fit_stars(image[None], np.ones((1, 64, 64), bool), StarConfig())
+    assert len(fits) == 0

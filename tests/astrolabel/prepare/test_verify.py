@@ -518,6 +518,26 @@ def test_counts_have_the_noise_of_their_photons(tmp_path):
     assert known.bands[0].electrons == pytest.approx(1500)
 
 
+@pytest.mark.parametrize("mean", [0.03, 0.3, 1.0])
+def test_counts_over_an_exposure_have_the_noise_of_counts(tmp_path, mean):
+    rng, (y, x) = np.random.default_rng(1), np.indices(SHAPE)
+    exposure = (1500 - 2 * np.hypot(y - 128, x - 128)).astype(np.float32)
+    counts = rng.poisson(mean, SHAPE).astype(np.float32)
+    typical = float(np.median(exposure))
+    known, _ = both(files_of(tmp_path, counts / exposure))
+    whole, _ = both(files_of(tmp_path, counts))
+    rms, tail = (float(np.median(k.bands[0].rms.values)) for k in (known, whole))
+    assert rms == pytest.approx(tail / typical, rel=0.15)
+    assert known.bands[0].electrons == pytest.approx(typical, rel=0.15)
+
+
+@pytest.mark.parametrize("mean", [0.03, 0.1, 1.0])
+def test_counts_of_few_photons_are_not_correlated(tmp_path, mean):
+    counts = np.random.default_rng(1).poisson(mean, SHAPE)
+    known, _ = both(files_of(tmp_path, counts.astype(np.float32)))
+    assert known.noise_correlation is None
+
+
 def test_stars_are_measured_where_another_band_has_no_data(tmp_path):
     short = stars(2)
     short[:, 60:] = np.nan

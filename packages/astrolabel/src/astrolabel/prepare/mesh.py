@@ -119,7 +119,13 @@ def grain_of(values: NDArray[np.floating]) -> Grain:
     kinds = np.unique(sample)
     if len(kinds) < FEW_KINDS:  # nearly all may be zero
         kinds = np.unique(values)
-    if len(kinds) < 2 or len(kinds) > 0.5 * sample.size:
+    if len(kinds) < 2:
+        return Grain(False, 0.0)
+    if kinds[0] == 0 and (sample > 0).mean() < 1 - LEAST_ZEROS:
+        low, middle = np.percentile(values[values > 0], [10, 50])
+        if low > 0.5 * middle:  # not so of noise that was cut off below zero
+            return Grain(True, float(low))  # over an exposure that varies it is about this
+    if len(kinds) > 0.5 * sample.size:
         return Grain(False, 0.0)
     step = float(np.percentile(np.diff(kinds), 25))
     most = np.searchsorted(kinds, np.percentile(sample, 95), side="right")  # but for stars
@@ -141,7 +147,8 @@ def clipped(values: NDArray[np.floating], grain: Grain | None = None) -> tuple[f
         return float("nan"), float("nan")
     grain = grain_of(values) if grain is None else grain
     if grain.few:
-        inside = values[values <= np.percentile(values, 99.9)].astype(np.float64)
+        most = max(np.percentile(values, 99.9), values.min() + 1.5 * grain.step)
+        inside = values[values <= most].astype(np.float64)
         if inside.size == 0:  # not a number among them
             return float("nan"), float("nan")
         return float(inside.mean()), float(inside.std())
@@ -163,6 +170,8 @@ def clipped(values: NDArray[np.floating], grain: Grain | None = None) -> tuple[f
 CLIPPED_VARIANCE = 0.973
 """Of a Gaussian of unit variance within three sigma."""
 GOLDEN = 0.6180339887498949
+LEAST_ZEROS = 0.25
+"""Of counts of few photons, divided by an exposure, more than this part is zero."""
 FEW_OF, FEW_KINDS = 2000, 15
 """Counts of few photons have fewer than so many different values among so many."""
 

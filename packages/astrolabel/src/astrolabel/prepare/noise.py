@@ -78,8 +78,9 @@ def correlation(
         return None
     values = relative[part]
     middle, sigma = mesh.clipped(values[known])
-    known = known & (np.abs(values - middle) < config.correlation_clip_sigma * sigma)
-    flat = np.where(known, values - middle, 0).astype(np.float32)
+    # Of counts that are mostly zero the scatter is none, but their noise is known.
+    known = known & (np.abs(values - middle) < config.correlation_clip_sigma * max(sigma, 1))
+    flat = np.where(known, values - values[known].mean(), 0).astype(np.float32)
     out = np.zeros((2 * radius + 1, 2 * radius + 1), np.float32)
     rows, columns = flat.shape
     weight = known.astype(np.float32)

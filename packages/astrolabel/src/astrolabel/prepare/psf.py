@@ -236,6 +236,8 @@ def _stars(
         table = sep.extract(data, config.threshold_sigma, err=rms, mask=~valid, minarea=5)
     except Exception:  # sep raises this bare: too many pixels or sources in one object
         return []
+    # Of light that sums to nothing there is no middle.
+    table = table[np.isfinite(table["x"]) & np.isfinite(table["y"])]
     if len(table) == 0:
         return []
     radius, flags = sep.flux_radius(
