@@ -2,7 +2,8 @@
 
 What numba compiles slowly stays out of them, for a machine's first run waits for it: numpy's
 linear algebra (two seconds), arrays assigned to slices (two seconds, for the error message
-alone), expressions of whole arrays. Loops compile in a tenth of a second.
+alone), expressions of whole arrays. Loops compile in a tenth of a second. So do each rank and dtype
+of `np.empty`; of `np.zeros` in two tenths.
 """
 
 from __future__ import annotations
@@ -31,18 +32,27 @@ def kernel(function: F) -> F:
     Dividing by zero gives infinity, as in numpy. Pass C-contiguous arrays of one dtype: every
     other layout or dtype is compiled anew.
     """
-    return cast(F, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+    return _compiled(function, cache=True)
+
+
+def part(function: F) -> F:
+    """A part of several kernels, which alone can call it: no wrapper for Python, not kept."""
+    return _compiled(function, no_cpython_wrapper=True)
 
 
 def inlined(function: F) -> F:
     """A part of one `kernel`, compiled with that: half the time of a function of its own."""
-    return cast(F, numba.njit(nogil=True, error_model="numpy", inline="always")(function))
+    return _compiled(function, inline="always")
 
 
 def summing(function: F) -> F:
     """A `kernel` whose sums are taken several numbers at a time."""
-    decorate = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=SUMS)
-    return cast(F, decorate(function))
+    return _compiled(function, cache=True, fastmath=SUMS)
+
+
+def _compiled(function: F, **options: Any) -> F:
+    options |= {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+    return cast(F, numba.njit(**options)(function))
 
 
 @summing
@@ -88,7 +98,7 @@ RIDGE = 1e-6
 """Part of its own curvature that is added to every unknown's: some are nearly the same."""
 
 
-@kernel
+@part
 def positive(values: Array) -> Array:
     """Indices of those above zero."""
     out = np.empty(values.size, np.int64)
@@ -100,7 +110,7 @@ def positive(values: Array) -> Array:
     return out[:count]
 
 
-@kernel
+@part
 def among(matrix: Array, at: Array) -> Array:
     """(N, N) of the unknowns `at`, its diagonal a millionth larger."""
     out = np.empty((at.size, at.size))

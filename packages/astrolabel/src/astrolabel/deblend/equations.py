@@ -13,21 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from astrolabel.core.numerics import dot, inlined, kernel, solve
+from astrolabel.core.numerics import dot, inlined, kernel, part, solve
 
 Array = NDArray[Any]
 
 
-@kernel
 def places(counts: Array, bands: int) -> Array:
     """(N + 1,) where each component's parameters begin."""
-    at = np.zeros(counts.size + 1, np.int64)
-    for n in range(counts.size):
-        at[n + 1] = at[n] + bands + counts[n] - 1
-    return at
+    return np.concatenate([[0], np.cumsum(bands + counts - 1)])
 
 
-@kernel
+@part
 def _cut(
     flat: Array, start: int, box: Array, bands: int, band: int, part: tuple[int, ...], out: Array
 ) -> None:
@@ -47,7 +43,7 @@ def _cut(
             k += width
 
 
-@kernel
+@part
 def _flat(image: Array, part: tuple[int, ...]) -> Array:
     """(pixels,) of (H, W) where `part` is."""
     y0, y1, x0, x1 = part
@@ -60,7 +56,6 @@ def _flat(image: Array, part: tuple[int, ...]) -> Array:
     return out
 
 
-@kernel
 def normal_equations(
     flat: Array,
     starts: Array,
@@ -78,9 +73,26 @@ def normal_equations(
     fluxes : (N, C) float64.
     residual, weights : (C, H, W) float32, image less all models; 1/variance.
     """
-    bands = weights.shape[0]
-    at = places(counts, bands)
+    at = places(counts, len(weights))
     matrix, vector = np.zeros((at[-1], at[-1])), np.zeros(at[-1])
+    _add_equations(flat, starts, counts, at, boxes, fluxes, residual, weights, matrix, vector)
+    return matrix, vector
+
+
+@kernel
+def _add_equations(
+    flat: Array,
+    starts: Array,
+    counts: Array,
+    at: Array,
+    boxes: Array,
+    fluxes: Array,
+    residual: Array,
+    weights: Array,
+    matrix: Array,
+    vector: Array,
+) -> None:
+    bands = weights.shape[0]
     for n in range(counts.size):
         for m in range(n + 1):
             a, b = boxes[n], boxes[m]
@@ -109,7 +121,6 @@ def normal_equations(
     for i in range(vector.size):
         for j in range(i):
             matrix[j, i] = matrix[i, j]
-    return matrix, vector
 
 
 @inlined

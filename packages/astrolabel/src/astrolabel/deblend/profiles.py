@@ -16,7 +16,7 @@ import scipy.optimize
 from numpy.typing import NDArray
 from scipy.special import gammaincinv
 
-from astrolabel.core.numerics import inlined, kernel
+from astrolabel.core.numerics import inlined, kernel, part
 
 Array = NDArray[Any]
 
@@ -86,8 +86,8 @@ def covariance(shape: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray
 
 
 @inlined
-def shift(k: float, by: float, sigma: float) -> complex:
-    """What a shift of a PSF along an axis multiplies its transform by.
+def shift(k: float, by: float, sigma: float) -> tuple[float, float]:
+    """What a shift of a PSF along an axis multiplies its transform by: real, imaginary part.
 
     The transform of pixels holds the frequency k, in radians a pixel from -pi to pi, and its alias
     k - 2 pi (of negative k: k + 2 pi), which a shift turns by another angle. Their shares are those
@@ -100,8 +100,9 @@ def shift(k: float, by: float, sigma: float) -> complex:
     """
     alias = 1 / (1 + np.exp(2 * np.pi * sigma * sigma * (np.pi - abs(k))))
     turn = 2 * np.pi * by if k >= 0 else -2 * np.pi * by
-    both = complex(1 + alias * (np.cos(turn) - 1), alias * np.sin(turn))
-    return complex(np.cos(k * by), -np.sin(k * by)) * both
+    re, im = 1 + alias * (np.cos(turn) - 1), alias * np.sin(turn)
+    cos, sin = np.cos(k * by), -np.sin(k * by)
+    return cos * re - sin * im, cos * im + sin * re
 
 
 @kernel
@@ -131,11 +132,11 @@ def transforms(
     amplitudes, by_index : of `mixture`.
     """
     count, bands, rows, columns = out.shape
-    kx, along = np.empty(columns), np.empty((bands, columns), np.complex64)
+    kx, along = np.empty(columns), np.empty((2, bands, columns), np.float32)
     for j in range(columns):
         kx[j] = 2 * np.pi * j / (2 * (columns - 1))
         for c in range(bands):
-            along[c, j] = shift(kx[j], x, sigma[c])
+            along[0, c, j], along[1, c, j] = shift(kx[j], x, sigma[c])
     e, q = np.empty(columns), np.empty(columns)
     planes = np.empty((3, columns))
     for i in range(rows):
@@ -157,11 +158,16 @@ def transforms(
                     squared = e[j] * e[j]
                     e[j] = squared * squared
         for c in range(bands):
-            phase = np.complex64(shift(ky, y, sigma[c]))
+            # By real and imaginary parts: numba's product of complex numbers looks for NaN.
+            real, imaginary = shift(ky, y, sigma[c])
+            u, v = np.float32(real), np.float32(imaginary)
             for p in range(count):
-                line, by = out[p, c, i], psf[c, i]
                 for j in range(columns):
-                    line[j] = phase * along[c, j] * np.float32(planes[p, j]) * by[j]
+                    a, b, f = along[0, c, j], along[1, c, j], np.float32(planes[p, j])
+                    re, im = (u * a - v * b) * f, (u * b + v * a) * f
+                    by = psf[c, i, j]
+                    out[p, c, i, j] = complex(re * by.real - im * by.imag,
+                                              re * by.imag + im * by.real)  # fmt: skip
 
 
 FIRST = (4 / 5, -1 / 5, 4 / 105, -1 / 280)
@@ -172,7 +178,7 @@ REACH = 4
 """Pixels on either side that they take."""
 
 
-@kernel
+@part
 def _first(source: Array, step: int, out: Array) -> None:
     """First derivative along pixels that lie `step` apart.
 
@@ -188,7 +194,7 @@ def _first(source: Array, step: int, out: Array) -> None:
         out[j] = f1 * (f[j] - d[j]) + f2 * (g[j] - c[j]) + f3 * (h[j] - b[j]) + f4 * (i[j] - a[j])
 
 
-@kernel
+@part
 def _second(source: Array, step: int, out: Array) -> None:
     """Second derivative; see `_first`."""
     s0, s1, s2 = np.float32(SECOND[0]), np.float32(SECOND[1]), np.float32(SECOND[2])
@@ -222,7 +228,9 @@ def derived(images: Array, slopes: Array, y0: int, x0: int, out: Array) -> None:
     size = h * columns
     begin = y0 * columns
     above, left = begin - REACH * columns, begin - REACH
-    wide = np.zeros(size + 2 * REACH, np.float32)
+    wide = np.empty(size + 2 * REACH, np.float32)
+    for j in range(REACH):
+        wide[j] = wide[REACH + size + j] = 0.0
     parts = np.empty((3, size), np.float32)
     for c in range(bands):
         flat = images[0, c].reshape(images.shape[2] * columns)

@@ -28,8 +28,7 @@ def gram(
     (C, N, N) and (C, N) float64.
     """
     bands, count = image.shape[0], boxes.shape[0]
-    matrix = np.zeros((bands, count, count))
-    vector = np.zeros((bands, count))
+    matrix, vector = np.empty((bands, count, count)), np.empty((bands, count))
     for n in range(count):
         y0, x0, h, w = boxes[n, 0], boxes[n, 1], boxes[n, 2], boxes[n, 3]
         for c in range(bands):
@@ -77,8 +76,7 @@ def best_fluxes(template: Array, data: Array, weights: Array) -> tuple[Array, fl
     (C,) float64 and chi2.
     """
     bands, height, width = template.shape
-    flux = np.zeros(bands)
-    chi2 = 0.0
+    flux, chi2 = np.empty(bands), 0.0
     for c in range(bands):
         pull, norm = 0.0, 0.0
         for i in range(height):
@@ -89,8 +87,7 @@ def best_fluxes(template: Array, data: Array, weights: Array) -> tuple[Array, fl
                 b += weights[c, i, j] * t * t
             pull += float(a)
             norm += float(b)
-        if norm > 0 and pull > 0:
-            flux[c] = pull / norm
+        flux[c] = pull / norm if norm > 0 and pull > 0 else 0.0
         f = np.float32(flux[c])
         for i in range(height):
             a = np.float32(0)

@@ -128,11 +128,12 @@ def _gains(
     """
     h, bands, _, w = seen.shape
     count, shape = pull.shape[1], slope.size
-    gain, flux = np.zeros((h, w)), np.zeros((h, w))
-    taken, common = np.zeros(count), np.zeros((bands, shape))
-    score, matrix, best = np.zeros(bands), np.zeros((bands, bands)), np.zeros((1, bands))
+    gain, flux = np.empty((h, w)), np.empty((h, w))
+    taken, common = np.empty(count), np.empty((bands, shape))
+    score, matrix, best = np.empty(bands), np.empty((bands, bands)), np.empty((1, bands))
     for y in range(h):
         for x in range(w):
+            gain[y, x] = flux[y, x] = 0.0
             if not where[y, x]:
                 continue
             for c in range(bands):

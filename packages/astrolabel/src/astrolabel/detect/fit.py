@@ -1,8 +1,9 @@
 """Fitting a tile's sources one by one, as the Gaussians of `gaussians`.
 
 Each is fitted to what all others leave: the amplitudes of its Gaussians by non-negative
-least squares, its shape by damped Gauss-Newton steps that the amplitudes follow. All
-functions are compiled and release the interpreter's lock.
+least squares, its shape by damped Gauss-Newton steps that the amplitudes follow. What goes over
+pixels is compiled; what puts it together is not, for a compiled function is optimised again in
+each that calls it.
 """
 
 from __future__ import annotations
@@ -12,18 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from astrolabel.core.box import Box
 from astrolabel.core.config import FitConfig
 from astrolabel.core.numerics import (
     PIECE,
     among,
-    inlined,
     kernel,
     non_negative,
     positive,
     solve,
     summing,
 )
-from astrolabel.detect.mog import SHAPE, added, covariances, equations, light_of, render
+from astrolabel.detect.mog import ROUND, SHAPE, added, covariance, equations, light_of, render
 
 Array = NDArray[Any]
 
@@ -40,25 +41,19 @@ def limits(config: FitConfig) -> NDArray[np.float64]:
     )  # fmt: skip
 
 
-@inlined
 def best_amplitudes(own: Array, pull: Array, start: Array, least_gain: float) -> Array:
     """(C, K) non-negative amplitudes of each band; see `non_negative`."""
-    out = np.empty(pull.shape)
-    for c in range(len(pull)):
-        best = non_negative(own[c], pull[c], start[c], least_gain)
-        for k in range(best.size):
-            out[c, k] = best[k]
-    return out
+    return np.array([non_negative(*of, least_gain) for of in zip(own, pull, start, strict=True)])
 
 
-@inlined
+@kernel
 def _shape_step(
     own: Array,
     across: Array,
     curvature: Array,
     slope: Array,
     amplitudes: Array,
-    size_px2: float,
+    shape: Array,
     damping: float,
 ) -> tuple[Array, Array]:
     """Gauss-Newton step of the shape, and how the amplitudes follow it (C, K, 5)."""
@@ -68,8 +63,11 @@ def _shape_step(
         step[0, p] = slope[p]
         for q in range(SHAPE):
             matrix[p, q] = curvature[p, q]
-    follow = np.zeros((bands, count, SHAPE))
+    follow = np.empty((bands, count, SHAPE))
     for c in range(bands):
+        for k in range(count):
+            for p in range(SHAPE):
+                follow[c, k, p] = 0.0
         at = positive(amplitudes[c])
         solved = np.empty((SHAPE, at.size))
         for p in range(SHAPE):
@@ -85,18 +83,26 @@ def _shape_step(
     for p in range(SHAPE):
         # A prior of the size of the steps that are allowed, so that what the data do not
         # decide (the ellipse of a point) stays where it is.
-        allowed = 0.5 if p < 2 else 0.5 * size_px2
+        allowed = 0.5 if p < 2 else 0.25 * (shape[2] + shape[4])
         matrix[p, p] += damping * curvature[p, p] + 1 / allowed**2
     solve(matrix, step)
     return step[0], follow
 
 
-@inlined
-def _moved(shape: Array, part: float, step: Array, peak: Array, limits: Array) -> Array:
-    """The shape after part of a step, within its bounds."""
+@kernel
+def _moved(
+    shape: Array,
+    amplitudes: Array,
+    fraction: float,
+    step: Array,
+    follow: Array,
+    peak: Array,
+    limits: Array,
+) -> tuple[Array, Array]:
+    """The shape after part of a step, within its bounds, and the amplitudes that follow it."""
     out, change = np.empty(SHAPE), np.empty(SHAPE)
     for p in range(SHAPE):
-        change[p] = part * step[p]
+        change[p] = fraction * step[p]
     for a in range(2):
         out[a] = shape[a] + min(max(change[a], -0.5), 0.5)
     away = np.hypot(out[0] - peak[0], out[1] - peak[1])
@@ -116,23 +122,17 @@ def _moved(shape: Array, part: float, step: Array, peak: Array, limits: Array) -
     out[2] = large * cos * cos + small * sin * sin
     out[3] = (large - small) * cos * sin
     out[4] = large * sin * sin + small * cos * cos
-    return out
-
-
-@inlined
-def _followed(amplitudes: Array, follow: Array, new: Array, old: Array) -> Array:
-    """The amplitudes for a new shape."""
-    out = np.empty(amplitudes.shape)
+    followed = np.empty(amplitudes.shape)
     for c in range(amplitudes.shape[0]):
         for k in range(amplitudes.shape[1]):
-            out[c, k] = amplitudes[c, k]
+            now = amplitudes[c, k]
             for p in range(SHAPE):
-                out[c, k] -= follow[c, k, p] * (new[p] - old[p])
-            out[c, k] = max(out[c, k], 0.0)
-    return out
+                now -= follow[c, k, p] * (out[p] - shape[p])
+            followed[c, k] = max(now, 0.0)
+    return out, followed
 
 
-@inlined
+@kernel
 def _radius(
     shape: Array,
     amplitudes: Array,
@@ -144,13 +144,12 @@ def _radius(
 ) -> int:
     """Half side of the box that holds a source's light."""
     out = limits[LEAST]
-    wide = covariances(shape, widths, psf_covariances)
     for c in range(amplitudes.shape[0]):
         for k in range(amplitudes.shape[1]):
             if amplitudes[c, k] <= 0:
                 continue
             for m in range(psf_weights.shape[1]):
-                yy, yx, xx = wide[c, k, m, 0], wide[c, k, m, 1], wide[c, k, m, 2]
+                yy, yx, xx = covariance(shape, widths[k], k == ROUND, psf_covariances[c, m])
                 top = amplitudes[c, k] * psf_weights[c, m]
                 top /= 2 * np.pi * np.sqrt(max(yy * xx - yx * yx, 1e-12))
                 if top > limits[FAINTEST] * noise[c]:
@@ -182,110 +181,72 @@ def one_pass(
     noise : (C,) typical sigma of a pixel.
     peaks, shapes, amplitudes, radii : (N, 2), (N, 5), (N, C, K) float64, (N,) int64.
     """
-    for n in order:  # not compiled: that would take the longest part a second time
-        moving = move and bool(amplitudes[n].any())
-        _fit(n, moving, residual, weights, noise, peaks, shapes, amplitudes, radii, widths,
-             psf_weights, psf_covariances, limits)  # fmt: skip
+    profiles = (widths, psf_weights, psf_covariances)
+    frame = Box.of_shape(residual.shape)
+    for n in order:
+        shape, own = shapes[n], amplitudes[n]
+        wanted = Box.around(shape[0], shape[1], radii[n])
+        box = wanted & frame
+        if box.area == 0:
+            continue
+        at = (slice(None), *box.slices)
+        near, weight = (np.ascontiguousarray(of[at]) for of in (residual, weights))
+        data, left, radii[n] = _fit(box.y0, box.x0, move and bool(own.any()), near, weight, noise,
+                                    peaks[n], shape, own, profiles, limits)  # fmt: skip
+        now = Box.around(shape[0], shape[1], radii[n])
+        residual[at] = left if now == wanted else data
+        box = now & frame
+        if now != wanted and box.area > 0:
+            light = np.empty((len(residual), *box.shape), np.float32)
+            light_of(box.y0, box.x0, shape, own, *profiles, light)
+            residual[:, *box.slices] -= light
 
 
-@kernel
 def _fit(
-    n: int,
+    y0: int,
+    x0: int,
     move: bool,
     residual: Array,
-    weights: Array,
+    weight: Array,
     noise: Array,
-    peaks: Array,
-    shapes: Array,
+    peak: Array,
+    shape: Array,
     amplitudes: Array,
-    radii: Array,
-    widths: Array,
-    psf_weights: Array,
-    psf_covariances: Array,
+    profiles: tuple[Array, Array, Array],
     limits: Array,
-) -> None:
-    """Fit source `n` to what all others leave, in place; see `one_pass`."""
-    bands, height, width = residual.shape
-    cy, cx, r = int(np.rint(shapes[n, 0])), int(np.rint(shapes[n, 1])), radii[n]
-    y0, y1 = max(cy - r, 0), min(cy + r + 1, height)
-    x0, x1 = max(cx - r, 0), min(cx + r + 1, width)
-    if y1 <= y0 or x1 <= x0:
-        return
-    h, w = y1 - y0, x1 - x0
-    templates = np.empty((bands, len(widths), h, w), np.float32)
+) -> tuple[Array, Array, int]:
+    """Fit one source to what all others leave: its shape and amplitudes in place.
+
+    Parameters
+    ----------
+    residual, weight : (C, h, w) float32 of the box that begins at (y0, x0).
+
+    Returns
+    -------
+    The box without the old model, without the new one, and half the side of the box that the
+    new one needs.
+    """
+    bands, h, w = residual.shape
+    templates = np.empty((*amplitudes.shape, h, w), np.float32)
     slopes = np.empty((bands, SHAPE, h if move else 0, w if move else 0), np.float32)
-    render(y0, x0, shapes[n], amplitudes[n], widths, psf_weights, psf_covariances,
-           templates, slopes)  # fmt: skip
-    weight = _cut(weights, y0, x0, h, w)
-    data = added(_cut(residual, y0, x0, h, w), templates, amplitudes[n], 1.0)
+    render(y0, x0, shape, amplitudes, *profiles, templates, slopes)
+    data = added(residual, templates, amplitudes, 1.0)
     own, pull, across, curvature, slope = equations(templates, slopes, data, weight)
-    best, shape = best_amplitudes(own, pull, amplitudes[n], limits[GAIN]), shapes[n]
+    best = best_amplitudes(own, pull, amplitudes, limits[GAIN])
     left = added(data, templates, best, -1.0)
     if move:
-        size = 0.5 * (shape[2] + shape[4])
-        step, follow = _shape_step(own, across, curvature, slope, best, size, limits[DAMPING])
+        step, follow = _shape_step(own, across, curvature, slope, best, shape, limits[DAMPING])
         chi2 = _chi2(left, weight)
-        trial = np.empty((bands, h, w), np.float32)
-        for part in (1.0, 0.3):
-            moved = _moved(shape, part, step, peaks[n], limits)
-            changed = _followed(best, follow, moved, shape)
-            light_of(y0, x0, moved, changed, widths, psf_weights, psf_covariances, trial)
-            _subtract(data, trial, trial)
+        light = np.empty((bands, h, w), np.float32)
+        for fraction in (1.0, 0.3):
+            moved, changed = _moved(shape, best, fraction, step, follow, peak, limits)
+            light_of(y0, x0, moved, changed, *profiles, light)
+            trial = data - light
             if _chi2(trial, weight) < chi2:
-                shape, best, left = moved, changed, trial
+                shape[:], best, left = moved, changed, trial
                 break
-    for p in range(SHAPE):
-        shapes[n, p] = shape[p]
-    for c in range(bands):
-        for k in range(len(widths)):
-            amplitudes[n, c, k] = best[c, k]
-    wanted = _radius(shape, best, noise, widths, psf_weights, psf_covariances, limits)
-    ny, nx = int(np.rint(shape[0])), int(np.rint(shape[1]))
-    if wanted == r and ny == cy and nx == cx:
-        _paste(left, residual, y0, x0)
-        return
-    _paste(data, residual, y0, x0)
-    radii[n] = wanted
-    y0, y1 = max(ny - wanted, 0), min(ny + wanted + 1, height)
-    x0, x1 = max(nx - wanted, 0), min(nx + wanted + 1, width)
-    if y1 > y0 and x1 > x0:
-        light = np.empty((bands, y1 - y0, x1 - x0), np.float32)
-        light_of(y0, x0, shape, best, widths, psf_weights, psf_covariances, light)
-        around = _cut(residual, y0, x0, y1 - y0, x1 - x0)
-        _subtract(around, light, light)
-        _paste(light, residual, y0, x0)
-
-
-@kernel
-def _cut(image: Array, y0: int, x0: int, h: int, w: int) -> Array:
-    """A copy of a box of (C, H, W) float32."""
-    out = np.empty((image.shape[0], h, w), np.float32)
-    for c in range(image.shape[0]):
-        for i in range(h):
-            line, into = image[c, y0 + i, x0 : x0 + w], out[c, i]
-            for j in range(w):
-                into[j] = line[j]
-    return out
-
-
-@kernel
-def _paste(part: Array, image: Array, y0: int, x0: int) -> None:
-    """A box written over (C, H, W)."""
-    bands, h, w = part.shape
-    for c in range(bands):
-        for i in range(h):
-            line, into = part[c, i], image[c, y0 + i, x0 : x0 + w]
-            for j in range(w):
-                into[j] = line[j]
-
-
-@kernel
-def _subtract(a: Array, b: Array, out: Array) -> None:
-    """``a - b`` of (C, h, w), into `out`."""
-    for c in range(a.shape[0]):
-        for i in range(a.shape[1]):
-            for j in range(a.shape[2]):
-                out[c, i, j] = a[c, i, j] - b[c, i, j]
+    amplitudes[:] = best
+    return data, left, _radius(shape, best, noise, *profiles, limits)
 
 
 @summing

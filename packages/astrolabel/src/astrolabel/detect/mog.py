@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from astrolabel.core.numerics import dot, inlined, kernel
+from astrolabel.core.numerics import dot, inlined, kernel, part
 
 Array = NDArray[Any]
 
@@ -29,28 +29,20 @@ TAIL = 20.0
 """A Gaussian is not evaluated where its exponent is below minus this."""
 
 
-@kernel
-def covariances(shape: Array, widths: Array, psf_covariances: Array) -> Array:
-    """(C, K, M, 3) covariance (yy, yx, xx) of each Gaussian of a source behind each of a PSF's."""
-    bands, count = psf_covariances.shape[:2]
-    out = np.empty((bands, len(widths), count, 3))
-    for k in range(len(widths)):
-        ww = widths[k] * widths[k]
-        yy, yx, xx = shape[2], shape[3], shape[4]
-        if k == ROUND:
-            yy = xx = 0.5 * (yy + xx)
-            yx = 0.0
-        for c in range(bands):
-            for m in range(count):
-                out[c, k, m, 0] = ww * yy + psf_covariances[c, m, 0]
-                out[c, k, m, 1] = ww * yx + psf_covariances[c, m, 1]
-                out[c, k, m, 2] = ww * xx + psf_covariances[c, m, 2]
-    return out
+@inlined
+def covariance(shape: Array, width: float, is_round: bool, psf: Array) -> tuple[float, ...]:
+    """(yy, yx, xx) of one Gaussian of a source behind one of a PSF's."""
+    yy, yx, xx = shape[2], shape[3], shape[4]
+    if is_round:
+        yy = xx = 0.5 * (yy + xx)
+        yx = 0.0
+    ww = width * width
+    return ww * yy + psf[0], ww * yx + psf[1], ww * xx + psf[2]
 
 
-@kernel
+@part
 def _bell(
-    cy: float, cx: float, covariance: Array, weight: float, bell: Array
+    cy: float, cx: float, wide: tuple[float, ...], weight: float, bell: Array
 ) -> tuple[int, int, int, int]:
     """A Gaussian of this centre and covariance on a box, of this integral.
 
@@ -67,7 +59,7 @@ def _bell(
     The rows i0 <= i < i1 and columns j0 <= j < j1 where it is; it is nothing elsewhere.
     """
     h, w = bell.shape
-    yy, yx, xx = covariance[0], covariance[1], covariance[2]
+    yy, yx, xx = wide
     far_y, far_x = np.sqrt(2 * TAIL * yy), np.sqrt(2 * TAIL * xx)
     i0, i1 = max(int(np.ceil(cy - far_y)), 0), min(int(np.floor(cy + far_y)) + 1, h)
     j0, j1 = max(int(np.ceil(cx - far_x)), 0), min(int(np.floor(cx + far_x)) + 1, w)
@@ -113,14 +105,15 @@ def render(
     templates: Array,
     slopes: Array,
 ) -> None:
-    """One source of unit amplitudes, and how its light changes with its shape.
+    """The Gaussians of one source, and how its light changes with its shape.
 
     Parameters
     ----------
     y0, x0 : first pixel of the box.
     shape : (5,) centre and covariance.
-    amplitudes : (C, K) of the Gaussians; only the slopes depend on them.
-    templates : (C, K, h, w) float32, written over.
+    amplitudes : (C, K) of the Gaussians.
+    templates : (C, K, h, w) float32, written over: each Gaussian, of unit flux; or (C, 1, h, w):
+        the source, of these amplitudes.
     slopes : (C, 5, h, w) float32, written over; of size zero when not wanted.
     """
     bands, count, h, w = templates.shape
@@ -128,20 +121,21 @@ def render(
     slopes[:] = 0
     bell = np.empty((h, w), np.float32)
     cy, cx = shape[0] - y0, shape[1] - x0
-    wide = covariances(shape, widths, psf_covariances)
     for c in range(bands):
-        for k in range(count):
+        for k in range(len(widths)):
+            amplitude = amplitudes[c, k]
             for m in range(psf_weights.shape[1]):
-                if psf_weights[c, m] == 0:
+                weight = psf_weights[c, m] * (1.0 if count > 1 else amplitude)
+                if weight <= 0:
                     continue
-                inside = _bell(cy, cx, wide[c, k, m], psf_weights[c, m], bell)
-                _add_bell(bell, inside, 1.0, templates[c, k])
-                if slopes.size > 0 and amplitudes[c, k] > 0:
-                    _add_slopes(bell, inside, cy, cx, wide[c, k, m], amplitudes[c, k],
-                                widths[k] * widths[k], k == ROUND, slopes[c])  # fmt: skip
+                wide = covariance(shape, widths[k], k == ROUND, psf_covariances[c, m])
+                inside = _bell(cy, cx, wide, weight, bell)
+                _add_bell(bell, inside, templates[c, k if count > 1 else 0])
+                if slopes.size > 0 and amplitude > 0:
+                    _add_slopes(bell, inside, cy, cx, wide, amplitude, widths[k] * widths[k],
+                                k == ROUND, slopes[c])  # fmt: skip
 
 
-@kernel
 def light_of(
     y0: int,
     x0: int,
@@ -153,26 +147,17 @@ def light_of(
     light: Array,
 ) -> None:
     """One source, in counts, written over `light` (C, h, w) float32; see `render`."""
-    light[:] = 0
-    bell = np.empty((light.shape[1], light.shape[2]), np.float32)
-    wide = covariances(shape, widths, psf_covariances)
-    for c in range(light.shape[0]):
-        for k in range(len(widths)):
-            for m in range(psf_weights.shape[1]):
-                a = amplitudes[c, k] * psf_weights[c, m]
-                if a > 0:
-                    inside = _bell(shape[0] - y0, shape[1] - x0, wide[c, k, m], a, bell)
-                    _add_bell(bell, inside, 1.0, light[c])
+    none = np.empty((len(light), SHAPE, 0, 0), np.float32)
+    render(y0, x0, shape, amplitudes, widths, psf_weights, psf_covariances, light[:, None], none)
 
 
-@kernel
-def _add_bell(bell: Array, inside: tuple[int, int, int, int], factor: float, out: Array) -> None:
+@inlined
+def _add_bell(bell: Array, inside: tuple[int, int, int, int], out: Array) -> None:
     i0, i1, j0, j1 = inside
-    a = np.float32(factor)
     for i in range(i0, i1):
         line, into = bell[i, j0:j1], out[i, j0:j1]
         for j in range(j1 - j0):
-            into[j] += a * line[j]
+            into[j] += line[j]
 
 
 @inlined
@@ -181,7 +166,7 @@ def _add_slopes(
     inside: tuple[int, int, int, int],
     cy: float,
     cx: float,
-    covariance: Array,
+    wide: tuple[float, ...],
     amplitude: float,
     ww: float,
     is_round: bool,
@@ -189,7 +174,7 @@ def _add_slopes(
 ) -> None:
     """Derivatives of one Gaussian of a source by its shape, added to `out` (5, h, w)."""
     i0, i1, j0, j1 = inside
-    yy, yx, xx = covariance[0], covariance[1], covariance[2]
+    yy, yx, xx = wide
     det = yy * xx - yx * yx
     iyy, iyx, ixx = np.float32(xx / det), np.float32(-yx / det), np.float32(yy / det)
     a = np.float32(amplitude)
@@ -233,11 +218,13 @@ def equations(
     bands, count, h, w = templates.shape
     size = h * w
     moving = slopes.size > 0
-    own = np.zeros((bands, count, count))
-    pull = np.zeros((bands, count))
-    across = np.zeros((bands, count, SHAPE))
-    curvature = np.zeros((SHAPE, SHAPE))
-    slope = np.zeros(SHAPE)
+    own, pull = np.empty((bands, count, count)), np.empty((bands, count))
+    across = np.empty((bands, count, SHAPE))
+    curvature, slope = np.empty((SHAPE, SHAPE)), np.empty(SHAPE)
+    for p in range(SHAPE):
+        slope[p] = 0.0
+        for q in range(SHAPE):
+            curvature[p, q] = 0.0
     weighted = np.empty(size, np.float32)
     for c in range(bands):
         flat = templates[c].reshape(count, size)

@@ -18,8 +18,12 @@ from astrolabel.io.surveys import Survey
 def read_plane(path: Path, hdu: int, index: int | None, box: Box) -> NDArray[Any]:
     """One part of one HDU as it is on disk, in native byte order; (h, w)."""
     with open_fits(path) as hdus:
-        where = box.slices if index is None else (index, *box.slices)
-        return np.array(hdus[hdu].section[where])
+        return _part(hdus[hdu], index, box)
+
+
+def _part(hdu: Any, index: int | None, box: Box) -> NDArray[Any]:
+    where = box.slices if index is None else (index, *box.slices)
+    return np.array(hdu.section[where])
 
 
 def read_image(layers: Layers, box: Box, scale: float = 1.0) -> NDArray[np.float32]:
@@ -74,9 +78,8 @@ def read_mask(layers: Layers, box: Box) -> tuple[NDArray[np.int32], dict[str, in
     """
     if layers.mask is None:
         return None
-    data = read_plane(layers.path, layers.mask, layers.index, box)
     with open_fits(layers.path) as hdus:
-        header = hdus[layers.mask].header
+        data, header = _part(hdus[layers.mask], layers.index, box), hdus[layers.mask].header
         planes = {
             re.sub("^MP_", "", key): int(header[key]) for key in header if key.startswith("MP_")
         }

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from astropy.stats import sigma_clipped_stats
-from astropy.visualization import make_lupton_rgb
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
@@ -113,14 +112,26 @@ def rgb(
     bands *= factors.astype(np.float32)[:, None, None]
     # A band without data is grey there, also on a core that only it has lost.
     bands = np.where(np.isnan(bands), np.nan_to_num(_mean(bands)), bands)
-    blue, green, red = _three(bands)
-    with np.errstate(invalid="ignore", divide="ignore"):  # 0/0 where a pixel is just black
-        picture = make_lupton_rgb(
-            red, green, blue, minimum=black_sigma, stretch=stretch_sigma, Q=softening
-        )
-    picture = _white_cores(np.asarray(picture, np.uint8), height)
+    picture = lupton(_three(bands) - black_sigma, stretch_sigma, softening)
+    picture = _white_cores(picture, height)
     picture[holes] = 0
     return picture
+
+
+def lupton(bands: NDArray[np.float32], stretch: float, softening: float) -> NDArray[np.uint8]:
+    """(H, W, 3) asinh picture of Lupton et al. (2004) of three bands, from blue to red.
+
+    Astropy's would do, but imports matplotlib where that is installed, in every process.
+    """
+    colours = np.moveaxis(bands[::-1], 0, -1)
+    light = colours.mean(axis=-1, keepdims=True)
+    # A tenth of the stretch has the same brightness whatever the softening.
+    slope = 0.1 * 255 / np.arcsinh(0.1 * softening)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        factor = slope * np.arcsinh(light * softening / stretch) / light
+    out = np.maximum(colours * np.where(light > 0, factor, 0), 0)
+    out *= 255 / np.maximum(out.max(axis=-1, keepdims=True), 255)
+    return np.asarray(out, np.uint8)
 
 
 def _mean(bands: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -192,13 +203,12 @@ def _sky(values: NDArray[np.float32], sigma: float | None) -> tuple[float, float
     return float(level), float(noise) if noise > 0 else 1.0
 
 
-def _three(bands: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
-    """Blue, green and red of any number of bands."""
-    if len(bands) == 1:
-        return bands[0], bands[0], bands[0]
+def _three(bands: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(3, H, W) blue, green and red of any number of bands."""
     if len(bands) == 2:
-        return bands[0], bands.mean(0), bands[1]
-    return tuple(group.mean(0) for group in np.array_split(bands, 3))
+        return np.stack([bands[0], bands.mean(0), bands[1]])
+    groups = [bands] * 3 if len(bands) == 1 else np.array_split(bands, 3)
+    return np.stack([group.mean(0) for group in groups])
 
 
 def write_png(path: str | Path, picture: NDArray[np.uint8]) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 from astropy.table import Table
-from astropy.visualization import make_lupton_rgb
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -17,6 +16,7 @@ import astrolabel
 from astrolabel.core.celestial import to_icrs
 from astrolabel.core.files import write_bytes
 from astrolabel.io import coco
+from astrolabel.io.pictures import lupton
 from astrolabel.simulate import planes
 from astrolabel.simulate.artist import MASK_SIGMA
 from astrolabel.simulate.catalogs import hsc_catalog, hst_catalog
@@ -84,10 +84,7 @@ def picture(scene: Scene) -> NDArray[np.uint8]:
     Row 0 is the array's first row, so that the annotations' masks lie on the picture.
     """
     light = np.nan_to_num(scene.image, nan=0.0)
-    blue, green, red = light[0], light[len(light) // 2], light[-1]
-    with np.errstate(invalid="ignore"):  # 0/0 where all bands are zero, which it mends
-        rgb = make_lupton_rgb(red, green, blue, stretch=scene.spec.lupton_stretch, Q=LUPTON_Q)
-    return np.asarray(rgb, np.uint8)
+    return lupton(light[[0, len(light) // 2, -1]], scene.spec.lupton_stretch, LUPTON_Q)
 
 
 def truth_document(scene: Scene) -> dict[str, Any]:
