@@ -1,6 +1,7 @@
 """What a run leaves is proved before it is used; what others left is not taken for its own."""
 
 import json
+import multiprocessing
 import os
 import random
 import shutil
@@ -276,6 +277,7 @@ def test_a_killed_worker_costs_its_tile_a_second_try(sky, finished, tmp_path):
 def deadly(task):
     """Work that one tile's worker dies of, as of too little memory."""
     if task.name.endswith("r0c1"):
+        assert multiprocessing.current_process().name != "MainProcess"
         os.kill(os.getpid(), signal.SIGKILL)
     return pipeline.work(task)
 
@@ -289,6 +291,8 @@ def test_a_tile_that_two_workers_die_of_fails_and_the_others_go_on(sky, out, mon
     states = [state.partition(":")[0] for _, state in result.tiles]
     assert states == ["ok", "failed", "ok", "ok"]
     assert result.problems[0].startswith("tile 9813-4,5-r0c1: crash")
+    # The next run tries it again, and does not die of it either where it has no workers.
+    assert run(sky, out, jobs=1).tiles == result.tiles
 
 
 def test_a_tile_that_cannot_be_written_ends_the_run_and_is_no_state_of_it(

@@ -84,7 +84,7 @@ def _label(tasks: list[Task], total: int, workers: Workers, out: Path, progress:
         by_name = {task.name: task for task in fitting}
         for name, count in finished(work, fitting, workers, out):
             if count is None:
-                crashed = "failed:crash: workers died of it, of too little memory most likely"
+                crashed = f"{shards.CRASH}: workers died of it, of too little memory most likely"
                 shards.write(out, ended(by_name[name], crashed))
             bar.update(note=f"{name}: {'crash' if count is None else f'{count} labels'}")
 

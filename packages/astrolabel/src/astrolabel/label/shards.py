@@ -27,6 +27,8 @@ LOCK = ".astrolabel.lock"
 HALF_WRITTEN = f".{'[0-9a-f]' * 8}.*"
 MARK = ".running-"
 """Names of files that a killed run leaves: see `core.files.atomic_path` and `running`."""
+CRASH = "failed:crash"
+"""State of a tile that was given up since workers died of it."""
 
 Shard = dict[str, Any]
 
@@ -150,6 +152,15 @@ def was_running(out: Path, name: str) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def was_deadly(out: Path, name: str) -> bool:
+    """Whether a run may have died of this tile, or gave it up since workers did.
+
+    The mark of a run that was killed is taken away.
+    """
+    shard = read(out, name)
+    return was_running(out, name) or (shard is not None and shard["state"].startswith(CRASH))
 
 
 def _mark(out: Path, name: str) -> Path:

@@ -109,8 +109,7 @@ def _processes(
     work: Work, tasks: Sequence[Any], workers: Workers, out: Path
 ) -> Generator[tuple[str, int | None]]:
     left, idle = {t.name: t for t in tasks}, 0
-    # A run that was killed may have died of what it was at.
-    deaths = Counter(name for name in left if shards.was_running(out, name))
+    deaths = Counter(name for name in left if shards.was_deadly(out, name))
     while left:
         # Whatever a worker died of goes on alone, so that only its own worker can die of it.
         batch = [t for t in left.values() if not deaths[t.name]] or list(left.values())[:1]
