@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from deblend_scenes import blend_of, light
 from scipy import special
+from scipy.integrate import trapezoid
 
 from astrolabel.core.config import DeblendConfig
 from astrolabel.deblend.parametric_deblender import ParametricDeblender
@@ -45,7 +46,7 @@ def test_the_half_light_radius_of_two_profiles_holds_half_of_their_light():
         b = special.gammaincinv(2 * n, 0.5)
         whole = 2 * np.pi * n * part.radius**2 * b ** (-2 * n) * special.gamma(2 * n)
         profile = np.exp(-b * (r / part.radius) ** (1 / n)) / whole
-        inside += part.flux[0] * np.trapezoid(2 * np.pi * r * profile, r)
+        inside += part.flux[0] * trapezoid(2 * np.pi * r * profile, r)
     assert inside == pytest.approx(50, abs=0.3)
     dark = Profile((0, 0), np.array([0.0]), radius=2.0, axis_ratio=0.9, index=4.0)
     assert half_light_radius((disc, dark)) == pytest.approx(10)

@@ -74,8 +74,8 @@ def test_the_gain_is_that_of_both_sources_fitted_together(at):
     # The prior: half a pixel for each step.
     basis = np.vstack([basis, np.diag([0, 2.0, 2.0, 0])])
     data = np.append(data, np.zeros(4))
-    both, chi2_both = np.linalg.lstsq(basis, data)[:2]
-    chi2_alone = np.linalg.lstsq(basis[:, :3], data)[1]
+    both, chi2_both = np.linalg.lstsq(basis, data, rcond=None)[:2]
+    chi2_alone = np.linalg.lstsq(basis[:, :3], data, rcond=None)[1]
     assert gain[at] == pytest.approx(float((chi2_alone - chi2_both)[0]), rel=0.03)
     assert flux[at] == pytest.approx(both[3], rel=0.03)
 

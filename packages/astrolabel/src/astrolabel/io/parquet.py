@@ -111,11 +111,9 @@ def _table(
     pyarrow: Any, items: list[Mapping[str, Any]], names: Mapping[int, str], schema: Any = None
 ) -> Any:
     """A table of some annotations, whose columns are those of `schema` where that is given."""
-    attributes = list(dict.fromkeys(key for a in items for key in a.get("attributes") or ()))
+    attributes = _attributes(pyarrow, items, schema)
     if taken := [key for key in attributes if key in _OWN]:
         raise InputError(f"attribute {taken[0]!r} has the name of a column of the table")
-    if schema is not None:
-        attributes = [key for key in schema.names if key not in _OWN]
     for a in items:
         mask = a["segmentation"]
         if not isinstance(mask, dict) or not isinstance(mask.get("counts"), str):
@@ -136,16 +134,31 @@ def _table(
     columns["rle_height"] = [a["segmentation"]["size"][0] for a in items]
     columns["rle_width"] = [a["segmentation"]["size"][1] for a in items]
     columns["rle_counts"] = [a["segmentation"]["counts"] for a in items]
-    for key in attributes:
-        columns[key] = [(a.get("attributes") or {}).get(key) for a in items]
-    arrays = {}
-    for key, values in columns.items():
-        try:
-            kind = None if schema is None else schema.field(key).type
-            arrays[key] = pyarrow.array(values, kind)
-        except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError) as error:
-            raise InputError(f"attribute {key!r} mixes kinds of values ({error})") from error
-    return pyarrow.table(arrays, schema=schema)
+    return pyarrow.table({**columns, **attributes}, schema=schema)
+
+
+def _attributes(pyarrow: Any, items: list[Mapping[str, Any]], schema: Any) -> dict[str, Any]:
+    """A column of each attribute."""
+    values = [a.get("attributes") or {} for a in items]
+    fields = [f for f in schema or () if f.name not in _OWN]
+    try:
+        columns = pyarrow.array(
+            values, pyarrow.struct(fields) if schema is not None or not values else None
+        )
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError) as error:
+        mixed = next(
+            k for k in dict.fromkeys(itertools.chain(*values)) if _mixed(pyarrow, values, k)
+        )
+        raise InputError(f"attribute {mixed!r} mixes kinds of values ({error})") from error
+    return dict(zip(columns.type.names, columns.flatten(), strict=True))
+
+
+def _mixed(pyarrow: Any, values: list[Mapping[str, Any]], key: str) -> bool:
+    try:
+        pyarrow.array([v.get(key) for v in values])
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError):
+        return True
+    return False
 
 
 def read_parquet(path: str | Path) -> dict[str, Any]:

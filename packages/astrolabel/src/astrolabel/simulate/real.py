@@ -237,9 +237,7 @@ def _peak(light: Array, sigma: float) -> tuple[float, float]:
 def _turned(plane: Array, middle: tuple[float, float]) -> Array:
     """Turned by half a turn about a pixel; 0 where that is outside."""
     shift = 2 * np.array(middle)
-    return np.asarray(
-        ndimage.affine_transform(plane, np.array([-1.0, -1.0]), shift, order=0, mode="constant")
-    )
+    return np.asarray(ndimage.affine_transform(plane, -np.eye(2), shift, order=0, mode="constant"))
 
 
 def paint(appearance: Appearance, n_bands: int, grid: Grid, pixel_scale_arcsec: float) -> Array:
