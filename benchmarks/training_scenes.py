@@ -144,8 +144,9 @@ def simulated(config: SimulateConfig) -> Canvas:
 
 
 def add_galaxies(
-    rng: np.random.Generator, canvas: Canvas, pool: list[tuple[str, Array]], count: int
-) -> None:
+    rng: np.random.Generator, canvas: Canvas, pool: list[tuple[str, Array]], count: int,
+    largest: float = 50.0,
+) -> None:  # fmt: skip
     """Real galaxies of all sizes and brightnesses that the sky's noise allows to see."""
     noise = float(np.sqrt((canvas.sky**2).sum()))
     colour = np.exp(rng.normal(0, 0.4, len(canvas.image)))
@@ -157,7 +158,8 @@ def add_galaxies(
         choices = [t for k, t in pool if k == kind]
         template = choices[int(rng.integers(len(choices)))]
         # Faint stamps are not enlarged much, nor made much brighter: their noise is no knots.
-        radius = 10 ** (rng.uniform(0.3, 0.9) if kind == "cosmos" else rng.uniform(0.4, 1.7))
+        radius = 10 ** (rng.uniform(0.3, 0.9) if kind == "cosmos" else
+                        rng.uniform(0.4, np.log10(largest)))  # fmt: skip
         radius = min(radius, 0.2 * canvas.shape[0])
         # mean surface brightness within the half-light radius, in sigma of a pixel
         bright = 10 ** rng.uniform(0.3, 1.4 if kind == "cosmos" else 2.7)
@@ -395,9 +397,9 @@ def plate(rng: np.random.Generator) -> Canvas:
 
 KINDS = {
     "deep": 60, "crowd": 32, "bright": 7, "decam": 12, "decam-bright": 9, "alone": 560,
-    "among": 90, "field": 24, "smooth": 40, "cluster": 15, "knotty": 280, "nebula": 10,
+    "among": 90, "field": 24, "smooth": 40, "cluster": 15, "knotty": 280, "nebula": 70,
     "plate": 18, "spiral": 52, "outskirts": 52, "open": 15, "giant": 60,
-    "edge-on": 200,
+    "edge-on": 200, "small": 160,
 }  # fmt: skip
 """Scenes of each kind."""
 
@@ -435,6 +437,13 @@ def scene(kind: str, seed: int, pool: list[tuple[str, Array]]) -> TrainingScene:
         canvas = simulated(SimulateConfig(survey=survey, seed=seed, size=320,
                                           density_per_arcmin2=density))  # fmt: skip
         add_galaxies(rng, canvas, pool, int(rng.integers(1, 5)))
+        return canvas.done(kind, bands)
+    if kind == "small":
+        density, pairs = rng.uniform(10, 35), rng.uniform(0.1, 0.5)
+        canvas = simulated(SimulateConfig(survey="decam", seed=seed, size=320,
+                                          density_per_arcmin2=density,
+                                          pair_fraction=pairs))  # fmt: skip
+        add_galaxies(rng, canvas, pool, int(rng.integers(3, 9)), 12.0)
         return canvas.done(kind, bands)
     if kind == "field":
         canvas = blank(rng, 320, bands)
