@@ -1,11 +1,9 @@
-"""What every engine does alike, whatever library its networks come from."""
+"""Images, samples and answers of networks as tensors and as plain arrays, for every engine."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,11 +12,9 @@ from numpy.typing import NDArray
 from astroseg.core.errors import InputError
 from astroseg.core.rle import decode_tight
 from astroseg.core.samples import Prediction, Rle, Sample
-from astroseg.engines.base import Freeze
 from astroseg.models.mask_targets import IgnoreRegions, to_device
 from astroseg.models.pasting import paste_masks
 from astroseg.models.spec import ModelSpec
-from astroseg.weights.checkpoint import LoadReport, place, read_checkpoint
 
 
 @contextmanager
@@ -103,61 +99,3 @@ def tight(boxes: NDArray[np.float32], masks: Sequence[Rle]) -> NDArray[np.float3
         if bitmap.size:
             box[:] = x, y, x + bitmap.shape[1], y + bitmap.shape[0]
     return drawn
-
-
-def load_weights(
-    model: torch.nn.Module,
-    spec: ModelSpec,
-    path: str | Path,
-    allow_missing: Sequence[str],
-    adapt_channels: bool,
-    first_convolution: str = "",
-) -> LoadReport:
-    """Place a checkpoint's weights in a model of that spec (`weights.checkpoint.place`)."""
-    tensors, header = read_checkpoint(path)
-    return place(
-        model,
-        spec,
-        tensors,
-        header,
-        file=path,
-        allow_missing=allow_missing,
-        adapt_channels=adapt_channels,
-        first_convolution=first_convolution,
-    )
-
-
-def parameter_groups(
-    model: torch.nn.Module, freeze: Freeze, bottom_up: str
-) -> list[dict[str, Any]]:
-    """Weights with and norms and biases without weight decay; sets requires_grad.
-
-    Parameters
-    ----------
-    freeze : "heads" freezes the network that came pre-trained, "none" nothing.
-    bottom_up : start of the names of that network's parameters.
-    """
-    if freeze not in ("none", "heads"):
-        raise InputError(f"unknown freeze {freeze!r}", remedy='use "none" or "heads"')
-    frozen = bottom_up if freeze == "heads" else None
-    decayed, plainly = [], []
-    for name, parameter in model.named_parameters():
-        trains = frozen is None or not name.startswith(frozen)
-        parameter.requires_grad_(trains)
-        if not trains:
-            parameter.grad = None
-        elif parameter.ndim > 1 and not _is_position_bias(name):
-            decayed.append(parameter)
-        else:
-            plainly.append(parameter)
-    # A frozen batch norm must stop counting: its mode follows its gradient.
-    model.train(model.training)
-    return [
-        {"name": "weights", "params": decayed},
-        {"name": "norms and biases", "params": plainly, "weight_decay": 0.0},
-    ]
-
-
-def _is_position_bias(name: str) -> bool:
-    """Tables of transformers that are biases whatever their shape."""
-    return "relative_position" in name or ".rel_pos_" in name

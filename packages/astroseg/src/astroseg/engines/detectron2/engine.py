@@ -8,12 +8,9 @@ predicted masks are pasted box by box.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,15 +21,13 @@ from torchvision.ops import nms
 
 from astroseg.core.errors import AstrosegError, InputError
 from astroseg.core.samples import Prediction, Sample
-from astroseg.engines.base import Freeze
+from astroseg.engines.base import Engine
 from astroseg.engines.common import (
     device_of,
     ignore_regions,
     image_tensor,
     inferring,
-    load_weights,
     made_prediction,
-    parameter_groups,
 )
 from astroseg.engines.detectron2.config import refusals, settings
 from astroseg.engines.detectron2.file import ConfigFile, bottom_up, build_config, entrance
@@ -48,10 +43,8 @@ from astroseg.engines.detectron2.library import (
 from astroseg.models.backbone import start_stages
 from astroseg.models.layers import lay_out
 from astroseg.models.mask_targets import TruthMasks
-from astroseg.models.norms import group_norms, held
 from astroseg.models.roi import MASK_CHUNK
 from astroseg.models.spec import ModelSpec
-from astroseg.weights.checkpoint import Header, LoadReport, write_checkpoint
 
 _PREDICTOR_LIMITS = {
     "score_threshold": "test_score_thresh",
@@ -61,10 +54,11 @@ _PREDICTOR_LIMITS = {
 """Fields of the spec, and where Detectron2's box predictors keep them once built."""
 
 
-class Detectron2Engine:
-    """`astroseg.engines.base.Engine` on Detectron2."""
+class Detectron2Engine(Engine):
+    """On Detectron2."""
 
     name = "detectron2"
+    spec_name = "astroseg_spec"
 
     def __init__(self, file: ConfigFile | None = None) -> None:
         """Give the configuration file of models that have parts of its own making."""
@@ -75,7 +69,6 @@ class Detectron2Engine:
         return library()
 
     def available(self) -> str | None:
-        """None if the right Detectron2 imports, else what is wrong and what to do."""
         try:
             _ = self._library
         except InputError as problem:
@@ -87,7 +80,6 @@ class Detectron2Engine:
         return "; ".join(refusals(spec)) or None
 
     def versions(self) -> dict[str, str]:
-        """Of Detectron2, torch and torchvision."""
         return {
             "detectron2": self._library.version,
             "torch": str(torch.__version__),
@@ -95,12 +87,6 @@ class Detectron2Engine:
         }
 
     def build(self, spec: ModelSpec, seed: int | None = None) -> torch.nn.Module:
-        """A Detectron2 model with fresh weights, on the CPU, in training mode.
-
-        Raises
-        ------
-        InputError : Detectron2 is absent, or has no such model.
-        """
         d2 = self._library
         if (reason := self.refusal(spec)) is not None:
             raise InputError(
@@ -123,15 +109,14 @@ class Detectron2Engine:
         return built
 
     def losses(self, model: torch.nn.Module, batch: Sequence[Sample]) -> dict[str, torch.Tensor]:
-        """Losses of RPN and heads as Detectron2 gives them; sum them.
+        """As Detectron2 gives them.
 
         Raises
         ------
-        InputError : an image has another number of channels than the model.
         AstrosegError : a weight or an activation is no longer finite.
         """
         d2 = self._library
-        spec, device = _plain(model).astroseg_spec, device_of(model)
+        spec, device = self.plain(model).astroseg_spec, device_of(model)
         inputs = [
             {
                 "image": _image(sample.image, spec, device),
@@ -142,7 +127,7 @@ class Detectron2Engine:
         regions = [ignore_regions(sample, device) for sample in batch]
         try:
             # Detectron2 writes statistics of every step into a storage.
-            with d2.EventStorage(), left_out(_plain(model), regions, spec.ignore_cover):
+            with d2.EventStorage(), left_out(self.plain(model), regions, spec.ignore_cover):
                 losses: dict[str, torch.Tensor] = model(inputs)
         except FloatingPointError as problem:
             raise AstrosegError(
@@ -154,13 +139,8 @@ class Detectron2Engine:
     def predict(
         self, model: torch.nn.Module, batch: Sequence[NDArray[np.float32]]
     ) -> list[Prediction]:
-        """Predictions of (C, H, W) images, one image at a time: no padding by its neighbours.
-
-        Raises
-        ------
-        InputError : an image has another number of channels than the model, or NaN pixels.
-        """
-        plain, device = _plain(model), device_of(model)
+        """One image at a time: no padding by its neighbours."""
+        plain, device = self.plain(model), device_of(model)
         with inferring(plain):
             found = []
             for image in batch:
@@ -168,57 +148,16 @@ class Detectron2Engine:
                 found.append(_detect(plain, _image(image, plain.astroseg_spec, device)))
             return found
 
-    def norms_held(
-        self, model: torch.nn.Module, sample: Callable[[], list[NDArray[np.float32]]]
-    ) -> AbstractContextManager[None]:
-        """Hold group norms at a sample; see `astroseg.models.norms`."""
-        plain = _plain(model)
+    def see(self, plain: Any, images: Sequence[NDArray[np.float32]]) -> None:
+        spec, device = plain.astroseg_spec, device_of(plain)
+        seen = [{"image": _image(image, spec, device)} for image in images]
+        plain.backbone(plain.preprocess_image(seen).tensor)
 
-        def run() -> None:
-            with inferring(plain):
-                spec, device = plain.astroseg_spec, device_of(plain)
-                images = [{"image": _image(image, spec, device)} for image in sample()]
-                plain.backbone(plain.preprocess_image(images).tensor)
+    def bottom_up(self, plain: Any) -> str:
+        return bottom_up(plain)
 
-        return held(group_norms(plain.backbone), run)
-
-    def set_thresholds(
-        self,
-        model: torch.nn.Module,
-        *,
-        score: float | None = None,
-        nms: float | None = None,
-        detections: int | None = None,
-    ) -> None:
-        """Change what `predict` keeps; None leaves a value as it is."""
-        given = dict(zip(_PREDICTOR_LIMITS, (score, nms, detections), strict=True))
-        plain = _plain(model)
-        changes: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
-        plain.astroseg_spec = dataclasses.replace(plain.astroseg_spec, **changes)
-
-    def param_groups(self, model: torch.nn.Module, freeze: Freeze) -> list[dict[str, Any]]:
-        """Weights with and norms and biases without weight decay; sets requires_grad."""
-        plain = _plain(model)
-        return parameter_groups(plain, freeze, bottom_up(plain))
-
-    def save(self, model: torch.nn.Module, path: str | Path, meta: Mapping[str, str]) -> None:
-        """Write a checkpoint, atomically."""
-        plain = _plain(model)
-        header = Header(plain.astroseg_spec, self.name, self.versions(), meta)
-        write_checkpoint(path, plain.state_dict(), header)
-
-    def load(
-        self,
-        model: torch.nn.Module,
-        path: str | Path,
-        *,
-        allow_missing: Sequence[str] = (),
-        adapt_channels: bool = False,
-    ) -> LoadReport:
-        """Place a checkpoint's weights in the model; see `astroseg.weights.checkpoint.place`."""
-        plain = _plain(model)
-        first = f"{entrance(plain)[0]}.weight"
-        return load_weights(plain, plain.astroseg_spec, path, allow_missing, adapt_channels, first)
+    def entrance(self, plain: Any) -> str:
+        return f"{entrance(plain)[0]}.weight"
 
 
 class RleMasks:
@@ -284,16 +223,6 @@ def _one_class(model: Any, heads: torch.nn.Module, given: Any, answer: Any) -> A
     every, losses = answer
     kept = [nms(one.pred_boxes.tensor, one.scores, spec.nms_any_class) for one in every]
     return [one[index] for one, index in zip(every, kept, strict=True)], losses
-
-
-def _plain(model: torch.nn.Module) -> Any:
-    """The Detectron2 model itself, out of a distributed wrapper."""
-    while not isinstance(getattr(model, "astroseg_spec", None), ModelSpec):
-        inner = getattr(model, "module", None)
-        if not isinstance(inner, torch.nn.Module):
-            raise TypeError(f"{type(model).__name__} was not built by this engine")
-        model = inner
-    return model
 
 
 def _image(image: NDArray[np.float32], spec: ModelSpec, device: torch.device) -> torch.Tensor:
