@@ -12,13 +12,57 @@ from astrolabel.core.config import DetectConfig
 from astrolabel.core.psf import FWHM_PER_SIGMA
 from astrolabel.detect.features import ring_levels
 
+WIDE_PX = 3.0
+"""Half-width of saturated pixels that are a star's core, whatever their shape: bleed trails are
+narrower."""
+LEAST_PX = 1.4
+"""... of the smallest core, a pixel and the four beside it: less is a broken edge."""
 
-def saturated_regions(saturated: NDArray[np.bool_], grow_px: float) -> NDArray[np.int32]:
-    """(H, W) int32: number of the saturated region, grown by `grow_px`; 0 outside."""
+
+def saturated_regions(
+    saturated: NDArray[np.bool_], grow_px: float, join_px: float
+) -> NDArray[np.int32]:
+    """(H, W) int32: number of the saturated region, grown by `grow_px`, trails by half of it; 0
+    outside.
+
+    Cores of several stars whose regions meet, but not within `join_px` of each, have a region
+    each: what is nearest to it.
+    """
     if not saturated.any():
         return np.zeros(saturated.shape, np.int32)
-    grown = ndimage.distance_transform_edt(~saturated) <= grow_px
-    return np.asarray(ndimage.label(grown, np.ones((3, 3)))[0], np.int32)
+    away = ndimage.distance_transform_edt(~saturated)
+    cores = _cores(saturated, away <= join_px)
+    grown = away <= grow_px / 2
+    if cores.any():
+        grown |= ndimage.distance_transform_edt(cores == 0) <= grow_px
+    regions, count = ndimage.label(grown, np.ones((3, 3)))
+    for number, box in enumerate(ndimage.find_objects(regions), 1):
+        here = regions[box] == number
+        own = np.where(here, cores[box], 0)
+        stars = np.unique(own[own > 0])
+        if len(stars) < 2:
+            continue
+        near = ndimage.distance_transform_edt(own == 0, return_distances=False, return_indices=True)
+        share = np.searchsorted(stars, own[tuple(near)])
+        regions[box][here & (share > 0)] = count + share[here & (share > 0)]
+        count += len(stars) - 1
+    return np.asarray(regions, np.int32)
+
+
+def _cores(saturated: NDArray[np.bool_], joined: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """(H, W) of the saturated pixels of stars' cores, which are wide or round, the number of the
+    connected part of `joined` that they are in; 0 elsewhere, also on trails and spikes."""
+    parts, count = ndimage.label(joined, np.ones((3, 3)))
+    inside = ndimage.distance_transform_edt(np.pad(saturated, 1))[1:-1, 1:-1]
+    numbers = np.arange(1, count + 1)
+    depth = np.asarray(ndimage.maximum(inside, parts, numbers))
+    area = np.asarray(ndimage.sum_labels(saturated, parts, numbers))
+    small = (depth >= LEAST_PX) & (depth <= WIDE_PX)
+    round_ = np.append(False, small & (area <= 2 * np.pi * depth**2))[parts]
+    wide = np.zeros(saturated.shape, bool)
+    if inside.max() > WIDE_PX:
+        wide = ndimage.distance_transform_edt(inside <= WIDE_PX) <= WIDE_PX
+    return np.where(saturated & (wide | round_), parts, 0).astype(np.int32)
 
 
 def saturated_stars(

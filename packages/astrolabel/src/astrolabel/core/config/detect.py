@@ -155,6 +155,9 @@ class DetectConfig:
     middle: its broken top is no blend, and what is nearer cannot be separated from it."""
     saturated_reach_fwhm: float = 2.0
     """How far around a saturated region that is, in seeing FWHM."""
+    saturated_join_fwhm: float = 0.5
+    """Saturated cores that are farther apart than twice this are stars of their own; nearer ones
+    are pieces of one broken core."""
     star_reach_fwhm: int = 30
     """Farthest, in seeing FWHM, that artifacts of a saturated star are looked for: 23 arcsec at
     HSC's scale, the extent of the brightest stars that are simulated."""
