@@ -133,6 +133,26 @@ def test_noise_that_is_none_is_no_data(tmp_path, bad):
     assert coadd.valid[0, :100].all()
 
 
+@pytest.mark.parametrize("level", [0.0, 17.0])
+def test_a_fill_less_a_model_of_the_sky_is_no_data(tmp_path, level):
+    image, (y, x) = stars() + np.float32(level * SIGMA), np.indices(SHAPE)
+    empty = (x < 60) | (x + y > 440)
+    image[empty] = 0
+    model = SIGMA * (level + 0.1) * (1 + 1e-3 * x + 7e-4 * y)
+    known, coadd = both(files_of(tmp_path, (image - model).astype(np.float32)))
+    assert not coadd.valid[0][empty].any()
+    assert coadd.valid[0][~ndimage.binary_dilation(empty, np.ones((5, 5)))].all()
+    assert "without noise" in known.note("mask", "g")
+
+
+def test_smooth_light_and_its_bright_core_are_data(tmp_path):
+    y, x = np.indices(SHAPE) - 128
+    image = 1e4 * np.exp(-np.hypot(y, x) / 40) + np.random.default_rng(0).normal(0, 1, SHAPE)
+    image[120:136, 120:136] = 2e4 + 0.001 * x[120:136, 120:136] ** 2  # a smooth saturated core
+    _, coadd = both(files_of(tmp_path, image.astype(np.float32)))
+    assert coadd.valid.all()
+
+
 def test_doubled_pixels_are_no_fill(tmp_path):
     image = np.kron(np.random.default_rng(0).normal(0, 1, (64, 64)), np.ones((4, 4)))
     _, coadd = both(files_of(tmp_path, image.astype(np.float32)))

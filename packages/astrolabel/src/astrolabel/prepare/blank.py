@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from astrolabel.core.config.prepare import NoDataConfig
-from astrolabel.prepare.mesh import clipped
+from astrolabel.prepare.mesh import clipped, grain_of
 
 
 @dataclass(frozen=True)
@@ -22,26 +22,29 @@ class Fill:
     ----------
     value : of them, or of most.
     pixels : their number.
-    block : whether they are blocks of one value; else their values are none of a sky.
+    kind : ``block`` for blocks of one value, ``smooth`` for blocks without noise, ``wild`` for
+        values that no sky has.
     """
 
     value: float
     pixels: int
-    block: bool
+    kind: str
 
     def text(self, size: int) -> str:
         """A clause on them in an image of so many pixels."""
-        if self.block:
-            share = 100 * self.pixels / size
+        share = 100 * self.pixels / size
+        if self.kind == "block":
             return f"blocks of the value {self.value:g} over {share:.2g} % of the image: no data"
+        if self.kind == "smooth":
+            return f"blocks without noise, about {self.value:g}, over {share:.2g} %: no data"
         return f"{self.pixels} pixels of {self.value:g}, which no sky has: no data"
 
 
 def gathered(fills: Iterable[Fill]) -> list[Fill]:
     """Those of several sections, one of a kind."""
-    found: dict[float | None, Fill] = {}
+    found: dict[float | str, Fill] = {}
     for fill in fills:
-        key = fill.value if fill.block else None
+        key = fill.value if fill.kind == "block" else fill.kind
         before = found.get(key)
         found[key] = fill if before is None else replace(before, pixels=before.pixels + fill.pixels)
     return list(found.values())
@@ -70,13 +73,13 @@ def no_data(
         return out, ()
     low, high = float(image[valid].min()), float(image[valid].max())
     if low == high:
-        return valid.copy(), (Fill(low, int(valid.sum()), block=True),)
+        return valid.copy(), (Fill(low, int(valid.sum()), "block"),)
     level, sigma = rough_sky(image[valid], config.sample_px)
     if sigma > 0:
         wild = valid & ((image < level - config.low_sigma * sigma) | (image > config.high * sigma))
         if wild.any():
             kinds, counts = np.unique(image[wild], return_counts=True)
-            fills.append(Fill(float(kinds[counts.argmax()]), int(counts.sum()), block=False))
+            fills.append(Fill(float(kinds[counts.argmax()]), int(counts.sum()), "wild"))
         out |= wild
     flat = _repeated(image, valid & ~out, config)
     for value, where in flat:
@@ -85,9 +88,39 @@ def no_data(
             where = _without_stars(image, valid & ~out, where, bright)
         if not where.any():
             continue
-        fills.append(Fill(value, int(where.sum()), block=True))
+        fills.append(Fill(value, int(where.sum()), "block"))
         out |= where
+    smooth = _smooth(image, valid & ~out, config) & (image < level + config.star_sigma * sigma)
+    if smooth.any():
+        fills.append(Fill(float(np.median(image[smooth])), int(smooth.sum()), "smooth"))
+        out |= smooth
     return out, tuple(fills)
+
+
+def _smooth(
+    image: NDArray[np.float32], valid: NDArray[np.bool_], config: NoDataConfig
+) -> NDArray[np.bool_]:
+    """(H, W) bool, blocks without noise: fill values less a model of the sky, or interpolation.
+
+    Their second differences are no part of those of the noise. Values in steps are left out:
+    they repeat by chance.
+    """
+    side = config.smooth_side_px
+    if min(image.shape) < side or not valid.any() or grain_of(image[valid]).step:
+        return np.zeros(image.shape, bool)
+    work = np.where(valid, image, np.nan)
+    bent = np.zeros((2, *image.shape), np.float32)  # at the image's edge it is not known
+    bent[0, 1:-1] = np.abs(work[2:] - 2 * work[1:-1] + work[:-2])
+    bent[1, :, 1:-1] = np.abs(work[:, 2:] - 2 * work[:, 1:-1] + work[:, :-2])
+    known = bent[np.isfinite(bent)]
+    least = config.smooth_part * np.median(known[:: max(known.size // 10**5, 1)])
+    flat = (bent < least).all(axis=0)
+    where = _opened(flat, (side, side))
+    if not where.any():
+        return where
+    where = ndimage.binary_propagation(where, np.ones((3, 3)), mask=flat)
+    # Differences at the rim are those of a fill and its neighbour.
+    return np.asarray(ndimage.binary_dilation(where, np.ones((3, 3))) & valid)
 
 
 def _without_stars(

@@ -113,6 +113,10 @@ class NoDataConfig:
     """A value of counts that is more common than this is the sky's and no fill."""
     max_block_px: int = 64
     """Side of the largest block that is looked for, in images of few different values."""
+    smooth_part: float = 1e-3
+    """Pixels whose second differences are this part of the image's median have no noise;"""
+    smooth_side_px: int = 9
+    """... blocks of this side of them are no data: chance makes no such block."""
     low_sigma: float = 50.0
     """Pixels this far below the sky, or not a number, are no measurements of it."""
     high: float = 1e15
