@@ -272,6 +272,9 @@ def test_flags_without_named_bits_are_all_bad(tmp_path):
     files = ((("vis",), science),)
     coadd = read_one(Inputs(band_files=files, rms={"vis": rms}, mask={"vis": flags}))
     assert not coadd.valid[0, 10:16].any()
+    assert any("planes have no names" in note.text for note in coadd.notes)
+    named = Inputs(band_files=files, mask={"vis": flags}, planes={"BAD": 0})
+    assert not any("planes have no names" in note.text for note in read_one(named).notes)
 
 
 def test_what_a_noise_map_is_called_tells_its_kind(tmp_path):

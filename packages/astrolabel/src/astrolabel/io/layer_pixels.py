@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from astropy.io import fits
 from numpy.typing import NDArray
 
 from astrolabel.core.box import Box
@@ -80,16 +81,28 @@ def read_mask(layers: Layers, box: Box) -> tuple[NDArray[np.int32], dict[str, in
         return None
     with open_fits(layers.path) as hdus:
         data, header = _part(hdus[layers.mask], layers.index, box), hdus[layers.mask].header
-        planes = {
-            re.sub("^MP_", "", key): int(header[key]) for key in header if key.startswith("MP_")
-        }
-    planes = planes or dict(layers.planes)
+        planes = _bits(header, layers)
     row = layers.row
     if not planes and row is not None and (row.bits or row.codes):
         return _by_meaning(data, row)
     if not planes:
         return (data != 0).astype(np.int32), {"BAD": 0}
     return np.ascontiguousarray(data).astype(np.int64).astype(np.int32), planes
+
+
+def _bits(header: fits.Header, layers: Layers) -> dict[str, int]:
+    """The bits of a mask's planes by name, of its header or as the user names them."""
+    named = {re.sub("^MP_", "", key): int(header[key]) for key in header if key.startswith("MP_")}
+    return named or dict(layers.planes)
+
+
+def is_nameless(layers: Layers) -> bool:
+    """Whether a file has a mask of which nothing says what its bits mean."""
+    row = layers.row
+    if layers.mask is None or (row is not None and (row.bits or row.codes)):
+        return False
+    with open_fits(layers.path) as hdus:
+        return not _bits(hdus[layers.mask].header, layers)
 
 
 def _by_meaning(data: NDArray[Any], row: Survey) -> tuple[NDArray[np.int32], dict[str, int]]:

@@ -235,6 +235,9 @@ def _of_files(files: CoaddFiles) -> list[Note]:
         if cards.unreadable:
             named = ", ".join(cards.unreadable[:3])
             notes.append(doubt("file", f"unreadable header cards left out: {named}", band))
+        if layer_pixels.is_nameless(files.mask.get(band, layer)):
+            text = "its planes have no names: what is not 0 is no data (see --mask-planes)"
+            notes.append(Note("mask", text, band))
         if layer.unread:
             text = f"{layer.unread} further image(s) of the file without a name of a known use"
             notes.append(doubt("file", f"{text}: not read", band))
