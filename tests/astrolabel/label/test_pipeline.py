@@ -8,10 +8,17 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import Table
-from fits_files import SIGMA, scene, tan_wcs, write_calexp, write_plain
+from fits_files import SIGMA, gaussian, scene, tan_wcs, write_calexp, write_plain
 
 from astrolabel.catalog.catalog import read_catalog
-from astrolabel.core.config import ClassifyConfig, LabelConfig, MaskConfig, TileConfig, preset
+from astrolabel.core.config import (
+    ClassifyConfig,
+    DeblendConfig,
+    LabelConfig,
+    MaskConfig,
+    TileConfig,
+    preset,
+)
 from astrolabel.core.errors import InputError, OutputError
 from astrolabel.io import coco, rle
 from astrolabel.io.find import Inputs, find_coadds
@@ -226,6 +233,16 @@ def test_an_image_without_a_finite_pixel_is_skipped(tmp_path):
     assert result.tiles[0][1] == "skipped:100 % of the pixels of band i have no data"
     (problem,) = result.problems
     assert problem.startswith(f"no tile has labels; 1 of 1 ended as {result.tiles[0][1]}; leave")
+
+
+def test_a_galaxy_larger_than_a_cutout_is_said_with_what_to_do(tmp_path):
+    image = gaussian((128, 128), 64, 64, 4000, fwhm=40)
+    image += np.random.default_rng(0).normal(0, SIGMA, image.shape)
+    path = write_plain(tmp_path / "i.fits", image.astype(np.float32))
+    config = LabelConfig(deblend=DeblendConfig(max_pixels=900))
+    result = run(Inputs(band_files=((("i",), path),)), tmp_path / "out", config)
+    (problem,) = result.problems
+    assert "has a label (skipped:footprint larger than 900 pixels); raise deblend" in problem
 
 
 def test_an_output_that_is_a_file_is_said_so(patch, tmp_path):

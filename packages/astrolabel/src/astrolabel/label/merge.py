@@ -148,6 +148,13 @@ def _check(shard: shards.Shard, kinds: list[dict[str, Any]], before: int, out: P
         )
 
 
+REMEDIES = {
+    "no data": "leave the band out, or raise tile.max_no_data",
+    "footprint larger": "raise deblend.max_pixels, or bin the pixels",
+}
+"""What to do about the commonest state of tiles, by words in it."""
+
+
 def _problems(heads: Sequence[dict[str, Any]]) -> Iterator[str]:
     for head in heads:
         if head["state"].startswith("failed"):
@@ -156,7 +163,7 @@ def _problems(heads: Sequence[dict[str, Any]]) -> Iterator[str]:
             yield f"tile {head['name']}: no source found"
     if heads and all(head["image"] is None for head in heads):
         state, number = Counter(head["state"] for head in heads).most_common(1)[0]
-        remedy = "; leave the band out, or raise tile.max_no_data" if "no data" in state else ""
+        remedy = next((f"; {text}" for fault, text in REMEDIES.items() if fault in state), "")
         yield f"no tile has labels; {number} of {len(heads)} ended as {state}{remedy}"
 
 

@@ -108,7 +108,8 @@ def _nothing_found(labels: TileLabels) -> str | None:
     inside = [s["state"] for s in labels.sources if s["state"] != "skipped:outside the tile"]
     if not inside:
         return None
-    return f"none of its {len(inside)} sources has a label"
+    commonest = max(inside, key=inside.count)
+    return f"none of its {len(inside)} sources has a label ({commonest})"
 
 
 def _labels(task: Task, coadd: Coadd) -> TileLabels:
