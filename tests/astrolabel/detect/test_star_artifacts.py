@@ -55,7 +55,7 @@ def test_the_middle_of_a_saturated_star_is_its_widest_part_not_that_of_its_trail
     saturated = np.hypot(y - 60, x - 80) <= 6
     saturated[60:120, 80] = True  # a trail on one side
     saturated[150, 150:170] = True  # one without a star
-    regions = saturated_regions(saturated, 8.0, 2.0)
+    regions = saturated_regions(saturated, FWHM, DetectConfig())
     assert regions.max() == 2
     stars = saturated_stars(saturated, regions, np.array([[64.0, 82.0], [10.0, 10.0]]))
     np.testing.assert_allclose(stars, [[60, 80]], atol=0.5)
@@ -69,7 +69,7 @@ def test_saturated_stars_beside_each_other_are_two(radii):
     for (cy, cx), radius in zip(places, radii, strict=True):
         saturated |= np.hypot(y - cy, x - cx) <= radius
     saturated[60:64, 80 + radii[0] + 3] = True  # a broken piece of the first
-    regions = saturated_regions(saturated, 8.0, 2.0)
+    regions = saturated_regions(saturated, FWHM, DetectConfig())
     assert len({regions[tuple(place.astype(int))] for place in places}) == 2
     np.testing.assert_allclose(saturated_stars(saturated, regions, places), places, atol=1)
 
@@ -78,7 +78,7 @@ def test_what_is_beside_a_trail_is_nearer_to_it_than_what_is_beside_a_star():
     y, x = np.indices(SHAPE)
     saturated = np.hypot(y - 60, x - 80) <= 6
     saturated[60:90, 79:82] = True
-    regions = saturated_regions(saturated, 8.0, 2.0)
+    regions = saturated_regions(saturated, FWHM, DetectConfig())
     assert np.flatnonzero(regions[60]).max() == 80 + 6 + 8
     assert np.flatnonzero(regions[85]).max() == 81 + 4
     assert regions.max() == 1
@@ -89,7 +89,7 @@ def test_a_piece_of_a_trail_or_spike_is_no_star_of_its_own():
     saturated = np.hypot(y - 60, x - 80) <= 6
     saturated[72:100, 79:82] = True
     saturated[60, 92:99] = True
-    regions = saturated_regions(saturated, 8.0, 2.0)
+    regions = saturated_regions(saturated, FWHM, DetectConfig())
     assert regions.max() == 1
     stars = saturated_stars(saturated, regions, np.array([[90.0, 80.0]]))
     np.testing.assert_allclose(stars, [[60, 80]], atol=0.5)
@@ -97,7 +97,7 @@ def test_a_piece_of_a_trail_or_spike_is_no_star_of_its_own():
 
 def test_an_image_without_saturation_has_no_stars():
     nothing = np.zeros(SHAPE, bool)
-    regions = saturated_regions(nothing, 8.0, 2.0)
+    regions = saturated_regions(nothing, FWHM, DetectConfig())
     assert regions.max() == 0
     assert saturated_stars(nothing, regions, np.array([[5.0, 5.0]])).shape == (0, 2)
     assert saturated_stars(nothing, regions, np.zeros((0, 2))).shape == (0, 2)

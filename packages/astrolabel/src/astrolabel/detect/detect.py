@@ -92,9 +92,7 @@ def candidates(coadd: Coadd, detection: DetectionImage, config: DetectConfig) ->
         bridged |= ~detection.valid & ndimage.binary_dilation(bridged, iterations=GAP_PX)
         peaks = np.concatenate([sharp, _in_empty_footprints(peaks, sharp, bridged)])
     saturated = np.asarray(coadd.plane("SAT").any(axis=0), bool)
-    reach, join = config.saturated_reach_fwhm, config.saturated_join_fwhm
-    fwhm = mean_fwhm(coadd)
-    regions = saturated_regions(saturated, reach * fwhm, join * fwhm)
+    regions = saturated_regions(saturated, mean_fwhm(coadd), config)
     stars = np.zeros((0, 2))
     if config.join_saturated and len(peaks):
         stars = saturated_stars(saturated, regions, peaks)

@@ -12,26 +12,21 @@ from astrolabel.core.config import DetectConfig
 from astrolabel.core.psf import FWHM_PER_SIGMA
 from astrolabel.detect.features import ring_levels
 
-WIDE_PX = 3.0
-"""Half-width of saturated pixels that are a star's core, whatever their shape: bleed trails are
-narrower."""
-LEAST_PX = 1.4
-"""... of the smallest core, a pixel and the four beside it: less is a broken edge."""
-
 
 def saturated_regions(
-    saturated: NDArray[np.bool_], grow_px: float, join_px: float
+    saturated: NDArray[np.bool_], fwhm_px: float, config: DetectConfig
 ) -> NDArray[np.int32]:
-    """(H, W) int32: number of the saturated region, grown by `grow_px`, trails by half of it; 0
-    outside.
+    """(H, W) int32: number of the saturated region, grown by `saturated_reach_fwhm`, trails by half
+    of it; 0 outside.
 
-    Cores of several stars whose regions meet, but not within `join_px` of each, have a region
-    each: what is nearest to it.
+    Cores of several stars whose regions meet, but not within `saturated_join_fwhm` of each, have a
+    region each: what is nearest to it.
     """
+    grow_px = config.saturated_reach_fwhm * fwhm_px
     if not saturated.any():
         return np.zeros(saturated.shape, np.int32)
     away = ndimage.distance_transform_edt(~saturated)
-    cores = _cores(saturated, away <= join_px)
+    cores = _cores(saturated, away <= config.saturated_join_fwhm * fwhm_px, config)
     grown = away <= grow_px / 2
     if cores.any():
         grown |= ndimage.distance_transform_edt(cores == 0) <= grow_px
@@ -49,7 +44,9 @@ def saturated_regions(
     return np.asarray(regions, np.int32)
 
 
-def _cores(saturated: NDArray[np.bool_], joined: NDArray[np.bool_]) -> NDArray[np.int32]:
+def _cores(
+    saturated: NDArray[np.bool_], joined: NDArray[np.bool_], config: DetectConfig
+) -> NDArray[np.int32]:
     """(H, W) of the saturated pixels of stars' cores, which are wide or round, the number of the
     connected part of `joined` that they are in; 0 elsewhere, also on trails and spikes."""
     parts, count = ndimage.label(joined, np.ones((3, 3)))
@@ -57,11 +54,12 @@ def _cores(saturated: NDArray[np.bool_], joined: NDArray[np.bool_]) -> NDArray[n
     numbers = np.arange(1, count + 1)
     depth = np.asarray(ndimage.maximum(inside, parts, numbers))
     area = np.asarray(ndimage.sum_labels(saturated, parts, numbers))
-    small = (depth >= LEAST_PX) & (depth <= WIDE_PX)
+    least, wide_px = config.saturated_core_px
+    small = (depth >= least) & (depth <= wide_px)
     round_ = np.append(False, small & (area <= 2 * np.pi * depth**2))[parts]
     wide = np.zeros(saturated.shape, bool)
-    if inside.max() > WIDE_PX:
-        wide = ndimage.distance_transform_edt(inside <= WIDE_PX) <= WIDE_PX
+    if inside.max() > wide_px:
+        wide = ndimage.distance_transform_edt(inside <= wide_px) <= wide_px
     return np.where(saturated & (wide | round_), parts, 0).astype(np.int32)
 
 

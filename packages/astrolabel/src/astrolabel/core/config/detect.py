@@ -158,6 +158,9 @@ class DetectConfig:
     saturated_join_fwhm: float = 0.5
     """Saturated cores that are farther apart than twice this are stars of their own; nearer ones
     are pieces of one broken core."""
+    saturated_core_px: tuple[float, float] = (1.4, 3.0)
+    """Half-width of the smallest core, a pixel and the four beside it, for less is a broken edge;
+    and of pixels that are a core's whatever their shape, for trails are narrower."""
     star_reach_fwhm: int = 30
     """Farthest, in seeing FWHM, that artifacts of a saturated star are looked for: 23 arcsec at
     HSC's scale, the extent of the brightest stars that are simulated."""
