@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from astrolabel.catalog.columns import ColumnMap, scheme_columns
-from astrolabel.catalog.crossmatch import unit_vectors
+from astrolabel.core.celestial import unit_vectors
 from astrolabel.core.config import ClassifyConfig
 from astrolabel.core.errors import InputError
 from astrolabel.io.tabular import flags, ids, numbers, read_columns, read_unit, texts

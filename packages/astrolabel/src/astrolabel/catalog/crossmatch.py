@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from astrolabel.core.celestial import unit_vectors
+
 CHUNK = 500_000
 """Positions that are searched around at once: their tree and pairs take some 100 MB."""
 
@@ -80,12 +82,6 @@ def _close(
     )
     arcsec = np.degrees(2 * np.arcsin(np.minimum(pairs["v"] / 2, 1))) * 3600
     return mine[pairs["i"]].astype(np.int32), rows[pairs["j"]].astype(np.int32), arcsec
-
-
-def unit_vectors(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N, 3) directions of positions in degrees."""
-    a, d = np.radians(ra), np.radians(dec)
-    return np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=-1)
 
 
 def best_first(

@@ -37,6 +37,12 @@ FRAMES = {
 """Frames by the name of their longitude; astropy takes the last two for ICRS."""
 
 
+def unit_vectors(ra: Degrees, dec: Degrees) -> NDArray[np.float64]:
+    """(N, 3) directions of positions in degrees."""
+    a, d = np.radians(ra), np.radians(dec)
+    return np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=-1)
+
+
 def frame_of(wcs: WCS) -> BaseCoordinateFrame:
     """The celestial frame of a WCS.
 

@@ -17,7 +17,7 @@ from mocpy import MOC
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from astrolabel.catalog.crossmatch import unit_vectors
+from astrolabel.core.celestial import unit_vectors
 from astrolabel.core.errors import InputError
 from astrolabel.datasets.regions import Region
 from astrolabel.io.integrity import check_headers

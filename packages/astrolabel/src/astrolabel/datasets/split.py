@@ -21,7 +21,7 @@ from astropy_healpix import HEALPix, nside_to_level, pixel_resolution_to_nside
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from astrolabel.catalog.crossmatch import unit_vectors
+from astrolabel.core.celestial import unit_vectors
 from astrolabel.core.errors import InputError
 from astrolabel.datasets.footprints import (
     OVERLAP_ARCSEC2,

@@ -6,6 +6,10 @@ to `blend_fit`, which alone decides about states, whatever the library reports.
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +19,7 @@ from numpy.typing import NDArray
 
 from astrolabel.core.box import Box
 from astrolabel.core.config import DeblendConfig
+from astrolabel.core.errors import InputError
 from astrolabel.core.psf import sigma_px
 from astrolabel.deblend.base import Blend, BlendFit, SourceFit
 from astrolabel.deblend.convolve import Image
@@ -99,6 +104,65 @@ class Alone:
     model: Image
     flux: NDArray[np.float64]
     kind: str
+
+
+def imported(name: str, remedy: str) -> Any:
+    """A package of other people's.
+
+    Raises
+    ------
+    InputError
+        If it is not installed, or cannot be imported.
+    """
+    if importlib.util.find_spec(name) is None:
+        raise InputError(f"the deblender {name} is not installed", remedy=remedy)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # escapes in docstrings, retired numpy names
+            return importlib.import_module(name)
+    except (ImportError, SyntaxError, AttributeError) as error:
+        raise InputError(
+            f"the installed package {name} cannot be imported ({error})", remedy=remedy
+        ) from error
+
+
+class Adapter(ABC):
+    """Other people's deblender behind the `Deblender` protocol.
+
+    Attributes
+    ----------
+    name : of the engine, and of the package.
+    library : imports it, or says what to do; called when a deblender is made.
+    """
+
+    name: str
+
+    def __init__(self, config: DeblendConfig) -> None:
+        self.library()
+        self.config = config
+
+    @staticmethod
+    @abstractmethod
+    def library() -> Any: ...
+
+    @abstractmethod
+    def fitted(self, task: Task, sigma: float) -> tuple[Sequence[Alone | str], int, bool]:
+        """Every source alone or why there is none, the iterations, and whether it converged.
+
+        Parameters
+        ----------
+        sigma : of the model's PSF, pixels.
+        """
+
+    def fit(self, blend: Blend) -> BlendFit:
+        """Fit all sources of a blend together; for the states see `blend_fit`."""
+        task = prepared(blend, self.config)
+        if len(task.sources) == 0:
+            return blend_fit(blend, task, [], 0, False)
+        sigma = model_sigma(task.psfs, self.config.model_psf_sigma_px)
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            return blend_fit(blend, task, *self.fitted(task, sigma))
 
 
 def prepared(blend: Blend, config: DeblendConfig) -> Task:

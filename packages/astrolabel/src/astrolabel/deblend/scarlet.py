@@ -8,23 +8,17 @@ with up to two components), except that what is no wider than the PSF is a point
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
-import importlib.util
 import logging
-import warnings
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from astrolabel.core.box import Box
-from astrolabel.core.config import DeblendConfig
 from astrolabel.core.errors import InputError
 from astrolabel.deblend import adapter
 from astrolabel.deblend.adapter import Alone, Look, Task
-from astrolabel.deblend.base import Blend, BlendFit
 
 GUIDE = "https://pmelchior.github.io/scarlet/install.html"
 MAX_ITERATIONS = 200
@@ -40,7 +34,7 @@ BREAKS = (ArithmeticError, ValueError, IndexError, AssertionError)
 """What scarlet raises on pixels it cannot start from or goes astray on."""
 
 
-def library() -> ModuleType:
+def library() -> Any:
     """The authors' package.
 
     Raises
@@ -49,16 +43,7 @@ def library() -> ModuleType:
         If it is not installed, another project of that name is, or its autograd is too new.
     """
     remedy = f"install the authors' package as {GUIDE} says (not from PyPI), with autograd 1.8"
-    if importlib.util.find_spec("scarlet") is None:
-        raise InputError("the deblender scarlet is not installed", remedy=remedy)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # escapes in docstrings, retired numpy names
-            found = importlib.import_module("scarlet")
-    except (ImportError, SyntaxError, AttributeError) as error:
-        raise InputError(
-            f"the installed package scarlet cannot be imported ({error})", remedy=remedy
-        ) from error
+    found = adapter.imported("scarlet", remedy)
     if not hasattr(found, "Blend"):
         raise InputError(
             "the installed package scarlet is not the deblender but an unrelated project of "
@@ -77,32 +62,19 @@ def library() -> ModuleType:
     return found
 
 
-class ScarletDeblender:
-    """scarlet behind the `Deblender` protocol; see the module's description."""
+class ScarletDeblender(adapter.Adapter):
+    """scarlet; see the module's description.
+
+    Of its own it has the states ``failed:scarlet cannot start it`` and ``failed:scarlet broke
+    off``.
+    """
 
     name = "scarlet"
+    library = staticmethod(library)
 
-    def __init__(self, config: DeblendConfig) -> None:
-        library()
-        self.config = config
-
-    def fit(self, blend: Blend) -> BlendFit:
-        """Fit all sources of a blend together.
-
-        Returns
-        -------
-        BlendFit
-            States as of `adapter.blend_fit`, and ``failed:scarlet cannot start it`` or
-            ``failed:scarlet broke off``.
-        """
-        task = adapter.prepared(blend, self.config)
-        if len(task.sources) == 0:
-            return adapter.blend_fit(blend, task, [], 0, False)
-        sigma = adapter.model_sigma(task.psfs, self.config.model_psf_sigma_px)
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
-            found, iterations = _fitted(library(), task, sigma)
-        return adapter.blend_fit(blend, task, found, iterations, 0 < iterations < MAX_ITERATIONS)
+    def fitted(self, task: Task, sigma: float) -> tuple[list[Alone | str], int, bool]:
+        found, iterations = _fitted(library(), task, sigma)
+        return found, iterations, 0 < iterations < MAX_ITERATIONS
 
 
 def _fitted(scarlet: Any, task: Task, sigma: float) -> tuple[list[Alone | str], int]:

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.util
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,11 +20,8 @@ import scipy.optimize
 from numpy.typing import NDArray
 
 from astrolabel.core.box import Box
-from astrolabel.core.config import DeblendConfig
-from astrolabel.core.errors import InputError
 from astrolabel.deblend import adapter
 from astrolabel.deblend.adapter import Alone, Look, Task
-from astrolabel.deblend.base import Blend, BlendFit
 from astrolabel.deblend.convolve import Image
 
 Array = NDArray[np.float32]
@@ -59,54 +54,22 @@ DARK = -46.0
 
 
 def library() -> Any:
-    """The package.
-
-    Raises
-    ------
-    InputError
-        If it is not installed, or cannot be imported.
-    """
-    remedy = "pip install 'astrolabel[scarlet2]'"
-    if importlib.util.find_spec("scarlet2") is None:
-        raise InputError("the deblender scarlet2 is not installed", remedy=remedy)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found = importlib.import_module("scarlet2")
-    except ImportError as error:
-        raise InputError(
-            f"the installed package scarlet2 cannot be imported ({error})", remedy=remedy
-        ) from error
+    """The package."""
+    found = adapter.imported("scarlet2", "pip install 'astrolabel[scarlet2]'")
     found.set_validation(False)  # it prints, and knows nothing that `blend_fit` does not
     return found
 
 
-class Scarlet2Deblender:
-    """scarlet2 behind the `Deblender` protocol; see the module's description."""
+class Scarlet2Deblender(adapter.Adapter):
+    """scarlet2; see the module's description."""
 
     name = "scarlet2"
+    library = staticmethod(library)
 
-    def __init__(self, config: DeblendConfig) -> None:
-        library()
-        self.config = config
-
-    def fit(self, blend: Blend) -> BlendFit:
-        """Fit all sources of a blend together.
-
-        Returns
-        -------
-        BlendFit
-            States as of `adapter.blend_fit`.
-        """
-        task = adapter.prepared(blend, self.config)
-        if len(task.sources) == 0:
-            return adapter.blend_fit(blend, task, [], 0, False)
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
-            found, chi2 = _fitted(task, self.config.model_psf_sigma_px)
+    def fitted(self, task: Task, sigma: float) -> tuple[list[Alone], int, bool]:
+        found, chi2 = _fitted(task, sigma)
         late = chi2[-STEPS // 10 :]
-        converged = bool(abs(late[0] - late[-1]) < self.config.tolerance * abs(late[-1]))
-        return adapter.blend_fit(blend, task, found, STEPS, converged)
+        return found, STEPS, bool(abs(late[0] - late[-1]) < self.config.tolerance * abs(late[-1]))
 
 
 def next_size(wanted: int, sizes: tuple[int, ...]) -> int:
@@ -118,12 +81,11 @@ def next_size(wanted: int, sizes: tuple[int, ...]) -> int:
     return sizes[-1] + step * -(-(wanted - sizes[-1]) // step)
 
 
-def _fitted(task: Task, wanted_sigma: float) -> tuple[list[Alone], Array]:
+def _fitted(task: Task, sigma: float) -> tuple[list[Alone], Array]:
     """Every source alone, and chi2 by step."""
     bands, height, width = task.image.shape
     side = next_size(max(height, width), SIDES)
     frame = Box((side - height) // 2, (side - width) // 2, height, width)
-    sigma = adapter.model_sigma(task.psfs, wanted_sigma)
     unit = float(np.sqrt(np.median(task.weights[task.weights > 0])))  # 1 / noise
     planes = np.zeros((2, bands, side, side), np.float32)
     planes[0][(slice(None), *frame.slices)] = task.image * unit

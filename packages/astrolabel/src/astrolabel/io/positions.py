@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from astrolabel.core.celestial import unit_vectors
+
 EXACT_PX = 0.1
 """Most that `ra`, `dec` may be off from `x`, `y`: their rounding is a tenth of it, the half pixel
 of a mixed convention five times it."""
@@ -116,14 +118,9 @@ def _apart_px(
             scale = float(np.sqrt(wcs.celestial.proj_plane_pixel_area().to_value("deg2")))
     except Exception as error:  # wcslib's errors have no common class of their own
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
-    here, there = _directions(ra, dec), _directions(*sky.T)
+    here, there = unit_vectors(ra, dec), unit_vectors(*sky.T)
     chord = np.linalg.norm(here - there, axis=-1)
     return np.asarray(np.degrees(2 * np.arcsin(np.minimum(chord / 2, 1))) / scale)
-
-
-def _directions(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.float64]:
-    a, d = np.radians(ra), np.radians(dec)
-    return np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=-1)
 
 
 def of_document(

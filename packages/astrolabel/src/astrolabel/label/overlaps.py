@@ -16,9 +16,8 @@ import numpy as np
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
-from astrolabel.catalog.crossmatch import unit_vectors
 from astrolabel.core.box import Box
-from astrolabel.core.celestial import to_icrs, to_pixels
+from astrolabel.core.celestial import to_icrs, to_pixels, unit_vectors
 
 SAMPLING_PX = 4
 """Step at which a row or column is asked for pixels of its own: the cuts between coadds

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from astrolabel.catalog.catalog import FAKE, Catalog
-from astrolabel.catalog.crossmatch import unit_vectors
-from astrolabel.core.celestial import to_icrs, to_pixels
+from astrolabel.core.celestial import to_icrs, to_pixels, unit_vectors
 from astrolabel.report import bins
 from astrolabel.report.bins import Bins, Curve
 from astrolabel.report.labels import Labels

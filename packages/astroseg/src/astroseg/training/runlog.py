@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from astroseg.core.files import write_text
@@ -71,13 +70,8 @@ class RunLog:
     def __enter__(self) -> RunLog:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._progress.__exit__(kind, value, traceback)
+    def __exit__(self, kind: object, *rest: object) -> None:
+        self._progress.__exit__(kind, *rest)
         self._file.close()
         for tracker in self._trackers:
             tracker.close(kind is None)
