@@ -12,7 +12,9 @@ seeing, pixels and noise. So the truth is exact.
 | test  | M51, NGC 6978, Abell 2744, a nearby spiral; COSMOS catalog, odd rows  |
 | final | scikit-image's Hubble deep field, x < 500; COSMOS catalog, odd rows   |
 
-Tune on `train`, compare on `test`, report `final` once. Needs astrolabel[simulate],
+The table of source probabilities was trained on `train`, and on cutouts of M51 and of the spiral
+of Abell 2744, so that on these `test` tells nothing new. Tune on `train`, compare on `test`, report
+`final` once. Needs astrolabel[simulate],
 scikit-image, and for `test` and `cosmos` the folder of real data (--data).
 
 Rows: `grid` is one spiral on empty HSC sky at 4 sizes x 6 magnitudes; `hsc` and `decam` have nine
