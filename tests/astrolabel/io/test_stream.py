@@ -118,6 +118,9 @@ def test_a_table_is_written_and_read_in_groups(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="mixes kinds of values"):
         parquet.write_parquet(tmp_path / "b.parquet", doc)
     assert not (tmp_path / "b.parquet").exists()
+    doc["annotations"][7]["attributes"] |= {"n": 7, "mixed": 2**60 + 1}  # no number of the column
+    with pytest.raises(InputError, match="'mixed' mixes kinds of values"):
+        parquet.write_parquet(tmp_path / "b.parquet", doc)
 
 
 def test_a_table_with_values_that_json_does_not_have_is_refused(tmp_path):

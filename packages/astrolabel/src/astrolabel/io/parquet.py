@@ -140,25 +140,18 @@ def _table(
 def _attributes(pyarrow: Any, items: list[Mapping[str, Any]], schema: Any) -> dict[str, Any]:
     """A column of each attribute."""
     values = [a.get("attributes") or {} for a in items]
-    fields = [f for f in schema or () if f.name not in _OWN]
+    kinds = {f.name: f.type for f in schema or () if f.name not in _OWN}
+    kind = None if schema is None and values else pyarrow.struct(kinds.items())
     try:
-        columns = pyarrow.array(
-            values, pyarrow.struct(fields) if schema is not None or not values else None
-        )
-    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError) as error:
-        mixed = next(
-            k for k in dict.fromkeys(itertools.chain(*values)) if _mixed(pyarrow, values, k)
-        )
-        raise InputError(f"attribute {mixed!r} mixes kinds of values ({error})") from error
-    return dict(zip(columns.type.names, columns.flatten(), strict=True))
-
-
-def _mixed(pyarrow: Any, values: list[Mapping[str, Any]], key: str) -> bool:
-    try:
-        pyarrow.array([v.get(key) for v in values])
+        columns = pyarrow.array(values, kind)
     except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError):
-        return True
-    return False
+        for key in dict.fromkeys(itertools.chain(*values)):  # one by one, to name it
+            try:
+                pyarrow.array([v.get(key) for v in values], kinds.get(key))
+            except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError) as error:
+                raise InputError(f"attribute {key!r} mixes kinds of values ({error})") from error
+        raise
+    return dict(zip(columns.type.names, columns.flatten(), strict=True))
 
 
 def read_parquet(path: str | Path) -> dict[str, Any]:
