@@ -27,7 +27,7 @@ from astrolabel.deblend.convolve import Kernels, with_wings
 from astrolabel.deblend.grouping import brightest_first, group_footprints
 from astrolabel.deblend.initialize import first_guesses
 from astrolabel.deblend.parametric import Parametric
-from astrolabel.deblend.sky import measure_sky
+from astrolabel.deblend.sky import level_of, measure_sky
 from astrolabel.detect.detect import detect
 from astrolabel.detect.image import detection_image
 from astrolabel.label.tile import deblend
@@ -244,6 +244,18 @@ def test_white_sky_has_no_excess_and_a_level_is_found() -> None:
     np.testing.assert_allclose(sky.level, 0.3, atol=0.05)
     np.testing.assert_allclose(sky.noise.excess, 1, atol=0.15)
     np.testing.assert_allclose(sky.noise.excess_of_points, 1, atol=0.15)
+
+
+@pytest.mark.parametrize("mean", [0.1, 0.3, 1.0, 4.0])
+def test_level_of_few_photons_is_their_mean(mean: float) -> None:
+    photons = np.random.default_rng(2).poisson(mean, (1, 300, 300)).astype(np.float32)
+    weights = np.full(photons.shape, 1 / mean, np.float32)
+    empty = np.ones(photons.shape[1:], bool)
+    off = 0.02 * mean**0.5
+    (level,) = level_of(photons - np.float32(mean), weights, empty, SkyConfig(), (1.0,))
+    assert abs(level) < off
+    (middle,) = level_of(photons - np.float32(mean), weights, empty, SkyConfig())
+    assert middle == pytest.approx(np.floor(mean + 0.3) - mean, abs=0.01)  # one of the steps
 
 
 def test_bands_that_show_the_same_unseen_sources_share_their_noise() -> None:

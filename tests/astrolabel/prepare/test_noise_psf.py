@@ -211,3 +211,18 @@ def test_light_beyond_float32_is_no_star_and_no_error():
     image[30:34, 30:34] = 3e38  # where the noise is all but zero
     (fits,) = fit_stars(image[None], np.ones((1, 64, 64), bool), StarConfig())
     assert len(fits) == 0
+
+
+@pytest.mark.parametrize("mean", [0.1, 0.3, 3.0])
+def test_stars_on_few_photons_are_as_wide_as_they_are(mean):
+    rng = np.random.default_rng(3)
+    image = np.full((256, 256), mean)
+    for k, flux in enumerate(np.geomspace(300, 8000, 16)):
+        y, x = np.array(divmod(k, 4)) * 60 + 35 + rng.uniform(-3, 3, 2)
+        image += gaussian(image.shape, y, x, flux)
+    photons = rng.poisson(image).astype(np.float32)
+    relative = (photons - np.float32(mean)) / np.float32(mean**0.5)
+    (fits,) = fit_stars(relative[None], np.isfinite(photons)[None], StarConfig(), [mean**-0.5])
+    found = alike(fits, StarConfig())
+    assert found.agree
+    assert found.fwhm_px == pytest.approx(FWHM_PX, rel=0.05)  # Gaussians fitted by Moffats

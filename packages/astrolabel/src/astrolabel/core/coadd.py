@@ -39,6 +39,8 @@ class Coadd:
         PSF is the same everywhere; empty where that is so for all.
     noise_correlation : (C, 2R+1, 2R+1) correlation of each band's noise by offset in pixels,
         1 in the middle; None where it is white.
+    steps : (C,) counts in which each band's values come, as they do of photons and integers; 0
+        for a band that is continuous; empty where all are.
     zeropoints : C AB magnitudes of one count.
     wcs : celestial WCS of this array's pixels, or None.
     origin : (y, x) of this array's first pixel in the frame the survey counts in
@@ -63,6 +65,7 @@ class Coadd:
     notes: tuple[Note, ...] = ()
     psf_grids: tuple[StampGrid | None, ...] = ()
     noise_correlation: NDArray[np.float32] | None = None
+    steps: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         shape = self.image.shape

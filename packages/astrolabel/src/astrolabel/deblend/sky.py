@@ -7,6 +7,7 @@ it is shows how much.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +27,7 @@ class Sky:
 
     Attributes
     ----------
-    level : (C,) float32 counts a pixel, the median of empty sky; the wings of what was
+    level : (C,) float32 counts a pixel of empty sky; the wings of what was
         found are still in it, see `level_of`.
     empty : (H, W) bool, where that is.
     noise : of the fluxes of faint galaxies, and of points, placed on the sky: their scatter
@@ -39,25 +40,44 @@ class Sky:
 
 
 def level_of(
-    image: Image, weights: Image, empty: NDArray[np.bool_], config: SkyConfig
+    image: Image,
+    weights: Image,
+    empty: NDArray[np.bool_],
+    config: SkyConfig,
+    steps: Sequence[float] = (),
 ) -> NDArray[np.float32]:
-    """(C,) median counts a pixel where the sky is empty; zero with too little of it.
+    """(C,) counts a pixel where the sky is empty; zero with too little of it.
+
+    The median, which does not care for a faint source. Of values in coarse steps that would be one
+    of them, and of few photons it is less than their mean: there it is the mean.
 
     Parameters
     ----------
     image, weights : (C, H, W) counts and 1/variance; zero where not valid.
     empty : (H, W) bool.
+    steps : as in `Coadd`.
     """
+    steps = steps or [0.0] * len(image)
     level = np.zeros(len(image), np.float32)
-    for c, (data, weight) in enumerate(zip(image, weights, strict=True)):
-        sky = data[empty & (weight > 0)]
-        if sky.size >= config.min_fraction * data.size:
+    for c, (data, weight, step) in enumerate(zip(image, weights, steps, strict=True)):
+        known = empty & (weight > 0)
+        sky = data[known]
+        if sky.size < max(config.min_fraction * data.size, 1):
+            continue
+        if step > config.coarse_sigma / np.sqrt(np.median(weight[known])):
+            level[c] = sky[sky <= np.percentile(sky, config.step_percentile)].mean()
+        else:
             level[c] = np.median(sky)
     return level
 
 
 def measure_sky(
-    image: Image, weights: Image, psfs: Image, significance: Image, config: SkyConfig
+    image: Image,
+    weights: Image,
+    psfs: Image,
+    significance: Image,
+    config: SkyConfig,
+    steps: Sequence[float] = (),
 ) -> Sky:
     """Level and excess noise of the sky.
 
@@ -66,12 +86,13 @@ def measure_sky(
     image, weights : (C, H, W) counts and 1/variance; zero where not valid.
     psfs : (C, P, P).
     significance : (H, W) the detection image in sigma of a pixel.
+    steps : as in `Coadd`.
     """
     smooth = scipy.ndimage.gaussian_filter(significance, config.smoothing_px)
     empty = ~scipy.ndimage.binary_dilation(smooth > config.empty_sigma, iterations=config.growth_px)
     faint = smooth < config.empty_sigma
     bands = len(image)
-    level = level_of(image, weights, empty, config)
+    level = level_of(image, weights, empty, config, steps)
     excess, of_points = np.ones(bands, np.float32), np.ones(bands, np.float32)
     scatter = np.zeros(image.shape, np.float32)
     for c, (data, weight, psf) in enumerate(zip(image, weights, psfs, strict=True)):

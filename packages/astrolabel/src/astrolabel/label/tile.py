@@ -220,7 +220,10 @@ class _Pixels:
         self.significance = significance
         self.left = detection.image.astype(np.float32)
         self._band_weights = detection.band_weights
-        self.sky = measure_sky(self.image, self.weights, coadd.psfs, significance, config.sky)
+        self._steps = coadd.steps
+        self.sky = measure_sky(
+            self.image, self.weights, coadd.psfs, significance, config.sky, self._steps
+        )
         self.image -= self.sky.level[:, None, None]
 
     def take_halos(self, coadd: Coadd, peaks: NDArray[np.float64]) -> dict[int, Halo]:
@@ -234,11 +237,11 @@ class _Pixels:
         image, weights = (a[(slice(None), *core.slices)] for a in (self.image, self.weights))
         if noise_too:
             self.sky = measure_sky(
-                image, weights, psfs, self.significance[core.slices], self._config.sky
+                image, weights, psfs, self.significance[core.slices], self._config.sky, self._steps
             )
             level = self.sky.level
         else:
-            level = level_of(image, weights, self.sky.empty, self._config.sky)
+            level = level_of(image, weights, self.sky.empty, self._config.sky, self._steps)
         self.image -= level[:, None, None]
 
     def blend(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ class Band:
     rms : noise of the sky, counts, where it is measured; None where the files' is used.
     noise_scale : times the given variance.
     electrons : counts over counts squared of photon noise, where noise is measured.
+    step, photon : as in `Evidence`.
     trails : of satellites and aircraft.
     """
 
@@ -33,6 +34,8 @@ class Band:
     rms: Mesh | None = None
     noise_scale: float = 1.0
     electrons: float | None = None
+    step: float = 0.0
+    photon: float = 0.0
     trails: tuple[Trail, ...] = ()
 
 
@@ -52,12 +55,12 @@ def accept(band: str, found: Evidence, config: PrepareConfig) -> tuple[Band, lis
         how = f", uneven by {uneven / rms:.2g} sigma" if rms > 0 and uneven > 0.2 * rms else ""
         of = f"{level / rms:.3g} sigma" if rms > 0 else f"{level:.3g} counts"
         notes.append(doubt("sky", f"level of {of}{how} subtracted", band))
-    one = Band(found.level if subtract else None, found.rms)
+    one = Band(found.level if subtract else None, found.rms, step=found.step, photon=found.photon)
     if given:
         more, scale = _given_noise(band, found, config)
         notes += more
         if scale is not None:
-            one = Band(one.level, None, scale)
+            one = replace(one, rms=None, noise_scale=scale)
     if one.rms is not None:
         tail = "" if found.tail == 1 else (
             f", times {found.tail:.2g} for the long tail of few counts"

@@ -25,6 +25,7 @@ class Evidence:
     level, rms, cells, scatter, tail : as in `BandSky`.
     free, valid, pixels : numbers of pixels of empty sky, with data, and of all.
     photon : counts of one photon, for counts of few; else 0.
+    step : counts in which values come (see `Grain`).
     check : of the noise that the files give; None where they give none that is wanted.
     noise_word : what that is, for people.
     relative_weight : whether it is of a weight without a unit.
@@ -39,6 +40,7 @@ class Evidence:
     valid: int
     pixels: int
     photon: float
+    step: float
     check: noise.NoiseCheck | None
     noise_word: str
     relative_weight: bool
@@ -73,7 +75,8 @@ def of_section(plane: Plane, found: BandSky, config: PrepareConfig) -> Evidence:
     return Evidence(
         found.level, found.rms, found.cells, found.scatter, found.tail,
         int(found.free.sum()), int(plane.valid.sum()), plane.valid.size,
-        grain.step if grain.few else 0.0, check, plane.noise_word, plane.relative_weight,
+        grain.step if grain.few else 0.0, grain.step, check,
+        plane.noise_word, plane.relative_weight,
     )  # fmt: skip
 
 

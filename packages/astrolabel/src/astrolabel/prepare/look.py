@@ -99,12 +99,14 @@ def look_at(
     part = (slice(None), *searched.slices_in(section.box))
     share = replace(config.stars, max_stars=math.ceil(config.stars.max_stars / sections))
     trails = config.artifacts.trails == "auto"
+    rms = np.maximum([one.typical[1] for one in shown], np.finfo(np.float32).tiny)
+    photon = [one.photon / sigma for one, sigma in zip(shown, rms, strict=True)]
     return Look(
         tuple(shown),
         pixels.fills,
         int(valid.any(axis=0).sum()),
-        [fits + corner for fits in fit_stars(stack[part], valid[part], share)],
-        fit_compact(stack[part], valid[part], share) if given else [],
+        [fits + corner for fits in fit_stars(stack[part], valid[part], share, photon)],
+        fit_compact(stack[part], valid[part], share, photon) if given else [],
         [noise.correlation(d, s.free, config.noise) for d, s in zip(data, skies, strict=True)],
         [binned_down(d, v, config.artifacts) for d, v in zip(data, valid, strict=True)]
         if trails

@@ -197,13 +197,15 @@ def with_photons(
     sky_rms: NDArray[np.float32],
     electrons: float | None,
     config: NoiseConfig,
+    few: bool = False,
 ) -> NDArray[np.float32]:
     """(H, W) float32 variance: the sky's, and the photon noise of the sources (see
-    `electrons_per_count`; None adds nothing)."""
+    `electrons_per_count`; None adds nothing). `few` for counts of few photons."""
     variance = sky_rms**2
     if electrons is not None:
         finite = np.nan_to_num(image, posinf=0, neginf=0)
-        light = np.maximum(ndimage.gaussian_filter(finite, config.photon_smoothing_px), 0)
+        width = config.few_smoothing_px if few else config.photon_smoothing_px
+        light = np.maximum(ndimage.gaussian_filter(finite, width), 0)
         bright = light > config.photon_least_sigma * sky_rms
         return native(variance + np.where(bright, light, 0) / electrons)
     return native(variance)

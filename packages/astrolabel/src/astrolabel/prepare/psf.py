@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -136,7 +136,10 @@ class StarFits:
 
 
 def fit_stars(
-    relative: NDArray[np.float32], valid: NDArray[np.bool_], config: StarConfig
+    relative: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    config: StarConfig,
+    photon: Sequence[float] | None = None,
 ) -> list[NDArray[np.float64]]:
     """Moffats fitted to the stars of each band: (N, 6) of y, x in pixels, FWHM in pixels, beta,
     and two components of ellipticity.
@@ -150,22 +153,25 @@ def fit_stars(
     ----------
     relative : (C, H, W) images less their sky, over its noise.
     valid : (C, H, W).
+    photon : (C,) what one photon is in units of the noise, for counts of few; 0 where its noise
+        is less than the sky's, as by default.
     """
+    photon = [0.0] * len(relative) if photon is None else photon
     data = np.where(valid, relative, 0).astype(np.float32)
     number = np.maximum(valid.sum(axis=0), 1)  # of bands with data: noise is even then
     sum_ = background.native(data.sum(axis=0) / np.sqrt(number))
     taken: set[tuple[float, float, int]] = set()
     for _ in range(config.ridges):
-        stars = _stars(sum_, np.asarray(valid.any(axis=0)), config, taken)
+        stars = _stars(sum_, np.asarray(valid.any(axis=0)), config, taken, any(photon))
         fits = [
             _without_hot_pixels(
                 np.array([
                     f for star in stars
-                    if (f := _fit_moffat(band, known, *star, config)) is not None
+                    if (f := _fit_moffat(band, known, *star, one, config)) is not None
                 ]).reshape(-1, 6),
                 config,
             )
-            for band, known in zip(data, valid, strict=True)
+            for band, known, one in zip(data, valid, photon, strict=True)
         ]  # fmt: skip
         if not stars or any(map(len, fits)):
             break
@@ -184,21 +190,24 @@ def _without_hot_pixels(fits: NDArray[np.float64], config: StarConfig) -> NDArra
 
 
 def fit_compact(
-    relative: NDArray[np.float32], valid: NDArray[np.bool_], config: StarConfig
+    relative: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    config: StarConfig,
+    photon: Sequence[float] | None = None,
 ) -> list[NDArray[np.float64]]:
     """(N,) FWHM in pixels, by band, of round, isolated sources down to `config.compact_snr`:
     stars, and galaxies, which are wider.
 
     Parameters
     ----------
-    relative, valid : as for `fit_stars`.
+    relative, valid, photon : as for `fit_stars`.
     """
     snr = config.compact_snr
     loose = replace(
         config, min_snr=snr, fit_snr=snr / 2, threshold_sigma=snr / 3, ridge_width=np.inf,
         brightest=1.0,
     )  # fmt: skip
-    return [fits[:, FWHM] for fits in fit_stars(relative, valid, loose)]
+    return [fits[:, FWHM] for fits in fit_stars(relative, valid, loose, photon)]
 
 
 def alike(fits: NDArray[np.float64], config: StarConfig) -> StarFits:
@@ -224,11 +233,14 @@ def _stars(
     valid: NDArray[np.bool_],
     config: StarConfig,
     taken: Collection[tuple[float, float, int]],
+    few: bool,
 ) -> list[tuple[float, float, int]]:
     """(y, x, radius of the cutout to fit) of likely stars, none of those `taken`, the brightest
-    first."""
+    first; of counts of `few` photons or not."""
     free = valid & (np.abs(data) < 4)
     _, rms = mesh.clipped(data[free])
+    if few and free.any():  # mostly of one value: the median deviation is none
+        rms = float(data[free].std())
     sep.set_extract_pixstack(max(data.size, 300_000))
     if not rms > 0:
         return []
@@ -313,9 +325,11 @@ def _fit_moffat(
     y: float,
     x: float,
     r: int,
+    photon: float,
     config: StarConfig,
 ) -> tuple[float, ...] | None:
-    """(y, x, fwhm, beta, e1, e2) of one star in units of the noise, from a cutout of radius `r`;
+    """(y, x, fwhm, beta, e1, e2) of one star in units of the noise, from a cutout of radius `r`,
+    one photon being `photon`;
     None at the image's edge, with half of its pixels not valid, too faint or without a good
     fit."""
     cy, cx = round(y), round(x)
@@ -339,25 +353,31 @@ def _fit_moffat(
         return np.asarray(amplitude * (1 + (u**2 * q + v**2 / q) / alpha**2) ** -beta)
 
     start = np.array([cut.max(), y - cy, x - cx, min(4.0, r / 2), MOFFAT_BETA, 0.01, 0.01])
-    result = optimize.least_squares(
-        lambda p: (model(p) - cut)[known],
-        start,
-        bounds=(
-            [0, -2, -2, 0.9 * config.least_fwhm_px, 1.5, -0.4, -0.4],
-            [np.inf, 2, 2, r, 8, 0.4, 0.4],
-        ),
-        loss="soft_l1",  # a neighbour in the stamp must not widen the star
-        x_scale="jac",  # or bright stars take more steps than there are
-        # The default needs hundreds of steps for a star as narrow as a pixel, near the bounds; and
-        # widths are wanted to a thousandth.
-        method="dogbox",
-        ftol=1e-6,
-        xtol=1e-6,
-    )
-    fwhm, left = float(result.x[3]), model(result.x) - cut
+    # The noise is of the model's photons: were it the pixels', low ones would count for more.
+    noise = np.ones(cut.shape)
+    for _ in range(2 if photon else 1):
+        result = optimize.least_squares(
+            lambda p, noise=noise: ((model(p) - cut) / noise)[known],
+            start,
+            bounds=(
+                [0, -2, -2, 0.9 * config.least_fwhm_px, 1.5, -0.4, -0.4],
+                [np.inf, 2, 2, r, config.most_beta, 0.4, 0.4],
+            ),
+            loss="soft_l1",  # a neighbour in the stamp must not widen the star
+            # Noise of few photons is lopsided: below so many sigma its mean is wanted.
+            f_scale=config.fit_noise_sigma if photon else 1.0,
+            x_scale="jac",  # or bright stars take more steps than there are
+            # The default needs hundreds of steps for a star as narrow as a pixel, near the bounds;
+            # and widths are wanted to a thousandth.
+            method="dogbox",
+            ftol=1e-6,
+            xtol=1e-6,
+        )
+        noise = np.sqrt(1 + photon * model(result.x))
+    fwhm, left = float(result.x[3]), (model(result.x) - cut) / noise
     core = known & (np.hypot(gy, gx) <= fwhm)
     misfit = float(np.sqrt(np.mean(left[core] ** 2)))
-    most = config.fit_noise_sigma + config.misfit * cut.max()
+    most = config.fit_noise_sigma + config.misfit * (cut / noise).max()
     if not result.success or not config.least_fwhm_px < fwhm < 0.95 * r or misfit > most:
         return None
     _, dy, dx, *shape = (float(v) for v in result.x)

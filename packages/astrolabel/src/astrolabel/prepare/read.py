@@ -67,6 +67,7 @@ def read(
         psfs=psfs,
         psf_grids=tuple(g and g.shifted(-box.y0, -box.x0) for g in known.psf_grids),
         noise_correlation=known.noise_correlation,
+        steps=tuple(one.step for one in known.bands),
         zeropoints=known.zeropoints,
         planes=names,
         mask=bits,
@@ -86,7 +87,7 @@ def _with_noise(plane: Plane, one: Band, box: Box, config: NoiseConfig) -> Plane
     if one.rms is not None:
         rms = np.maximum(one.rms.at(box), np.float32(0))
         light = np.where(plane.valid, image, 0)
-        variance = noise.with_photons(light, rms, one.electrons, config)
+        variance = noise.with_photons(light, rms, one.electrons, config, few=one.photon > 0)
     elif variance is not None and one.noise_scale != 1:
         variance = variance * np.float32(one.noise_scale)
     assert variance is not None

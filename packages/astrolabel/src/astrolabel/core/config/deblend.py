@@ -126,6 +126,12 @@ class SkyConfig:
     """The bands' common noise is that of fluxes within this many sigma."""
     min_fraction: float = 0.02
     """With less of the tile free, its sky is taken as it is."""
+    coarse_sigma: float = 0.1
+    """Where values come in steps of more than this many sigma, as photons and integers do, the
+    level is a mean: a median would be one of them, half a step off at the most."""
+    step_percentile: float = 99.9
+    """Brighter values than this percentile are left out of that mean: faint sources'. Of photons,
+    of which 0.1 a pixel have the longest tail, that is 0.01 sigma."""
 
 
 @dataclass(frozen=True)
