@@ -108,6 +108,8 @@ $(VENV)/demo.ready: packages/astrolabel/pyproject.toml packages/astroseg/pyproje
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -e "packages/astrolabel[simulate,parquet,fetch]" -e "packages/astroseg[parquet,tensorboard]"
+	# As pip does for what it copies: half a second less at each start where Python may not.
+	$(BIN)/python -m compileall -q packages/astrolabel/src packages/astroseg/src
 	touch $@
 
 $(VENV)/test.ready: $(VENV)/demo.ready pyproject.toml

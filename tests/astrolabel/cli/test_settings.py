@@ -40,6 +40,17 @@ def test_importing_the_package_loads_no_heavy_module():
     assert (HEAVY | {"yaml", "msgspec", "argparse"}) & set(done.stdout.split()) == set()
 
 
+def test_labelling_loads_nothing_that_few_runs_need():
+    code = (
+        "import sys, astrolabel.cli.labelling, astrolabel.io.find, astrolabel.label.pipeline\n"
+        "print(*{m.partition('.')[0] for m in sys.modules}, *sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    seldom = {"shapely", "matplotlib", "pyarrow", "requests", "scipy.stats"}
+    seldom |= {"scipy.signal", "astrolabel.datasets", "astrolabel.simulate"}
+    assert seldom & set(done.stdout.split()) == set()
+
+
 @pytest.mark.parametrize("one", [*settings_of(LabelConfig())], ids=lambda one: one.name)
 def test_every_setting_is_an_option_with_dashes_and_underscores(one):
     if one.name == "preset":

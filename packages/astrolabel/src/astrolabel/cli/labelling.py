@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from astrolabel.cli.imports import lasting_imports
 from astrolabel.cli.named import bits, numbers, pairs, paths, with_columns
 from astrolabel.cli.settings import settings, simulation
 from astrolabel.core.errors import InputError
@@ -33,19 +34,21 @@ def simulate(options: argparse.Namespace) -> int:
 
 
 def make_coco(options: argparse.Namespace) -> int:
-    from astrolabel.catalog.catalog import catalog_for
-    from astrolabel.datasets.manifest import read_manifest
-    from astrolabel.io.find import find_coadds
-    from astrolabel.label.pipeline import make_coco
-
     if options.status:
         return _status(options)
     if options.manifest is not None:
+        from astrolabel.datasets.manifest import read_manifest
+
         if options.inputs or options.band or options.catalog:
             raise InputError(
                 "--manifest names the input already", remedy="leave out INPUT, --band, --catalog"
             )
         return _build(read_manifest(options.manifest), options)
+    with lasting_imports():
+        from astrolabel.catalog.catalog import catalog_for
+        from astrolabel.io.find import find_coadds
+        from astrolabel.label.pipeline import make_coco
+
     config = with_columns(settings(options), options.columns)
     if options.strict:
         config = replace(config, prepare=replace(config.prepare, strict=True))
@@ -155,7 +158,8 @@ def _summarized(summary: str, problems: Sequence[str]) -> int:
 
 def _build(manifest: Manifest, options: argparse.Namespace) -> int:
     """Label the files of a manifest; the end of ``make-coco --manifest`` and ``build``."""
-    from astrolabel.datasets.build import build
+    with lasting_imports():
+        from astrolabel.datasets.build import build
 
     result, problems = build(
         manifest,

@@ -52,14 +52,18 @@ class Cards:
 
 def readable(header: fits.Header) -> tuple[fits.Header, tuple[str, ...]]:
     """A copy without the cards that cannot be parsed, and their keywords."""
-    good, bad = fits.Header(), []
+    good, bad = _parsed(header)
+    return fits.Header([card for card, _, _ in good]), bad
+
+
+def _parsed(header: fits.Header) -> tuple[list[tuple[fits.Card, Any, str]], tuple[str, ...]]:
+    """(card, value, comment) of the cards that can be parsed, and the keywords of the others."""
+    good, bad = [], []
     for card in header.cards:
-        try:
-            _ = card.value, card.comment
+        try:  # each value once: astropy looks its settings up every time
+            good.append((card, card.value, card.comment))
         except (fits.VerifyError, ValueError):
             bad.append(card.keyword)
-            continue
-        good.append(card, end=True)
     return good, tuple(bad)
 
 
@@ -69,10 +73,10 @@ def cards_of(headers: Sequence[fits.Header]) -> Cards:
     comments: dict[str, str] = {}
     unreadable: list[str] = []
     for header in headers:
-        good, bad = readable(header)
+        good, bad = _parsed(header)
         unreadable += [key for key in bad if key not in unreadable]
-        for card in good.cards:
-            if card.keyword not in values and not isinstance(card.value, fits.card.Undefined):
-                values[card.keyword] = card.value
-                comments[card.keyword] = card.comment
+        for card, value, comment in good:
+            if card.keyword not in values and not isinstance(value, fits.card.Undefined):
+                values[card.keyword] = value
+                comments[card.keyword] = comment
     return Cards(values, comments, tuple(unreadable))

@@ -16,7 +16,6 @@ from pycocotools import mask as coco_mask
 
 from astrolabel.core.config.tree import in_words
 from astrolabel.io import positions
-from astrolabel.io.polygons import check_polygons
 from astrolabel.io.rle import measure
 from astrolabel.io.stream import Annotations
 
@@ -299,6 +298,8 @@ def _same_box(one: Any, two: list[int], slack: float) -> bool:
 def _measure_polygons(polygons: list[Any], shape: tuple[int, int]) -> tuple[int, list[int], float]:
     """Area and tight box of the pixels that polygons cover, and how far off the exact
     area of the polygons may be: half a pixel all along their outlines."""
+    from astrolabel.io.polygons import check_polygons  # labels of ours are RLE: no need of shapely
+
     check_polygons(polygons, shape, beyond=1 / min(shape))
     rings = [np.reshape(polygon, (-1, 2)) for polygon in polygons]
     perimeter = sum(float(np.hypot(*(r - np.roll(r, 1, axis=0)).T).sum()) for r in rings)

@@ -42,16 +42,17 @@ def cosmic_rays(
     work = np.where(valid, image, 0).astype(np.float32)
     noise = np.where(valid, sigma, np.inf).astype(np.float32)
     hit = np.zeros(image.shape, bool)
+    known = _bordered(valid)
     for _ in range(config.ray_rounds):
-        found = np.zeros(image.shape, bool)
+        found, wide = np.zeros(image.shape, bool), _bordered(work)
         for pair, limit in zip(PAIRS, limits, strict=True):
             if not np.isfinite(limit):
                 continue
-            one, other = (_moved(work, *offset) for offset in pair)
+            one, other = (_moved(wide, *offset) for offset in pair)
             beside = limit * (np.maximum(one, 0) + np.maximum(other, 0)) / 2
             scatter = noise * np.float32(np.sqrt(1 + limit**2 / 2))
-            known = _moved(valid, *pair[0]) & _moved(valid, *pair[1])
-            found |= known & (work - beside > config.sharp_sigma * scatter)
+            both = _moved(known, *pair[0]) & _moved(known, *pair[1])
+            found |= both & (work - beside > config.sharp_sigma * scatter)
         found &= ~hit & valid
         if not found.any():
             break
@@ -104,15 +105,20 @@ def sharpest(stamp: NDArray[np.float32]) -> list[float]:
         for dx in OFFSETS:
             star = ndimage.shift(core, (dy, dx), order=3)
             lit = star > 0.1 * star.max()
+            wide = _bordered(star)
             for k, pair in enumerate(PAIRS):
-                one, other = (_moved(star, *offset) for offset in pair)
+                one, other = (_moved(wide, *offset) for offset in pair)
                 beside = np.maximum((one + other) / 2, 1e-9)
                 limits[k] = max(limits[k], float((star / beside)[lit].max()))
     return [float(limit) if limit < 20 else float("inf") for limit in limits]
 
 
-def _moved(image: NDArray[T], dy: int, dx: int) -> NDArray[T]:
-    """The neighbour at (dy, dx) of each pixel; the border's own beyond it."""
-    wide = np.pad(image, 1, mode="edge")
-    rows, columns = image.shape
-    return wide[1 + dy : 1 + dy + rows, 1 + dx : 1 + dx + columns]
+def _bordered(image: NDArray[T]) -> NDArray[T]:
+    """An image with its border once more around it."""
+    return np.pad(image, 1, mode="edge")
+
+
+def _moved(bordered: NDArray[T], dy: int, dx: int) -> NDArray[T]:
+    """The neighbour at (dy, dx) of each pixel of a `_bordered` image."""
+    rows, columns = bordered.shape
+    return bordered[1 + dy : rows - 1 + dy, 1 + dx : columns - 1 + dx]

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from astroseg.cli.arguments import COMMANDS
 from astroseg.cli.examples import EXAMPLES
+from astroseg.cli.imports import lasting_imports
 from astroseg.cli.settings import Parser, asked, settings
 from astroseg.core.errors import AstrosegError, InputError
 from astroseg.core.logs import logging_to
@@ -119,7 +120,8 @@ def _train(options: argparse.Namespace) -> int:
     config = settings(options)
     check_training(config, options.train, options.val)
 
-    from astroseg.training.train import train
+    with lasting_imports():
+        from astroseg.training.train import train
 
     result = train(
         options.train,
@@ -159,7 +161,8 @@ def _predict(options: argparse.Namespace) -> int:
     model = checkpoint_file(model or DEFAULT_MODEL)
     started = time.monotonic()
 
-    from astroseg.inference.predict import predict
+    with lasting_imports():
+        from astroseg.inference.predict import predict
 
     result = predict(model, inputs, options.out, config, quiet=options.quiet)
     seconds = time.monotonic() - started
@@ -178,7 +181,8 @@ def _calibrate(options: argparse.Namespace) -> int:
     check_file(options.checkpoint)
     check_file(options.val)
 
-    from astroseg.inference.calibrate import calibrate, summary
+    with lasting_imports():
+        from astroseg.inference.calibrate import calibrate, summary
 
     made = calibrate(options.checkpoint, options.val, options.out, config, quiet=options.quiet)
     print(summary(made))
@@ -189,8 +193,9 @@ def _calibrate(options: argparse.Namespace) -> int:
 def _evaluate(options: argparse.Namespace) -> int:
     config = settings(options)
 
-    from astroseg.evaluation.evaluate import evaluate
-    from astroseg.evaluation.summary import beside, summarise
+    with lasting_imports():
+        from astroseg.evaluation.evaluate import evaluate
+        from astroseg.evaluation.summary import beside, summarise
 
     metrics = evaluate(options.truth, options.predictions, options.out, config)
     print(summarise(metrics))
@@ -219,7 +224,8 @@ def _convert(options: argparse.Namespace) -> int:
     )
     config.check()
 
-    from astroseg.engines.convert import convert
+    with lasting_imports():
+        from astroseg.engines.convert import convert
 
     print(f"{options.out}: {convert(options.file, options.out, config)}")
     return 0
