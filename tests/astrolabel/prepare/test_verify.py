@@ -69,6 +69,27 @@ def test_a_gradient_is_subtracted(tmp_path):
     assert abs(np.median(left) - np.median(right)) < 0.25 * SIGMA
 
 
+@pytest.mark.parametrize("sigmas", [5, 50])
+def test_a_vignette_is_subtracted(tmp_path, sigmas):
+    shape = (384, 384)
+    y, x = np.indices(shape) - 191.5
+    vignette = np.cos(0.6 * np.hypot(y, x) / 271) ** 4
+    image, _ = scene(shape, n=30)
+    uneven = vignette * sigmas * SIGMA / np.ptp(vignette)
+    _, coadd = both(files_of(tmp_path, (image + uneven).astype(np.float32)))
+    left = coadd.image[0] - image
+    assert np.sqrt(np.mean(left**2)) < 0.25 * SIGMA
+    assert abs(left[:30, :30].mean()) < 0.25 * SIGMA
+    assert np.sqrt(np.median(coadd.variance)) == pytest.approx(SIGMA, rel=0.05)
+
+
+def test_a_sky_that_is_darker_than_the_level_is_a_doubt(tmp_path):
+    image, (y, x) = stars(), np.indices(SHAPE) - 127.5
+    image -= np.float32(40 * SIGMA) * (np.hypot(y, x) > 140)  # a step is no vignette
+    known = characterise(files_of(tmp_path, image))
+    assert any("darker than the level" in text for text in doubts(known))
+
+
 def test_a_sky_that_is_zero_is_left_as_it_is(tmp_path):
     image = stars()
     known, coadd = both(files_of(tmp_path, image, np.full(SHAPE, SIGMA**2)))

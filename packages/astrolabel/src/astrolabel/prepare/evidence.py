@@ -51,6 +51,12 @@ class Evidence:
         return float(np.median(self.level.values)), float(np.median(self.rms.values))
 
     @property
+    def darkest(self) -> float:
+        """How far the darkest of the cells is below the level, counts; 0 for none that is."""
+        below = (self.level.values - self.cells)[np.isfinite(self.cells)]
+        return float(max(below.max(initial=0), 0))
+
+    @property
     def spread(self) -> float:
         """Of the level among cells, 5 to 95 %, counts."""
         known = self.cells[np.isfinite(self.cells)]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from astrolabel.core.box import Box
+from astrolabel.prepare.trend import Trend
 
 MAD_TO_SIGMA = 1.4826
 
@@ -22,19 +23,25 @@ class Mesh:
     ----------
     values : (ny, nx) float32 at the middles of equal cells.
     shape : (H, W) of the coadd in pixels.
+    trend : what of the values is known between the middles, too.
     """
 
     values: NDArray[np.float32]
     shape: tuple[int, int]
+    trend: Trend | None = None
 
     def at(self, box: Box) -> NDArray[np.float32]:
         """(h, w) float32 in the pixels of `box`: linear between the cells' middles, and on
-        beyond the outermost."""
+        beyond the outermost, but for the trend."""
         rows = _interpolation(self.values.shape[0], self.shape[0], box.y0, box.y1)
         columns = _interpolation(self.values.shape[1], self.shape[1], box.x0, box.x1)
-        return np.asarray(rows @ self.values @ columns.T, np.float32)
+        if self.trend is None:
+            return np.asarray(rows @ self.values @ columns.T, np.float32)
+        left = rows @ (self.values - self.trend.values) @ columns.T
+        return np.asarray(left + self.trend.in_pixels(self.shape, box), np.float32)
 
     def times(self, factor: float) -> Mesh:
+        """That of the noise, which has no trend."""
         return Mesh(self.values * np.float32(factor), self.shape)
 
     @property
@@ -203,30 +210,6 @@ def filled(cells: NDArray[np.float64], outlier: float) -> NDArray[np.float32]:
 def _median(values: NDArray[np.float64]) -> float:
     known = values[np.isfinite(values)]
     return float(np.median(known)) if known.size else float("nan")
-
-
-QUADRATIC_TERMS = 6
-
-
-def quadratic(cells: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(ny, nx) the quadratic that most cells are nearest to: least absolute deviations, so that
-    a few on a source do not bend it.
-
-    With fewer cells along an axis than three, or in all than twice its terms, their median.
-    """
-    known = np.isfinite(cells)
-    if known.sum() < 2 * QUADRATIC_TERMS or min(cells.shape) < 3:
-        return np.full(cells.shape, float(np.median(cells[known])) if known.any() else 0.0)
-    y, x = (np.linspace(-1, 1, n) for n in cells.shape)
-    y, x = np.meshgrid(y, x, indexing="ij")
-    terms = np.stack([np.ones(cells.shape), y, x, y * y, x * y, x * x], axis=-1)
-    chosen, values = terms[known], cells[known]
-    weight = np.ones(len(values))
-    for _ in range(30):
-        fitted, *_ = np.linalg.lstsq(chosen * weight[:, None], values * weight, rcond=None)
-        left = np.abs(values - chosen @ fitted)
-        weight = 1 / np.sqrt(np.maximum(left, 1e-3 * left.mean() + 1e-300))
-    return np.asarray(terms @ fitted)
 
 
 def plane(cells: NDArray[np.float64], dark_weight: float) -> NDArray[np.float64]:

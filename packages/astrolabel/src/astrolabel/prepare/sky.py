@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, special
 
 from astrolabel.core.config.prepare import SkyConfig
-from astrolabel.prepare import mesh
+from astrolabel.prepare import mesh, trend
 from astrolabel.prepare.mesh import Mesh
 
 
@@ -93,7 +93,7 @@ def _first(
     into: tuple[int, int],
     config: SkyConfig,
 ) -> tuple[Mesh, Mesh]:
-    """Level and rms before any source is known: a quadratic where the cells lie on one, as
+    """Level and rms before any source is known: a polynomial where the cells lie on one, as
     gradients and vignetting do; else a plane through the darker cells."""
     shape = (int(image.shape[0]), int(image.shape[1]))
     level, _ = mesh.measure(image, valid, into, config.min_free)
@@ -101,14 +101,29 @@ def _first(
         one, dark = mesh.clipped(image[valid]) if valid.any() else (0.0, 0.0)
         flat = np.ones(level.shape, np.float32)
         return Mesh(flat * np.float32(one), shape), Mesh(flat * np.float32(dark), shape)
-    for fitted in (mesh.quadratic(level), mesh.plane(level, config.dark_weight)):
-        smooth = Mesh(fitted.astype(np.float32), shape)
+    best, least = None, np.inf
+    for degree in config.trend_degrees:
+        if (fitted := trend.fit(level, degree)) is None:
+            break
+        # The median of a cell is not the level in its middle where that is curved.
+        smooth = Mesh(fitted.values.astype(np.float32), shape, fitted)
+        once, _ = mesh.measure(image, valid, into, config.min_free, smooth)
+        fitted = trend.fit(once, degree) or fitted
+        smooth = Mesh(fitted.values.astype(np.float32), shape, fitted)
         found, scatter = mesh.measure(image, valid, into, config.min_free, smooth)
         dark = float(np.nanpercentile(scatter, 25))
-        known = np.isfinite(found)
-        on_it = np.abs(found - fitted)[known] < config.outlier_sigma * dark
-        if on_it.mean() > config.smooth_part and known.sum() >= 2 * mesh.QUADRATIC_TERMS:
-            break
+        off = np.abs(found - fitted.values)[np.isfinite(found)] / max(dark, 1e-30)
+        # More terms leave less of anything.
+        left = np.minimum(off, 10 * config.outlier_sigma).mean() / (1 - fitted.terms / off.size)
+        if (off < config.outlier_sigma).mean() > config.smooth_part and left < least:
+            if np.ptp(smooth.values) < config.outlier_sigma * dark:
+                smooth = Mesh(smooth.values, shape)
+            best, least = (smooth, Mesh(np.full(level.shape, dark, np.float32), shape)), left
+    if best is not None:
+        return best
+    smooth = Mesh(mesh.plane(level, config.dark_weight).astype(np.float32), shape)
+    _, scatter = mesh.measure(image, valid, into, config.min_free, smooth)
+    dark = float(np.nanpercentile(scatter, 25))
     return smooth, Mesh(np.full(level.shape, dark, np.float32), shape)
 
 
@@ -143,15 +158,20 @@ def smoothed(
     shape = before[0].shape
     typical = float(np.nanmedian(scatter))
     outlier = config.outlier_sigma * typical if typical > 0 else np.inf
+    old = before[0].trend
     if free < config.min_sky:
         smooth = mesh.plane(level, config.dark_weight).astype(np.float32)
+        known = None
     else:
-        trend = mesh.quadratic(level)  # a cell that lies on it is no outlier of its neighbours
-        if np.ptp(trend[np.isfinite(level)]) < outlier:
-            trend[:] = 0  # nor does it go on into a galaxy, whose outskirts it may be
-        smooth = mesh.filled(level - trend, outlier) + trend.astype(np.float32)
+        known = trend.fit(level, 2 if old is None else old.degree) or old
+        # A cell that lies on it is no outlier of its neighbours.
+        through = np.zeros(level.shape) if known is None else known.values
+        if np.ptp(through[np.isfinite(level)]) < outlier:
+            through[:] = 0  # nor does it go on into a galaxy, whose outskirts it may be
+        smooth = mesh.filled(level - through, outlier) + through.astype(np.float32)
     rms = mesh.filled(scatter, config.noise_outlier * typical if typical > 0 else np.inf)
-    return Mesh(smooth, shape), Mesh(np.maximum(rms, np.float32(0)), shape)
+    between = None if old is None else known
+    return Mesh(smooth, shape, between), Mesh(np.maximum(rms, np.float32(0)), shape)
 
 
 def sources_in(
