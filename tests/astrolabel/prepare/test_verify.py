@@ -83,6 +83,15 @@ def test_a_vignette_is_subtracted(tmp_path, sigmas):
     assert np.sqrt(np.median(coadd.variance)) == pytest.approx(SIGMA, rel=0.05)
 
 
+def test_a_disc_that_fills_the_frame_is_no_vignette(tmp_path):
+    y, x = np.indices((400, 400)) - 199.5
+    disc = 20 * np.exp(-np.hypot(y, x / 0.7) / 80)
+    noise = np.random.default_rng(0).normal(0, 1, disc.shape)
+    _, coadd = both(files_of(tmp_path, (disc + noise + 10).astype(np.float32)))
+    lost = (disc + noise - coadd.image[0])[160:240, 160:240].mean()
+    assert abs(lost) < 1  # of 13
+
+
 def test_a_sky_that_is_darker_than_the_level_is_a_doubt(tmp_path):
     image, (y, x) = stars(), np.indices(SHAPE) - 127.5
     image -= np.float32(40 * SIGMA) * (np.hypot(y, x) > 140)  # a step is no vignette

@@ -105,6 +105,8 @@ def _first(
     for degree in config.trend_degrees:
         if (fitted := trend.fit(level, degree)) is None:
             break
+        if degree > 2 and fitted.both_ways > config.both_ways:
+            continue
         # The median of a cell is not the level in its middle where that is curved.
         smooth = Mesh(fitted.values.astype(np.float32), shape, fitted)
         once, _ = mesh.measure(image, valid, into, config.min_free, smooth)

@@ -41,6 +41,20 @@ class Trend:
         y, x = (np.linspace(-1, 1, n) for n in self.cells)
         return self._at(y, x)
 
+    @property
+    def both_ways(self) -> float:
+        """Part of the curvature (Laplacian, by cell) of the rarer sign: 0 for a dome or a bowl, up
+        to a half for a peak whose foot runs out."""
+        y, x = (np.linspace(-1, 1, n) for n in self.cells)
+        across = [np.polynomial.polynomial.polyder(self.coefficients, 2, axis=k) for k in (0, 1)]
+        bent = [
+            np.polynomial.polynomial.polygrid2d(y, x, part) * ((n - 1) / 2) ** -2
+            for part, n in zip(across, self.cells, strict=True)
+        ]
+        total = np.sum(bent, axis=0)
+        up, down = np.maximum(total, 0).sum(), np.maximum(-total, 0).sum()
+        return float(min(up, down) / max(up + down, 1e-300))
+
     def in_pixels(self, shape: tuple[int, int], box: Box) -> NDArray[np.float64]:
         """(h, w) in the pixels of `box` of an image of `shape`."""
         y, x = (

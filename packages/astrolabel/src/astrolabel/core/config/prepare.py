@@ -44,13 +44,16 @@ class SkyConfig:
     smooth_part: float = 0.8
     """Where more than this part of the cells lies within `outlier_sigma` of one polynomial, that
     is the first guess of the level: gradients and vignetting do, a galaxy does not."""
-    trend_degrees: tuple[int, ...] = (2, 4, 6)
+    trend_degrees: tuple[int, ...] = (2, 4)
     """Degrees of the polynomials that are tried, with twice as many cells as terms. Of a vignette
     of 50 sigma that goes with cos^4 the first leaves 5 sigma in the corners of 400x400 pixels, the
     second 0.1."""
     too_dark: float = 3.0
     """Sky that is this many sigma of a pixel below the level: no source makes that, the level is
     wrong."""
+    both_ways: float = 0.15
+    """Part of the curvature of such a polynomial that may be of the other sign: a vignette is a
+    dome out to the corners, a galaxy that fills the frame runs out."""
     noise_outlier: float = 0.5
     """A cell whose noise differs from its neighbours' by this part of the coadd's takes theirs.
     That of a cell with few free pixels, 400, scatters by 6 %."""
