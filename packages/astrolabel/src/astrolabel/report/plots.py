@@ -52,17 +52,21 @@ class Plot:
 def _plot(title: str, x: str, y: str) -> Iterator[tuple[Axes, Plot]]:
     """Axes to draw on; the plot's picture is made at the end."""
     import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=SIZE_IN, layout="constrained")
+        figure = Figure(figsize=SIZE_IN, dpi=72)  # as SVG has it
+        FigureCanvasSVG(figure)
         axes, made = figure.subplots(), Plot(title or y)
         yield axes, made
         axes.set(title=title, xlabel=x, ylabel=y)
         if axes.get_legend_handles_labels()[1]:
             axes.legend()
+        ConstrainedLayoutEngine().execute(figure)  # not by savefig, which would draw everything once more
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        figure.savefig(buffer, format="svg", dpi=100, metadata={"Date": None})
         text = base64.b64encode(buffer.getvalue()).decode("ascii")
         made.uri = f"data:image/svg+xml;base64,{text}"
 

@@ -327,8 +327,8 @@ def _area_under(
         at = at[at < weight.shape[1]]
         # The envelope is the best precision from a point on; it is read at these only. A
         # recall that falls on the same point as the last one takes its value.
-        first, repeat = np.unique(at, return_inverse=True)
-        best = np.maximum.reduceat(precision[row], first)
+        new = np.diff(at, prepend=-1) > 0
+        best = np.maximum.reduceat(precision[row], at[new])
         envelope = np.maximum.accumulate(best[::-1])[::-1]
-        out[row] = envelope[repeat].sum(dtype=np.float64) / len(RECALLS)
+        out[row] = envelope[np.cumsum(new) - 1].sum(dtype=np.float64) / len(RECALLS)
     return out
