@@ -4,7 +4,7 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from astrolabel.core.celestial import frame_of, to_icrs, to_pixels
+from astrolabel.core.celestial import check_numbers, frame_of, to_icrs, to_pixels
 
 
 def wcs_of(first="RA---TAN", second="DEC--TAN", values=(150.0, 2.0), **cards):
@@ -53,3 +53,37 @@ def test_positions_are_those_of_astropys_own_sky_coordinates(index):
 def test_coordinates_of_the_sun_are_refused():
     with pytest.raises(ValueError, match="HPLN"):
         frame_of(wcs_of("HPLN-TAN", "HPLT-TAN"))
+
+
+@pytest.mark.parametrize("name", ["TPV", "TAN"])
+@pytest.mark.parametrize(
+    "given", [{}, {"PV1_1": 1.0}, {"PV2_1": 1.0}, {"PV1_1": 1.001, "PV2_4": 0.3}]
+)
+def test_linear_terms_that_a_polynomial_leaves_out_are_one(name, given):
+    header = fits.Header()
+    header["CTYPE1"], header["CTYPE2"] = f"RA---{name}", f"DEC--{name}"
+    header["CRVAL1"], header["CRVAL2"], header["CRPIX1"], header["CRPIX2"] = 150.0, 2.0, 1.0, 1.0
+    header["CDELT1"], header["CDELT2"] = -1e-4, 1e-4
+    header.update(given)
+    check_numbers(header)
+    x, y = 2000.0, 1500.0
+    ra, dec = to_icrs(WCS(header), x, y)
+    xi, eta = (
+        -1e-4 * x * given.get("PV1_1", 1.0),
+        1e-4 * y + given.get("PV2_4", 0.0) * (1e-4 * y) ** 2,
+    )
+    plane = WCS(naxis=2)
+    plane.wcs.ctype, plane.wcs.crval = ["RA---TAN", "DEC--TAN"], [150.0, 2.0]
+    plane.wcs.crpix = [1.0, 1.0]
+    expected = to_icrs(plane, xi, eta)  # a degree a pixel
+    np.testing.assert_allclose((ra, dec), expected, atol=1e-7)
+
+
+def test_angles_of_a_plain_projection_are_no_polynomial():
+    header = fits.Header()
+    header["CTYPE1"], header["CTYPE2"] = "RA---TAN", "DEC--TAN"
+    header["CRVAL1"], header["CRVAL2"], header["CRPIX1"], header["CRPIX2"] = 150.0, 2.0, 1.0, 1.0
+    header["CDELT1"], header["CDELT2"], header["PV1_1"], header["PV1_2"] = -1e-4, 1e-4, 0.0, 90.0
+    check_numbers(header)
+    assert header["CTYPE1"] == "RA---TAN"
+    assert to_icrs(WCS(header), 0, 0) == pytest.approx((150.0, 2.0))

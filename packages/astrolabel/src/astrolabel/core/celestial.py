@@ -94,7 +94,7 @@ def check_axes(cards: Mapping[str, Any]) -> None:
         raise ValueError(f"it has {axes} axes")
 
 
-NUMBER = re.compile(r"(CRVAL|CRPIX|CDELT|CROTA)[12]|(CD|PC)[12]_[12]")
+NUMBER = re.compile(r"(CRVAL|CRPIX|CDELT|CROTA)[12]|(CD|PC)[12]_[12]|PV[12]_\d+")
 """Cards of a WCS's first two axes that are numbers."""
 
 
@@ -102,7 +102,7 @@ def check_numbers(header: fits.Header) -> None:
     """Refuse, with ValueError, the header of a celestial image without a place or a scale. For
     what is lacking, or is text, astropy takes 0 and 1 degree in silence.
 
-    Numbers that are written as text are made numbers in `header`.
+    Numbers that are written as text are made numbers in `header`, and SCAMP's polynomials whole.
     """
     if not re.match(r"[A-Z]{1,4}-+[A-Z]{3}", str(header.get("CTYPE1", ""))):
         return
@@ -123,6 +123,35 @@ def check_numbers(header: fits.Header) -> None:
     lacking = [key for key in needed if key not in header]
     if lacking:
         raise ValueError(f"no number in {', '.join(lacking)}")
+    _complete_polynomials(header)
+
+
+def _complete_polynomials(header: fits.Header) -> None:
+    """Name SCAMP's polynomials TPV; give them a CD matrix and the linear terms that are left out.
+
+    By the convention (fits.gsfc.nasa.gov/registry/tpvwcs) these are 1; wcslib takes 0. With CDELT
+    it takes their variables in pixels. On a plain TAN axis 1 alone may have PV cards, 1 to 4, and
+    1 is an angle: in a polynomial it is about 1.
+    """
+    types = [str(header.get(f"CTYPE{i}", "")) for i in (1, 2)]
+    orders = {i: [int(k[4:]) for k in header if k.startswith(f"PV{i}_")] for i in (1, 2)}
+    if all(name.endswith("-TAN") for name in types):
+        longitude = 1 + types[1].startswith(("RA", "GLON", "ELON"))
+        of_scamp = orders[3 - longitude] or max(orders[longitude], default=0) > 4
+        if not of_scamp and abs(header.get(f"PV{longitude}_1", 0.0) - 1) > 0.1:
+            return
+        for i, name in enumerate(types, 1):
+            header[f"CTYPE{i}"] = name[:-3] + "TPV"
+    elif not all(name.endswith("-TPV") for name in types):
+        return
+    for i in (1, 2):
+        header.setdefault(f"PV{i}_1", 1.0)
+    if not any(key.startswith("CD") and key[2].isdigit() for key in header):
+        matrix = WCS(header, naxis=2).pixel_scale_matrix
+        for key in [key for key in header if re.fullmatch(r"PC[12]_[12]|C(DELT|ROTA)[12]", key)]:
+            del header[key]
+        for (i, j), value in np.ndenumerate(matrix):
+            header[f"CD{i + 1}_{j + 1}"] = value
 
 
 def _matrix(header: fits.Header, name: str) -> Degrees:
