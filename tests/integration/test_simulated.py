@@ -44,6 +44,7 @@ def compared(sky, document) -> metrics.Quality:
     )
 
 
+@pytest.mark.slow
 def test_labels_are_complete_pure_and_of_the_right_shape(tmp_path):
     # Of the 38 blends in a scene as small as the others' the median IoU scatters by 0.06.
     sky = simulate(tmp_path / "sky", smooth(SimulateConfig(seed=11, size=600)))

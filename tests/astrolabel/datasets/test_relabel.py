@@ -1,5 +1,7 @@
 """The same masks with other classes; two catalogs weighed; counts side by side."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 from astropy.table import Table
@@ -64,18 +66,26 @@ def labelled(sky, out, scheme="none", keep=False, name="coco.json"):
     return make_coco(coadds, config, out, catalog, progress=False).coco
 
 
+@pytest.fixture(scope="module")
+def once(sky, tmp_path_factory):
+    """`labelled`, which makes each file but once: to be read."""
+    return cache(
+        lambda scheme, keep: labelled(sky, tmp_path_factory.mktemp("labels"), scheme, keep)
+    )
+
+
 def without_ids(document):
     return [{k: v for k, v in a.items() if k != "id"} for a in document["annotations"]]
 
 
 @pytest.mark.parametrize("scheme", ["hst", "hsc"])
 @pytest.mark.parametrize("first", ["none", "hsc", "hst"])
-def test_relabelling_equals_labelling_with_the_catalog(sky, tmp_path, first, scheme):
-    source = labelled(sky, tmp_path / "a", first, keep=True)
+def test_relabelling_equals_labelling_with_the_catalog(sky, once, first, scheme):
+    source = once(first, True)
     words = ["--catalog", str(sky / f"{scheme}.fits"), "--scheme", scheme]
-    out = source.with_name("new.json")
+    out = source.with_name(f"new-{scheme}.json")
     assert main(["relabel", str(source), *words, "--out", str(out)]) == 0
-    direct = coco.read(labelled(sky, tmp_path / "b", scheme))
+    direct = coco.read(once(scheme, False))
     new = coco.read(out)
     assert without_ids(new) == without_ids(direct)
     assert new["categories"] == direct["categories"]

@@ -44,6 +44,12 @@ def run(inputs, out, config=SMALL, **options):
     return make_coco(find_coadds(inputs), config, out, progress=False, **options)
 
 
+@pytest.fixture(scope="module")
+def whole(patch, tmp_path_factory):
+    """A run over the patch under SMALL: to be read, or copied and changed."""
+    return run(Inputs((patch[0],)), tmp_path_factory.mktemp("whole"))
+
+
 def watched(monkeypatch):
     """The names of the tiles that are worked on from now on."""
     done = []
@@ -52,11 +58,10 @@ def watched(monkeypatch):
     return done
 
 
-def test_every_star_is_labelled_once_at_its_place(patch, tmp_path):
-    folder, positions = patch
-    result = run(Inputs((folder,)), tmp_path)
-    document = coco.read(result.coco)
-    assert [state for _, state in result.tiles] == ["ok"] * 4
+def test_every_star_is_labelled_once_at_its_place(patch, whole):
+    _, positions = patch
+    document = coco.read(whole.coco)
+    assert [state for _, state in whole.tiles] == ["ok"] * 4
     wcs = tan_wcs((128, 160))
     own = [a for a in document["annotations"] if "peak_outside" not in a["attributes"]["flags"]]
     sky = np.array([[a["attributes"]["ra"], a["attributes"]["dec"]] for a in own])
@@ -66,13 +71,12 @@ def test_every_star_is_labelled_once_at_its_place(patch, tmp_path):
     assert len(own) == len(positions)
 
 
-def test_the_file_and_what_it_points_to_are_whole(patch, tmp_path):
-    folder, _ = patch
-    result = run(Inputs((folder,)), tmp_path)
-    document = coco.read(result.coco)
-    assert validate(document, tmp_path) == ()
+def test_the_file_and_what_it_points_to_are_whole(whole):
+    folder = whole.coco.parent
+    document = coco.read(whole.coco)
+    assert validate(document, folder) == ()
     for image in document["images"]:
-        cube = fits.getdata(tmp_path / image["astro"]["cube"])
+        cube = fits.getdata(folder / image["astro"]["cube"])
         assert cube.shape == (3, image["height"], image["width"])
         assert cube.dtype == np.dtype(">f4")
         assert image["astro"]["bands"] == ["g", "r", "i"]
@@ -81,7 +85,7 @@ def test_the_file_and_what_it_points_to_are_whole(patch, tmp_path):
     info = document["info"]
     assert info["config_hash"] == SMALL.digest()
     assert {f["file"] for f in info["inputs"]} == {f"calexp-HSC-{b}-9813-4,5.fits" for b in "GRI"}
-    assert sum(info["sources"].values()) == sum(result.sources.values())
+    assert sum(info["sources"].values()) == sum(whole.sources.values())
 
 
 def test_a_source_on_a_tile_edge_is_whole_in_the_halo_and_clipped_in_both_tiles(tmp_path):
@@ -113,17 +117,16 @@ def test_masks_below_the_smallest_area_are_no_labels_and_said_so(patch, tmp_path
     assert result.sources["skipped:mask below 60 pixels"] == 12 - len(areas)
 
 
-def test_jobs_change_nothing(patch, tmp_path):
-    folder, _ = patch
-    one = run(Inputs((folder,)), tmp_path / "one", jobs=1).coco.read_bytes()
-    two = run(Inputs((folder,)), tmp_path / "two", jobs=2).coco.read_bytes()
-    assert one == two
+def test_jobs_change_nothing(patch, whole, tmp_path):
+    two = run(Inputs((patch[0],)), tmp_path, jobs=2).coco.read_bytes()
+    assert whole.coco.read_bytes() == two
 
 
-def test_a_run_takes_finished_tiles_as_they_are_and_does_the_rest(patch, tmp_path, monkeypatch):
+def test_a_run_takes_finished_tiles_as_they_are_and_does_the_rest(
+    patch, whole, tmp_path, monkeypatch
+):
     folder, _ = patch
-    expected = run(Inputs((folder,)), tmp_path / "a").coco.read_bytes()
-    run(Inputs((folder,)), tmp_path / "b")
+    shutil.copytree(whole.coco.parent, tmp_path / "b")
     shards = sorted((tmp_path / "b" / "tiles").glob("*.json"))
     shards[1].unlink()
     shards[2].write_text('{"key": "cut sho')  # a shard torn by a full disk
@@ -131,14 +134,14 @@ def test_a_run_takes_finished_tiles_as_they_are_and_does_the_rest(patch, tmp_pat
     done = watched(monkeypatch)
     again = run(Inputs((folder,)), tmp_path / "b")
     assert done == [p.stem for p in shards[1:3]]
-    assert again.coco.read_bytes() == expected
+    assert again.coco.read_bytes() == whole.coco.read_bytes()
 
 
-def test_another_recipe_or_another_input_is_labelled_anew(patch, tmp_path, monkeypatch):
+def test_another_recipe_or_another_input_is_labelled_anew(patch, whole, tmp_path, monkeypatch):
     folder, _ = patch
     here = tmp_path / "in"
     shutil.copytree(folder, here)
-    run(Inputs((here,)), tmp_path / "out")
+    shutil.copytree(whole.coco.parent, tmp_path / "out")
     done = watched(monkeypatch)
     run(Inputs((here,)), tmp_path / "out")
     assert done == []
@@ -151,19 +154,18 @@ def test_another_recipe_or_another_input_is_labelled_anew(patch, tmp_path, monke
     assert len(done) == 8
 
 
-def test_a_killed_run_goes_on_and_ends_in_the_same_file(patch, tmp_path):
+def test_a_killed_run_goes_on_and_ends_in_the_same_file(patch, whole, tmp_path):
     folder, _ = patch
     words = [sys.executable, "-m", "astrolabel", "make-coco", str(folder), "--tile-size", "80"]
-    words += ["--halo", "24", "--quiet", "--out"]
-    subprocess.run([*words, str(tmp_path / "a")], check=True, capture_output=True)
-    killed = subprocess.Popen([*words, str(tmp_path / "b")])
-    shards = tmp_path / "b" / "tiles"
+    words += ["--halo", "24", "--quiet", "--out", str(tmp_path)]
+    killed = subprocess.Popen(words)
+    shards = tmp_path / "tiles"
     while killed.poll() is None and not list(shards.glob("[!.]*.json")):
         time.sleep(0.01)
     killed.kill()
     killed.wait()
-    subprocess.run([*words, str(tmp_path / "b")], check=True, capture_output=True)
-    assert (tmp_path / "a/coco.json").read_bytes() == (tmp_path / "b/coco.json").read_bytes()
+    subprocess.run(words, check=True, capture_output=True)
+    assert (tmp_path / "coco.json").read_bytes() == whole.coco.read_bytes()
     assert not list(tmp_path.rglob(".*.json"))
 
 
@@ -281,9 +283,9 @@ def hsc_catalog(folder, positions, **columns):
     return path
 
 
-def with_catalog(patch, tmp_path, config, **columns):
+def with_catalog(patch, whole, tmp_path, config, **columns):
     folder, positions = patch
-    plain = coco.read(run(Inputs((folder,)), tmp_path / "plain").coco)["annotations"]
+    plain = coco.read(whole.coco)["annotations"]
     own = [a for a in plain if "peak_outside" not in a["attributes"]["flags"]]
     sky = np.array([[a["attributes"]["ra"], a["attributes"]["dec"]] for a in own])
     x, y = tan_wcs((128, 160)).all_world2pix(sky, 0).T
@@ -300,8 +302,8 @@ def scheme(**options):
     return LabelConfig(tile=SMALL.tile, classify=ClassifyConfig(scheme="hsc", **options))
 
 
-def test_classes_come_from_the_catalog_with_ids_as_text(patch, tmp_path):
-    document, own = with_catalog(patch, tmp_path, scheme())
+def test_classes_come_from_the_catalog_with_ids_as_text(patch, whole, tmp_path):
+    document, own = with_catalog(patch, whole, tmp_path, scheme())
     names = {c["id"]: c["name"] for c in document["categories"]}
     assert list(names.values()) == ["galaxy", "star"]
     labels = [a for a in document["annotations"] if "peak_outside" not in a["attributes"]["flags"]]
@@ -313,7 +315,7 @@ def test_classes_come_from_the_catalog_with_ids_as_text(patch, tmp_path):
         assert a["attributes"]["class_source"] == "hsc"
 
 
-def test_unmatched_sources_are_dropped_or_kept_as_ignore_regions(patch, tmp_path):
+def test_unmatched_sources_are_dropped_or_kept_as_ignore_regions(patch, whole, tmp_path):
     far = np.where(np.arange(12) < 3, 30.0, 22.0)  # no magnitude agrees for three of them
 
     def mags(document):
@@ -321,8 +323,10 @@ def test_unmatched_sources_are_dropped_or_kept_as_ignore_regions(patch, tmp_path
                 if "peak_outside" not in a["attributes"]["flags"]]  # fmt: skip
 
     magnitude = {"i_extendedness_value": np.where(far > 25, np.nan, 1.0)}
-    dropped, _ = with_catalog(patch, tmp_path / "a", scheme(), **magnitude)
-    kept, _ = with_catalog(patch, tmp_path / "b", scheme(keep_unmatched=True), **magnitude)
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    dropped, _ = with_catalog(patch, whole, tmp_path / "a", scheme(), **magnitude)
+    kept, _ = with_catalog(patch, whole, tmp_path / "b", scheme(keep_unmatched=True), **magnitude)
     assert len(mags(dropped)) == 9
     assert sorted(mags(kept)) == [0] * 9 + [1] * 3
 

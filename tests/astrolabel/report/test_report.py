@@ -202,6 +202,7 @@ def test_chi2_and_unexplained_light_are_those_of_the_residual(tmp_path):
     assert left.outside.sum() == tile.pixels_outside
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_a_label_without_data_has_no_chi2(tmp_path):
     chi = np.full(SHAPE, np.nan, np.float32)
     chi[60:] = 0
@@ -335,6 +336,7 @@ def test_a_match_across_right_ascension_zero(tmp_path):
     assert found.catalog_rate is None
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_a_catalog_of_another_sky_and_labels_without_positions_are_said_so(tmp_path):
     path = hst_catalog(tmp_path, [(9000, 9000)])
     nowhere = [entry(n, 20 * n, 50, ra=None, dec=None) for n in (1, 2)]
@@ -442,6 +444,13 @@ def test_a_truth_of_another_sky_or_of_other_pixels_is_refused(tmp_path):
 # The page.
 
 
+@pytest.fixture
+def unsaved(monkeypatch):
+    """Plots are drawn, but neither laid out nor saved, which takes most of a page's time."""
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda *_, **__: None)
+    monkeypatch.setattr("matplotlib.layout_engine.ConstrainedLayoutEngine.execute", lambda *_: None)
+
+
 def made(tmp_path, entries, chi=None, info=None, **options):
     path = dataset(tmp_path, entries, chi, info)
     measured = measure(path, **options)
@@ -494,6 +503,7 @@ def test_the_page_is_self_contained_and_its_plots_are_well_formed(tmp_path):
     assert str(tmp_path) not in page
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_the_page_says_what_became_of_everything(tmp_path):
     _, page, found = made(tmp_path, some_entries(), info=INFO)
     for text in ("failed:out of luck", "45 % of the pixels", "failed:zero flux", "skipped:fake",
@@ -512,6 +522,7 @@ def test_the_page_says_what_became_of_everything(tmp_path):
     assert sum(found["distributions"]["snr"]["classes"]["star"]) == 6
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_the_page_says_how_many_got_their_class_from_a_catalog(tmp_path):
     entries = [entry(1, 20, 20, object_id="7"), entry(2, 50, 60)]
     _, page, found = made(tmp_path, entries, info=INFO)
@@ -520,6 +531,7 @@ def test_the_page_says_how_many_got_their_class_from_a_catalog(tmp_path):
     assert found["counts"]["matched"] == 1
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_what_is_not_given_is_asked_for(tmp_path):
     measured, page, found = made(tmp_path, some_entries())
     for text in ("--catalog FILE", "--truth truth.json", "label again", "not in the file"):
@@ -563,6 +575,7 @@ def test_the_same_labels_give_the_same_bytes(tmp_path):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_a_picture_that_is_missing_is_named_and_nothing_is_written(tmp_path):
     path = dataset(tmp_path, some_entries())
     (tmp_path / "images" / "a.png").unlink()
@@ -571,6 +584,7 @@ def test_a_picture_that_is_missing_is_named_and_nothing_is_written(tmp_path):
     assert not list(tmp_path.glob("report.*"))
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_wrong_models_and_lost_light_are_pointed_at(tmp_path):
     chi = np.random.default_rng(1).normal(0, 1, SHAPE).astype(np.float32)
     for y, x in places(3):
@@ -606,6 +620,7 @@ def test_the_command_writes_the_page_and_its_numbers(tmp_path, capsys):
     assert "no such file" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_a_place_that_cannot_be_written_is_said_so(tmp_path):
     measured = measure(dataset(tmp_path, some_entries()))
     (tmp_path / "taken").write_text("a file")
@@ -613,6 +628,7 @@ def test_a_place_that_cannot_be_written_is_said_so(tmp_path):
         write_report(measured, tmp_path / "taken" / "report.html")
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_a_page_may_not_take_the_place_of_the_labels(tmp_path):
     path = dataset(tmp_path, some_entries())
     before = path.read_bytes()
@@ -624,6 +640,7 @@ def test_a_page_may_not_take_the_place_of_the_labels(tmp_path):
 # A simulated sky, from pixels to page.
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_a_simulated_sky_is_measured_as_the_benchmarks_measure_it(tmp_path):
     from astrolabel.core.config import ClassifyConfig, LabelConfig, TileConfig
     from astrolabel.io.find import Inputs, find_coadds
@@ -661,6 +678,7 @@ def test_a_simulated_sky_is_measured_as_the_benchmarks_measure_it(tmp_path):
 # Links to the review page.
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_examples_have_ids_and_places_and_link_to_the_review_page_beside_the_labels(tmp_path):
     entries = [entry(k, 10 + 9 * k, 8 + 8 * k) for k in range(1, 5)]
     entries[0]["attributes"]["flags"] = ["edge"]
@@ -685,6 +703,7 @@ def test_examples_have_ids_and_places_and_link_to_the_review_page_beside_the_lab
     assert f'<a href="../review/index.html#{tile}">' in page.read_text()
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_the_page_opens_with_the_doubts_and_assumptions_of_the_run(tmp_path):
     note = {"kind": "noise", "band": "r", "text": "7 times the scatter", "severity": "doubt"}
     usual = {"kind": "psf", "band": "i", "text": "of 12 stars", "severity": "assumption"}
@@ -704,6 +723,7 @@ def test_the_page_opens_with_the_doubts_and_assumptions_of_the_run(tmp_path):
     assert found["assumptions"] == ["i psf: of 12 stars"]
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_a_page_without_doubts_shows_no_empty_list(tmp_path):
     page, _ = write_report(measure(dataset(tmp_path, [entry(1, 50, 60)])), tmp_path / "report.html")
     text = page.read_text(encoding="utf-8")

@@ -28,6 +28,13 @@ QUICK = configured("evaluate", resamples=20, tiles=1)
 NO_PAGE = configured("evaluate", resamples=20, report=False)
 
 
+@pytest.fixture
+def unsaved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plots are drawn, but neither laid out nor saved, which takes most of a page's time."""
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda *_, **__: None)
+    monkeypatch.setattr("matplotlib.layout_engine.ConstrainedLayoutEngine.execute", lambda *_: None)
+
+
 def test_metrics_and_page_import_no_torch() -> None:
     code = (
         "import sys, astroseg.evaluation.evaluate, astroseg.evaluation.report;"
@@ -109,6 +116,7 @@ def test_the_page_is_made_also_without(tmp_path: Path, case: str) -> None:
     assert "Can I trust" in (tmp_path / "out" / "report.html").read_text()
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_names_from_files_are_escaped_in_the_page(tmp_path: Path) -> None:
     made = scene(images=1, truths=8)
     made.truth["categories"][0]["name"] = "<b>galaxy</b>"
@@ -119,6 +127,7 @@ def test_names_from_files_are_escaped_in_the_page(tmp_path: Path) -> None:
     assert "<b>galaxy" not in text
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_worst_cases_say_where_they_are_and_link_to_the_review_page(tmp_path: Path) -> None:
     made = scene(images=1, truths=8)
     truth = made.truth["annotations"][0]

@@ -18,8 +18,10 @@ from astroseg.weights.checkpoint import read_checkpoint
 SCRIPT = """
 import os, sys
 from pathlib import Path
-import torch
-from astroseg.training.distributed import joined
+from astroseg.cli.imports import lasting_imports
+with lasting_imports():
+    import torch
+    from astroseg.training.distributed import joined
 out = Path(sys.argv[1])
 with joined(torch.device("cpu")) as group:
     torch.manual_seed(0)
@@ -72,9 +74,11 @@ def test_gradients_flags_and_means_are_shared(tmp_path: Path) -> None:
 
 TRAIN = """
 import sys
-from train_helpers import SmallEngine
-from astroseg.core.config import configured
-from astroseg.training.train import train
+from astroseg.cli.imports import lasting_imports
+with lasting_imports():
+    from train_helpers import SmallEngine
+    from astroseg.core.config import configured
+    from astroseg.training.train import train
 skies, out, share, stop_at, resume = sys.argv[1:]
 config = configured("train", steps=6, batch=4, device="cpu", workers=0, least_pixels=0, log_every=1,
                     save_every=2)

@@ -136,9 +136,11 @@ def test_run_stopped_at_a_step_and_resumed_gives_the_same_losses_and_weights(
 SCRIPT = """
 import sys
 from pathlib import Path
-from train_helpers import SmallEngine
-from astroseg.core.config import Config, configured
-from astroseg.training.train import train
+from astroseg.cli.imports import lasting_imports
+with lasting_imports():
+    from train_helpers import SmallEngine
+    from astroseg.core.config import Config, configured
+    from astroseg.training.train import train
 train_file, val_file, out, schedule, stop_at = sys.argv[1:]
 config = configured("train", schedule=schedule, accumulate=2, device="cpu", workers=1, save_every=2,
                      validate_every=6, log_every=1)
