@@ -112,7 +112,7 @@ def test_a_corner_without_data_and_a_fill_value_are_told_once(tmp_path):
 
 def test_memory_does_not_grow_with_the_coadd(tmp_path):
     peaks = []
-    for side in (320, 960):
+    for side in (320, 640):
         files = coadd(write_plain(tmp_path / f"{side}.fits", stars((side, side), n=20)))
         characterise(files, IN_PARTS)  # what is kept of a file is kept by now
         tracemalloc.start()
@@ -120,7 +120,7 @@ def test_memory_does_not_grow_with_the_coadd(tmp_path):
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.5 * peaks[0]
-    files = coadd(tmp_path / "960.fits")
+    files = coadd(tmp_path / "640.fits")
     tracemalloc.start()
     characterise(files, WHOLE)
     assert tracemalloc.get_traced_memory()[1] > 4 * peaks[1]

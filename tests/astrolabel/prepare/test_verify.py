@@ -618,11 +618,11 @@ def test_asinh_pixels_whose_cards_do_not_undo_them_are_refused(tmp_path, cards):
 
 @pytest.mark.parametrize(("ratio", "rescaled"), [(1.0, False), (1.1, False), (1.3, True)])
 def test_a_given_psf_wider_than_sources_is_rescaled(tmp_path, ratio, rescaled):
-    scene_config = SimulateConfig(size=400, seed=3, psf=SimulatedPsf(claimed_fwhm_ratio=ratio))
+    scene_config = SimulateConfig(size=300, seed=3, psf=SimulatedPsf(claimed_fwhm_ratio=ratio))
     write_scene(draw_scene(scene_config), tmp_path)
     (files,) = find_coadds(Inputs((tmp_path,)))
     known = characterise(files)
-    true = [psf.fwhm_px(stamp) for stamp in draw_scene(SimulateConfig(size=400, seed=3)).psfs]
+    true = [psf.fwhm_px(stamp) for stamp in draw_scene(SimulateConfig(size=64, seed=3)).psfs]
     widths = np.array([psf.fwhm_px(stamp) for stamp in known.psfs])
     np.testing.assert_allclose(widths / true, 1 if rescaled else ratio, atol=0.08)
     assert any("rescaled" in text for text in doubts(known)) == rescaled
