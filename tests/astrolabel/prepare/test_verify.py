@@ -685,3 +685,43 @@ def test_stars_are_as_wide_where_the_noise_is_that_of_their_photons(tmp_path, gi
     known = characterise(files)
     assert psf.fwhm_px(known.psfs[0]) == pytest.approx(FWHM_PX, rel=0.07)
     assert not doubts(known)
+
+
+def moffats(seed=1):
+    """Stars on a sky of unit noise, 20 times as bright at the most as the faintest."""
+    rng = np.random.default_rng(seed)
+    image = rng.normal(0, 1, (400, 400))
+    stamp = psf.moffat(4.0)
+    half = stamp.shape[0] // 2
+    for k, flux in enumerate(rng.permutation(np.geomspace(1000, 20000, 36))):
+        y, x = np.array(divmod(k, 6)) * 62 + 44
+        part = (slice(y - half, y + half + 1), slice(x - half, x + half + 1))
+        image[part] += flux * stamp
+    return image
+
+
+NOT_LINEAR = {
+    "root": lambda flux: np.sign(flux) * np.sqrt(np.abs(flux)),
+    "root of a sky and more": lambda flux: np.sqrt(flux + 100),
+    "asinh": lambda flux: np.arcsinh(flux / 20),
+    "narrow asinh": lambda flux: np.arcsinh(flux / 2),
+    "logarithm": lambda flux: np.log10(flux + 100),
+}
+
+
+@pytest.mark.parametrize("kind", NOT_LINEAR)
+def test_pixels_that_are_no_linear_flux_are_a_doubt(tmp_path, kind):
+    pixels = NOT_LINEAR[kind](moffats()).astype(np.float32)
+    assert any(
+        "no linear flux" in text for text in doubts(characterise(files_of(tmp_path, pixels)))
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_linear_stars_and_galaxies_are_none(tmp_path, seed):
+    image = moffats(seed)
+    for k, radius in enumerate(np.linspace(2, 8, 9)):  # those of low surface brightness are wide
+        y, x = np.array(divmod(k, 3)) * 120 + 75
+        image += 40 * np.exp(-np.hypot(*(np.indices(image.shape) - [[[y]], [[x]]])) / radius)
+    known = characterise(files_of(tmp_path, image.astype(np.float32)))
+    assert not any("no linear flux" in text for text in doubts(known))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from astrolabel.core.config.prepare import PrepareConfig
-from astrolabel.prepare import noise
+from astrolabel.prepare import linear, noise
 from astrolabel.prepare.accept import Band, relative
 from astrolabel.prepare.cosmic_rays import cosmic_rays, narrowest
 from astrolabel.prepare.evidence import Evidence
@@ -30,8 +30,9 @@ def with_artifacts(
     trails: Sequence[tuple[Trail, ...]],
     stamps: Stamps,
     config: PrepareConfig,
-) -> list[Band]:
-    """The bands with their photon noise, and the trails across them.
+) -> tuple[list[Band], list[float]]:
+    """The bands with their photon noise, and the trails across them; and by band, how much less
+    noisy bright pixels are (see `linear.quieter`).
 
     Parameters
     ----------
@@ -55,8 +56,9 @@ def with_artifacts(
                 stamp, measured = stamps.psfs[k], stamps.measured[k]
                 found = _scatter(data, planes[k], rms.at(part.box), stamp, measured, config)
                 scatter[k] += [] if found is None else [found]
-    out = list(bands)
+    out, quiet = list(bands), [1.0] * len(bands)
     for k in chosen:
+        quiet[k] = linear.quieter(scatter[k], config.linear)
         wide = tuple(
             replace(trail, half_width=half_width(near[k, trail], config.artifacts))
             for trail in trails[k]
@@ -65,7 +67,7 @@ def with_artifacts(
         if bands[k].rms is not None and shown[k].photon:
             electrons = 1 / shown[k].photon
         out[k] = replace(bands[k], electrons=electrons, trails=wide)
-    return out
+    return out, quiet
 
 
 def _scatter(

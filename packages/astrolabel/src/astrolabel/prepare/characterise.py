@@ -18,7 +18,7 @@ from astrolabel.core.notes import Note, doubt, doubts
 from astrolabel.io import layer_pixels
 from astrolabel.io import layers as fits_layers
 from astrolabel.io.files import CoaddFiles
-from astrolabel.prepare import blank, evidence
+from astrolabel.prepare import blank, evidence, linear
 from astrolabel.prepare.accept import Band, accept
 from astrolabel.prepare.artifacts import with_artifacts
 from astrolabel.prepare.evidence import Evidence
@@ -116,7 +116,9 @@ def characterise(files: CoaddFiles, config: PrepareConfig | None = None) -> Char
     stamps = find_stamps(files, fits, compact, config.stars)
     notes += stamps.notes
     trails = _trails(rows, len(bands), files.shape, config)
-    bands = with_artifacts(flat, read, bands, shown, trails, stamps, config)
+    bands, quiet = with_artifacts(flat, read, bands, shown, trails, stamps, config)
+    grown = _joined(one.widths for one in looks)
+    notes += _not_linear(files.bands, grown, quiet, config)
     for band, one in zip(files.bands, bands, strict=True):
         notes += [_trail_note(band, trail) for trail in one.trails]
         if one.electrons is not None:
@@ -160,6 +162,25 @@ def _scale(
     power = -round(np.log10(typical))
     text = f"pixels multiplied by 1e{power}: fluxes and zero points are of these"
     return float(10.0**power), [Note("file", text)]
+
+
+def _not_linear(
+    bands: Sequence[str],
+    widths: Sequence[NDArray[np.float64]],
+    quiet: Sequence[float],
+    config: PrepareConfig,
+) -> list[Note]:
+    """Doubts about bands whose pixels seem to be a root or logarithm of the flux."""
+    notes, text = [], "pixels are perhaps no linear flux (a root, asinh or logarithm of it): "
+    for band, sources, noise in zip(bands, widths, quiet, strict=True):
+        growth = linear.wider(sources, config.linear)
+        if growth > 1:
+            why = f"bright stars are {growth:.3g} times as wide as faint ones"
+            notes.append(doubt("file", text + why, band))
+        elif noise < 1:
+            why = f"the noise of bright ones is {noise**0.5:.2g} of the sky's"
+            notes.append(doubt("file", text + why, band))
+    return notes
 
 
 def _trails(

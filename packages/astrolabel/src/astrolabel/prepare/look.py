@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from astrolabel.core.box import Box
 from astrolabel.core.config.prepare import PrepareConfig
 from astrolabel.io.files import CoaddFiles
-from astrolabel.prepare import blank, evidence, noise, sky
+from astrolabel.prepare import blank, evidence, linear, noise, sky
 from astrolabel.prepare.accept import Band, accept, relative
 from astrolabel.prepare.blank import Fill
 from astrolabel.prepare.evidence import Evidence
@@ -39,6 +39,7 @@ class Look:
     covered : number of pixels that any band has data in.
     stars : by band (see `fit_stars`), places in the coadd's pixels.
     compact : by band (see `fit_compact`); empty where no PSF is given.
+    widths : by band, of stars by their brightness (see `linear`).
     correlations : by band, of the noise; None with too little sky.
     binned : by band, for trails (see `binned_down`).
     """
@@ -48,6 +49,7 @@ class Look:
     covered: int
     stars: list[NDArray[np.float64]]
     compact: list[NDArray[np.float64]]
+    widths: list[NDArray[np.float64]]
     correlations: list[NDArray[np.float32] | None]
     binned: list[tuple[NDArray[np.float32], NDArray[np.bool_]]]
 
@@ -107,6 +109,7 @@ def look_at(
         int(valid.any(axis=0).sum()),
         [fits + corner for fits in fit_stars(stack[part], valid[part], share, photon)],
         fit_compact(stack[part], valid[part], share, photon) if given else [],
+        linear.widths(stack[part], valid[part], share, config.linear, photon),
         [noise.correlation(d, s.free, config.noise) for d, s in zip(data, skies, strict=True)],
         [binned_down(d, v, config.artifacts) for d, v in zip(data, valid, strict=True)]
         if trails

@@ -64,7 +64,9 @@ def _plot(title: str, x: str, y: str) -> Iterator[tuple[Axes, Plot]]:
         axes.set(title=title, xlabel=x, ylabel=y)
         if axes.get_legend_handles_labels()[1]:
             axes.legend()
-        ConstrainedLayoutEngine().execute(figure)  # not by savefig, which would draw everything once more
+        ConstrainedLayoutEngine().execute(
+            figure
+        )  # not by savefig, which would draw everything once more
         buffer = io.BytesIO()
         figure.savefig(buffer, format="svg", dpi=100, metadata={"Date": None})
         text = base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -305,6 +305,29 @@ class StarConfig:
 
 
 @dataclass(frozen=True)
+class LinearConfig:
+    """Signs that pixels are no linear flux."""
+
+    min_snr: float = 30.0
+    """Least signal-to-noise ratio of sources whose widths are compared,"""
+    min_stars: int = 7
+    """... and so many of them;"""
+    chance: float = 3e-3
+    """... their widths rise with their brightness (Spearman) with no more chance than this,"""
+    scatter: float = 0.03
+    """... are this near to one rising curve: stars are within 0.01, galaxies of SDSS and DECaLS at
+    0.07 to 0.16;"""
+    growth: float = 1.12
+    """... and rise by this much in all: of linear stars by 1.07 at most, of square roots by 1.10 to
+    1.23, of asinh and logarithms by 1.2 to 1.9."""
+    bright_px: int = 200
+    """The noise of so many of the brightest pixels is compared with the sky's, and"""
+    quiet: float = 0.4
+    """... is this part of its variance or less. Of linear files it is 0.6 (with an error of 0.15)
+    or more, of asinh 0.02 to 0.3."""
+
+
+@dataclass(frozen=True)
 class PrepareConfig:
     """From survey files to pixels that detection can work on."""
 
@@ -314,6 +337,7 @@ class PrepareConfig:
     saturation: SaturationConfig = field(default_factory=SaturationConfig)
     artifacts: ArtifactConfig = field(default_factory=ArtifactConfig)
     stars: StarConfig = field(default_factory=StarConfig)
+    linear: LinearConfig = field(default_factory=LinearConfig)
     section_px: int = 2048
     """A coadd with a longer side is looked at in sections of about this at most, one at a time:
     memory does not grow with the coadd. What the sections show is put together."""
