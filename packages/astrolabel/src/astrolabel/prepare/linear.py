@@ -7,6 +7,7 @@ sky's.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -34,7 +35,7 @@ def widths(
     """
     loose = replace(
         stars, min_snr=config.min_snr, fit_snr=config.min_snr / 2, ridge_width=np.inf,
-        brightest=1.0,
+        brightest=1.0, max_stars=math.ceil(config.share * stars.max_stars),
     )  # fmt: skip
     found = []
     for data, fits in zip(relative, fit_stars(relative, valid, loose, photon), strict=True):
@@ -60,7 +61,8 @@ def wider(sources: NDArray[np.float64], config: LinearConfig) -> float:
         return 1.0
     found = stats.spearmanr(peak, width)
     curve = optimize.isotonic_regression(width).x
-    growth = float(np.exp(curve[-1] - curve[0]))
+    # The faintest may be narrow and the brightest wide by chance, or a galaxy.
+    growth = float(np.exp(curve[-2] - curve[len(curve) // 5]))
     on_it = float(np.median(np.abs(width - curve))) < config.scatter
     law = found.statistic > 0 and found.pvalue < config.chance and on_it
     return growth if law and growth > config.growth else 1.0

@@ -312,14 +312,16 @@ class LinearConfig:
     """Least signal-to-noise ratio of sources whose widths are compared,"""
     min_stars: int = 7
     """... and so many of them;"""
+    share: float = 0.5
+    """... at most this part of `stars.max_stars`, to save time;"""
     chance: float = 3e-3
     """... their widths rise with their brightness (Spearman) with no more chance than this,"""
     scatter: float = 0.03
     """... are this near to one rising curve: stars are within 0.01, galaxies of SDSS and DECaLS at
     0.07 to 0.16;"""
-    growth: float = 1.12
-    """... and rise by this much in all: of linear stars by 1.07 at most, of square roots by 1.10 to
-    1.23, of asinh and logarithms by 1.2 to 1.9."""
+    growth: float = 1.1
+    """... and rise by this much, the faintest fifth and the brightest one left out: of linear stars
+    by 1.03 at most, of square roots by 1.1 to 1.2, of asinh and logarithms by 1.2 to 1.9."""
     bright_px: int = 200
     """The noise of so many of the brightest pixels is compared with the sky's, and"""
     quiet: float = 0.4
