@@ -1,4 +1,4 @@
-"""Whether pixels are linear in flux, or a root or logarithm of it that no card tells of.
+"""Whether pixels are linear in flux, or a root or logarithm of it without a card that says so.
 
 Of linear pixels all stars have one shape, and bright ones have the noise of the sky and that of
 their photons. A root makes bright stars flatter than faint ones, and their noise less than the
