@@ -34,7 +34,7 @@ def widths(
     relative, valid, photon : as for `fit_stars`.
     """
     loose = replace(
-        stars, min_snr=config.min_snr, fit_snr=config.min_snr / 2, ridge_width=np.inf,
+        stars, min_snr=config.min_snr, fit_snr=config.min_snr / 2, ridge_width=1e6,
         brightest=1.0, max_stars=math.ceil(config.share * stars.max_stars),
     )  # fmt: skip
     found = []

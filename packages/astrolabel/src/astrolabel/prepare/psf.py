@@ -204,7 +204,7 @@ def fit_compact(
     """
     snr = config.compact_snr
     loose = replace(
-        config, min_snr=snr, fit_snr=snr / 2, threshold_sigma=snr / 3, ridge_width=np.inf,
+        config, min_snr=snr, fit_snr=snr / 2, threshold_sigma=snr / 3, ridge_width=1e6,
         brightest=1.0,
     )  # fmt: skip
     return [fits[:, FWHM] for fits in fit_stars(relative, valid, loose, photon)]
