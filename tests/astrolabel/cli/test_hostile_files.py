@@ -268,6 +268,7 @@ def test_half_a_tile_without_one_band_is_labelled(tmp_path):
     assert len(doc["annotations"]) >= 4
 
 
+@pytest.mark.usefixtures("unsaved")
 @pytest.mark.parametrize("value", [1e9, -1e9, 1e300])
 def test_a_magnitude_of_no_source_makes_no_billion_bins(value, made, labels, capsys):
     doc = json.loads(labels.read_text())

@@ -444,13 +444,6 @@ def test_a_truth_of_another_sky_or_of_other_pixels_is_refused(tmp_path):
 # The page.
 
 
-@pytest.fixture
-def unsaved(monkeypatch):
-    """Plots are drawn, but neither laid out nor saved, which takes most of a page's time."""
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda *_, **__: None)
-    monkeypatch.setattr("matplotlib.layout_engine.ConstrainedLayoutEngine.execute", lambda *_: None)
-
-
 def made(tmp_path, entries, chi=None, info=None, **options):
     path = dataset(tmp_path, entries, chi, info)
     measured = measure(path, **options)

@@ -28,13 +28,6 @@ QUICK = configured("evaluate", resamples=20, tiles=1)
 NO_PAGE = configured("evaluate", resamples=20, report=False)
 
 
-@pytest.fixture
-def unsaved(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Plots are drawn, but neither laid out nor saved, which takes most of a page's time."""
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda *_, **__: None)
-    monkeypatch.setattr("matplotlib.layout_engine.ConstrainedLayoutEngine.execute", lambda *_: None)
-
-
 def test_metrics_and_page_import_no_torch() -> None:
     code = (
         "import sys, astroseg.evaluation.evaluate, astroseg.evaluation.report;"
