@@ -164,7 +164,7 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_file(patch, whole, tmp_path):
         time.sleep(0.01)
     killed.kill()
     killed.wait()
-    subprocess.run(words, check=True, capture_output=True)
+    run(Inputs((folder,)), tmp_path)
     assert (tmp_path / "coco.json").read_bytes() == whole.coco.read_bytes()
     assert not list(tmp_path.rglob(".*.json"))
 

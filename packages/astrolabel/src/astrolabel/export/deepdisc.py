@@ -93,9 +93,8 @@ def with_pictures(doc: Mapping[str, Any], folders: Sequence[Path], out: Path) ->
     images = []
     for image, (files, bands), name in zip(doc["images"], found, names, strict=True):
         if files[0].suffix.lower() in PICTURES:
-            pictures.check_picture(files[0])
             target = f"images/{name}{files[0].suffix.lower()}"
-            write_bytes(out / target, files[0].read_bytes())
+            pictures.copy_picture(files[0], out / target, remedy="make it again")
             images.append({**image, "file_name": target})
             continue
         pixels, wcs = _pixels(files)

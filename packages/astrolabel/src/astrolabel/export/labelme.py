@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from astrolabel.core.errors import InputError
 from astrolabel.core.files import write_bytes
 from astrolabel.io import coco
 from astrolabel.io.names import flat_name
-from astrolabel.io.pictures import check_picture
+from astrolabel.io.pictures import copy_picture
 from astrolabel.io.polygons import edge_polygons, mask_of, rle_of
 from astrolabel.io.rle import decode_inside, measure
 
@@ -49,11 +48,8 @@ def write_labelme(folder: Path, doc: coco.Document, images: Path) -> list[Path]:
     of_image = coco.annotations_by_image(doc)
     written = []
     for image in doc["images"]:
-        source = images / image["file_name"]
-        check_picture(source, remedy="give --images DIR")
         target = folder / flat_name(image["file_name"])
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
+        copy_picture(images / image["file_name"], target, remedy="give --images DIR")
         shapes = [one for item in of_image[image["id"]] for one in _shapes(item, image, names)]
         value = {
             "version": VERSION, "flags": {}, "shapes": shapes, "imagePath": target.name,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import yaml
 from astrolabel.core.files import write_bytes
 from astrolabel.io.coco import Document, annotations_by_image
 from astrolabel.io.names import flat_name
-from astrolabel.io.pictures import check_picture
+from astrolabel.io.pictures import copy_picture
 from astrolabel.io.polygons import outlines, rle_of
 
 
@@ -37,16 +36,14 @@ def write_yolo(folder: Path, doc: Document, images: Path) -> Path:
     of_image = annotations_by_image(doc)
     classes = {c["id"]: k for k, c in enumerate(doc["categories"])}
     for image in doc["images"]:
-        source = images / image["file_name"]
-        check_picture(source, remedy="give --images DIR")
         name = flat_name(image["file_name"])
+        copy_picture(
+            images / image["file_name"], folder / "images" / name, remedy="give --images DIR"
+        )
         own = [item for item in of_image[image["id"]] if not item.get("iscrowd", 0)]
         lines = [_line(item, image, classes) for item in own]
         text = folder / "labels" / Path(name).with_suffix(".txt")
         write_bytes(text, "".join(lines).encode("ascii"))
-        target = folder / "images" / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
     names = {k: str(c["name"]) for k, c in enumerate(doc["categories"])}
     # Without "path" the folders are those beside data.yaml, wherever training is started.
     data = {"train": "images", "val": "images", "names": names}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from astrolabel.core.errors import InputError
-from astrolabel.core.files import atomic_path, regular_size
+from astrolabel.core.files import atomic_path, regular_size, write_bytes
 
 STRETCH_SIGMA = 12.0
 """Lupton's stretch in sky sigma, chosen by eye on HSC, DECaLS and HST cutouts: a pixel of
@@ -72,6 +72,18 @@ def check_picture(path: Path, remedy: str = "make it again") -> None:
             return
     except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise InputError(f"is no picture ({error})", file=path, remedy=remedy) from error
+
+
+def copy_picture(source: Path, target: Path, remedy: str) -> None:
+    """Copy what `check_picture` accepts.
+
+    Raises
+    ------
+    InputError, OutputError
+        For what is no picture, and where it cannot be written.
+    """
+    check_picture(source, remedy)
+    write_bytes(target, source.read_bytes())
 
 
 def rgb(

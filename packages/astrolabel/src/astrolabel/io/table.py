@@ -17,7 +17,6 @@ from astrolabel.io.polygons import mask_of
 
 AB_ZEROPOINT_NJY = 31.4
 """AB magnitude of one nanojansky."""
-HEAD = ("id", "coadd", "image", "class", "ra", "dec", "x", "y", "area", "ignore")
 ELSEWHERE = {"x", "y", "ra", "dec"}
 Place = tuple[str, Mapping[str, Any], tuple[int, int]]
 """Of an annotation: its coadd, its image's entry, the image's (y, x) in the coadd."""
@@ -33,8 +32,8 @@ def label_table(document: Document, frames: Mapping[str, Frame]) -> QTable:
     Returns
     -------
     QTable
-        Columns of `HEAD`, then the annotations' attributes: magnitudes in AB, fluxes in nJy
-        (in counts where a zero point is unknown), lists as text. ``bbox_*`` are edges of the
+        What and where each label is, then the annotations' attributes: magnitudes in AB, fluxes
+        in nJy (in counts where a zero point is unknown), lists as text. ``bbox_*`` are edges of the
         mask's box in the coadd, pixels. ``info.description``, and ``info.meta["ucd"]``, say
         what each column is (see `io.column_meaning`).
     """
