@@ -96,3 +96,14 @@ def test_a_card_is_the_magnitude_of_a_count(cards, expected):
 @pytest.mark.parametrize("unit", ["nJy", "MJy/sr", "electron/s", "DN", "analog counts", "slog", ""])
 def test_units_of_flux_are_linear(unit):
     assert not not_linear(cards_of([fits.Header({"BUNIT": unit})]))
+
+
+@pytest.mark.parametrize(
+    ("other", "doubtful"),
+    [({"PHOTZP": 30.0}, True), ({"PHOTZP": 25.05}, False), ({"PHOTZP": -99.0}, False),
+     ({"MAGZPT": 20.0, "EXPTIME": 100.0}, False), ({"MAGZPT": 20.0, "EXPTIME": 10.0}, True)],
+)  # fmt: skip
+def test_cards_that_contradict_each_other_are_doubtful(other, doubtful):
+    found = zero(MAGZERO=25.0, **other)
+    assert found.value == 25.0
+    assert found.doubtful == doubtful

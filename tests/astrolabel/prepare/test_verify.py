@@ -725,3 +725,24 @@ def test_linear_stars_and_galaxies_are_none(tmp_path, seed):
         image += 40 * np.exp(-np.hypot(*(np.indices(image.shape) - [[[y]], [[x]]])) / radius)
     known = characterise(files_of(tmp_path, image.astype(np.float32)))
     assert not any("no linear flux" in text for text in doubts(known))
+
+
+@pytest.mark.parametrize("step", [0.0, 0.5])
+def test_faint_values_that_were_cut_off_are_a_doubt(tmp_path, step):
+    image = stars() / np.float32(SIGMA)
+    image = np.rint(image / step) * step if step else image
+    whole = characterise(files_of(tmp_path, (image + 10).astype(np.float32)))
+    cut = characterise(files_of(tmp_path, np.maximum(image, 0).astype(np.float32)))
+    assert not any("cut off" in text for text in doubts(whole))
+    assert any("cut off" in text for text in doubts(cut))
+
+
+def test_photons_of_which_most_pixels_have_none_were_not_cut_off(tmp_path):
+    photons = np.random.default_rng(1).poisson(0.2, SHAPE).astype(np.float32)
+    assert not any("cut off" in text for text in doubts(characterise(files_of(tmp_path, photons))))
+
+
+def test_a_band_without_data_is_not_covered_by_others_where_there_are_none(tmp_path):
+    found = doubts(characterise(files_of(tmp_path, np.full(SHAPE, 7, np.float32))))
+    assert any("no pixel with data" in text for text in found)
+    assert not any("by other bands" in text for text in found)

@@ -68,11 +68,29 @@ def of_cards(cards: Cards, pixel_sr: float | None) -> ZeroPoint:
         elif vega := _vega(cards, key):
             refused = f"card {key} is in Vega magnitudes ({vega})"
         else:
-            return _per_count(cards, key, value)
+            return _contradicted(cards, key, _per_count(cards, key, value))
     of_unit = from_unit(cards, pixel_sr)
     if of_unit.value is None and refused:
         return ZeroPoint(None, refused, True)
     return of_unit
+
+
+def _contradicted(cards: Cards, key: str, found: ZeroPoint) -> ZeroPoint:
+    """A zero point, doubtful where another card has another, and not by the exposure time."""
+    time = cards.number("EXPTIME") or 1.0
+    for other in HEADER_ZEROPOINTS:
+        value = cards.number(other)
+        if other == key or value is None or found.value is None or abs(value) >= SENTINEL:
+            continue
+        off = abs(value - found.value)
+        if min(off, abs(off - abs(2.5 * np.log10(max(time, 1e-30))))) > SAME_MAG:
+            text = f"{found.source}; card {other} has {value:g}"
+            return ZeroPoint(found.value, text, True)
+    return found
+
+
+SAME_MAG = 0.1
+"""Zero points of two cards that differ by less are of two calibrations."""
 
 
 def _vega(cards: Cards, key: str) -> str:

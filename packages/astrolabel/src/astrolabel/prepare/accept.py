@@ -50,6 +50,11 @@ def accept(band: str, found: Evidence, config: PrepareConfig) -> tuple[Band, lis
     if found.free / max(found.valid, 1) < config.sky.least_sky:
         notes.append(doubt("sky", "hardly any pixel is free of sources: level and noise are "
                            "those of the darkest parts", band))  # fmt: skip
+    if found.cut > 0:
+        text = (
+            f"{100 * found.cut:.2g} % of the pixels have the lowest value: what is fainter was cut"
+        )
+        notes.append(doubt("sky", f"{text} off, and level, noise and fluxes are wrong", band))
     if subtract and found.darkest > config.sky.too_dark * rms > 0:
         text = f"parts are {found.darkest / rms:.2g} sigma darker than the level that is subtracted"
         notes.append(doubt("sky", f"{text}: it is not known there", band))

@@ -237,7 +237,7 @@ def _coverage(bands: Sequence[str], shown: Sequence[Evidence], covered: int) -> 
     """
     notes = []
     for band, found in zip(bands, shown, strict=True):
-        lacking = 1 - found.valid / max(covered, 1)
+        lacking = 1 - found.valid / covered if covered else 0.0
         if lacking > 0.01:
             part = 100 * found.valid / found.pixels
             text = f"data in {part:.0f} % of the coadd; {100 * lacking:.0f} % of it is covered"
@@ -294,6 +294,7 @@ def _zeropoints(
                 make = doubt if doubtful else Note
                 notes.append(make("zeropoint", f"unknown, no magnitudes: {text}", band))
             else:
-                notes.append(Note("zeropoint", f"{value:.4g}: {text}", band))
+                make = doubt if doubtful else Note
+                notes.append(make("zeropoint", f"{value:.4g}: {text}", band))
         found.append(float("nan") if value is None else float(value + 2.5 * np.log10(scale)))
     return tuple(found), notes

@@ -26,6 +26,7 @@ class Evidence:
     free, valid, pixels : numbers of pixels of empty sky, with data, and of all.
     photon : counts of one photon, for counts of few; else 0.
     step : counts in which values come (see `Grain`).
+    cut : part of the pixels that has the lowest value, where faint ones were cut off; else 0.
     check : of the noise that the files give; None where they give none that is wanted.
     noise_word : what that is, for people.
     relative_weight : whether it is of a weight without a unit.
@@ -41,6 +42,7 @@ class Evidence:
     pixels: int
     photon: float
     step: float
+    cut: float
     check: noise.NoiseCheck | None
     noise_word: str
     relative_weight: bool
@@ -81,9 +83,28 @@ def of_section(plane: Plane, found: BandSky, config: PrepareConfig) -> Evidence:
     return Evidence(
         found.level, found.rms, found.cells, found.scatter, found.tail,
         int(found.free.sum()), int(plane.valid.sum()), plane.valid.size,
-        grain.step if grain.few else 0.0, grain.step, check,
-        plane.noise_word, plane.relative_weight,
+        grain.step if grain.few else 0.0, grain.step,
+        _cut_off(plane, config.sky), check, plane.noise_word, plane.relative_weight,
     )  # fmt: skip
+
+
+def _cut_off(plane: Plane, config: SkyConfig) -> float:
+    """Part of the pixels with the lowest value, where that is much commoner than any other: values
+    below it were set to it. Counts of few photons are mostly zero, too."""
+    values = plane.image[plane.valid]
+    if values.size == 0 or mesh.grain_of(values).few:
+        return 0.0
+    lowest = float((values == values.min()).mean())
+    if lowest < config.cut_off:
+        return 0.0
+    above = values[values > values.min()]
+    _, counts = np.unique(above[:: max(above.size // CUT_SAMPLE, 1)], return_counts=True)
+    commonest = counts.max(initial=0) / max(counts.sum(), 1) * (1 - lowest)
+    return lowest if lowest > config.cut_over * commonest else 0.0
+
+
+CUT_SAMPLE = 20_000
+"""Pixels that the commonest value is looked for in."""
 
 
 def together(
@@ -113,6 +134,7 @@ def together(
         free=free,
         valid=sum(p.valid for p in parts),
         pixels=pixels,
+        cut=float(np.median([p.cut for p in with_data])),
         check=_checks_together([p.check for p in parts if p.check is not None]),
     )
 

@@ -51,6 +51,10 @@ class SkyConfig:
     too_dark: float = 3.0
     """Sky that is this many sigma of a pixel below the level: no source makes that, the level is
     wrong."""
+    cut_off: float = 0.02
+    """Values were cut off where this part of the pixels has the lowest one,"""
+    cut_over: float = 3.0
+    """... so many times as many as have any other. Integers have as many of the next."""
     both_ways: float = 0.15
     """Part of the curvature of such a polynomial that may be of the other sign: a vignette is a
     dome out to the corners, a galaxy that fills the frame runs out."""
