@@ -19,9 +19,8 @@ def sky(tmp_path_factory):
     return simulate(tmp_path_factory.mktemp("sky"), SimulateConfig(seed=11, size=420))
 
 
-def labels(sky, out, config=None, catalog=None):
+def labels(sky, out, config, catalog=None):
     coadds = find_coadds(Inputs((sky.files["truth"].parent,)))
-    config = config or LabelConfig(tile=TileConfig(size=210, margin_px=64))
     return coco.read(make_coco(coadds, config, out, catalog, progress=False).coco)
 
 
@@ -58,7 +57,7 @@ def test_labels_are_complete_pure_and_of_the_right_shape(tmp_path):
 
 
 def test_the_default_finds_more_than_the_papers_recipe(sky, tmp_path):
-    ours = compared(sky, labels(sky, tmp_path / "a"))
+    ours = compared(sky, labels(sky, tmp_path / "a", LabelConfig()))
     paper = compared(sky, labels(sky, tmp_path / "b", preset("paper")))
     assert ours.completeness > paper.completeness + 0.1
 

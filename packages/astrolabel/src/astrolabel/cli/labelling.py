@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from astrolabel.cli.imports import lasting_imports
 from astrolabel.cli.named import bits, numbers, pairs, paths, with_columns
 from astrolabel.cli.settings import settings, simulation
 from astrolabel.core.errors import InputError
+from astrolabel.core.imports import lasting_imports
 
 if TYPE_CHECKING:
     from astrolabel.datasets.manifest import Manifest

@@ -26,6 +26,7 @@ from typing import Any, Protocol, TypeVar
 import joblib
 
 from astrolabel.core.errors import InputError, OutputError
+from astrolabel.core.imports import lasting_imports
 from astrolabel.label import shards
 
 T = TypeVar("T")
@@ -169,7 +170,7 @@ def _parallel(jobs: int) -> joblib.Parallel:
     return joblib.Parallel(
         n_jobs=jobs,
         return_as="generator_unordered",
-        initializer=_end_with,
+        initializer=_begin,
         initargs=(os.getpid(),),
     )
 
@@ -184,8 +185,8 @@ def _guarded(work: Work, task: Any, out: Path) -> tuple[str, int]:
         return task.name, work(task)
 
 
-def _end_with(parent: int) -> None:
-    """End this worker within a second of its parent, also where that was killed."""
+def _begin(parent: int) -> None:
+    """Begin a worker, which ends within a second of its parent, also where that was killed."""
     # Not where joblib is set to another backend.
     if not multiprocessing.current_process().name.startswith("LokyProcess"):
         return
@@ -196,6 +197,8 @@ def _end_with(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+    with lasting_imports():
+        importlib.import_module("astrolabel.label.work")  # all that tasks need
 
 
 def _outcome(work: Work, task: Any) -> int | OutputError:

@@ -1,4 +1,4 @@
-"""Imports of a command's program."""
+"""Imports of a program."""
 
 from __future__ import annotations
 
