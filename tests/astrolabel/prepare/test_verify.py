@@ -746,3 +746,19 @@ def test_a_band_without_data_is_not_covered_by_others_where_there_are_none(tmp_p
     found = doubts(characterise(files_of(tmp_path, np.full(SHAPE, 7, np.float32))))
     assert any("no pixel with data" in text for text in found)
     assert not any("by other bands" in text for text in found)
+
+
+@pytest.mark.parametrize(("radius", "fills"), [(8, False), (40, True)])
+def test_a_source_that_fills_the_frame_is_a_doubt(tmp_path, radius, fills):
+    y, x = np.indices((150, 150)) - 75
+    galaxy = 100 * np.exp(-np.hypot(y, x / 0.7) / radius)
+    image = galaxy + np.random.default_rng(0).normal(0, 1, galaxy.shape)
+    known = characterise(files_of(tmp_path, image.astype(np.float32)))
+    assert any("small parts" in text for text in doubts(known)) == fills
+
+
+@pytest.mark.parametrize("width", [1.0, 2.5, 3.0])
+def test_smoothed_noise_is_a_sky(tmp_path, width):
+    noise = ndimage.gaussian_filter(np.random.default_rng(0).normal(0, 1, SHAPE), width)
+    known = characterise(files_of(tmp_path, (noise / noise.std()).astype(np.float32)))
+    assert not any("small parts" in text for text in doubts(known))

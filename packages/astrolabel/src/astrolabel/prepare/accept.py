@@ -50,6 +50,13 @@ def accept(band: str, found: Evidence, config: PrepareConfig) -> tuple[Band, lis
     if found.free / max(found.valid, 1) < config.sky.least_sky:
         notes.append(doubt("sky", "hardly any pixel is free of sources: level and noise are "
                            "those of the darkest parts", band))  # fmt: skip
+    if rms > config.sky.uneven_sky * found.tail * found.within > 0:
+        text = (
+            f"its scatter is {rms / found.tail / found.within:.2g} times that of small parts of it"
+        )
+        notes.append(
+            doubt("sky", f"{text}: a source fills the frame, or the level is not known", band)
+        )
     if found.cut > 0:
         text = (
             f"{100 * found.cut:.2g} % of the pixels have the lowest value: what is fainter was cut"

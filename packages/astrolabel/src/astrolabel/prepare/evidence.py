@@ -26,6 +26,7 @@ class Evidence:
     free, valid, pixels : numbers of pixels of empty sky, with data, and of all.
     photon : counts of one photon, for counts of few; else 0.
     step : counts in which values come (see `Grain`).
+    within : scatter in small blocks (see `mesh.scatter_within`), counts; NaN where not known.
     cut : part of the pixels that has the lowest value, where faint ones were cut off; else 0.
     check : of the noise that the files give; None where they give none that is wanted.
     noise_word : what that is, for people.
@@ -42,6 +43,7 @@ class Evidence:
     pixels: int
     photon: float
     step: float
+    within: float
     cut: float
     check: noise.NoiseCheck | None
     noise_word: str
@@ -84,6 +86,7 @@ def of_section(plane: Plane, found: BandSky, config: PrepareConfig) -> Evidence:
         found.level, found.rms, found.cells, found.scatter, found.tail,
         int(found.free.sum()), int(plane.valid.sum()), plane.valid.size,
         grain.step if grain.few else 0.0, grain.step,
+        mesh.scatter_within(plane.image, plane.valid, config.sky.block_px),
         _cut_off(plane, config.sky), check, plane.noise_word, plane.relative_weight,
     )  # fmt: skip
 
@@ -134,6 +137,7 @@ def together(
         free=free,
         valid=sum(p.valid for p in parts),
         pixels=pixels,
+        within=float(np.median([p.within for p in with_data if np.isfinite(p.within)] or [np.nan])),
         cut=float(np.median([p.cut for p in with_data])),
         check=_checks_together([p.check for p in parts if p.check is not None]),
     )

@@ -51,6 +51,11 @@ class SkyConfig:
     too_dark: float = 3.0
     """Sky that is this many sigma of a pixel below the level: no source makes that, the level is
     wrong."""
+    block_px: int = 20
+    """Side of blocks whose scatter about a plane is compared with that of the sky:"""
+    uneven_sky: float = 2.5
+    """... where the sky's is this many times theirs, it is no noise. Of noise smoothed by 3 px it
+    is 1.6 times, of real files 1.2 at most but for M51, which fills its frame, with 2.8."""
     cut_off: float = 0.02
     """Values were cut off where this part of the pixels has the lowest one,"""
     cut_over: float = 3.0
