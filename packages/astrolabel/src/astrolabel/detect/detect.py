@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import sep
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from astrolabel.core import background
 from astrolabel.core.coadd import Coadd
 from astrolabel.core.config import DetectConfig
 from astrolabel.core.psf import FWHM_PER_SIGMA
+from astrolabel.detect.extract import sep_sources
 from astrolabel.detect.features import Field
 from astrolabel.detect.image import DetectionImage, band_weights, detection_image, filled, mean_fwhm
 from astrolabel.detect.laplacian import GAP_PX, laplacian_peaks
-from astrolabel.detect.nebulosity import Nebulosity, nebulosity
+from astrolabel.detect.nebulosity import Nebulosity, clouds_of, nebulosity
 from astrolabel.detect.residual_search import Models, Sky, searched
 from astrolabel.detect.source_probability import decide
 from astrolabel.detect.star_artifacts import saturated_regions, saturated_stars, star_reaches
-
-_SEP_LIMITS = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,22 +43,35 @@ class Detections:
 
 def detect(coadd: Coadd, detection: DetectionImage, config: DetectConfig) -> Detections:
     """Sources above ``config.threshold_sigma``, as ``config.peaks`` asks for."""
-    found = candidates(coadd, detection, config)
-    peaks, segments, light = found.peaks, found.segments, None
-    if config.source_probability and len(peaks):
-        field = field_of(coadd, detection, found, config)
-        decided = decide(field, peaks, config)
-        if decided.clouds.any():
-            stars = peaks[decided.source]
-            light = nebulosity(coadd, decided.clouds, stars, field.fwhm_px, config)
-        peaks = peaks[decided.source]
-    if light is not None:
-        detection = detection_image(light.out_of(coadd), config)
-        segments = sep_sources(detection, config)[1]
+    light = None
+    clouds = clouds_of(detection, mean_fwhm(coadd), config) if config.source_probability else None
+    on = clouds.clouds if clouds is not None else np.zeros(detection.valid.shape, bool)
+    peaks, segments = _sources(coadd, detection, on, config)
+    if clouds is not None:
+        with_clouds = peaks
+        light = nebulosity(coadd, detection, clouds, with_clouds, config)
+        coadd = light.out_of(coadd)
+        detection = detection_image(coadd, config)
+        peaks, segments = _sources(coadd, detection, on, config)
+        # The probabilities were trained on rough clouds as they are: what is left of them is more
+        # like sources.
+        rough = _values(light.rough, with_clouds)
+        peaks = np.concatenate([peaks[~_values(light.rough, peaks)], with_clouds[rough]])
     peaks = peaks[~_beside_blank(peaks, detection.valid)]
     order = np.lexsort((peaks[:, 1], peaks[:, 0]))
     above = detection.valid & (detection.image > config.threshold_sigma * detection.sky_sigma)
     return Detections(peaks[order], (segments > 0) | above, segments, light)
+
+
+def _sources(
+    coadd: Coadd, detection: DetectionImage, clouds: NDArray[np.bool_], config: DetectConfig
+) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    """(N, 2) peaks that are sources, and the (H, W) segments of sep."""
+    found = candidates(coadd, detection, config)
+    peaks = found.peaks
+    if config.source_probability and len(peaks):
+        peaks = peaks[decide(field_of(coadd, detection, found, config), peaks, clouds, config)]
+    return peaks, found.segments
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,39 +189,3 @@ def _in_empty_footprints(
     taken = np.zeros(count + 1, bool)
     taken[footprints[tuple(others.astype(int).T)]] = True
     return peaks[~taken[footprints[tuple(peaks.astype(int).T)]]]
-
-
-def sep_sources(
-    detection: DetectionImage, config: DetectConfig
-) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-    """sep's sources: (N, 2) peaks and the (H, W) segmentation."""
-    data = background.native(detection.image)
-    with _SEP_LIMITS:  # sep keeps its limits for the process
-        # Every pixel of a dense field may be above threshold; sep's buffer of 300,000
-        # is smaller than a tile. 4096 peaks in one footprint is four times sep's limit.
-        sep.set_extract_pixstack(max(data.size, 300_000))
-        for limit in (1024, 4096, 16384, 65536):
-            sep.set_sub_object_limit(limit)
-            try:
-                table, segments = sep.extract(
-                    data,
-                    config.threshold_sigma,
-                    err=background.native(detection.sky_sigma),
-                    mask=~detection.valid,
-                    minarea=config.min_area,
-                    filter_kernel=None if config.noise == "variance" else _SEP_KERNEL,
-                    deblend_nthresh=config.deblend_levels,
-                    deblend_cont=config.deblend_contrast,
-                    segmentation_map=True,
-                )
-                break
-            except Exception as error:
-                # sep raises a bare Exception; only the overflow is worth another round.
-                if "overflow" not in str(error) or limit == 65536:
-                    raise
-    peaks = np.stack([table["ypeak"], table["xpeak"]], axis=1).astype(np.float64)
-    return peaks, segments.astype(np.int32)
-
-
-_SEP_KERNEL = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], np.float32)
-"""sep's default filter, which the paper's recipe leaves in place."""

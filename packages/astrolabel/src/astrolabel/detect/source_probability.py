@@ -13,7 +13,6 @@ from scipy import special
 
 from astrolabel.core.config import SOURCE_TABLE, DetectConfig
 from astrolabel.detect.features import NAMES, Field, Look, features
-from astrolabel.detect.nebulosity import clouds_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,33 +57,22 @@ class Trees:
         return np.asarray(1 / (1 + np.exp(-odds)), np.float64)
 
 
-@dataclass(frozen=True, eq=False)
-class Decision:
-    """What is decided of the candidates.
+def decide(
+    field: Field,
+    peaks: NDArray[np.float64],
+    clouds: NDArray[np.bool_],
+    config: DetectConfig,
+) -> NDArray[np.bool_]:
+    """(N,) which of (N, 2) candidates are sources of their own.
 
-    Attributes
-    ----------
-    source : (N,) bool: a source of its own.
-    clouds : (H, W) bool: parents whose light is nebulosity and no source's.
-    """
-
-    source: NDArray[np.bool_]
-    clouds: NDArray[np.bool_]
-
-
-def decide(field: Field, peaks: NDArray[np.float64], config: DetectConfig) -> Decision:
-    """Which of (N, 2) candidates are sources of their own.
-
-    The main candidate of a parent is one, but where the parent is nebulosity.
+    The main candidate of a parent is one, but not on the (H, W) bool clouds, of which some
+    structure is left.
     """
     look = Look.at(field, peaks)
     likely = table().probability(features(look, peaks))
-    clouds = np.zeros(field.parents.shape, bool)
-    if config.nebulosity != "never":
-        clouds = clouds_of(look, peaks, likely, config)
     hosts = look.main & ~clouds[tuple(peaks.astype(int).T)]
     likely = less_by_chance(look, peaks, np.where(hosts, 1.0, likely), hosts, config)
-    return Decision(likely >= config.source_probability, clouds)
+    return np.asarray(likely >= config.source_probability)
 
 
 def less_by_chance(

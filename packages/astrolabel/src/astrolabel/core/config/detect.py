@@ -125,29 +125,56 @@ class DetectConfig:
     chance_least_fwhm: float = 8.0
     """The galaxy is as large as a square of this side, in seeing FWHM."""
     nebulosity: str = "auto"
-    """`auto`: where several wide objects without a middle cover much of a tile, the light of wide
-    objects is nebulosity: it is taken out, and only the sources on it are labelled; `always`:
+    """`auto`: where several wide objects without a middle cover much of a tile, the light that is
+    long is nebulosity: it is taken out, and only the sources on it are labelled; `always`:
     however many they are and however much of it they cover; `never`."""
+    nebulosity_length_fwhm: float = 8.0
+    """Light is long where it goes on for this many seeing FWHM in some direction. Of larger
+    galaxies in a nebulous tile a part is taken out;"""
+    nebulosity_sigma: float = 1.5
+    """... and bright where it is above this, in noises of a pixel of the sky. Of undamaged deep
+    fields 0 to 6 percent of a frame are in wide objects above it, of nebulosity of 3 sigma a band
+    10 to 30."""
     nebulosity_least_fwhm: float = 12.0
     """A wide object is as large as a square of this side, in seeing FWHM."""
     nebulosity_least_frame: float = 0.1
     """Those without a middle cover this part of the tile."""
     nebulosity_falls: float = -0.66
-    """An object has a middle where its light falls off around it: the rank correlation of light,
-    without what is narrower than a seeing disc, and elliptical radius is below this. Of real
-    galaxies drawn as large as a frame it is -0.70 to -1, of simulated clouds -0.1 to -0.9;"""
+    """An object has a middle where its light falls off around it: the rank correlation of long
+    light and elliptical radius is below this. Of real galaxies it is -0.6 to -1, of simulated
+    clouds -0.1 to -0.9;"""
     nebulosity_uneven: float = 0.35
     """... or where opposite pixels differ by less than this part of their light."""
     nebulosity_beside: float = -0.9
     """Beside such ones, an object has a middle where that correlation is below this."""
-    nebulosity_star_light: float = 0.5
-    """Where sources are more than this part of the light it is a star cluster's. Of simulated ones
-    they are 0.9 and more, on the strongest simulated nebulosity in a deep field 0.3."""
+    nebulosity_solid: float = 0.7
+    """A single one may be an irregular galaxy that fills the frame, where it is more than this
+    part of the least convex region that holds it: 0.84 of a spiral of Abell 2744, 0.3 to 0.6 of
+    simulated clouds."""
+    nebulosity_long: float = 0.9
+    """Of an object's pixels half have more than this part of their light long: of simulated clouds
+    0.94 and more, of dense fields of stars 0.8 and less, until every seeing disk has a star."""
+    nebulosity_source_sigma: float = 4.0
+    """What stands out of the long light by this, in noises of the smoothed sky,"""
+    nebulosity_source_part: float = 0.1
+    """and by this part of the long light there, is short, with a margin of"""
+    nebulosity_margin_fwhm: float = 0.7
+    """seeing FWHM around it;"""
+    nebulosity_narrow: float = 0.3
+    """... and so is a seeing FWHM around light of which this part is as narrow as a point
+    source,"""
+    nebulosity_narrow_sigma: float = 5.0
+    """above this noise. The values are of simulated nebulosity of 3 sigma."""
+    nebulosity_rough: float = 1.6
+    """Clouds are rough where a quarter of their pixels have more than this times the variance,
+    about the long light, of the noise or of their smoothest twentieth: 2.1 and more on clouds of
+    15 to 60 sigma with structure at all scales, 1.2 and less on smooth filaments of 10 sigma,
+    where sources are as in any field. On rough ones"""
     nebulosity_fwhm: float = 2.0
-    """FWHM of the Gaussian under which the light between the sources is nebulosity, in seeing
-    FWHM. What it does not follow counts as noise."""
-    nebulosity_star_fwhm: float = 1.0
-    """Around the sources on it this radius, in seeing FWHM, is not looked at."""
+    """what is left between the sources, under a Gaussian of this FWHM in seeing FWHM, is
+    nebulosity, and what that does not follow counts as noise."""
+    nebulosity_rounds: int = 3
+    """How often the light under sources is looked at again."""
     source_table: str = field(default_factory=source_table_hash)
     """Hash of the table that the probability is computed with."""
     join_saturated: bool = True
