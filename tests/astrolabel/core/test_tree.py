@@ -136,11 +136,17 @@ def _is_number(value: Any) -> bool:
 def test_another_number_is_another_hash(name):
     config = LabelConfig()
     value = {one.name: one.default for one in settings_of(config)}[name]
-    other = tuple(v / 2 for v in value) if isinstance(value, tuple) else value + 1
-    try:
-        again = changed(config, {name: other})
-    except InputError:  # beyond its bounds
-        again = changed(config, {name: value / 2})
+    many = isinstance(value, tuple)
+    for other in (
+        (tuple(v / 2 for v in value), tuple(2 * v for v in value))
+        if many
+        else (value + 1, value / 2)
+    ):
+        try:
+            again = changed(config, {name: other})
+            break
+        except InputError:  # beyond its bounds, or a whole number is wanted
+            continue
     assert again.digest() != config.digest()
 
 
