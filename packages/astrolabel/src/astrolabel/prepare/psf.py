@@ -9,12 +9,12 @@ from functools import cached_property
 import numpy as np
 import sep
 from numpy.typing import NDArray
-from scipy import optimize
 
 from astrolabel.core import background
 from astrolabel.core.config.prepare import StarConfig
-from astrolabel.core.psf import MOFFAT_BETA, StampGrid, moffat
+from astrolabel.core.psf import StampGrid, moffat
 from astrolabel.prepare import mesh
+from astrolabel.prepare.moffat import fit_moffat
 
 FWHM, BETA = 2, 3
 """Columns of a star's fit: y, x, FWHM in pixels, beta, and two components of ellipticity."""
@@ -167,7 +167,7 @@ def fit_stars(
             _without_hot_pixels(
                 np.array([
                     f for star in stars
-                    if (f := _fit_moffat(band, known, *star, one, config)) is not None
+                    if (f := fit_moffat(band, known, *star, one, config)) is not None
                 ]).reshape(-1, 6),
                 config,
             )
@@ -317,68 +317,3 @@ def _stands_alone(
     cut = data[cy - r : cy + r + 1, cx - r : cx + r + 1]
     rim = np.concatenate([cut[0], cut[-1], cut[1:-1, 0], cut[1:-1, -1]])
     return bool(np.median(rim) < config.ring * cut.max() + rms)
-
-
-def _fit_moffat(
-    data: NDArray[np.float32],
-    valid: NDArray[np.bool_],
-    y: float,
-    x: float,
-    r: int,
-    photon: float,
-    config: StarConfig,
-) -> tuple[float, ...] | None:
-    """(y, x, fwhm, beta, e1, e2) of one star in units of the noise, from a cutout of radius `r`,
-    one photon being `photon`;
-    None at the image's edge, with half of its pixels not valid, too faint or without a good
-    fit."""
-    cy, cx = round(y), round(x)
-    if min(cy, cx) < r:
-        return None
-    part = (slice(cy - r, cy + r + 1), slice(cx - r, cx + r + 1))
-    cut, known = data[part], valid[part]
-    if cut.shape != (2 * r + 1, 2 * r + 1) or cut.sum() < config.fit_snr * (2 * r + 1):
-        return None
-    if known.mean() < 0.5:
-        return None
-    gy, gx = np.mgrid[-r : r + 1, -r : r + 1].astype(float)
-
-    def model(p: NDArray[np.float64]) -> NDArray[np.float64]:
-        amplitude, dy, dx, fwhm, beta, e1, e2 = p
-        e = np.hypot(e1, e2)
-        q, theta = (1 - e) / (1 + e), np.arctan2(e2, e1) / 2
-        u = (gx - dx) * np.cos(theta) + (gy - dy) * np.sin(theta)
-        v = -(gx - dx) * np.sin(theta) + (gy - dy) * np.cos(theta)
-        alpha = fwhm / (2 * np.sqrt(2 ** (1 / beta) - 1))
-        return np.asarray(amplitude * (1 + (u**2 * q + v**2 / q) / alpha**2) ** -beta)
-
-    start = np.array([cut.max(), y - cy, x - cx, min(4.0, r / 2), MOFFAT_BETA, 0.01, 0.01])
-    # The noise is of the model's photons: were it the pixels', low ones would count for more.
-    noise = np.ones(cut.shape)
-    for _ in range(2 if photon else 1):
-        result = optimize.least_squares(
-            lambda p, noise=noise: ((model(p) - cut) / noise)[known],
-            start,
-            bounds=(
-                [0, -2, -2, 0.9 * config.least_fwhm_px, 1.5, -0.4, -0.4],
-                [np.inf, 2, 2, r, config.most_beta, 0.4, 0.4],
-            ),
-            loss="soft_l1",  # a neighbour in the stamp must not widen the star
-            # Noise of few photons is lopsided: below so many sigma its mean is wanted.
-            f_scale=config.fit_noise_sigma if photon else 1.0,
-            x_scale="jac",  # or bright stars take more steps than there are
-            # The default needs hundreds of steps for a star as narrow as a pixel, near the bounds;
-            # and widths are wanted to a thousandth.
-            method="dogbox",
-            ftol=1e-6,
-            xtol=1e-6,
-        )
-        noise = np.sqrt(1 + photon * model(result.x))
-    fwhm, left = float(result.x[3]), (model(result.x) - cut) / noise
-    core = known & (np.hypot(gy, gx) <= fwhm)
-    misfit = float(np.sqrt(np.mean(left[core] ** 2)))
-    most = config.fit_noise_sigma + config.misfit * (cut / noise).max()
-    if not result.success or not config.least_fwhm_px < fwhm < 0.95 * r or misfit > most:
-        return None
-    _, dy, dx, *shape = (float(v) for v in result.x)
-    return cy + dy, cx + dx, *shape
