@@ -180,6 +180,20 @@ def test_weighting_by_noise_finds_what_a_noisy_band_hides():
     c = coadd(image.astype(np.float32), variance)
     assert len(found(c, DetectConfig(combine="sum")).peaks) == 0
     assert unmatched([(48, 48)], found(c, DetectConfig(combine="weighted")).peaks) == []
+    assert unmatched([(48, 48)], found(c, DetectConfig()).peaks) == []
+
+
+def test_a_shallow_band_costs_no_depth_and_bands_alike_are_summed():
+    image = np.zeros((3, 64, 64), np.float32)
+    noise = np.array([0.02, 0.02, 0.2], np.float32)[:, None, None]
+    shallow = detection_image(coadd(image, image + noise**2), DetectConfig())
+    w, sigma = shallow.band_weights, float(np.median(shallow.sky_sigma))
+    assert w.sum() / sigma >= 0.999 * 2 / (0.02 * 2**0.5)  # the ratio of the first two alone
+    alike = detection_image(coadd(image, image + np.float32(4e-4)), DetectConfig())
+    np.testing.assert_array_equal(alike.band_weights, 1)
+    np.testing.assert_array_equal(
+        detection_image(coadd(image, image + noise**2), preset("paper").detect).band_weights, 1
+    )
 
 
 def test_a_constant_image_has_no_sources_and_no_error():

@@ -176,7 +176,8 @@ COMMON = {
     ),
     "detect.combine": (
         "--detection-image",
-        "sum of the bands (default, the paper's); weighted: each divided by its sky noise first",
+        "auto (default): sum of the bands; weighted by depth where one is much shallower; sum (the "
+        "paper's); weighted: each divided by its sky noise first",
     ),
     "tile.size": ("--tile-size", "longest side of a tile, pixels (default 1050)"),
     "tile.margin_px": (

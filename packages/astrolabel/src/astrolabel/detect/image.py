@@ -40,7 +40,7 @@ def detection_image(coadd: Coadd, config: DetectConfig) -> DetectionImage:
     so is its noise.
     """
     valid = np.any(coadd.valid, axis=0)
-    weights = band_weights(coadd, 0.5 if config.combine == "weighted" else 0.0)
+    weights = _sum_weights(coadd, config)
     image = background.fill_invalid(np.tensordot(weights, filled(coadd.image, coadd), 1), valid)
     if config.noise == "sep":
         sky = background.sep_sky(image, valid)
@@ -101,6 +101,27 @@ def band_weights(coadd: Coadd, power: float) -> NDArray[np.float32]:
     if not weights.any():
         weights = np.ones(len(coadd.bands))
     return (weights * len(weights) / weights.sum()).astype(np.float32)
+
+
+def _sum_weights(coadd: Coadd, config: DetectConfig) -> NDArray[np.float32]:
+    """(C,) by which each band counts in the detection image."""
+    plain = band_weights(coadd, 0.0)
+    if config.combine != "auto":
+        return band_weights(coadd, 0.5) if config.combine == "weighted" else plain
+    zeropoints = np.array(coadd.zeropoints, float)
+    known = len(zeropoints) == len(plain) and np.isfinite(zeropoints).all()
+    counts = 10 ** (0.4 * (zeropoints - zeropoints.max())) if known else np.ones(len(plain))
+    inverse = band_weights(coadd, 1.0).astype(float)  # zero without data
+    used = inverse > 0
+    best = counts * inverse
+
+    def ratio(weights: NDArray[np.floating]) -> float:
+        return float((weights * counts)[used].sum() / np.sqrt((weights**2 / inverse)[used].sum()))
+
+    with np.errstate(divide="ignore"):
+        if ratio(plain) > config.least_of_best * ratio(best):
+            return plain
+    return (best * len(best) / best.sum()).astype(np.float32)
 
 
 def mean_fwhm(coadd: Coadd) -> float:

@@ -87,10 +87,16 @@ class DetectConfig:
 
     threshold_sigma: float = 5.0
     """Detection threshold in sigma of the detection image's noise (paper, 3.2)."""
-    combine: str = "sum"
+    combine: str = "auto"
     """`sum`: the detection image is the plain sum of the bands (paper, 3.2); `weighted`:
     each band is first divided by its sky sigma, which goes deeper where one band is much
-    noisier than the others (DECaLS z). Masks are cut on the same image."""
+    noisier than the others (DECaLS z); `auto`: the plain sum, but where that has less than
+    `least_of_best` of the signal-to-noise ratio that sources as bright in all bands can have, the
+    sum with that ratio (weights of one over the variance). Masks are cut on the same image."""
+    least_of_best: float = 0.5
+    """With one of three bands 10 times shallower the plain sum has 0.21 of the best ratio, and
+    finds a quarter of the sources. Of gri in simulated UltraDeep scenes it has 0.86, of real gri
+    and grizy 0.92 and 0.52, of DECaLS grz 0.54, whose sources are brighter in z."""
     noise: str = "variance"
     """`variance`: the VARIANCE plane, or its estimate; `sep`: the rms of sep's background,
     which a high source density inflates (the paper's recipe)."""

@@ -59,6 +59,7 @@ def preset(name: str) -> LabelConfig:
             preset="paper",
             tile=TileConfig(margin_px=0, max_no_data=0.3, overlaps="keep"),
             detect=DetectConfig(
+                combine="sum",
                 noise="sep",
                 deblend_contrast=0.005,
                 peaks="sep",
