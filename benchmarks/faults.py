@@ -428,13 +428,13 @@ OF_ASTROSEG = ("hostile predictions", "hostile checkpoint", "hostile image")
 
 
 def counted(
-    tries: int, seed: int, folder: Path, kinds: tuple[str, ...] = (), keep: Path | None = None
+    bench: Bench, tries: int, seed: int, kinds: tuple[str, ...] = (), keep: Path | None = None
 ) -> dict[str, Counter[str]]:
     """Outcomes by kind, of those so far where Ctrl-C comes; the words of bad ones are printed as
     they come."""
     found: dict[str, Counter[str]] = {name: Counter() for name in kinds or KINDS}
     with contextlib.suppress(KeyboardInterrupt):
-        _play_all(Bench(folder), found, tries, seed, keep)
+        _play_all(bench, found, tries, seed, keep)
     return found
 
 
@@ -493,9 +493,8 @@ def main() -> int:
     if options.keep is not None:
         options.keep.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        found = counted(
-            options.tries, options.seed, Path(folder), tuple(options.kind), options.keep
-        )
+        bench = Bench(Path(folder))
+        found = counted(bench, options.tries, options.seed, tuple(options.kind), options.keep)
     print(table(found))
     return int(any(counts[bad] for counts in found.values() for bad in BAD))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -39,9 +40,15 @@ def unsaved(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first, so that no process ends long after the others."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    """Files with slow tests first, so that no process ends long after the others; of the packages
+    in turn, so that one process compiles astrolabel's kernels and not each of two."""
+    rank: dict[Path, int] = {}
+    seen: Counter[str] = Counter()
+    for path in dict.fromkeys(item.path for item in items if item.get_closest_marker("slow")):
+        package = path.relative_to(Path(__file__).parent).parts[0]
+        rank[path] = seen[package]
+        seen[package] += 1
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
 
 
 def pytest_collection_finish() -> None:
