@@ -363,3 +363,15 @@ def test_the_real_decals_cutouts_are_labelled(real_data, tmp_path):
         near = [np.hypot(b[1] + b[3] / 2 - y, b[0] + b[2] / 2 - x) < 15 for b in boxes]
         assert sum(near) == 1
     assert json.loads((tmp_path / "tiles/decals_dr7_g-r0c0.json").read_text())["state"] == "ok"
+
+
+def test_the_brightest_stars_of_a_real_ntt_image_are_labelled(real_data, tmp_path):
+    # Of its few stars one with a whole core lies 11 pixels from the edge. Without it a galaxy was
+    # taken for the PSF, and the stars for cosmic rays.
+    inputs = Inputs(band_files=((("R",), real_data / "real/ntt_emmi_r.fits"),))
+    document = coco.read(run(inputs, tmp_path, LabelConfig()).coco)
+    boxes = np.array([a["bbox"] for a in document["annotations"]])
+    for y, x in ((182, 232), (65, 7), (33, 148), (11, 80), (152, 4)):
+        inside = (boxes[:, 0] <= x) & (x < boxes[:, 0] + boxes[:, 2])
+        inside &= (boxes[:, 1] <= y) & (y < boxes[:, 1] + boxes[:, 3])
+        assert inside.sum() == 1, (y, x)

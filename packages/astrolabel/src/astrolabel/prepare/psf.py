@@ -256,7 +256,9 @@ def _stars(
         data, table["x"], table["y"], np.full(len(table), 12.0), 0.5, subpix=5
     )
     snr = table["flux"] / (rms * np.sqrt(np.maximum(table["npix"], 1)))
-    good = (table["flag"] == 0) & (flags == 0) & (snr > config.min_snr)
+    # An aperture that the frame cuts is no harm: `_stands_alone` sees to the cutout.
+    whole = (flags & ~sep.APER_TRUNC) == 0
+    good = (table["flag"] == 0) & whole & (snr > config.min_snr)
     good &= table["b"] > config.min_axis_ratio * table["a"]
     bright = table["peak"] <= np.quantile(table["peak"], config.brightest)
     good &= bright if (good & bright).sum() >= config.min_stars else True
