@@ -34,7 +34,8 @@ from astrolabel.core.masks import Mask, threshold_mask, tighten
 from astrolabel.deblend import Blend, available_deblenders, make_deblender
 from astrolabel.deblend.grouping import Grouping, cut_blend, group_footprints
 from astrolabel.deblend.sky import measure_sky
-from astrolabel.detect.detect import detect, sep_sources
+from astrolabel.detect.detect import detect
+from astrolabel.detect.extract import sep_sources
 from astrolabel.detect.image import DetectionImage, detection_image
 from astrolabel.simulate import SimulateConfig
 from astrolabel.simulate.draw import Scene, draw_scene

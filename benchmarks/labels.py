@@ -24,7 +24,7 @@ import numpy as np
 from astrolabel.core import masks
 from astrolabel.core.box import Box
 from astrolabel.core.config import LabelConfig, preset, smooth
-from astrolabel.detect.detect import sep_sources
+from astrolabel.detect.extract import sep_sources
 from astrolabel.detect.image import detection_image
 from astrolabel.io import coco
 from astrolabel.io.find import Inputs, find_coadds
