@@ -32,7 +32,7 @@ def fit_moffat(
         return None
     if known.mean() < 0.5:
         return None
-    at = np.argwhere(known) - float(r)
+    at = np.argwhere(known).astype(np.float64) - r
     seen = cut[known].astype(np.float64)
     start = np.array([cut.max(), y - cy, x - cx, min(4.0, r / 2), MOFFAT_BETA, 0.01, 0.01])
     # The noise is of the model's photons: were it the pixels', low ones would count for more.
