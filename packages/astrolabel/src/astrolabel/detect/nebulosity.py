@@ -17,6 +17,7 @@ from scipy import ndimage
 from astrolabel.core.coadd import Coadd
 from astrolabel.core.config import DetectConfig
 from astrolabel.core.psf import FWHM_PER_SIGMA
+from astrolabel.core.ranks import rank_correlation
 from astrolabel.detect.extract import sep_sources
 from astrolabel.detect.features import SHARP, point_flux
 from astrolabel.detect.image import DetectionImage, filled, mean_fwhm
@@ -76,10 +77,10 @@ def clouds_of(detection: DetectionImage, fwhm_px: float, config: DetectConfig) -
     least = config.nebulosity_least_frame * objects.size if config.nebulosity == "auto" else 0
     if area[wide].sum() <= least:
         return None
-    middles = [_middle(light, objects == number, fwhm_px / step) for number in wide]
-    falls, uneven = np.array([(m.falls, m.uneven) for m in middles]).T
-    long = [np.median((light / smooth)[objects == n]) for n in wide]
-    may_be = (uneven > config.nebulosity_uneven) & (np.array(long) > config.nebulosity_long)
+    each = [objects == number for number in wide]
+    falls, uneven = np.array([_middle(light, inside, fwhm_px / step) for inside in each]).T
+    long = np.array([np.median(light[inside] / smooth[inside]) for inside in each])
+    may_be = (uneven > config.nebulosity_uneven) & (long > config.nebulosity_long)
     cloudy = may_be & (falls > config.nebulosity_falls)
     if not cloudy.any() or area[wide[cloudy]].sum() < least:
         return None
@@ -134,14 +135,15 @@ def nebulosity(
     fine = np.array([_mean(*b, wide) for b in zip(rest, known, strict=True)])
     scatter = (rest - fine) ** 2
     scatter = np.array([_mean(*b, 2 * wide) for b in zip(scatter, known, strict=True)])
-    given, found = (a.sum(axis=0)[clouds.clouds] for a in (filled(coadd.variance, coadd), scatter))
+    variance = filled(coadd.variance, coadd)
+    given, found = (a.sum(axis=0)[clouds.clouds] for a in (variance, scatter))
     least = min(np.median(given), np.percentile(found, 5))  # the noise measured may hold structure
     rough = clouds.clouds & bool(np.percentile(found, 75) > config.nebulosity_rough * least)
     beside = ndimage.gaussian_filter((~clouds.galaxies).astype(np.float32), sigma)
     on = ndimage.gaussian_filter(rough.astype(np.float32), sigma)
     return Nebulosity(
         np.where(coadd.valid, beside * light + on * fine, 0).astype(np.float32),
-        np.where(coadd.valid, on * np.maximum(scatter - coadd.variance, 0), 0).astype(np.float32),
+        np.where(coadd.valid, on * np.maximum(scatter - variance, 0), 0).astype(np.float32),
         rough,
     )
 
@@ -198,7 +200,7 @@ def _objects(light: NDArray[np.float64], config: DetectConfig) -> NDArray[np.int
 
 def _solid(inside: NDArray[np.bool_], config: DetectConfig) -> bool:
     """Whether a region fills most of the least convex one that holds it."""
-    from scipy import spatial  # as in `_middle`
+    from scipy import spatial  # few frames are nebulous
 
     whole = spatial.ConvexHull(np.argwhere(inside)).volume
     return bool(inside.sum() > config.nebulosity_solid * whole)
@@ -249,24 +251,12 @@ def _line(half: int, angle: float) -> NDArray[np.bool_]:
     return out
 
 
-@dataclass(frozen=True)
-class Middle:
-    """Whether an object has a middle.
-
-    Attributes
-    ----------
-    falls : rank correlation of its light with the elliptical radius, -1 for any galaxy's profile.
-    uneven : mean difference of opposite pixels in parts of the light, 0 for a symmetric object.
-    """
-
-    falls: float
-    uneven: float
-
-
-def _middle(smooth: NDArray[np.float64], inside: NDArray[np.bool_], fwhm_px: float) -> Middle:
-    """The best of the centroid and the brightest places at three scales."""
-    from scipy import stats  # takes half a second to import, and few frames are nebulous
-
+def _middle(
+    smooth: NDArray[np.float64], inside: NDArray[np.bool_], fwhm_px: float
+) -> tuple[float, float]:
+    """Whether an object has a middle: the rank correlation of its light with the elliptical radius,
+    -1 for any galaxy's profile; and the mean difference of opposite pixels in parts of the light, 0
+    for a symmetric object. The best of the centroid and the brightest places at three scales."""
     y, x = np.nonzero(inside)
     light = np.maximum(smooth[y, x], 1e-30)
     weight = np.minimum(light, np.percentile(light, 80))
@@ -281,13 +271,13 @@ def _middle(smooth: NDArray[np.float64], inside: NDArray[np.bool_], fwhm_px: flo
         yy, yx, xx = (np.average(p, weights=weight) for p in (dy * dy, dy * dx, dx * dx))
         shape = np.linalg.inv(np.array([[yy + 0.3, yx], [yx, xx + 0.3]]))
         radius = shape[0, 0] * dy * dy + 2 * shape[0, 1] * dy * dx + shape[1, 1] * dx * dx
-        falls = min(falls, float(stats.spearmanr(radius, light).statistic))
+        falls = min(falls, rank_correlation(radius, light)[0])
         my, mx = np.rint(2 * cy - y).astype(int), np.rint(2 * cx - x).astype(int)
         seen = (my >= 0) & (my < smooth.shape[0]) & (mx >= 0) & (mx < smooth.shape[1])
         if seen.mean() > 0.3:  # of what the frame cuts the other side is not known
             difference = np.abs(light[seen] - smooth[my[seen], mx[seen]]).sum()
             uneven = min(uneven, float(difference / light[seen].sum()))
-    return Middle(falls, uneven)
+    return falls, uneven
 
 
 def _mean(

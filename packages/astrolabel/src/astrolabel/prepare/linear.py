@@ -13,9 +13,10 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special
+from scipy import optimize
 
 from astrolabel.core.config.prepare import LinearConfig, StarConfig
+from astrolabel.core.ranks import rank_correlation
 from astrolabel.prepare.noise import Scatter
 from astrolabel.prepare.psf import FWHM, fit_stars
 
@@ -59,26 +60,13 @@ def wider(sources: NDArray[np.float64], config: LinearConfig) -> float:
     width = np.log(width)
     if np.ptp(width) == 0:
         return 1.0
-    correlation, chance = _rank_correlation(peak, width)
+    correlation, chance = rank_correlation(peak, width)
     curve = optimize.isotonic_regression(width).x
     # The faintest may be narrow and the brightest wide by chance, or a galaxy.
     growth = float(np.exp(curve[-2] - curve[len(curve) // 5]))
     on_it = float(np.median(np.abs(width - curve))) < config.scatter
     law = correlation > 0 and chance < config.chance and on_it
     return growth if law and growth > config.growth else 1.0
-
-
-def _rank_correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:
-    """Spearman's coefficient and its p-value, as of `scipy.stats`, which takes half a second to
-    import."""
-    ranks = [
-        np.searchsorted(np.sort(v), v, "left") + np.searchsorted(np.sort(v), v, "right")
-        for v in (x, y)
-    ]
-    r, free = np.corrcoef(np.stack(ranks))[0, 1], len(x) - 2
-    with np.errstate(divide="ignore"):  # of equal ranks
-        t = r * np.sqrt(np.maximum(free / ((1 + r) * (1 - r)), 0))
-    return float(r), float(2 * special.stdtr(free, -abs(t)))
 
 
 def quieter(parts: Sequence[Scatter], config: LinearConfig) -> float:
