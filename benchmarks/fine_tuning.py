@@ -10,18 +10,13 @@ table has the mask AP and AP50 there, and the seconds of training. Row 0 is the 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import tempfile
 import time
 from pathlib import Path
 
 import astroseg
-from astrolabel.core.config.simulate import SimulateConfig
-from astrolabel.io import coco
-from astrolabel.simulate.draw import draw_scene
-from astrolabel.simulate.randomize import scene_files
-from astrolabel.simulate.write import CATEGORIES
+from astrolabel.simulate import SimulateConfig, write_scenes
 
 SIZE = 256
 FIRST_SEED = 5000
@@ -30,13 +25,11 @@ FIRST_SEED = 5000
 
 def tiles(out: Path, survey: str, count: int, first_seed: int) -> Path:
     """COCO file of so many tiles and their truth."""
-    base = SimulateConfig(survey=survey, size=SIZE)
-    shards = [
-        scene_files(draw_scene(dataclasses.replace(base, seed=first_seed + n)), out, f"{n:04d}")
-        for n in range(count)
-    ]
-    coco.write_json(out / "coco.json", coco.merge({}, CATEGORIES, shards))
-    return out / "coco.json"
+    skies = (
+        SimulateConfig(survey=survey, size=SIZE, seed=first_seed + number)
+        for number in range(count)
+    )
+    return write_scenes(out, skies, count, progress=False)
 
 
 def part(file: Path, count: int) -> Path:

@@ -14,7 +14,7 @@ from astrolabel.core.config.surveys import SURVEYS
 from astrolabel.core.errors import OutputError
 from astrolabel.core.progress import Progress as ProgressBar
 from astrolabel.simulate.draw import Progress, Scene, Source, as_coadd, draw_bodies, draw_scene
-from astrolabel.simulate.randomize import random_scene, write_training_sky
+from astrolabel.simulate.randomize import random_scene, write_scenes, write_training_sky
 from astrolabel.simulate.write import truth_document, write_scene
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "simulate",
     "truth_document",
     "write_scene",
+    "write_scenes",
     "write_training_sky",
 ]
 

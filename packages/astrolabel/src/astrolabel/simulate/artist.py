@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import irfft2, next_fast_len, rfft2
+from scipy.fft import fft, ifft, irfft, next_fast_len, rfft, rfft2
 
 from astrolabel.core.box import Box
 from astrolabel.core.config.simulate import SimulateConfig
@@ -125,6 +125,10 @@ class Artist:
         n_bands = len(self._cores)
         if body.real is not None:
             return self._seen(real.paint(body.real, n_bands, grid, scale), grid)
+        if len(body.components) == 1 and body.structure is None:
+            [c] = body.components  # alike in all bands, so one transform does
+            profile = sersic(grid, c.index, radii[0], c.axis_ratio, c.angle_rad)
+            return self._seen(profile[None], grid)
         light = np.zeros((n_bands, *grid.fine_shape))
         for c, radius in zip(body.components, radii, strict=True):
             share = (c.flux / body.flux)[:, None, None]
@@ -135,17 +139,23 @@ class Artist:
         return self._seen(light, grid)
 
     def _seen(self, light: NDArray[np.float64], grid: Grid) -> NDArray[np.float64]:
-        """(C, h, w) of light on fine pixels, under the core of each band's PSF."""
+        """(C, h, w) of light on fine pixels, under the core of each band's PSF.
+
+        One band of light is taken for all. Only the rows that hold light are transformed, and
+        only those asked for transformed back: half the time of whole two-dimensional transforms.
+        """
         reach = max(grid.shape) // 2 * grid.oversampling
         size = (
             next_fast_len(grid.fine_shape[0] + 2 * reach, True),
             next_fast_len(grid.fine_shape[1] + 2 * reach, True),
         )
-        product = rfft2(light, size) * self._fourier(reach, size, grid.oversampling)
-        seen = irfft2(product, size)
+        spectrum = fft(rfft(light, size[1]), size[0], axis=-2, overwrite_x=True)
+        product = spectrum * self._fourier(reach, size, grid.oversampling)
         h, w = grid.fine_shape
         step = grid.oversampling
-        return np.asarray(seen[:, reach : reach + h : step, reach : reach + w : step])
+        rows = ifft(product, axis=-2, norm="forward", overwrite_x=True)[:, reach : reach + h : step]
+        seen = irfft(rows, size[1], norm="forward")[..., reach : reach + w : step]
+        return np.asarray(seen / (size[0] * size[1]))
 
     def _transformed(self, reach: int, size: tuple[int, int], fine: int) -> NDArray[np.complex128]:
         """Fourier transforms of the cores on fine pixels, to `reach` of them."""

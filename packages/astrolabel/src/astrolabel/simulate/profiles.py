@@ -78,13 +78,14 @@ def sersic(
         step = (np.arange(CUSP_SAMPLES) - CUSP_SAMPLES // 2) / CUSP_SAMPLES / grid.oversampling
         u = along[near][:, None, None] + step[:, None]
         v = across[near][:, None, None] + step[None, :]
-        out[near] = brightness(u, v).mean((1, 2))
+        fine = brightness(u, v)
+        out[near] = fine.mean((1, 2))
         # What the samples miss of the cusp itself.
         inside = np.hypot(u * root, v / root) < CUSP_PX / 2 / grid.oversampling * root
         area = 1 / (grid.oversampling * CUSP_SAMPLES) ** 2
         edge = CUSP_PX / 2 / grid.oversampling * root / half_light_px
         missing = gammainc(2 * index, b * edge ** (1 / index))
-        missing -= float((brightness(u, v) * inside).sum()) * area
+        missing -= float((fine * inside).sum()) * area
         middle = np.argmin(along[near] ** 2 + across[near] ** 2)
         out[near[0][middle], near[1][middle]] += missing * grid.oversampling**2
     return out

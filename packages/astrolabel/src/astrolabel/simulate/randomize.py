@@ -134,21 +134,36 @@ def write_training_sky(
     Path of the COCO file.
     """
     ranges = RandomizeConfig() if ranges is None else ranges
-    jobs = (delayed(_tile)(out, base, ranges, n) for n in range(count))
-    made: Iterable[dict[str, Any]] = Parallel(workers, return_as="generator")(jobs)
-    shards = list(tqdm(made, "drawing", count, unit="tile", disable=not progress))
     info = {
         "description": f"{count} simulated scenes: truth",
         "version": astrolabel.__version__,
         "config": base.to_dict(),
         "randomize": ranges.to_dict(),
     }
-    coco.write_json(out / "coco.json", coco.merge(info, CATEGORIES, shards))
+    configs = (random_scene(base, ranges, number) for number in range(count))
+    return write_scenes(out, configs, count, info, workers, progress)
+
+
+def write_scenes(
+    out: Path,
+    configs: Iterable[SimulateConfig],
+    count: int,
+    info: dict[str, Any] | None = None,
+    workers: int = 1,
+    progress: bool = True,
+) -> Path:
+    """Draw scenes of these settings, `count` of them, into one COCO file with pictures and cubes.
+
+    What is there already is kept, as `write_training_sky` has it.
+    """
+    jobs = (delayed(_tile)(out, config, number) for number, config in enumerate(configs))
+    made: Iterable[dict[str, Any]] = Parallel(workers, return_as="generator")(jobs)
+    shards = list(tqdm(made, "drawing", count, unit="tile", disable=not progress))
+    coco.write_json(out / "coco.json", coco.merge(info or {}, CATEGORIES, shards))
     return out / "coco.json"
 
 
-def _tile(out: Path, base: SimulateConfig, ranges: RandomizeConfig, number: int) -> dict[str, Any]:
-    config = random_scene(base, ranges, number)
+def _tile(out: Path, config: SimulateConfig, number: int) -> dict[str, Any]:
     text = json.dumps([config.to_dict(), astrolabel.__version__], sort_keys=True)
     key = hashlib.sha256(text.encode()).hexdigest()[:16]
     name = f"{number:06d}"

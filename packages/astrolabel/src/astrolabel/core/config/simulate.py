@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta
@@ -192,7 +193,7 @@ class SimulateConfig:
                 remedy=f"choose 0 to {room} in an image of {self.side} pixels, or a larger image",
             )
 
-    @property
+    @cached_property
     def spec(self) -> SurveySpec:
         """The survey, with the bands, seeing, depth and pixels asked for."""
         spec = SURVEYS[self.survey]
