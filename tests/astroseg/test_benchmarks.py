@@ -6,8 +6,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
@@ -136,6 +138,21 @@ def test_the_built_in_model_stands_beside_itself_fine_tuned(decam_table):
 
 def test_a_class_without_objects_has_no_percentage(decam):
     assert decam.percent(None, "star") == "-"
+
+
+def test_the_clip_shows_what_commands_print_and_ends_with_the_picture(monkeypatch, tmp_path):
+    clip = load("clip", monkeypatch)
+    step = clip.record("printf 'one\\ntwo\\n'", tmp_path)
+    assert step.output == ("one", "two")
+    play = clip.frames([step], Image.new("RGB", (64, 64), "white"), "white")
+    clip.save(play, tmp_path / "clip.webp")
+    shown = Image.open(tmp_path / "clip.webp")
+    assert shown.n_frames == len(play)
+    assert shown.width <= 900
+    shown.seek(shown.n_frames - 1)
+    assert np.mean(np.asarray(shown.convert("L")) > 250) > 0.5
+    with pytest.raises(SystemExit, match="no such"):
+        clip.record("echo no such; exit 1", tmp_path)
 
 
 def test_the_sky_of_seams_has_its_stars_in_a_fits_cube(monkeypatch, tmp_path):
