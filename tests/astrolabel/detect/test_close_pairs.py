@@ -37,6 +37,14 @@ def test_a_neighbour_that_the_model_of_its_host_takes_in_is_found():
     assert np.hypot(*(new[0] - [36, 40.2])) <= 2
 
 
+def test_what_a_neighbour_hides_does_not_keep_a_source_from_being_a_pair():
+    hidden = gaussian(SHAPE, 31, 30, SIGMA * 1500, FWHM)
+    image = pair(4.2) + gaussian(SHAPE, 36, 30, SIGMA * 3000, FWHM) + hidden
+    new = added(image, [(36, 36), (36, 30)], rounds=1)
+    for place in ([36, 40.2], [31, 30]):
+        assert np.hypot(*(new - place).T).min() <= 2
+
+
 def test_one_elongated_source_is_no_pair():
     y, x = np.indices(SHAPE) - 36
     spread = np.exp(-0.5 * ((y / WIDTH) ** 2 + (x / (1.6 * WIDTH)) ** 2))

@@ -231,6 +231,28 @@ def test_a_few_sources_on_a_galaxy_and_those_that_are_most_of_its_light_are_left
         )
 
 
+def test_knots_along_a_long_galaxy_in_a_field_are_counted_on_its_pixels() -> None:
+    rng = np.random.default_rng(5)
+    y, x = np.indices((300, 300)) - 150
+    light = 50 * np.exp(-np.hypot(y / 6, x / 60))
+    parents = (light > 5).astype(np.int32)
+    along = np.array([[150, x] for x in range(60, 241, 10) if abs(x - 150) > 20])
+    far = rng.uniform(10, 290, (30, 2))
+    far = far[np.abs(far[:, 0] - 150) > 40]
+    peaks = np.rint(np.concatenate([[[150, 150]], along, far]))
+    for py, px in peaks[1:]:
+        light += gaussian(light.shape, py, px, 500.0, FWHM)
+    nothing = np.zeros((0, 2)), np.zeros(0)
+    one = Field(light, np.ones_like(light), light[None], parents, FWHM, *nothing)
+    look = Look.at(one, peaks)
+    likely = np.where(look.main, 1.0, 0.7)
+    disc_only = DetectConfig(chance_on_parent=(0.0, 0.0))
+    np.testing.assert_array_equal(less_by_chance(look, peaks, likely, look.main, disc_only), likely)
+    found = less_by_chance(look, peaks, likely, look.main, DetectConfig())
+    assert (found[1 : 1 + len(along)] < 0.5).all()
+    np.testing.assert_array_equal(found[1 + len(along) :], likely[1 + len(along) :])
+
+
 def test_a_sure_source_on_a_lone_galaxy_stays() -> None:
     look, peaks = lone()
     likely = np.where(look.main, 1.0, 0.7)

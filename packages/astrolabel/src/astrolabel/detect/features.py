@@ -178,6 +178,7 @@ class Look:
     field : the tile.
     smooth : (H, W) counts, the light smoothed to most of the seeing.
     sharp : (H, W) counts, flux of the point source that each pixel stands for.
+    region : (H, W) the parent that each pixel is on or within two seeing FWHM of, 0 for none.
     owner : (N,) parent of each candidate, 0 for none.
     host : (N,) main candidate of that parent, -1 for none.
     """
@@ -185,6 +186,7 @@ class Look:
     field: Field
     smooth: Array
     sharp: Array
+    region: NDArray[np.int32]
     owner: NDArray[np.int64]
     host: NDArray[np.int64]
 
@@ -192,9 +194,10 @@ class Look:
     def at(cls, field: Field, peaks: Vector) -> Look:
         """The look of a field for (N, 2) candidates (y, x)."""
         fwhm = field.fwhm_px
-        owner = _owners(field, peaks)
+        region = _regions(field)
+        owner = _values(region, peaks).astype(np.int64)
         return cls(field, _smooth(field.light, fwhm), point_flux(field.light, SHARP * fwhm, fwhm),
-                   owner, _hosts(field, peaks, owner))  # fmt: skip
+                   region, owner, _hosts(field, peaks, owner))  # fmt: skip
 
     @property
     def main(self) -> NDArray[np.bool_]:
@@ -279,12 +282,11 @@ def _colour(a: Array, b: Array) -> Vector:
     return np.asarray(np.linalg.norm(a - b, axis=0), np.float64)
 
 
-def _owners(field: Field, peaks: Vector) -> NDArray[np.int64]:
-    """(N,) parent of each candidate, the nearest within two seeing FWHM; 0 for none."""
+def _regions(field: Field) -> NDArray[np.int32]:
+    """(H, W) nearest parent within two seeing FWHM, 0 for none."""
     distance, at = ndimage.distance_transform_edt(field.parents == 0, return_indices=True)
-    owner = field.parents[tuple(at)]
-    near = _values(distance, peaks) <= 2 * field.fwhm_px
-    return np.where(near, _values(owner, peaks), 0).astype(np.int64)
+    near = distance <= 2 * field.fwhm_px
+    return np.where(near, field.parents[tuple(at)], 0).astype(np.int32)
 
 
 def _hosts(field: Field, peaks: Vector, owner: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -258,12 +258,13 @@ def _close_pairs(
         apart = np.hypot(*np.moveaxis(at - host.shape[:2], -1, 0))
         ring = (apart > least) & (apart < most)
         ring &= possible[host.y0 : host.y0 + h, host.x0 : host.x0 + w]
+        ring[ring] = tree.query(at[ring])[1] == n  # what is nearer to another is looked for there
         if not ring.any():
             continue
         gain, second = close_pairs.gain_of_second(host, ring, sigma, *models.profiles)
         gain = np.where(second > config.pair_contrast * flux[n], gain, 0)
         best = np.unravel_index(int(gain.argmax()), gain.shape)
-        if gain[best] < config.pair_gain or tree.query(at[best])[1] != n:
+        if gain[best] < config.pair_gain:
             continue
         found.append(at[best])
         gains.append(gain[best])

@@ -86,7 +86,9 @@ def less_by_chance(
 
     Sources of their own lie on a galaxy by chance, as many as the density of the field gives. Where
     many more are, most are substructure: their odds are multiplied by the number expected over the
-    number there. A star cluster holds many, too, but they are most of its light.
+    number there. A star cluster holds many, too, but they are most of its light. Looked at are a
+    disc around the host, which holds knots beyond the end of its light, and its parent, which is of
+    any shape.
 
     Parameters
     ----------
@@ -94,24 +96,29 @@ def less_by_chance(
     """
     field, out = look.field, likely.copy()
     area = np.bincount(field.parents.ravel())
+    around = np.bincount(look.region.ravel(), minlength=len(area)) / look.region.size
     wide = area[look.owner] > (config.chance_least_fwhm * field.fwhm_px) ** 2
     for host in np.flatnonzero(hosts & wide):
+        number = look.owner[host]
         source = likely >= config.source_probability
         source[host] = False
-        radius = config.chance_reach * np.sqrt(area[look.owner[host]] / np.pi)
-        near = np.hypot(*(peaks - peaks[host]).T) <= radius
+        light = float(np.maximum(field.light[field.parents == number], 0).sum())
+        radius = config.chance_reach * np.sqrt(area[number] / np.pi)
+        disc = np.hypot(*(peaks - peaks[host]).T) <= radius
         part = _part_of_disc(peaks[host], radius, field.light.shape)
-        count, beyond = int((source & near).sum()), int((source & ~near).sum())
-        expected = (beyond + 1) * part / max(1 - part, 1e-9)  # one more: there may be none
-        if part > config.chance_most_frame or count == 0:
-            continue
-        light = float(np.maximum(field.light[field.parents == look.owner[host]], 0).sum())
-        own = float(look.sharp[tuple(peaks[source & near].astype(int).T)].sum())
-        rare = special.pdtrc(count - 1, expected) < config.chance_least
-        if rare and own < config.chance_light * light:
-            chosen = source & near & ~hosts
-            odds = likely / np.maximum(1 - likely, 1e-9) * expected / count
-            out[chosen] = (odds / (1 + odds))[chosen]
+        for near, of_frame, (least, most_light) in (
+            (disc, part, (config.chance_least, config.chance_light)),
+            (look.owner == number, around[number], config.chance_on_parent),
+        ):
+            count, beyond = int((source & near).sum()), int((source & ~near).sum())
+            if of_frame > config.chance_most_frame or count == 0:
+                continue
+            expected = (beyond + 1) * of_frame / (1 - of_frame)  # one more: there may be none
+            own = float(look.sharp[tuple(peaks[source & near].astype(int).T)].sum())
+            if special.pdtrc(count - 1, expected) < least and own < most_light * light:
+                chosen = source & near & ~hosts
+                odds = likely / np.maximum(1 - likely, 1e-9) * expected / count
+                out[chosen] = np.minimum(out, odds / (1 + odds))[chosen]
     return out
 
 
