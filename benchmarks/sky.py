@@ -6,8 +6,10 @@
 Skies like those of four surveys; with --galaxies once more, with real galaxies (odd rows: the
 model was trained on even ones). Sources count that have a true mask of five pixels. A label is
 matched within 3 pixels, one to one. "at 0.95": completeness where the score's limit gives a
-purity of 0.95. "large": labels a galaxy of more than 1500 pixels. Stars: F1 of the class among
-matched sources.
+purity of 0.95. "AP": of masks, without classes, of all detections down to a score of 0.05; tools
+without scores are ranked by the masks' pixels. "large": labels a galaxy of more than 1500 pixels.
+"star F1": of the class among matched sources; with * of those to magnitude 24.5 in the last
+band.
 """
 
 from __future__ import annotations
@@ -40,6 +42,8 @@ LARGE_PX = 1500
 """Pixels of the mask of a large galaxy: 44 on a side."""
 LOW_SCORE = 0.05
 """Of the detections that the curve of completeness against purity is made from."""
+BRIGHT_MAG = 24.5
+"""To which classes are asked of, in the last band."""
 SKIES: dict[str, SimulateConfig] = {
     "HSC-like g,r,i": SimulateConfig(),
     "DECam-like g,r,z": SimulateConfig(survey="decam"),
@@ -190,6 +194,8 @@ def measured(config: SimulateConfig, options, tools) -> dict[str, dict[str, floa
             if not a["iscrowd"] and "peak_outside" not in a["attributes"].get("flags", ())
         ]  # fmt: skip
         star = np.array([names[a["category_id"]] == "star" for a in own])
+        band = f"mag_{document['images'][0]['astro']['bands'][-1]}"
+        bright = np.array([a["attributes"].get(band, np.inf) <= BRIGHT_MAG for a in own])
         injected = np.array([[s.body.y, s.body.x] for s in scene.sources])
         inputs = inputs_of(simulated)
         (files,) = find_coadds(inputs)
@@ -197,7 +203,12 @@ def measured(config: SimulateConfig, options, tools) -> dict[str, dict[str, floa
         out = {}
         for tool in options.tools:
             run = tools[tool] or _loaded(options.model, options.norm_windows)
-            out[tool] = numbers(run(inputs, coadd, folder), truth, star, injected, options.score)
+            found = run(inputs, coadd, folder)
+            out[tool] = {
+                **numbers(found, truth, star, bright, injected, options.score),
+                "AP": mask_ap(found, truth, coadd.image.shape[1:]),
+                "seconds": found.seconds,
+            }
         return out
 
 
@@ -210,7 +221,43 @@ def _loaded(model: str, norm_windows: int) -> Callable[..., Found]:
     return _models[model]
 
 
-def numbers(found, truth, star, injected, score) -> dict[str, float]:
+def mask_ap(found: Found, truth: metrics.Instances, shape: tuple[int, int]) -> float:
+    """COCO's AP of masks, over IoU 0.50 to 0.95, of one class; what the edge cuts is ignored."""
+    from faster_coco_eval import COCO, COCOeval_faster
+    from pycocotools import mask as rle
+
+    def entries(instances: metrics.Instances, score: np.ndarray) -> list[dict[str, Any]]:
+        out = []
+        for k, (bitmap, box) in enumerate(instances.masks):
+            whole = np.zeros(shape, np.uint8, order="F")
+            here = Box(0, 0, *shape) & box
+            whole[here.slices] = bitmap[here.slices_in(box)]
+            code = rle.encode(whole)
+            out.append(
+                {"id": k + 1, "image_id": 1, "category_id": 1, "segmentation": code,
+                 "area": float(whole.sum()), "bbox": rle.toBbox(code).tolist(),
+                 "iscrowd": 0 if instances.whole[k] else 1, "score": float(score[k])}
+            )  # fmt: skip
+        return out
+
+    scores = found.scores
+    if scores is None:
+        scores = np.array([m.sum() for m, _ in found.instances.masks], float)
+    labels = entries(found.instances, scores)
+    head = {"images": [{"id": 1, "height": shape[0], "width": shape[1]}],
+            "categories": [{"id": 1, "name": "source"}]}  # fmt: skip
+    engine = COCOeval_faster(
+        COCO({**head, "annotations": entries(truth, np.ones(len(truth.masks)))}),
+        COCO({**head, "annotations": [{**one, "iscrowd": 0} for one in labels]}),
+        iouType="segm", print_function=lambda *_: None,
+    )  # fmt: skip
+    engine.params.maxDets = [max(1, len(labels))]
+    engine.evaluate()
+    engine.accumulate()
+    return float(np.mean(engine.eval["precision"][:, :, 0, 0, 0]))
+
+
+def numbers(found, truth, star, bright, injected, score) -> dict[str, float]:
     """The columns of the table."""
     row = {"at 0.95": np.nan}
     if found.scores is not None:
@@ -227,13 +274,13 @@ def numbers(found, truth, star, injected, score) -> dict[str, float]:
         "IoU": quality.iou_isolated,
         "IoU bl.": quality.iou_blended,
         "large": float(counts.mean()) if len(counts) else np.nan,
-        "seconds": found.seconds,
     }
-    for name, is_kind in (("star F1", star), ("galaxy F1", ~star)):
+    for name in ("star F1", "galaxy F1", "star F1 bright", "galaxy F1 bright"):
         row[name] = np.nan
         if found.star is not None:
-            said = found.star if name == "star F1" else ~found.star
-            a, b = is_kind[paired.pairs[:, 0]], said[paired.pairs[:, 1]]
+            pairs = paired.pairs[bright[paired.pairs[:, 0]]] if "bright" in name else paired.pairs
+            is_kind, said = (star, found.star) if "star" in name else (~star, ~found.star)
+            a, b = is_kind[pairs[:, 0]], said[pairs[:, 1]]
             row[name] = float(2 * (a & b).sum() / max(1, a.sum() + b.sum()))
     return row
 
@@ -256,7 +303,7 @@ def print_rows(title: str, rows: dict[str, list[dict[str, float]]]) -> None:
     for number, (tool, found) in enumerate(rows.items()):
         columns = [c for c in found[0] if c != "score"]
         if number == 0:
-            print(f"{'':10s}" + "".join(f"{c:>10s}" for c in columns))
+            print(f"{'':10s}" + "".join(f"{c.replace(' bright', '*'):>10s}" for c in columns))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a column without a value
             means = [np.nanmean([row[c] for row in found]) for c in columns]

@@ -12,6 +12,8 @@ from eval_helpers import scene
 from astroseg.core.calibration import Calibration, WorkingPoint, logit, sigmoid
 from astroseg.core.config import configured
 from astroseg.core.errors import InputError
+from astroseg.core.overlaps import covered_by_better
+from astroseg.core.rle import encode_at
 from astroseg.core.samples import Prediction
 from astroseg.evaluation.calibrate import fit_calibration, working_points
 from astroseg.evaluation.evaluate import evaluate
@@ -64,11 +66,12 @@ def calibrated_scene(
     """A truth, and detections whose scores are a known distortion of their probability."""
     made = scene(images=images, truths=30, missed=0, false=0, duplicates=0, confused=0, spread=0)
     rng = np.random.default_rng(1)
-    for row in made.predictions:
+    for number, row in enumerate(made.predictions):
         probability = rng.uniform(0.02, 0.98)
         if rng.random() > probability:
-            wrong = [[0, 0, 2, 0, 2, 1, 0, 1]]
-            row |= {"segmentation": wrong, "bbox": [0, 0, 2, 1]}
+            x = 2 * (number % 60)  # no two wrong ones of an image in one place
+            wrong = [[x, 0, x + 2, 0, x + 2, 1, x, 1]]
+            row |= {"segmentation": wrong, "bbox": [x, 0, 2, 1]}
         raw = (logit(np.array([probability])) - offset) * temperature
         row["score"] = float(sigmoid(raw)[0])
     return made.save(folder)
@@ -84,6 +87,61 @@ def test_fit_finds_the_map_that_made_the_scores(tmp_path: Path) -> None:
     assert sum(made.detections) == len(json.loads(found.read_text()))
 
 
+def square(x: int, y: int, width: int, height: int) -> dict[str, object]:
+    right, top = x + width, y + height
+    return {
+        "segmentation": [[x, y, right, y, right, top, x, top]],
+        "bbox": [x, y, width, height],
+        "area": width * height,
+    }
+
+
+def test_fit_finds_what_a_better_detection_in_the_same_place_says(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    made = scene(images=40, truths=0, false=0)
+    for image in range(1, 41):
+        for k in range(9):
+            x, y = 40 * (k % 3), 40 * (k // 3)
+            # Of the second 0.3 of the pixels lie in the first, which has a higher score.
+            first, second = square(x, y, 10, 10), square(x + 7, y, 10, 10)
+            for row, covered in ((first, 0.0), (second, 0.3)):
+                raw = rng.uniform(0.55, 0.95) if row is first else rng.uniform(0.05, 0.5)
+                of_one = {**row, "image_id": image, "category_id": 1}
+                made.predictions.append({**of_one, "score": round(float(raw), 6)})
+                if rng.random() < sigmoid(logit(np.array([raw])) - 6 * covered)[0]:
+                    made.truth["annotations"].append(
+                        {**of_one, "id": len(made.truth["annotations"]) + 1, "iscrowd": 0}
+                    )
+    truth, found = made.save(tmp_path)
+    fit = fit_calibration(found, truth)
+    assert fit.temperature[0] == pytest.approx(1, rel=0.3)
+    assert fit.slope[0] == pytest.approx(-6, abs=2)
+
+
+def test_what_covers_a_detection_lowers_its_probability() -> None:
+    made = Calibration(("a",), (1.0,), (0.0,), slope=(-2.0,), limit=0.4)
+    assert Calibration.from_json(made.to_json()) == made
+    height, width = 20, 30
+    boxes = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [0, 0, 10, 5]], np.float32)
+    masks = []
+    for x0, y0, x1, y1 in boxes.astype(int):
+        masks.append(encode_at(np.ones((y1 - y0, x1 - x0), bool), (y0, x0), (height, width)))
+    score = np.array([0.5, 0.8, 0.6])
+    # Half of the first lies in the second, half of it in the third; half of the third in the
+    # second, which nothing covers.
+    assert covered_by_better(masks, boxes, score).tolist() == [0.5, 0.0, 0.5]
+    assert covered_by_better(masks, boxes, np.full(3, 0.5)).tolist() == [0, 0, 0]
+    found = Prediction(boxes, score, np.zeros(3, np.int64), tuple(masks))
+    after = made.apply(found, 0.0)
+    assert after.raw_scores is not None
+    expected = sigmoid(logit(after.raw_scores) - np.array([0, 1, 1]))
+    assert np.allclose(after.scores, expected)
+    with pytest.raises(ValueError, match="slopes"):
+        Calibration(("a",), (1.0,), (0.0,), slope=(0.1,))
+    with pytest.raises(ValueError, match="limit"):
+        Calibration(("a",), (1.0,), (0.0,), limit=1.5)
+
+
 def test_calibrated_scores_keep_the_ap_and_mend_the_error(tmp_path: Path) -> None:
     truth, found = calibrated_scene(tmp_path, temperature=0.5, offset=0.7, images=8)
     made = fit_calibration(found, truth)
@@ -91,7 +149,8 @@ def test_calibrated_scores_keep_the_ap_and_mend_the_error(tmp_path: Path) -> Non
     rows = json.loads(found.read_text())
     score = np.array([row["score"] for row in rows])
     label = np.array([row["category_id"] - 1 for row in rows])
-    for row, value in zip(rows, made.probability(score, label), strict=True):
+    assert made.slope == (0.0, 0.0)  # what covers others is drawn at random here
+    for row, value in zip(rows, made.probability(score, label, np.zeros(len(rows))), strict=True):
         row |= {"score": round(float(value), 9), "raw_score": row["score"]}
     found.write_text(json.dumps(rows))
     after = evaluate(truth, found, None, QUICK)
@@ -149,7 +208,7 @@ def test_probabilities_go_there_and_back_and_rise() -> None:
     assert turned.detections == (6, 5)
     raw = np.linspace(0.001, 0.999, 500)
     for label in (0, 1):
-        values = made.probability(raw, np.full(500, label))
+        values = made.probability(raw, np.full(500, label), np.zeros(500))
         assert (np.diff(values) > 0).all()
         assert (made.raw(0.6) < raw[values >= 0.6]).all()
     assert made.raw(0.0) == 0.0

@@ -1,8 +1,9 @@
 """The map from a model's scores to probabilities, and the scores that give a purity.
 
 A detection is right where a truth of its class, one-to-one, has a mask IoU of 0.5 and more
-with it. The map is that of a logistic regression on the score's logit (Platt 1999, Guo et al.
-2017), one for each class. It rises, so the order of a class's detections stays, and their AP.
+with it. The map is that of a logistic regression, one for each class, on the score's logit (Platt
+1999, Guo et al. 2017) and on how much of the mask is covered: the largest part of it that lies in
+one of a higher score. What is covered is mostly the same source again, or a piece of it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from astroseg.core.errors import InputError
+from astroseg.core.overlaps import covered_by_better
 from astroseg.core.samples import Prediction
 
 SCORE_DIGITS = 6
@@ -48,12 +50,16 @@ class WorkingPoint:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Probability that a detection is right: 1 / (1 + exp(-(logit(score) / temperature + offset))).
+    """Probability that a detection is right:
+    1 / (1 + exp(-(logit(score) / temperature + offset + slope * covered))).
 
     Attributes
     ----------
     classes : names.
     temperature, offset : of each class; the temperature is positive.
+    slope : of each class, none of them positive; () for 0.
+    limit : probability from which on detections are reported where nothing else is asked for; None
+        for the model's own limit.
     detections : of each class that the fit used. Classes with few share one fit.
     error, error_before : expected calibration error with the map and without it.
     points : working points, purity rising.
@@ -66,21 +72,29 @@ class Calibration:
     error: float = math.nan
     error_before: float = math.nan
     points: tuple[WorkingPoint, ...] = ()
+    slope: tuple[float, ...] = ()
+    limit: float | None = None
 
     def __post_init__(self) -> None:
-        numbers = (*self.temperature, *self.offset)
-        if not len(self.classes) == len(self.temperature) == len(self.offset):
+        slope = self.slope or (0.0,) * len(self.classes)
+        numbers = (*self.temperature, *self.offset, *slope)
+        if not len(self.classes) == len(self.temperature) == len(self.offset) == len(slope):
             raise ValueError(f"{len(self.classes)} classes, {len(numbers)} numbers")
         if not all(map(math.isfinite, numbers)) or min(self.temperature, default=1) <= 0:
             raise ValueError(f"temperatures {self.temperature}, offsets {self.offset}")
+        if max(slope, default=0) > 0 or not 0 <= (self.limit or 0) <= 1:
+            raise ValueError(f"slopes {slope}, limit {self.limit}")
 
-    def probability(self, score: NDArray[Any], label: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(N,) probabilities of raw scores (N,) and labels (N,) from 0."""
+    def probability(
+        self, score: NDArray[Any], label: NDArray[np.int64], covered: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """(N,) probabilities of raw scores, labels from 0 and covered parts (N,)."""
         steep, offset = 1 / np.array(self.temperature), np.array(self.offset)
-        return sigmoid(logit(score) * steep[label] + offset[label])
+        slope = np.array(self.slope or (0.0,) * len(self.classes))
+        return sigmoid(logit(score) * steep[label] + offset[label] + slope[label] * covered)
 
     def raw(self, probability: float) -> float:
-        """The least raw score of any class that this probability may have."""
+        """The least raw score of any class that can have this probability: nothing covers it."""
         if probability <= 0:
             return 0.0
         place = logit(np.array([probability]))
@@ -117,13 +131,16 @@ class Calibration:
             self.error,
             self.error_before,
             self.points,
+            tuple(self.slope[i] for i in order) if self.slope else (),
+            self.limit,
         )
 
     def apply(self, found: Prediction, least: float) -> Prediction:
         """Detections with probabilities as scores, best first; those below `least` left out."""
         # Of the digits that files keep: the fit and its limits were made from a file.
         raw = np.round(found.scores.astype(np.float64), SCORE_DIGITS)
-        score = self.probability(raw, found.labels)
+        covered = covered_by_better(found.masks, found.boxes, raw)
+        score = self.probability(raw, found.labels, covered)
         order = np.argsort(-score, kind="stable")
         order = order[score[order] >= least - ROUNDING]
         kept = found.take(order)
@@ -131,7 +148,7 @@ class Calibration:
 
     def to_json(self) -> str:
         """As checkpoints hold it."""
-        known = {k: v for k, v in asdict(self).items() if v == v}  # no NaN
+        known = {k: v for k, v in asdict(self).items() if v == v and v is not None}  # no NaN
         return json.dumps(known, sort_keys=True)
 
     @classmethod

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,9 @@ from scipy.optimize import minimize
 from astroseg.core.calibration import Calibration, WorkingPoint, logit, sigmoid
 from astroseg.core.config import Config
 from astroseg.core.errors import InputError
+from astroseg.core.overlaps import covered_by_better
 from astroseg.evaluation.metrics.matching import box_candidates, mask_candidates
-from astroseg.evaluation.metrics.objects import EvaluationSet
+from astroseg.evaluation.metrics.objects import EvaluationSet, Objects
 from astroseg.evaluation.metrics.read import read
 from astroseg.evaluation.metrics.reliability import curve, right_detections
 
@@ -76,7 +79,7 @@ def calibration_of(data: EvaluationSet, file: Path) -> Calibration:
     candidates = (mask_candidates if by_mask else box_candidates)(data.truth, data.detections)
     right, counted = right_detections(data, candidates)
     score, label = data.detections.score[counted], data.detections.label[counted]
-    right = right[counted]
+    right, covered = right[counted], _covered(data.detections)[counted]
     if min(int(right.sum()), int((~right).sum())) < LEAST_TO_FIT:
         raise InputError(
             f"has {int(right.sum())} right and {int((~right).sum())} wrong detections, too few "
@@ -84,46 +87,62 @@ def calibration_of(data: EvaluationSet, file: Path) -> Calibration:
             file=file,
             remedy="give more images, or a lower --calibration-score",
         )
-    together = _fit(score, right)
+    together = _fit(score, covered, right)
     fits = []
     for k in range(len(data.classes)):
         mine = label == k
         few = min(int(right[mine].sum()), int((~right[mine]).sum())) < LEAST_OF_A_KIND
-        fits.append(together if few else _fit(score[mine], right[mine]))
+        fits.append(together if few else _fit(score[mine], covered[mine], right[mine]))
     count = tuple(int((label == k).sum()) for k in range(len(data.classes)))
-    made = Calibration(data.classes, tuple(t for t, _ in fits), tuple(o for _, o in fits), count)
-    calibrated = made.probability(score, label)
-    return Calibration(
-        made.classes,
-        made.temperature,
-        made.offset,
-        count,
-        curve(calibrated, right).expected_calibration_error,
-        curve(score, right).expected_calibration_error,
-        working_points(calibrated, right, int((~data.truth.ignored).sum())),
+    temperature, offset, slope = zip(*fits, strict=True)
+    made = Calibration(data.classes, temperature, offset, count, slope=slope)
+    calibrated = made.probability(score, label, covered)
+    return replace(
+        made,
+        error=curve(calibrated, right).expected_calibration_error,
+        error_before=curve(score, right).expected_calibration_error,
+        points=working_points(calibrated, right, int((~data.truth.ignored).sum())),
     )
 
 
-def _fit(score: NDArray[np.float64], right: NDArray[np.bool_]) -> tuple[float, float]:
-    """(temperature, offset) of the greatest likelihood.
+def _covered(detections: Objects) -> NDArray[np.float64]:
+    """(D,) part of each mask that a better one of its image covers; 0 without masks."""
+    found = np.zeros(len(detections))
+    if detections.masks is None or not len(detections):
+        return found
+    begins = np.flatnonzero(np.diff(detections.image, prepend=-1))
+    for begin, end in pairwise([*begins.tolist(), len(detections)]):
+        here = slice(begin, end)
+        x, y, width, height = detections.tight[here].T
+        boxes = np.stack([x, y, x + width, y + height], axis=1)
+        masks = detections.masks[here]
+        found[here] = covered_by_better(masks, boxes, detections.score[here])
+    return found
+
+
+def _fit(
+    score: NDArray[np.float64], covered: NDArray[np.float64], right: NDArray[np.bool_]
+) -> tuple[float, float, float]:
+    """(temperature, offset, slope) of the greatest likelihood.
 
     The targets are Platt's, (n + 1) / (n + 2) and 1 / (n + 2) instead of 1 and 0: a perfect
     separation would else have no greatest likelihood.
     """
-    x = logit(score)
+    x = np.stack([logit(score), np.ones(len(score)), covered])
     n, m = int(right.sum()), int((~right).sum())
     target = np.where(right, (n + 1) / (n + 2), 1 / (m + 2))
 
     def loss(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        z = values[0] * x + values[1]
+        z = values @ x
         excess = sigmoid(z) - target
         value = float(np.mean(np.logaddexp(0, z) - target * z))
-        return value, np.array([float(np.mean(excess * x)), float(np.mean(excess))])
+        return value, x @ excess / len(z)
 
     low, high = 1 / TEMPERATURES[1], 1 / TEMPERATURES[0]
-    found = minimize(loss, np.array([1.0, 0.0]), jac=True, bounds=[(low, high), (None, None)])
-    steep, offset = found.x
-    return float(1 / steep), float(offset)
+    bounds = [(low, high), (None, None), (None, 0.0)]
+    found = minimize(loss, np.array([1.0, 0.0, 0.0]), jac=True, bounds=bounds)
+    steep, offset, slope = found.x
+    return float(1 / steep), float(offset), float(slope)
 
 
 def working_points(

@@ -81,9 +81,15 @@ def summary(made: Calibration) -> str:
     rows = [
         f"expected calibration error {made.error:.3f}, {made.error_before:.3f} before",
         *(
-            f"{name}: temperature {temperature:.2f}, offset {offset:+.2f} ({count} detections)"
-            for name, temperature, offset, count in zip(
-                made.classes, made.temperature, made.offset, made.detections, strict=True
+            f"{name}: temperature {temperature:.2f}, offset {offset:+.2f}, slope where covered "
+            f"{slope:+.2f} ({count} detections)"
+            for name, temperature, offset, slope, count in zip(
+                made.classes,
+                made.temperature,
+                made.offset,
+                made.slope,
+                made.detections,
+                strict=True,
             )
         ),
         "purity  score  completeness",

@@ -10,9 +10,10 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from astroseg.core.overlaps import DecodedMasks, Window, touching, within
 from astroseg.core.rle import decode_tight, encode_at
 from astroseg.core.samples import Prediction, Rle
-from astroseg.models.duplicates import Masks, Window, one_per_source, touching, within
+from astroseg.models.duplicates import one_per_source
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def join(
     owner = np.repeat(np.arange(len(tiles)), [len(index) for index in kept])
     cut = np.concatenate([t.cuts(p.boxes) for t, p in zip(tiles, parts, strict=True)])
     owned = np.concatenate([t.owns(p.boxes) for t, p in zip(tiles, parts, strict=True)])
-    masks = Masks(every.masks)
+    masks = DecodedMasks(every.masks)
     same = _same_source(every.boxes, masks, owner, cut, tiles, seam_iou)
     groups = _groups(np.lexsort((-every.scores, ~owned, cut)), cut, same)
     whole = _united(every, masks, groups)
@@ -170,7 +171,7 @@ def _all_or_none(rows: Sequence[NDArray[np.float32] | None]) -> NDArray[np.float
 
 def _same_source(
     boxes: NDArray[np.float32],
-    masks: Masks,
+    masks: DecodedMasks,
     owner: NDArray[np.int64],
     cut: NDArray[np.bool_],
     tiles: Sequence[Tile],
@@ -230,7 +231,7 @@ def _groups(
     return groups
 
 
-def _united(every: Prediction, masks: Masks, groups: Sequence[list[int]]) -> Prediction:
+def _united(every: Prediction, masks: DecodedMasks, groups: Sequence[list[int]]) -> Prediction:
     """One detection per group, its mask and box the union of the group's."""
     whole = every.take(np.array([group[0] for group in groups], np.intp))
     rles = list(whole.masks)

@@ -18,9 +18,9 @@ class PredictConfig:
     """One run of prediction."""
 
     score: Fraction | None = None
-    """Detections below are dropped; None for the model's own limit, 0.5 as in the paper.
-    AP wants the whole list: 0.05 before measuring it. It is a limit of the score as it is
-    written, of the probability where the checkpoint is calibrated."""
+    """Detections below are dropped; None for the model's own limit, 0.5 as in the paper, or 0.35 of
+    the built-in model's probabilities. AP wants the whole list: 0.05 before measuring it. It is a
+    limit of the score as it is written, of the probability where the checkpoint is calibrated."""
     purity: Fraction | None = None
     """Instead of `score`, for a calibrated checkpoint: the lowest score whose detections were
     this pure on the calibration's validation set (right class, mask IoU 0.5 and more)."""
@@ -92,6 +92,6 @@ class PredictConfig:
     """Whether to write a segmentation map of each image: int32 FITS with its WCS."""
     overlays: Annotated[int, msgspec.Meta(ge=-1)] = 20
     """Images of which a picture with outlines is written; -1 for all."""
-    overlay_score: Fraction = 0.5
-    """Detections below are not drawn (the paper's threshold): predictions made for AP go
-    down to noise, which would hide the sources."""
+    overlay_score: Fraction | None = None
+    """Detections below are not drawn; None for the model's own limit, as in `score`. Predictions
+    made for AP go down to noise, which would hide the sources."""
