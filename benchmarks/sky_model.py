@@ -37,6 +37,11 @@ LIMIT = 0.35
 """Probability from which on detections are reported. On skies like those of three surveys from the
 ground, with real and with parametric galaxies (`SKIES` of sky.py, seeds 841 to 844), 95 % of these
 are sources."""
+STAR_LOGIT = 0.7
+"""Added to the logit of stars. The training scenes have every defect and half of the sources near the
+limit, and what learned from them calls a fifth of the stars of a survey's sky galaxies and hardly a
+galaxy a star. On the same skies F1 of stars rises by 0.03, of galaxies by 0.003; with 1.0 there is a
+little more, and less on scenes like the training's."""
 MODEL = Path(__file__).parents[1] / "packages/astroseg/src/astroseg/weights/sky.safetensors"
 TRAINING = {
     "model": "sky",
@@ -77,6 +82,7 @@ def main() -> None:
         weights = {"weights": str(result.checkpoint)}
         runs.append(result.checkpoint)
     both = mean(*runs, options.out / "mean.safetensors")
+    both = towards_stars(both, options.out / "balanced.safetensors")
     finish(both, files["calibration"], MODEL if options.ship else options.out / MODEL.name)
 
 
@@ -93,6 +99,18 @@ def mean(first: Path, second: Path, out: Path) -> Path:
         for name, value in after.items()
     }
     write_checkpoint(out, tensors, header)
+    return out
+
+
+def towards_stars(checkpoint: Path, out: Path) -> Path:
+    """Write the weights with `STAR_LOGIT`."""
+    from astroseg.weights.checkpoint import read_checkpoint, write_checkpoint
+
+    tensors, header = read_checkpoint(checkpoint)
+    name = "roi_heads.box_predictor.cls_score.bias"
+    bias = tensors[name].clone()
+    bias[header.spec.classes.index("star")] += STAR_LOGIT
+    write_checkpoint(out, {**tensors, name: bias}, header)
     return out
 
 
