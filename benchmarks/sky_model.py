@@ -38,10 +38,10 @@ LIMIT = 0.35
 ground, with real and with parametric galaxies (`SKIES` of sky.py, seeds 841 to 844), 95 % of these
 are sources."""
 STAR_LOGIT = 0.7
-"""Added to the logit of stars. The training scenes have every defect and half of the sources near the
-limit, and what learned from them calls a fifth of the stars of a survey's sky galaxies and hardly a
-galaxy a star. On the same skies F1 of stars rises by 0.03, of galaxies by 0.003; with 1.0 there is a
-little more, and less on scenes like the training's."""
+"""Added to the logit of stars. The training scenes have every defect and half of the sources
+near the limit, and what learned from them calls a fifth of the stars of a survey's sky
+galaxies and hardly a galaxy a star. On the same skies F1 of stars rises by 0.03, of galaxies
+by 0.003; with 1.0 there is a little more, and less on scenes like the training's."""
 MODEL = Path(__file__).parents[1] / "packages/astroseg/src/astroseg/weights/sky.safetensors"
 TRAINING = {
     "model": "sky",
