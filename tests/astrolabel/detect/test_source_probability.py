@@ -253,6 +253,15 @@ def test_knots_along_a_long_galaxy_in_a_field_are_counted_on_its_pixels() -> Non
     np.testing.assert_array_equal(found[1 + len(along) :], likely[1 + len(along) :])
 
 
+def test_a_galaxy_that_fills_the_frame_leaves_no_field_to_count_in() -> None:
+    look, peaks = lone()
+    whole = replace(look, region=np.ones_like(look.region))
+    likely = np.where(look.main, 1.0, 0.7)
+    every = replace(DetectConfig(), chance_most_frame=1.0, chance_reach=100.0)
+    found = less_by_chance(whole, peaks, likely, look.main, every)
+    assert np.isfinite(found).all()
+
+
 def test_a_sure_source_on_a_lone_galaxy_stays() -> None:
     look, peaks = lone()
     likely = np.where(look.main, 1.0, 0.7)

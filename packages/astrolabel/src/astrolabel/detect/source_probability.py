@@ -95,14 +95,15 @@ def less_by_chance(
     hosts : (N,) bool, main candidates of parents that are no nebulosity.
     """
     field, out = look.field, likely.copy()
-    area = np.bincount(field.parents.ravel())
+    parents = field.parents.ravel()
+    area = np.bincount(parents)
+    light = np.bincount(parents, np.maximum(field.light, 0).ravel())
     around = np.bincount(look.region.ravel(), minlength=len(area)) / look.region.size
     wide = area[look.owner] > (config.chance_least_fwhm * field.fwhm_px) ** 2
     for host in np.flatnonzero(hosts & wide):
         number = look.owner[host]
         source = likely >= config.source_probability
         source[host] = False
-        light = float(np.maximum(field.light[field.parents == number], 0).sum())
         radius = config.chance_reach * np.sqrt(area[number] / np.pi)
         disc = np.hypot(*(peaks - peaks[host]).T) <= radius
         part = _part_of_disc(peaks[host], radius, field.light.shape)
@@ -113,9 +114,10 @@ def less_by_chance(
             count, beyond = int((source & near).sum()), int((source & ~near).sum())
             if of_frame > config.chance_most_frame or count == 0:
                 continue
-            expected = (beyond + 1) * of_frame / (1 - of_frame)  # one more: there may be none
+            # One more beyond: there may be none.
+            expected = (beyond + 1) * of_frame / max(1 - of_frame, 1e-9)
             own = float(look.sharp[tuple(peaks[source & near].astype(int).T)].sum())
-            if special.pdtrc(count - 1, expected) < least and own < most_light * light:
+            if special.pdtrc(count - 1, expected) < least and own < most_light * light[number]:
                 chosen = source & near & ~hosts
                 odds = likely / np.maximum(1 - likely, 1e-9) * expected / count
                 out[chosen] = np.minimum(out, odds / (1 + odds))[chosen]
