@@ -51,12 +51,12 @@ FINE_TUNING: dict[str, Any] = {"schedule.crop": 256.0, "schedule.ema": 0.998, "l
 
 def draw(out: Path, name: str, count: int, given: argparse.Namespace) -> Path:
     """COCO file of a set; its tiles that are not there yet are drawn, each a sky of its own."""
-    skies = (
+    skies = [
         SimulateConfig(survey="decam", size=given.size, seed=FIRST_SEEDS[name] + number)
         for number in range(count)
-    )
+    ]
     info = {"description": f"{count} simulated decam scenes: truth"}
-    return write_scenes(out / name, skies, count, info, given.jobs)
+    return write_scenes(out / name, skies, info, given.jobs)
 
 
 def learn(out: Path, files: dict[str, Path], given: argparse.Namespace) -> Path:

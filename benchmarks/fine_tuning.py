@@ -25,11 +25,11 @@ FIRST_SEED = 5000
 
 def tiles(out: Path, survey: str, count: int, first_seed: int) -> Path:
     """COCO file of so many tiles and their truth."""
-    skies = (
+    skies = [
         SimulateConfig(survey=survey, size=SIZE, seed=first_seed + number)
         for number in range(count)
-    )
-    return write_scenes(out, skies, count, progress=False)
+    ]
+    return write_scenes(out, skies, progress=False)
 
 
 def part(file: Path, count: int) -> Path:

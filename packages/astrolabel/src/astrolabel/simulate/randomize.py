@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -140,25 +140,24 @@ def write_training_sky(
         "config": base.to_dict(),
         "randomize": ranges.to_dict(),
     }
-    configs = (random_scene(base, ranges, number) for number in range(count))
-    return write_scenes(out, configs, count, info, workers, progress)
+    configs = [random_scene(base, ranges, number) for number in range(count)]
+    return write_scenes(out, configs, info, workers, progress)
 
 
 def write_scenes(
     out: Path,
-    configs: Iterable[SimulateConfig],
-    count: int,
+    configs: Sequence[SimulateConfig],
     info: dict[str, Any] | None = None,
     workers: int = 1,
     progress: bool = True,
 ) -> Path:
-    """Draw scenes of these settings, `count` of them, into one COCO file with pictures and cubes.
+    """Draw a scene of each of these settings into one COCO file with pictures and cubes.
 
     What is there already is kept, as `write_training_sky` has it.
     """
     jobs = (delayed(_tile)(out, config, number) for number, config in enumerate(configs))
     made: Iterable[dict[str, Any]] = Parallel(workers, return_as="generator")(jobs)
-    shards = list(tqdm(made, "drawing", count, unit="tile", disable=not progress))
+    shards = list(tqdm(made, "drawing", len(configs), unit="tile", disable=not progress))
     coco.write_json(out / "coco.json", coco.merge(info or {}, CATEGORIES, shards))
     return out / "coco.json"
 
