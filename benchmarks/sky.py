@@ -223,38 +223,25 @@ def _loaded(model: str, norm_windows: int) -> Callable[..., Found]:
 
 def mask_ap(found: Found, truth: metrics.Instances, shape: tuple[int, int]) -> float:
     """COCO's AP of masks, over IoU 0.50 to 0.95, of one class; what the edge cuts is ignored."""
-    from faster_coco_eval import COCO, COCOeval_faster
-    from pycocotools import mask as rle
+    from astroseg.core.rle import encode_at
+    from astroseg.evaluation.metrics.ap import coco_ap
+    from astroseg.evaluation.metrics.objects import Image, Objects
 
-    def entries(instances: metrics.Instances, score: np.ndarray) -> list[dict[str, Any]]:
-        out = []
-        for k, (bitmap, box) in enumerate(instances.masks):
-            whole = np.zeros(shape, np.uint8, order="F")
-            here = Box(0, 0, *shape) & box
-            whole[here.slices] = bitmap[here.slices_in(box)]
-            code = rle.encode(whole)
-            out.append(
-                {"id": k + 1, "image_id": 1, "category_id": 1, "segmentation": code,
-                 "area": float(whole.sum()), "bbox": rle.toBbox(code).tolist(),
-                 "iscrowd": 0 if instances.whole[k] else 1, "score": float(score[k])}
-            )  # fmt: skip
-        return out
+    def objects(own: metrics.Instances, score: np.ndarray, ignored: np.ndarray) -> Objects:
+        one = np.zeros(len(score), np.int64)
+        boxes = np.array([[b.x0, b.y0, b.width, b.height] for _, b in own.masks], float)
+        area = np.array([m.sum() for m, _ in own.masks], float)
+        masks = [encode_at(m, (b.y0, b.x0), shape) for m, b in own.masks]
+        boxes = boxes.reshape(-1, 4)
+        return Objects(one, one, boxes, area, masks, area, boxes, score, ignored)
 
     scores = found.scores
     if scores is None:
         scores = np.array([m.sum() for m, _ in found.instances.masks], float)
-    labels = entries(found.instances, scores)
-    head = {"images": [{"id": 1, "height": shape[0], "width": shape[1]}],
-            "categories": [{"id": 1, "name": "source"}]}  # fmt: skip
-    engine = COCOeval_faster(
-        COCO({**head, "annotations": entries(truth, np.ones(len(truth.masks)))}),
-        COCO({**head, "annotations": [{**one, "iscrowd": 0} for one in labels]}),
-        iouType="segm", print_function=lambda *_: None,
-    )  # fmt: skip
-    engine.params.maxDets = [max(1, len(labels))]
-    engine.evaluate()
-    engine.accumulate()
-    return float(np.mean(engine.eval["precision"][:, :, 0, 0, 0]))
+    image = Image(1, "", *shape)
+    true = objects(truth, np.ones(len(truth.masks)), ~truth.whole)
+    labels = objects(found.instances, scores, np.zeros(len(scores), bool))
+    return float(coco_ap((image,), 1, true, labels, "mask").ap[0, 0])
 
 
 def numbers(found, truth, star, bright, injected, score) -> dict[str, float]:
