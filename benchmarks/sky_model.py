@@ -35,7 +35,7 @@ stars more often (F1 of stars 0.87 for 0.89 on eight skies, seeds 821 and 822), 
 field without galaxies are called galaxies."""
 LIMIT = 0.35
 """Probability from which on detections are reported. On skies like those of three surveys from the
-ground, with real and with parametric galaxies (`SKIES` of sky.py, seeds 841 to 844), 95 % of these
+ground, with real and with parametric galaxies (`SKIES` of sky.py, seeds 841 to 844), 96 % of these
 are sources."""
 STAR_LOGIT = 0.7
 """Added to the logit of stars. The training scenes have every defect and half of the sources

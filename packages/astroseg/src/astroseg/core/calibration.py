@@ -76,21 +76,25 @@ class Calibration:
     limit: float | None = None
 
     def __post_init__(self) -> None:
-        slope = self.slope or (0.0,) * len(self.classes)
-        numbers = (*self.temperature, *self.offset, *slope)
-        if not len(self.classes) == len(self.temperature) == len(self.offset) == len(slope):
+        numbers = (*self.temperature, *self.offset, *self.slopes)
+        if not len(self.classes) == len(self.temperature) == len(self.offset) == len(self.slopes):
             raise ValueError(f"{len(self.classes)} classes, {len(numbers)} numbers")
         if not all(map(math.isfinite, numbers)) or min(self.temperature, default=1) <= 0:
             raise ValueError(f"temperatures {self.temperature}, offsets {self.offset}")
-        if max(slope, default=0) > 0 or not 0 <= (self.limit or 0) <= 1:
-            raise ValueError(f"slopes {slope}, limit {self.limit}")
+        if max(self.slopes, default=0) > 0 or not 0 <= (self.limit or 0) <= 1:
+            raise ValueError(f"slopes {self.slopes}, limit {self.limit}")
+
+    @property
+    def slopes(self) -> tuple[float, ...]:
+        """Of each class, also where none are given."""
+        return self.slope or (0.0,) * len(self.classes)
 
     def probability(
         self, score: NDArray[Any], label: NDArray[np.int64], covered: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """(N,) probabilities of raw scores, labels from 0 and covered parts (N,)."""
         steep, offset = 1 / np.array(self.temperature), np.array(self.offset)
-        slope = np.array(self.slope or (0.0,) * len(self.classes))
+        slope = np.array(self.slopes)
         return sigmoid(logit(score) * steep[label] + offset[label] + slope[label] * covered)
 
     def raw(self, probability: float) -> float:
@@ -123,16 +127,13 @@ class Calibration:
     def of(self, classes: Sequence[str]) -> Calibration:
         """The same with the classes in another order."""
         order = [self.classes.index(name) for name in classes]
-        return Calibration(
-            tuple(classes),
-            tuple(self.temperature[i] for i in order),
-            tuple(self.offset[i] for i in order),
-            tuple(self.detections[i] for i in order) if self.detections else (),
-            self.error,
-            self.error_before,
-            self.points,
-            tuple(self.slope[i] for i in order) if self.slope else (),
-            self.limit,
+        return replace(
+            self,
+            classes=tuple(classes),
+            temperature=tuple(self.temperature[i] for i in order),
+            offset=tuple(self.offset[i] for i in order),
+            detections=tuple(self.detections[i] for i in order) if self.detections else (),
+            slope=tuple(self.slope[i] for i in order) if self.slope else (),
         )
 
     def apply(self, found: Prediction, least: float) -> Prediction:

@@ -16,7 +16,7 @@ Window = tuple[int, int, int, int]
 
 
 class DecodedMasks:
-    """DecodedMasks of one image, decoded into their tight boxes when first needed."""
+    """Masks of one image, decoded into their tight boxes when first needed."""
 
     def __init__(self, masks: Sequence[Rle]) -> None:
         self._masks = masks
