@@ -23,11 +23,20 @@ from astrolabel.simulate import write_training_sky
 
 SIZE = 256
 """Side of a scene, px."""
-SEEDS = {"train": (101, 102), "more": (107, 108), "val": (103, 104), "calibration": (105, 106)}
+SEEDS = {
+    "train": (101, 102),
+    "more": (107, 108),
+    "large": (109, 110),
+    "val": (103, 104),
+    "calibration": (105, 106),
+}
 """Of the scenes with real and with parametric galaxies; benchmarks use others."""
-STAR_FIELDS = {"train": 0.0}
-"""Chance of a field of stars, where it is not the default."""
-RATES = {"train": 3e-3, "more": 2e-3}
+RANGES: dict[str, dict[str, float]] = {
+    "train": {"star_field_chance": 0.0},
+    "large": {"bright_chance": 0.5, "defect_chance": 0.04},
+}
+"""Of the settings of scenes, where they are not the default."""
+RATES = {"train": 3e-3, "more": 2e-3, "large": 2e-3}
 """Learning rate on each set of scenes."""
 SHARE = 0.8
 """Of the second training in the mean of both weights. With 1 galaxies among galaxies are called
@@ -133,10 +142,7 @@ def finish(checkpoint: Path, calibration: Path, out: Path) -> None:
 def draw(out: Path, part: str, count: int, galaxies: Path | None) -> Path:
     """COCO file of `count` scenes of each kind."""
     kinds = {"real": str(galaxies or ""), "parametric": ""}
-    ranges = RandomizeConfig()
-    ranges = dataclasses.replace(
-        ranges, star_field_chance=STAR_FIELDS.get(part, ranges.star_field_chance)
-    )
+    ranges = dataclasses.replace(RandomizeConfig(), **RANGES.get(part, {}))
     parts = {}
     for (name, folder), seed in zip(kinds.items(), SEEDS[part], strict=True):
         base = SimulateConfig(

@@ -13,6 +13,7 @@ from astroseg.core.errors import InputError
 from astroseg.data.any_bands import SkyScaling
 from astroseg.data.any_bands import measure_sky as measured
 from astroseg.data.bands import by_wavelength
+from astroseg.data.contrast import measure
 from astroseg.data.images import Pixels
 from astroseg.data.inputs import image_record
 from astroseg.data.look import look_at, read_record
@@ -37,6 +38,22 @@ def test_units_of_a_band_do_not_matter() -> None:
     flux = scene()
     other = flux * np.array([1e-19, 1e3, 7], np.float32)[:, None, None]
     assert measure_sky(other)(other) == pytest.approx(measure_sky(flux)(flux), abs=1e-3)
+
+
+def test_the_faint_light_of_sources_is_no_sky() -> None:
+    rng = np.random.default_rng(8)
+    flux = rng.normal(size=(3, 512, 512)).astype(np.float32)
+    y, x = np.mgrid[-20:21, -20:21]
+    for _ in range(800):
+        j, i = rng.integers(20, 492, 2)
+        galaxy = min(2 / rng.random() ** 1.5, 300) * np.exp(-np.hypot(y, x) / rng.uniform(1.5, 3))
+        flux[:, j - 20 : j + 21, i - 20 : i + 21] += galaxy.astype(np.float32)
+    # The median of all pixels is 0.5 sigma too high in each band, and the noise 17 %.
+    sky = measure_sky(flux)
+    assert sky.level == pytest.approx(0, abs=0.05)
+    assert sky.sigma == pytest.approx(1, rel=0.02)
+    assert measure("asinh", flux).sigma == pytest.approx((1, 1, 1), rel=0.02)
+    assert measure("asinh", flux).level == pytest.approx((0, 0, 0), abs=0.05)
 
 
 def test_a_sky_with_a_gradient_is_subtracted() -> None:

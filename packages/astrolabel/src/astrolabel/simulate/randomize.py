@@ -67,7 +67,7 @@ def random_scene(base: SimulateConfig, ranges: RandomizeConfig, number: int) -> 
         density_per_arcmin2=float(np.clip(count, *ranges.sources)) / area_arcmin2,
         pair_fraction=float(rng.uniform(0.2, 1.0)),
         no_data_fraction=float(rng.uniform(0.05, 0.3)) if _is(rng, ranges.defect_chance) else 0.0,
-        bright=int(_is(rng, 2 * ranges.defect_chance) and base.side >= 200),
+        bright=int(_is(rng, ranges.bright_chance) and base.side >= 200),
         noise=NoiseConfig(
             kind="white" if rng.random() < 0.3 else "lanczos",
             lanczos_order=int(rng.integers(2, 5)),

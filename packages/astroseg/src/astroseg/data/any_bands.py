@@ -22,7 +22,7 @@ from scipy import ndimage
 from astroseg.core.config import DataConfig
 from astroseg.core.errors import InputError
 from astroseg.data.bands import by_wavelength
-from astroseg.data.sky_noise import SIGMA_PIXELS, no_data, sky_noise
+from astroseg.data.sky_noise import SIGMA_PIXELS, no_data, sky_noise, source_pixels, without
 
 CHANNELS = 4
 FWHM_UNIT_PX = 3.0
@@ -135,25 +135,25 @@ def measure_sky(
     InputError : a band without noise.
     """
     cells = max(1, round(shape[0] / config.sky_cell)), max(1, round(shape[1] / config.sky_cell))
-    level, noise = _by_cell(crop, count, shape, cells, config.clip_sigma)
-    for band in range(count):
-        if not _typical(noise[band]) > 0:
-            raise InputError(
-                f"band {band + 1} of {count} has no noise to measure: most of its pixels are equal",
-                remedy="leave the band out, or use a model trained on pictures",
-            )
-        known = np.isfinite(level[band])
-        level[band][~known] = np.median(level[band][known])
-        around = ndimage.median_filter(level[band], AROUND_CELLS, mode="nearest")
-        full = level[band] > around + _typical(noise[band])
-        level[band][full] = around[full]
     order = by_wavelength(bands, count)
-    flat = SkyScaling(np.ones(count, np.float32), level.astype(np.float32), shape, order)
-    if level[0].size > 1:  # a gradient inside the cells is no noise
-        noise = _by_cell(crop, count, shape, cells, config.clip_sigma, flat)[1]
-    sigma = np.array([_typical(one) for one in noise], np.float32)
-    scaling = dataclasses.replace(flat, sigma=sigma)
-    return dataclasses.replace(scaling, fwhm=_seeing(crop, scaling))
+    first = None
+    for _ in range(2):
+        level, noise = _by_cell(crop, count, shape, cells, config.clip_sigma, first)
+        for band in range(count):
+            if not _typical(noise[band]) > 0:
+                raise InputError(
+                    f"band {band + 1} of {count} has no noise to measure: most of its pixels are "
+                    "equal",
+                    remedy="leave the band out, or use a model trained on pictures",
+                )
+            known = np.isfinite(level[band])
+            level[band][~known] = np.median(level[band][known])
+            around = ndimage.median_filter(level[band], AROUND_CELLS, mode="nearest")
+            full = level[band] > around + _typical(noise[band])
+            level[band][full] = around[full]
+        sigma = np.array([_typical(one) for one in noise], np.float32)
+        first = SkyScaling(sigma, level.astype(np.float32), shape, order)
+    return dataclasses.replace(first, fwhm=_seeing(crop, first))
 
 
 def _seeing(crop: Crop, sky: SkyScaling) -> float:
@@ -211,10 +211,10 @@ def _by_cell(
     shape: tuple[int, int],
     cells: tuple[int, int],
     clip_sigma: float,
-    sky: SkyScaling | None = None,
+    sky: SkyScaling | None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(bands, cells, cells) level, above a sky where one is given, and noise in each cell; NaN
-    where there are no data."""
+    """(bands, cells, cells) level and noise in each cell, NaN where there are no data; with a first
+    sky, of the pixels without sources."""
     levels, noises = np.full((count, *cells), np.nan), np.full((count, *cells), np.nan)
     ys, xs = (
         np.linspace(0, side, n + 1).astype(int).tolist()
@@ -225,11 +225,19 @@ def _by_cell(
         known = window != 0
         if (empty := no_data(window)) is not None:
             known &= ~empty
+        before = 0.0
         if sky is not None:
+            # A gradient inside the cell is no noise.
             window = sky.above_sky(window, ys[i], xs[j])
+            signal = _combined(window / sky.sigma[:, None, None], sky.order)
+            sources = source_pixels(signal, clip_sigma)
         for band, plane in enumerate(window):
             values = plane[known[band]]
+            if sky is not None:
+                before = float(sky.level[band, i, j])
+                values = without(sources[known[band]], values)
             step = max(1, len(values) // (SIGMA_PIXELS // (cells[0] * cells[1]) + 1)) | 1
             if values.size:
-                levels[band, i, j], noises[band, i, j] = sky_noise(values[::step], clip_sigma)
+                level, noises[band, i, j] = sky_noise(values[::step], clip_sigma, sky is None)
+                levels[band, i, j] = before + level
     return levels, noises

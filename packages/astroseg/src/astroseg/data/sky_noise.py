@@ -15,16 +15,23 @@ MAD_TO_SIGMA = 1.482602  # of a Gaussian: 1 / Phi^-1(3/4)
 SIGMA_PIXELS = 1_000_000  # enough to estimate sigma to 0.2 %, and quick
 CLIP_ROUNDS = 20  # of `sky_noise`, which ends when nothing is left out
 MOST_FILLS = 4  # values that stand for no data in one image: 0, -999, a saturation level ...
+SOURCE_SMOOTHING_PX, SOURCE_SIGMA, SOURCE_MARGIN_PX = 2.0, 3.0, 5
+"""Pixels hold sources where the image, smoothed by a Gaussian of that sigma, is so many times its
+noise above the sky, and so far around. Clipping alone leaves their faint light in the sky: on
+simulated skies of four surveys the level of the summed bands is then 0.2 to 0.5 sigma too high and
+the noise 5 to 10 %; without these pixels 0.02 sigma and 1 %. An empty sky is 0.06 sigma too low."""
+LEAST_SKY = 0.1
+"""Least part of the pixels that is enough to measure the sky on."""
 
 
 def sky_noise(
-    values: NDArray[Any], clip_sigma: float = DataConfig.clip_sigma
+    values: NDArray[Any], clip_sigma: float = DataConfig.clip_sigma, sources: bool = True
 ) -> tuple[float, float]:
     """Level and noise (one sigma) of the sky among pixels that also hold sources.
 
     Median and median absolute deviation, values beyond `clip_sigma` left out in turn until
-    none is. Of the rest, the lower half alone is used for the noise: sources have no
-    negative light.
+    none is. Of the rest, the lower half alone is used for the noise where there are `sources`:
+    they have no negative light.
     """
     # In order, what is left out is a number from either end, and medians are places in the middle.
     values = _without_fills(np.sort(values[np.isfinite(values)])).astype(np.float64)
@@ -33,13 +40,33 @@ def sky_noise(
         if not len(values):
             break
         level = _middle(values)
-        sigma = MAD_TO_SIGMA * (level - _middle(values[: np.searchsorted(values, level, "right")]))
+        if sources:
+            away = level - values[: np.searchsorted(values, level, "right")][::-1]
+        else:
+            away = np.sort(np.abs(values - level))
+        sigma = MAD_TO_SIGMA * _middle(away)
         first = np.searchsorted(values, level - clip_sigma * sigma, "left")
         last = np.searchsorted(values, level + clip_sigma * sigma, "right")
         if sigma == 0 or last - first == len(values):
             break
         values = values[first:last]
     return level, sigma
+
+
+def source_pixels(
+    signal: NDArray[np.float32], clip_sigma: float = DataConfig.clip_sigma
+) -> NDArray[np.bool_]:
+    """Pixels of an image (H, W) of signal to noise that hold the light of sources."""
+    smooth = ndimage.gaussian_filter(signal, SOURCE_SMOOTHING_PX)
+    level, noise = sky_noise(smooth, clip_sigma)
+    seen = smooth > level + SOURCE_SIGMA * noise
+    return np.asarray(ndimage.maximum_filter(seen, 2 * SOURCE_MARGIN_PX + 1))
+
+
+def without(sources: NDArray[np.bool_], values: NDArray[Any]) -> NDArray[Any]:
+    """Values (N,) that are of no source; all of them where next to none is free."""
+    free = values[~sources]
+    return free if free.size > LEAST_SKY * values.size else values
 
 
 def _without_fills(values: NDArray[Any]) -> NDArray[Any]:

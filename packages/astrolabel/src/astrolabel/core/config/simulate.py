@@ -265,7 +265,9 @@ class RandomizeConfig:
     galaxies, a network takes the stars of a field without any for galaxies."""
     defect_chance: Fraction = 0.08
     """Chance of each kind of defect in a scene: trail, cosmic rays, nebulosity, border, corner
-    without data; half of it for a star cluster, twice for a bright star and spiral."""
+    without data; half of it for a star cluster."""
+    bright_chance: Fraction = 0.16
+    """Chance of a large structured galaxy and a bright star in a scene."""
     variance_scatter: NonNegative = 0.2
     """Scatter of the log of the variance that a file claims over the true one."""
     psf_scatter: NonNegative = 0.08
