@@ -7,7 +7,6 @@ sizes and never with objects times image.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,16 +34,24 @@ def decode_tight(rle: Mapping[str, Any]) -> tuple[Bitmap, tuple[int, int]]:
         When the counts are broken or do not fill the size.
     """
     size, counts = rle.get("size"), rle.get("counts")
-    if isinstance(counts, str) and isinstance(size, list):
-        bitmap, corner = _decoded_once(counts, *size)
-        return bitmap.copy(), corner
-    return _decoded(rle)
+    if not (isinstance(counts, str) and isinstance(size, list)):
+        return _decoded(rle)
+    found = _bitmaps.get((counts, *size)) or _kept((counts, *size), *_decoded(rle))
+    return found[0].copy(), found[1]
 
 
-@functools.lru_cache(maxsize=1024)
-def _decoded_once(counts: str, *size: int) -> tuple[Bitmap, tuple[int, int]]:
-    """One mask's bitmap is asked for by each step of a prediction: those of a tile are kept."""
-    return _decoded({"size": size, "counts": counts})
+_bitmaps: dict[tuple[Any, ...], tuple[Bitmap, tuple[int, int]]] = {}
+"""Of the masks that were made or read last. Each step of a prediction asks for those of a tile."""
+MOST_BITMAPS = 4096
+
+
+def _kept(
+    key: tuple[Any, ...], bitmap: Bitmap, corner: tuple[int, int]
+) -> tuple[Bitmap, tuple[int, int]]:
+    if len(_bitmaps) >= MOST_BITMAPS:
+        _bitmaps.clear()
+    _bitmaps[key] = bitmap, corner
+    return bitmap, corner
 
 
 def _decoded(rle: Mapping[str, Any]) -> tuple[Bitmap, tuple[int, int]]:
@@ -85,11 +92,17 @@ def encode_at(bitmap: Bitmap, corner: tuple[int, int], shape: tuple[int, int]) -
     y0, x0 = corner
     part = bitmap[max(0, -y0) : max(0, height - y0), max(0, -x0) : max(0, width - x0)]
     y0, x0 = max(y0, 0), max(x0, 0)
-    counts = [height * width]
-    if part.size:
-        counts = _counts(part, (y0, x0), (height, width))
-    rle = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
-    return {"size": [height, width], "counts": rle["counts"].decode("ascii")}
+    rows, columns = (np.flatnonzero(part.any(axis=axis)) for axis in (1, 0))
+    lengths = [height * width]
+    if rows.size:
+        y0, x0 = y0 + int(rows[0]), x0 + int(columns[0])
+        part = part[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.bool_)
+        lengths = _counts(part, (y0, x0), (height, width))
+    rle = coco_mask.frPyObjects({"size": [height, width], "counts": lengths}, height, width)
+    counts = rle["counts"].decode("ascii")
+    if rows.size:
+        _kept((counts, height, width), part, (y0, x0))
+    return {"size": [height, width], "counts": counts}
 
 
 def _counts(bitmap: Bitmap, corner: tuple[int, int], shape: tuple[int, int]) -> list[int]:
