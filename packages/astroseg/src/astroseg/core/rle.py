@@ -42,7 +42,7 @@ def decode_tight(rle: Mapping[str, Any]) -> tuple[Bitmap, tuple[int, int]]:
 
 _bitmaps: dict[tuple[Any, ...], tuple[Bitmap, tuple[int, int]]] = {}
 """Of the masks that were made or read last. Each step of a prediction asks for those of a tile."""
-MOST_BITMAPS = 4096
+MOST_BITMAPS = 2048
 
 
 def _kept(

@@ -136,24 +136,35 @@ def measure_sky(
     """
     cells = max(1, round(shape[0] / config.sky_cell)), max(1, round(shape[1] / config.sky_cell))
     order = by_wavelength(bands, count)
-    first = None
-    for _ in range(2):
-        level, noise = _by_cell(crop, count, shape, cells, config.clip_sigma, first)
-        for band in range(count):
-            if not _typical(noise[band]) > 0:
-                raise InputError(
-                    f"band {band + 1} of {count} has no noise to measure: most of its pixels are "
-                    "equal",
-                    remedy="leave the band out, or use a model trained on pictures",
-                )
-            known = np.isfinite(level[band])
-            level[band][~known] = np.median(level[band][known])
-            around = ndimage.median_filter(level[band], AROUND_CELLS, mode="nearest")
-            full = level[band] > around + _typical(noise[band])
-            level[band][full] = around[full]
-        sigma = np.array([_typical(one) for one in noise], np.float32)
-        first = SkyScaling(sigma, level.astype(np.float32), shape, order)
-    return dataclasses.replace(first, fwhm=_seeing(crop, first))
+    rough = _sky(crop, shape, order, cells, config.clip_sigma, None)
+    scaling = _sky(crop, shape, order, cells, config.clip_sigma, rough)
+    return dataclasses.replace(scaling, fwhm=_seeing(crop, scaling))
+
+
+def _sky(
+    crop: Crop,
+    shape: tuple[int, int],
+    order: tuple[int, ...],
+    cells: tuple[int, int],
+    clip_sigma: float,
+    rough: SkyScaling | None,
+) -> SkyScaling:
+    """Level and noise of the bands, of all pixels or of those without sources above a rough sky."""
+    level, noise = _by_cell(crop, len(order), shape, cells, clip_sigma, rough)
+    for band in range(len(order)):
+        if not _typical(noise[band]) > 0:
+            raise InputError(
+                f"band {band + 1} of {len(order)} has no noise to measure: most of its pixels are "
+                "equal",
+                remedy="leave the band out, or use a model trained on pictures",
+            )
+        known = np.isfinite(level[band])
+        level[band][~known] = np.median(level[band][known])
+        around = ndimage.median_filter(level[band], AROUND_CELLS, mode="nearest")
+        full = level[band] > around + _typical(noise[band])
+        level[band][full] = around[full]
+    sigma = np.array([_typical(one) for one in noise], np.float32)
+    return SkyScaling(sigma, level.astype(np.float32), shape, order)
 
 
 def _seeing(crop: Crop, sky: SkyScaling) -> float:

@@ -189,7 +189,8 @@ def _sky(
                 )
         if again:
             break
-        signal = (flux - np.float32(level)[:, None, None]) / np.float32(sigma)[:, None, None]
+        mean, scale = (some.astype(np.float32)[:, None, None] for some in (level, sigma))
+        signal = (flux - mean) / scale
         if empty is not None:
             signal[empty] = 0
         sources = source_pixels(signal.sum(axis=0), clip_sigma)
