@@ -276,6 +276,7 @@ def test_no_field_of_a_spec_is_silently_ignored(field):
         ({"nms_any_class": 0.7}, "nms_any_class"),
         ({"canonical_size": 64.0}, "canonical_size"),
         ({"class_weights": (1.0, 2.0)}, "neither weights nor focus"),
+        ({"mask_margin": 0.2}, "without a margin"),
         ({"targets": ("redshift",), "target_mean": (0.5,), "target_std": (0.2,)}, "no head for"),
     ],
 )
@@ -283,11 +284,12 @@ def test_what_its_configuration_cannot_say_is_refused(overrides, words):
     assert words in Detectron2Engine().refusal(dataclasses.replace(spec(), **overrides))
 
 
-def test_no_model_is_refused():
+def test_no_model_but_sky_is_refused():
     engine = Detectron2Engine()
-    for name in MODELS:
+    for name in set(MODELS) - {"sky"}:
         assert engine.refusal(spec(name)) is None
         assert engine.refusal(spec(name).for_scratch()) is None
+    assert "without a margin" in engine.refusal(spec("sky"))
 
 
 # --- the lazy configuration
@@ -365,6 +367,7 @@ ELSEWHERE = {"name", "reverse_channels", "backbone", "classes", "channels", "fpn
     "ignore_cover",
     "class_weights",
     "focal_gamma",
+    "mask_margin",
     *BESIDE_THE_NETWORK,
 }
 

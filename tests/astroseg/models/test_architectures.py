@@ -138,6 +138,8 @@ def test_without_a_pyramid_images_are_padded_to_the_largest_only(name):
         ({"features": "c4", "mask_pool": 14, "box_pool": 14}, "box_pool twice mask_pool"),
         ({"deform_stages": ("res6",)}, "use some of res2, res3"),
         ({"cascade_iou": (0.5,)}, "1 IoUs and 0 weights"),
+        ({"mask_margin": 1.5}, "give 0 to 1"),
+        ({"features": "c4", "box_pool": 14, "mask_pool": 7, "mask_margin": 0.2}, "share a region"),
     ],
 )
 def test_variants_that_make_no_network_are_refused(wrong, words):

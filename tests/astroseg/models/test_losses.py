@@ -87,7 +87,7 @@ def test_mask_cells_of_unknown_truth_have_no_loss():
 
     def loss(ignored):
         truth = Truth(box, torch.tensor([0]), masks, ignored)
-        return mask_loss(logits, [sampled], [truth], SPEC).item()
+        return mask_loss(logits, [box], [sampled], [truth], SPEC).item()
 
     right, wrong = np.log1p(np.exp(-5)), np.log1p(np.exp(5))
     assert loss(None) == pytest.approx((right + wrong) / 2, rel=1e-4)
@@ -172,7 +172,9 @@ def test_an_object_of_weight_three_is_three_objects(changes, beta):
         )
         every = [1.0, 1.0, 1.0, 1.0]
         found = class_and_box_losses(scores[rows], deltas[rows], [one], every, spec)
-        found["loss_mask"] = mask_loss(logits[objects], [one], [truth], spec)
+        found["loss_mask"] = mask_loss(
+            logits[objects], [one.boxes[: len(objects)]], [one], [truth], spec
+        )
         return {name: value.item() for name, value in found.items()}
 
     weighed = of([0, 1, 2], torch.tensor([3.0, 1.0]))

@@ -9,6 +9,8 @@ import torch
 from torchvision.ops import box_iou
 
 from astroseg.core.errors import InputError
+from astroseg.core.rle import decode_tight
+from astroseg.engines.common import made_prediction
 from astroseg.models import boxes as bx
 from astroseg.models.mask_rcnn import MaskRcnn
 from astroseg.models.mask_targets import TruthMasks
@@ -141,6 +143,11 @@ def test_absurd_deltas_are_clamped():
 def test_clipping_keeps_x_within_the_width_and_y_within_the_height():
     found = bx.clip(boxes([-3, -4, 50, 60], [1, 2, 3, 4]), (30, 40))
     assert torch.equal(found, boxes([0, 0, 40, 30], [1, 2, 3, 4]))
+
+
+def test_boxes_grow_about_their_centres_and_not_beyond_the_image():
+    found = bx.grown(boxes((10, 20, 20, 40), (0, 30, 8, 64)), 0.5, (64, 50))
+    assert found.tolist() == [[7.5, 15, 22.5, 45], [0, 21.5, 10, 64]]
 
 
 def brute_match(found, truth, low, high, best):
@@ -338,6 +345,27 @@ def test_detections_come_best_first_with_their_probabilities():
     assert (found[:-1] >= found[1:]).all()
     assert torch.equal(probability[torch.arange(len(label)), label], found)
     assert set(map(tuple, probability.tolist())) <= set(map(tuple, scores[:, :2].tolist()))
+
+
+@pytest.mark.parametrize(("margin", "side"), [(0.0, 12), (0.5, 18)])
+def test_a_mask_reaches_beyond_its_box_by_the_margin(margin, side):
+    """A box that is too small for its source, and a head that answers yes everywhere."""
+    spec = spec_of(mask_margin=margin, tight_boxes=True)
+    heads = MaskRcnn(spec).roi_heads
+    box = boxes((20, 20, 32, 32))
+    heads.classify = lambda *_: (box[:, None].expand(-1, 2, -1), torch.tensor([[0.9, 0.0, 0.1]]))
+    heads.mask_logits = lambda features, boxes, spec: torch.full((len(boxes), 2, 14, 14), 5.0)
+    features = [torch.zeros(1, spec.fpn_channels, 64 // s, 64 // s) for s in spec.strides]
+    found = heads.detect(features, box, (64, 64), spec)
+    made = made_prediction(
+        spec, found.boxes, found.scores, found.labels, found.masks, (64, 64),
+        limited=found.limited, regions=found.regions,
+    )  # fmt: skip
+    assert found.boxes.tolist() == box.tolist()
+    [bitmap], [corner] = zip(*map(decode_tight, made.masks), strict=True)
+    assert bitmap.shape == (side, side)
+    assert corner == (26 - side // 2, 26 - side // 2)
+    assert made.boxes.tolist() == [[26 - side / 2] * 2 + [26 + side / 2] * 2]
 
 
 def test_the_limit_of_detections_grows_with_the_area_beyond_the_papers_tile():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -15,9 +16,10 @@ from astroseg.core.config import DataConfig, configured
 from astroseg.core.errors import InputError
 from astroseg.data.contrast import PIXEL_STATISTICS, measure
 from astroseg.models.spec import ZOO_MEAN_BGR, model_spec
-from astroseg.training.architecture import pixel_overrides, training_spec
+from astroseg.training.architecture import as_built_in, pixel_overrides, training_spec
 from astroseg.training.prepare import prepare
 from astroseg.training.train import train
+from astroseg.weights.builtin import checkpoint_file
 from astroseg.weights.checkpoint import read_header
 
 CPU = torch.device("cpu")
@@ -27,6 +29,13 @@ def test_model_from_scratch_has_group_norm() -> None:
     config = configured("train", model="r50-fpn", data=DataConfig(contrast="asinh"))
     spec = training_spec(config, 5, ("star",))
     assert (spec.norm, spec.head_norm, spec.channels) == ("GN", "GN", 5)
+
+
+def test_settings_of_the_network_hold_for_given_weights_too() -> None:
+    weights = checkpoint_file("sky")
+    config = as_built_in(configured("train", weights="sky", **{"model.rpn_batch": 64}))
+    spec = training_spec(config, 4, ("galaxy", "star"), weights)
+    assert spec == dataclasses.replace(read_header(weights).spec, rpn_batch=64)
 
 
 @pytest.mark.parametrize("contrast", ["asinh", "lupton", "lupton-hc", "zscale"])

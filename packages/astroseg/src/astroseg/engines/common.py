@@ -70,16 +70,19 @@ def made_prediction(
     *,
     probabilities: torch.Tensor | None = None,
     limited: bool,
+    regions: torch.Tensor | None = None,
     mixtures: torch.Tensor | None = None,
 ) -> Prediction:
     """A network's answer on an image (H, W) in plain arrays.
 
     Parameters
     ----------
-    soft : (N, M, M) probabilities of the masks inside the boxes.
+    soft : (N, M, M) probabilities of the masks inside the regions.
+    regions : (N, 4) XYXY; the boxes where not given.
     """
     placed = boxes.float().cpu().numpy()
-    masks = paste_masks(soft.float().cpu().numpy(), placed, shape)
+    around = placed if regions is None else regions.float().cpu().numpy()
+    masks = paste_masks(soft.float().cpu().numpy(), around, shape)
     return Prediction(
         boxes=tight(placed, masks) if spec.tight_boxes else placed,
         scores=scores.float().cpu().numpy(),

@@ -97,6 +97,7 @@ class TorchvisionEngine(Engine):
                         shape,
                         probabilities=one.probabilities,
                         limited=one.limited,
+                        regions=one.regions,
                         mixtures=one.mixtures,
                     )
                     for one in plain(tensors)

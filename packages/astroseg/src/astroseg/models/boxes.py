@@ -100,6 +100,14 @@ def decode(reference: torch.Tensor, deltas: torch.Tensor, weights: Sequence[floa
     return torch.cat((new_centre - half, new_centre + half), dim=-1)
 
 
+def grown(boxes: torch.Tensor, margin: float, shape: tuple[int, int]) -> torch.Tensor:
+    """Boxes (N, 4) about their centres, their sides longer by that part, inside the image."""
+    if not margin:
+        return boxes
+    half = (boxes[:, 2:] - boxes[:, :2]) * (margin / 2)
+    return clip(torch.cat((boxes[:, :2] - half, boxes[:, 2:] + half), dim=1), shape)
+
+
 def clip(boxes: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
     """Boxes cut at the edges of an image of that (height, width).
 

@@ -44,9 +44,10 @@ class C4Heads(RoiHeads):
         scores, deltas = self.box_predictor(regions.mean(dim=(2, 3)))
         labels = torch.cat([s.labels for s in samples])
         logits = self.mask_head(regions[labels < len(spec.classes)])
+        objects = [s.boxes[: len(s.index)] for s in samples]
         return {
             **class_and_box_losses(scores, deltas, samples, spec.box_weights, spec),
-            "loss_mask": mask_loss(logits, samples, truths, spec),
+            "loss_mask": mask_loss(logits, objects, samples, truths, spec),
             **self.target_losses(features, samples, truths, spec),
         }
 

@@ -48,6 +48,11 @@ def check(spec: ModelSpec) -> None:
             )
     if min(spec.pixel_std) <= 0:
         raise InputError(f"pixel_std {spec.pixel_std}", remedy="give positive numbers")
+    if not 0 <= spec.mask_margin <= 1 or (spec.mask_margin and spec.features == "c4"):
+        raise InputError(
+            f"mask_margin {spec.mask_margin}",
+            remedy="give 0 to 1; with the features c4, whose masks and boxes share a region, 0",
+        )
     if len(spec.anchor_sizes) != len(spec.strides):
         raise InputError(
             f"{len(spec.anchor_sizes)} levels of anchor sizes for {len(spec.strides)} levels",

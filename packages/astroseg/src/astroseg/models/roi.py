@@ -36,7 +36,8 @@ class Detections:
     Attributes
     ----------
     boxes : (N, 4). scores : (N,). labels : (N,).
-    masks : (N, M, M) probabilities inside the box.
+    masks : (N, M, M) probabilities inside the region.
+    regions : (N, 4) of the masks: the boxes with the margin.
     probabilities : (N, K) of each class.
     limited : whether the limit of detections left some out.
     mixtures : (N, T, 3, K) of each target, in its unit; None without targets.
@@ -46,6 +47,7 @@ class Detections:
     scores: torch.Tensor
     labels: torch.Tensor
     masks: torch.Tensor
+    regions: torch.Tensor
     probabilities: torch.Tensor
     limited: bool
     mixtures: torch.Tensor | None = None
@@ -181,11 +183,14 @@ class RoiHeads(nn.Module):
         shapes : (height, width) of each image.
         """
         samples = [sample_proposals(p, t, spec) for p, t in zip(proposals, truths, strict=True)]
-        regions = [s.boxes[: len(s.index)] for s in samples]
+        regions = [
+            bx.grown(s.boxes[: len(s.index)], spec.mask_margin, shape)
+            for s, shape in zip(samples, shapes, strict=True)
+        ]
         logits = self.mask_head(pool(features, regions, spec.mask_pool, spec))
         return {
             **self.box_losses(features, samples, truths, shapes, spec),
-            "loss_mask": mask_loss(logits, samples, truths, spec),
+            "loss_mask": mask_loss(logits, regions, samples, truths, spec),
             **self.target_losses(features, samples, truths, spec),
         }
 
@@ -278,9 +283,10 @@ class RoiHeads(nn.Module):
         found = select(boxes, scores, spec)
         box, score, label, probability = (values[:top] for values in found)
         side = 2 * spec.mask_pool
+        regions = bx.grown(box, spec.mask_margin, shape)
         masks = [box.new_zeros(0, side, side)]
         for region, kind in zip(
-            torch.split(box, MASK_CHUNK), torch.split(label, MASK_CHUNK), strict=True
+            torch.split(regions, MASK_CHUNK), torch.split(label, MASK_CHUNK), strict=True
         ):
             logits = self.mask_logits(features, region, spec)
             masks.append(logits[torch.arange(len(kind)), kind].float().sigmoid())
@@ -289,7 +295,8 @@ class RoiHeads(nn.Module):
         if spec.targets:
             found_in = [self.mixtures(features, [part], spec) for part in torch.split(box, room)]
             mixtures = in_units(torch.cat(found_in), spec)
-        return Detections(box, score, label, torch.cat(masks), probability, limited, mixtures)
+        drawn = torch.cat(masks)
+        return Detections(box, score, label, drawn, regions, probability, limited, mixtures)
 
 
 def box_features(spec: ModelSpec) -> int:

@@ -151,15 +151,24 @@ def class_loss(
 
 
 def mask_loss(
-    logits: torch.Tensor, samples: Sequence[Sampled], truths: Sequence[Truth], spec: ModelSpec
+    logits: torch.Tensor,
+    regions: Sequence[torch.Tensor],
+    samples: Sequence[Sampled],
+    truths: Sequence[Truth],
+    spec: ModelSpec,
 ) -> torch.Tensor:
-    """Cross entropy of the masks of all sampled objects, (N, K, M, M), each of its own class."""
+    """Cross entropy of the masks of all sampled objects, (N, K, M, M), each of its own class.
+
+    Parameters
+    ----------
+    regions : (S, 4) that the masks were asked for in, of each image.
+    """
     labels = torch.cat([s.labels[: len(s.index)] for s in samples])
     if not len(labels):
         return logits.float().sum() * 0  # keeps the head in the graph for distributed training
     logits = logits[torch.arange(len(labels), device=labels.device), labels].float()
     side = 2 * spec.mask_pool
-    pairs = [(t, s, s.boxes[: len(s.index)]) for t, s in zip(truths, samples, strict=True)]
+    pairs = list(zip(truths, samples, regions, strict=True))
     targets = torch.cat([t.masks.targets(s.index, boxes, side) for t, s, boxes in pairs])
     weight = weights_of(samples, background=False)
     if weight is None and all(truth.ignored is None for truth in truths):

@@ -103,6 +103,7 @@ _SKY = {
     "mask_head_dim": 48,
     "box_head_dim": 192,
     "anchor_sizes": ((5.0,), (11.0,), (26.0,), (70.0,)),
+    "mask_margin": 0.25,
     "least_side": 256,
 }
 

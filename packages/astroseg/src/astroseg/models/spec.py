@@ -67,6 +67,7 @@ NOT_STRUCTURE = frozenset(
         "nms_any_class",
         "detections_per_image",
         "tight_boxes",
+        "mask_margin",
         "config_program",
     }
 )
@@ -155,6 +156,9 @@ class ModelSpec:
         than `rpn_top_n_area`) in proportion to their area, see `most_detections`. Changeable.
     tight_boxes : whether a detection's box is drawn around its mask: regressed boxes are the less
         exact ones of small objects. Changeable.
+    mask_margin : how much longer than the box's the sides of its mask's region are, as a part. A
+        mask cannot leave its region, and boxes are inexact: without a margin the masks of small
+        objects are too small.
     least_side : px; prediction puts smaller images into the middle of empty sky of this size.
         Group norm takes its statistics from the whole image: those of a cutout full of one
         galaxy are unlike any of training. Changeable.
@@ -229,6 +233,7 @@ class ModelSpec:
     nms_any_class: float | None = None
     detections_per_image: int = 1000  # paper
     tight_boxes: bool = False
+    mask_margin: float = 0.0
     least_side: int = 0
     reverse_channels: bool = False
     pixel_mean: tuple[float, ...] = ()

@@ -97,7 +97,7 @@ def training_spec(
         changes |= {
             name: getattr(spec, name) for name in ("pixel_mean", "pixel_std", "reverse_channels")
         }
-    return dataclasses.replace(header.spec, **changes)
+    return dataclasses.replace(header.spec, **changes | network_overrides(config.model))
 
 
 def with_targets(spec: ModelSpec, config: ModelConfig, dataset: Dataset) -> ModelSpec:

@@ -82,6 +82,9 @@ class ModelConfig:
     tight_boxes: bool | None = None
     """Draw boxes around the predicted masks: for tiny, whose regressed boxes of small objects are
     less exact (box AP 0.39 for 0.43, same weights, 500 steps)."""
+    mask_margin: Fraction | None = None
+    """Part by which the sides of a mask's region are longer than those of its box, in which masks
+    are cut off. The paper's models have none."""
     drop_path: Fraction | None = None
     """Chance that a training image skips the last block of a transformer."""
     pixel_std: Positive | None = None

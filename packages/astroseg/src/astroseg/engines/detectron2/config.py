@@ -84,6 +84,8 @@ def refusals(spec: ModelSpec) -> list[str]:
         return ["it has no head for attributes of objects"]
     if spec.class_weights or spec.focal_gamma:
         return ["its loss of the classes has neither weights nor focus"]
+    if spec.mask_margin:
+        return ["its masks have the regions of their boxes, without a margin"]
     if spec.config:
         return []  # it is a configuration
     if spec.backbone != "resnet":
