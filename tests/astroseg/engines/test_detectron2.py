@@ -18,6 +18,7 @@ from astroseg.engines.detectron2.engine import Detectron2Engine, RleMasks
 from astroseg.engines.detectron2.lazy import lazy
 from astroseg.engines.detectron2.library import GUIDE, need_timm
 from astroseg.models.mask_targets import TruthMasks
+from astroseg.models.sizes import SMALL
 from astroseg.models.spec import MODELS, ModelSpec, model_spec
 
 CLASSES = ("galaxy", "star")
@@ -276,7 +277,7 @@ def test_no_field_of_a_spec_is_silently_ignored(field):
         ({"nms_any_class": 0.7}, "nms_any_class"),
         ({"canonical_size": 64.0}, "canonical_size"),
         ({"class_weights": (1.0, 2.0)}, "neither weights nor focus"),
-        ({"mask_margin": 0.2}, "without a margin"),
+        ({"mask_margin": 0.2}, "no margin"),
         ({"targets": ("redshift",), "target_mean": (0.5,), "target_std": (0.2,)}, "no head for"),
     ],
 )
@@ -284,12 +285,13 @@ def test_what_its_configuration_cannot_say_is_refused(overrides, words):
     assert words in Detectron2Engine().refusal(dataclasses.replace(spec(), **overrides))
 
 
-def test_no_model_but_sky_is_refused():
+def test_no_model_without_a_mask_margin_is_refused():
     engine = Detectron2Engine()
-    for name in set(MODELS) - {"sky"}:
-        assert engine.refusal(spec(name)) is None
-        assert engine.refusal(spec(name).for_scratch()) is None
-    assert "without a margin" in engine.refusal(spec("sky"))
+    for name in MODELS:
+        assert engine.refusal(spec(name, mask_margin=0.0)) is None
+        assert engine.refusal(spec(name, mask_margin=0.0).for_scratch()) is None
+        if name not in SMALL:
+            assert spec(name).mask_margin == 0
 
 
 # --- the lazy configuration
@@ -405,7 +407,9 @@ def test_no_field_of_a_lazy_configuration_is_silently_ignored(name, field):
 def test_lazy_configurations_refuse_what_their_parts_cannot_do():
     refuse = Detectron2Engine().refusal
     assert "fully connected" in refuse(spec("swin-b", box_head_layers=0))
-    assert "halve the resolution" in refuse(spec("tiny", stage_channels=(16, 32, 48)))
+    assert "halve the resolution" in refuse(
+        spec("tiny", stage_channels=(16, 32, 48), mask_margin=0.0)
+    )
 
 
 def test_without_timm_a_transformer_says_what_to_install(monkeypatch):

@@ -92,6 +92,7 @@ _TINY = {
     "nms_threshold": 0.5,
     "nms_any_class": 0.7,  # one source is one class
     "tight_boxes": True,  # of one set of weights on simulated tiles: box AP 0.43 for 0.39
+    "mask_margin": 0.25,  # as above, from scratch: mask AP 0.514 for 0.495, box AP 0.488 for 0.451
 }
 
 # Beside tiny: wider, with one more stage for galaxies of a hundred px and more.
@@ -103,7 +104,6 @@ _SKY = {
     "mask_head_dim": 48,
     "box_head_dim": 192,
     "anchor_sizes": ((5.0,), (11.0,), (26.0,), (70.0,)),
-    "mask_margin": 0.25,
     "least_side": 256,
 }
 

@@ -85,7 +85,7 @@ def refusals(spec: ModelSpec) -> list[str]:
     if spec.class_weights or spec.focal_gamma:
         return ["its loss of the classes has neither weights nor focus"]
     if spec.mask_margin:
-        return ["its masks have the regions of their boxes, without a margin"]
+        return ["its masks have no margin around their boxes (--model.mask-margin 0)"]
     if spec.config:
         return []  # it is a configuration
     if spec.backbone != "resnet":
