@@ -1,13 +1,13 @@
 """Draw the training sky, train the built-in model on it, and write its weights into the package.
 
     python benchmarks/sky_model.py --out FOLDER [--galaxies ../shared/data/real/cosmos]
-                                   [--scenes 1000 1200] [--steps 18000 16000] [--ship]
+                                   [--scenes 1000 1200 700] [--steps 18000 16000 19000] [--ship]
 
 Half of the scenes have galaxies of a GalSim RealGalaxyCatalog, its even rows (the odd ones are
 for measuring); half have the parametric galaxies with substructure. Truth is what was drawn, not
-labels made from pixels. Without --galaxies all scenes are parametric. Trained twice, the second
-time from the first one's weights on new scenes, of which some are fields of stars. Rerun to resume.
-Needs astrolabel[simulate] and astroseg.
+labels made from pixels. Without --galaxies all scenes are parametric. Trained three times, each
+time on new scenes: the second time some are fields of stars, the third time half of them hold a
+large spiral and a bright star. Rerun to resume. Needs astrolabel[simulate] and astroseg.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def main() -> None:
     from astroseg.training.train import train
 
     weights: dict[str, str] = {}
-    runs: list[Path] = []
+    runs: dict[str, Path] = {}
     for (part, rate), steps in zip(RATES.items(), options.steps, strict=True):
         run = options.out / f"run-{part}"
         words = {**TRAINING, **weights, "lr": rate, "validate_every": max(1, steps // 8)}
@@ -88,11 +88,12 @@ def main() -> None:
         print(f"{result.checkpoint}: step {result.step}, best {result.best}")
         if result.interrupted:
             return
-        weights = {"weights": str(result.checkpoint)}
-        runs.append(result.checkpoint)
-    both = mean(*runs, options.out / "mean.safetensors")
-    both = towards_stars(both, options.out / "balanced.safetensors")
-    finish(both, files["calibration"], MODEL if options.ship else options.out / MODEL.name)
+        runs[part] = result.checkpoint
+        if part == "more":
+            runs[part] = mean(runs["train"], runs[part], options.out / "mean.safetensors")
+        weights = {"weights": str(runs[part])}
+    made = towards_stars(runs["large"], options.out / "balanced.safetensors")
+    finish(made, files["calibration"], MODEL if options.ship else options.out / MODEL.name)
 
 
 def mean(first: Path, second: Path, out: Path) -> Path:
@@ -182,9 +183,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--galaxies", type=Path, help="folder of a RealGalaxyCatalog")
     parser.add_argument(
-        "--scenes", type=int, nargs=2, default=[1000, 1200], help="of each kind, first and then"
+        "--scenes", type=int, nargs=3, default=[1000, 1200, 700], help="of each kind, in turn"
     )
-    parser.add_argument("--steps", type=int, nargs=2, default=[18_000, 16_000])
+    parser.add_argument("--steps", type=int, nargs=3, default=[18_000, 16_000, 19_000])
     parser.add_argument("--ship", action="store_true", help="write the model into the package")
     return parser.parse_args()
 
