@@ -34,10 +34,28 @@ def scene(bands: int = 3) -> np.ndarray:
     return (noise + source) * np.arange(1, bands + 1, dtype=np.float32)[:, None, None]
 
 
-def test_units_of_a_band_do_not_matter() -> None:
+def test_the_unit_of_the_bands_does_not_matter() -> None:
     flux = scene()
-    other = flux * np.array([1e-19, 1e3, 7], np.float32)[:, None, None]
-    assert measure_sky(other)(other) == pytest.approx(measure_sky(flux)(flux), abs=1e-3)
+    for factor in (1e-19, 1e3):
+        other = flux * np.float32(factor)
+        assert measure_sky(other)(other) == pytest.approx(measure_sky(flux)(flux), abs=1e-3)
+
+
+def test_the_second_channel_is_the_plain_sum_where_bands_have_one_unit() -> None:
+    flux = scene()  # noises 1, 2, 3
+    plain = measure_sky(flux)(flux)
+    assert np.sinh(plain[1]) == pytest.approx(flux.sum(axis=0) / np.sqrt(14), rel=0.05, abs=0.2)
+    # A unit of its own that is said by a zero point is undone;
+    other = flux * np.array([1, 10, 1], np.float32)[:, None, None]
+    pixels = Pixels(tuple(other))
+    said = measured(pixels.crop, 3, pixels.shape, zeropoint=(25.0, 27.5, 25.0))
+    assert said(other) == pytest.approx(plain, abs=1e-3)
+    # ... without, bands whose noises are far apart are summed by noise.
+    apart = flux * np.array([1e-19, 1e3, 7], np.float32)[:, None, None]
+    by_noise = measure_sky(apart)(apart)
+    expected = (flux / np.array([1, 2, 3], np.float32)[:, None, None]).sum(axis=0) / np.sqrt(3)
+    assert np.sinh(by_noise[1]) == pytest.approx(expected, rel=0.05, abs=0.2)
+    assert by_noise[[0, 2]] == pytest.approx(plain[[0, 2]], abs=1e-3)
 
 
 def test_the_faint_light_of_sources_is_no_sky() -> None:

@@ -2,9 +2,10 @@
 
 Three are signal to noise: of the bluer half of the bands, of all of them, and of the redder
 half. One band gives the same in all three. What differs between surveys (units, zero points,
-depth, number of bands, a sky left in the image) is divided or subtracted away. The fourth is the
-seeing, the same in every pixel: without it no network knows a star of a poor night from a galaxy
-of a good one.
+depth, number of bands, a sky left in the image) is divided or subtracted away. The second is that
+of the plain sum of the fluxes, which masks are cut on; the others weigh bands by their noise. The
+fourth is the seeing, the same in every pixel: without it no network knows a star of a poor night
+from a galaxy of a good one.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ SEEING_WINDOW_PX = 1024
 """Side of the windows that the seeing is measured on, at most three by three of them."""
 PEAK_SIGMA, PEAK_BOX_PX = 20.0, 5
 """Signal to noise of the peaks it is measured on, and the box in which each is the highest."""
+ONE_UNIT = 20.0
+"""Bands whose noises differ by more than this factor are in different units, and summed by noise.
+Those of deep surveys differ by 2 to 8, from u to y."""
 LEAST_PEAKS, SEEING_PERCENTILE = 3, 20
 """Fewest peaks, and the percentile of their widths: stars are the narrowest sources, though
 cosmic rays are narrower. On simulated skies it is within a tenth of the truth."""
@@ -55,6 +59,7 @@ class SkyScaling:
     shape : (H, W) of the image, px.
     order : places of the bands, the bluest first.
     fwhm : of point sources, px; NaN where the image does not show it.
+    unit : factors of the bands to one unit of flux, () where they have one.
     """
 
     sigma: NDArray[np.float32]
@@ -62,6 +67,7 @@ class SkyScaling:
     shape: tuple[int, int]
     order: tuple[int, ...]
     fwhm: float = math.nan
+    unit: tuple[float, ...] = ()
 
     def __call__(self, flux: NDArray[np.float32], y0: int = 0, x0: int = 0) -> NDArray[np.float32]:
         """(4, h, w) float32 of a window (bands, h, w): asinh of signal to noise, and the seeing.
@@ -72,10 +78,16 @@ class SkyScaling:
         """
         signal = self.above_sky(flux, y0, x0) / self.sigma[:, None, None]
         half = (len(self.order) + 1) // 2
-        groups = self.order[:half], self.order, self.order[-half:]
+        blue, red = (_combined(signal, some) for some in (self.order[:half], self.order[-half:]))
+        noise = np.array(self.unit or 1.0) * self.sigma
+        if noise.max() > ONE_UNIT * noise.min():
+            every = _combined(signal, self.order)
+        else:
+            share = (noise / np.sqrt((noise**2).sum())).astype(np.float32)
+            every = sum(share[band] * signal[band] for band in self.order)
         seeing = math.log2(self.fwhm / FWHM_UNIT_PX) if self.fwhm > 0 else UNKNOWN
-        channels = [np.arcsinh(_combined(signal, some)) for some in groups]
-        return np.stack([*channels, np.full(flux.shape[1:], seeing, np.float32)])
+        channels = np.arcsinh(np.stack([blue, every, red]))
+        return np.concatenate([channels, np.full((1, *flux.shape[1:]), seeing, np.float32)])
 
     def above_sky(self, flux: NDArray[np.float32], y0: int, x0: int) -> NDArray[np.float32]:
         """(bands, h, w) a window less the sky; 0 where there are no data."""
@@ -117,6 +129,7 @@ def measure_sky(
     shape: tuple[int, int],
     bands: Sequence[str] = (),
     config: DataConfig = DataConfig(),  # noqa: B008  frozen
+    zeropoint: Sequence[float] = (),
 ) -> SkyScaling:
     """Level, noise and order by wavelength of an image's bands.
 
@@ -129,6 +142,7 @@ def measure_sky(
     count : of its bands.
     shape : (H, W) of it, px.
     bands : their names; the first band is taken as the bluest where one is not known.
+    zeropoint : AB magnitudes of their units; they have one unit where any is unknown.
 
     Raises
     ------
@@ -138,7 +152,9 @@ def measure_sky(
     order = by_wavelength(bands, count)
     rough = _sky(crop, shape, order, cells, config.clip_sigma, None)
     scaling = _sky(crop, shape, order, cells, config.clip_sigma, rough)
-    return dataclasses.replace(scaling, fwhm=_seeing(crop, scaling))
+    known = len(zeropoint) == count and all(map(math.isfinite, zeropoint))
+    unit = tuple(10 ** (0.4 * (zeropoint[0] - zero)) for zero in zeropoint) if known else ()
+    return dataclasses.replace(scaling, fwhm=_seeing(crop, scaling), unit=unit)
 
 
 def _sky(

@@ -201,7 +201,8 @@ def _any_bands(record: ImageRecord, pixels: Pixels, config: DataConfig) -> Look:
             f"{', '.join(unknown)} {'is' if len(unknown) == 1 else 'are'}",
         )
     try:
-        scaling = measure_sky(pixels.crop, len(order), pixels.shape, names, config)
+        zeros = record.zeropoint
+        scaling = measure_sky(pixels.crop, len(order), pixels.shape, names, config, zeros)
     except InputError as error:
         raise InputError(error.problem, file=record.files[0], remedy=error.remedy) from error
     return Look(order, scaling)
