@@ -77,10 +77,11 @@ class PredictConfig:
     """Mask IoU above which two detections of any classes are one source, and the better one is
     kept; its class probabilities hold the other class. 1 keeps both, as COCO's AP counts
     them. Two labels of one tile overlap that much only where one source was labelled twice."""
-    concentric: NonNegative = 0.25
+    concentric: NonNegative = 0.6
     """Distance of two masks' centres, in radii of the smaller one, within which a mask inside
-    another shows the same source, such as the core of a saturated star; 0 for none. Of 3279
-    simulated sources 3 lie so in a larger one."""
+    another shows the same source, such as the core of a saturated star; 0 for none. For the model
+    sky, on simulated skies, 0.6 instead of 0.25 loses 0.3 percent of the sources, and 11 percent of
+    the false detections."""
     pieces: Literal["largest", "all"] = "largest"
     """Of a mask in several pieces: sources are connected, as astrolabel's labels are. all: for
     labels that are not."""
