@@ -24,7 +24,7 @@ from PIL import Image, ImageStat
 from astroseg.core.config import DataConfig
 from astroseg.core.errors import InputError
 from astroseg.data.bands import by_wavelength, wavelength_rank
-from astroseg.data.sky_noise import SIGMA_PIXELS, sky_noise, source_pixels, without
+from astroseg.data.sky_noise import SIGMA_PIXELS, sky_noise
 
 CONTRASTS = ("asinh", "lupton", "lupton-hc", "zscale", "none")
 
@@ -106,7 +106,7 @@ def measure(
     flux : (bands, H, W) float32, the whole image, finite.
     bands : their names, if known. Colours go by wavelength where all names are known
         (u g r i z y J H K, also as "HSC-G"), else the first band is taken as the bluest.
-    sky_sigma : per band in the flux's unit; measured where not given.
+    sky_sigma : per band in the flux's unit; measured (`sky_noise`) where not given.
     empty : (bands, H, W) pixels without data, which do not count.
     config : numbers of the scalings.
 
@@ -168,33 +168,23 @@ def _sky(
     flux: NDArray[np.float32], empty: NDArray[np.bool_] | None, clip_sigma: float
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Level, in sigma, and noise of each band's sky."""
-    level, sigma = np.zeros(len(flux)), np.ones(len(flux))
-    sources = np.zeros(flux.shape[1:], np.bool_)
-    # A fixed stride that is no multiple of the width samples all columns.
-    step = max(1, sources.size // SIGMA_PIXELS) | 1
-    for again in (False, True):
-        for band, plane in enumerate(flux):
-            values, of_source = plane.reshape(-1)[::step], sources.reshape(-1)[::step]
-            if empty is not None:
-                known = ~empty[band].reshape(-1)[::step]
-                values, of_source = values[known], of_source[known]
-            values = without(of_source, values)
-            level[band], sigma[band] = sky_noise(values, clip_sigma, sources=not again)
-            if not sigma[band] > 0:
-                raise InputError(
-                    f"band {band + 1} of {len(flux)} has no noise to measure: most of its pixels "
-                    "are equal",
-                    remedy="give astro.sky_sigma in the dataset, or use --contrast none for "
-                    "pictures",
-                )
-        if again:
-            break
-        mean, scale = (some.astype(np.float32)[:, None, None] for some in (level, sigma))
-        signal = (flux - mean) / scale
+    level, sigma = [], []
+    for band, plane in enumerate(flux):
+        # A fixed stride that is no multiple of the width samples all columns.
+        step = max(1, plane.size // SIGMA_PIXELS) | 1
+        values = plane.reshape(-1)[::step]
         if empty is not None:
-            signal[empty] = 0
-        sources = source_pixels(signal.sum(axis=0), clip_sigma)
-    return tuple((level / sigma).tolist()), tuple(sigma.tolist())
+            values = values[~empty[band].reshape(-1)[::step]]
+        middle, noise = sky_noise(values, clip_sigma)
+        if not noise > 0:
+            raise InputError(
+                f"band {band + 1} of {len(flux)} has no noise to measure: most of its pixels "
+                "are equal",
+                remedy="give astro.sky_sigma in the dataset, or use --contrast none for pictures",
+            )
+        level.append(middle / noise)
+        sigma.append(noise)
+    return tuple(level), tuple(sigma)
 
 
 def _red_first(bands: Sequence[str]) -> tuple[int, ...]:
