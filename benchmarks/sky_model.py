@@ -49,8 +49,8 @@ are sources."""
 STAR_LOGIT = 1.0
 """Added to the logit of stars. The training scenes have every defect and half of the sources
 near the limit, and what learned from them calls a fifth of the stars of a survey's sky
-galaxies and hardly a galaxy a star. On the same skies F1 of stars rises by 0.03, of galaxies
-by 0.003; with 1.0 there is a little more, and less on scenes like the training's."""
+galaxies and hardly a galaxy a star. On the same skies F1 of stars is 0.879 with 0.7 and 0.890 with
+1.2, at 0.005 less completeness. It is added once, at the end."""
 MODEL = Path(__file__).parents[1] / "packages/astroseg/src/astroseg/weights/sky.safetensors"
 TRAINING = {
     "model": "sky",

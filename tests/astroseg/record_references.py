@@ -67,13 +67,7 @@ _EVERY_SAMPLE = {
 }
 SMALL = {
     # Small as it is; pixels as the other models' pictures have them.
-    "tiny": {
-        **_EVERY_SAMPLE,
-        "tight_boxes": False,
-        "mask_margin": 0.0,
-        "pixel_mean": 30.0,
-        "pixel_std": 20.0,
-    },
+    "tiny": {**_EVERY_SAMPLE, "tight_boxes": False, "pixel_mean": 30.0, "pixel_std": 20.0},
     "r50-fpn": _NARROW,
     "r101-fpn": _NARROWER,
     "x101-fpn": {**_NARROWER, "groups": 2},

@@ -18,7 +18,6 @@ from astroseg.engines.detectron2.engine import Detectron2Engine, RleMasks
 from astroseg.engines.detectron2.lazy import lazy
 from astroseg.engines.detectron2.library import GUIDE, need_timm
 from astroseg.models.mask_targets import TruthMasks
-from astroseg.models.sizes import SMALL
 from astroseg.models.spec import MODELS, ModelSpec, model_spec
 
 CLASSES = ("galaxy", "star")
@@ -290,8 +289,8 @@ def test_no_model_without_a_mask_margin_is_refused():
     for name in MODELS:
         assert engine.refusal(spec(name, mask_margin=0.0)) is None
         assert engine.refusal(spec(name, mask_margin=0.0).for_scratch()) is None
-        if name not in SMALL:
-            assert spec(name).mask_margin == 0
+        if name != "sky":
+            assert engine.refusal(spec(name)) is None
 
 
 # --- the lazy configuration
@@ -407,9 +406,7 @@ def test_no_field_of_a_lazy_configuration_is_silently_ignored(name, field):
 def test_lazy_configurations_refuse_what_their_parts_cannot_do():
     refuse = Detectron2Engine().refusal
     assert "fully connected" in refuse(spec("swin-b", box_head_layers=0))
-    assert "halve the resolution" in refuse(
-        spec("tiny", stage_channels=(16, 32, 48), mask_margin=0.0)
-    )
+    assert "halve the resolution" in refuse(spec("tiny", stage_channels=(16, 32, 48)))
 
 
 def test_without_timm_a_transformer_says_what_to_install(monkeypatch):

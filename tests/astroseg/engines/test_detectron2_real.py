@@ -88,7 +88,7 @@ def narrow(channels=3, name="r50-fpn", **overrides):
             "drop_path": 0.0,  # no random choice
         }
     if name == "tiny":
-        values = {"score_threshold": 0.0, "mask_margin": 0.0, **overrides}
+        values = {"score_threshold": 0.0, **overrides}
     return model_spec(name, channels=channels, classes=CLASSES, **values)
 
 

@@ -33,7 +33,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
     skies = write_sky_set(folder, 4, size=48)
     schedule = folder / "short.toml"
-    schedule.write_text('batch = 4\n[[stages]]\nsteps = 40\nlr = 0.05\noptimizer = "adamw"\n')
+    schedule.write_text('batch = 4\n[[stages]]\nsteps = 25\nlr = 0.05\noptimizer = "adamw"\n')
     config = configured("train", schedule=str(schedule), device="cpu", workers=0)
     return train(skies, folder / "run", config, engine=SmallEngine(), quiet=True).checkpoint
 

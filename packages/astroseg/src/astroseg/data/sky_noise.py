@@ -19,7 +19,7 @@ SOURCE_SMOOTHING_PX, SOURCE_SIGMA, SOURCE_MARGIN_PX = 2.0, 3.0, 5
 """Pixels hold sources where the image, smoothed by a Gaussian of that sigma, is so many times its
 noise above the sky, and so far around. Clipping alone leaves their faint light in the sky: on
 simulated skies of four surveys the level of the summed bands is then 0.2 to 0.5 sigma too high and
-the noise 5 to 10 %; without these pixels 0.02 sigma and 1 %. An empty sky is 0.06 sigma too low."""
+the noise 5 to 10 %; without these pixels 0.04 sigma and 1 %. An empty sky is 0.01 sigma too low."""
 LEAST_SKY = 0.1
 """Least part of the pixels that is enough to measure the sky on."""
 
