@@ -21,6 +21,8 @@ from deblend_scenes import (
     spot,
     whole,
 )
+from scipy import ndimage
+from scipy.signal import fftconvolve
 
 from astrolabel.core.box import Box
 from astrolabel.core.config import DeblendConfig
@@ -99,6 +101,45 @@ def test_two_equal_sources_get_better_masks_than_a_straight_cut(deblender, size:
         assert fit.sources[n].state == "ok"
         assert iou(found, expected) > iou(both & cut, expected) + 0.05
         np.testing.assert_allclose(fit.sources[n].flux, 6000 * COLOUR, rtol=0.05)
+
+
+def spiral(shape: tuple[int, int], peak: float) -> np.ndarray:
+    """(3, H, W) a disc of two arms, with that peak before the PSF."""
+    y, x = np.mgrid[: shape[0], : shape[1]] - np.array(shape)[:, None, None] // 2
+    r = np.hypot(y, x) + 0.5
+    arms = 1 + 0.9 * np.cos(2 * (np.arctan2(y, x) - 1.5 * np.log(r)))
+    disc = peak * np.exp(-r / 9) * arms
+    return np.stack([c * fftconvolve(disc, p, mode="same") for c, p in zip(COLOUR, psfs())])
+
+
+@pytest.mark.parametrize("claimed", [1.0, 12.0])
+def test_arms_are_in_the_mask_also_where_the_noise_is_less_than_claimed(
+    deblender, claimed: float
+) -> None:
+    galaxy = spiral((101, 103), 60.0)
+    blend = blend_of(galaxy, peaks=[(50, 51)])
+    blend = replace(blend, weights=blend.weights / np.float32(claimed**2))
+    smooth = make_deblender(DeblendConfig(share_excess=0)).fit(blend)
+    fit = deblender.fit(blend)
+    truth, plain, found = (
+        mask_of(m, THRESHOLD, (50, 51))
+        for m in (galaxy, whole(smooth, 0, (101, 103)), whole(fit, 0, (101, 103)))
+    )
+    assert iou(found, truth) > 0.9 > iou(plain, truth) + 0.1
+
+
+def test_noise_is_no_structure_though_its_pixels_are_correlated(deblender) -> None:
+    shape, smooth = (61, 63), make_deblender(DeblendConfig(share_excess=0))
+    galaxy = light(shape, 30.2, 31.4, 8000, size=2.0, ratio=1.8)
+    changed = 0
+    for seed in range(8):
+        blend = blend_of(galaxy, peaks=[(30, 31)], seed=seed)
+        noise = ndimage.gaussian_filter(blend.image - galaxy, (0, 0.5, 0.5))
+        noise /= noise.std()
+        blend = replace(blend, image=(galaxy + noise).astype(np.float32))
+        one, other = (d.fit(blend).sources[0].model for d in (deblender, smooth))
+        changed += one.shape != other.shape or not np.array_equal(one, other)
+    assert changed <= 1
 
 
 def test_faint_source_beside_a_bright_galaxy_keeps_its_light(deblender) -> None:

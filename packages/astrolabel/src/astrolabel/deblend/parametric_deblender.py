@@ -18,6 +18,7 @@ from scipy import ndimage
 
 from astrolabel.core.box import Box
 from astrolabel.core.config import DeblendConfig
+from astrolabel.core.psf import FWHM_PER_SIGMA
 from astrolabel.deblend.base import Blend, BlendFit, SourceFit, independent
 from astrolabel.deblend.components import NUISANCE, Component
 from astrolabel.deblend.convolve import Image, KernelCache
@@ -122,7 +123,8 @@ def with_shares(models: list[Model], fitted: Parametric, config: DeblendConfig) 
     if not config.share_excess:
         return models
     unfit = [
-        not all(c.point for c in fitted.of(n)) and _excess(m, fitted) > config.share_excess
+        not all(c.point for c in fitted.of(n))
+        and max(_excess(m, fitted), _structure(m, fitted)) > config.share_excess
         for n, m in enumerate(models)
     ]
     if not any(unfit):
@@ -171,6 +173,25 @@ def _excess(model: Model, fitted: Parametric) -> float:
     count = int(np.count_nonzero(seen))
     chi2 = float((w * fitted.residual[model.where] ** 2)[seen].sum(dtype=float))
     return (chi2 - count) / np.sqrt(2 * count) if count else 0.0
+
+
+def _structure(model: Model, fitted: Parametric) -> float:
+    """How significant it is, in sigma, that what a source leaves is alike a seeing FWHM apart.
+
+    Noise is not, whatever its level, and though that of warped pixels is correlated with its next
+    neighbours; arms and knots are, for the PSF has made them as wide. So it sees structure also
+    where the noise is less than its estimate, as on a galaxy that fills the frame.
+    """
+    w = fitted.weights[model.where]
+    left = np.sqrt(w) * fitted.residual[model.where] * (w * model.light**2 > 1)
+    lag = max(2, round(FWHM_PER_SIGMA * float(fitted.kernels.psf_sigma.mean())))
+    alike = scatter = 0.0
+    for axis in (1, 2):
+        ends = [np.moveaxis(left, axis, 1)[:, part] for part in (slice(lag, None), slice(-lag))]
+        product = ends[0] * ends[1]
+        alike += float(product.sum(dtype=float))
+        scatter += float((product**2).sum(dtype=float))
+    return alike / np.sqrt(scatter) if scatter else 0.0
 
 
 def _nuisance_light(fitted: Parametric) -> Image | None:

@@ -198,9 +198,9 @@ class DeblendConfig:
     the narrowest that pixels sample (scarlet's models use 0.7 to 0.9), well below any
     ground-based seeing. Where an observed PSF is as narrow, a narrower one is taken."""
     share_excess: float = 3.0
-    """A source whose chi2 exceeds the number of its pixels by this many sigma gets its share of
-    what the models leave, in its mask and its model: arms and knots are in no Sersic profile.
-    0 leaves every model as it was fitted."""
+    """A source whose chi2 exceeds the number of its pixels by this many sigma, or whose residual is
+    as significantly alike a seeing FWHM apart, gets its share of what the models leave, in its mask
+    and its model: arms and knots are in no Sersic profile. 0 leaves every model as it was fitted."""
     share_sigma: float = 0.7
     """Width of the Gaussian that this rest is smoothed with, in sigmas of the PSF: it takes off
     two thirds of a pixel's noise."""
