@@ -239,8 +239,9 @@ def _as_list(batch: list[Any]) -> list[Any]:
 
 
 def _quiet_worker(_: int) -> None:
-    # Ctrl-C reaches the whole process group; the trainer alone answers it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C and a scheduler's end reach all processes; the trainer alone answers them.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
