@@ -27,7 +27,8 @@ Two rows are counts. `files` has the labels on the spiral of a real Hubble image
 with its PSF), where one is right. `cluster` has the stars found of a simulated globular cluster,
 of those brighter than 20 times the noise of a point source.
 
---recipes takes presets, `sep`, and numbers: the default recipe at that source probability.
+--recipes takes presets, `sep`, numbers (the default recipe at that source probability), and `sky` or a
+checkpoint: what a model of astroseg predicts. `sky` has seen galaxies of `train` when it was trained.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ import numpy as np
 from ablation import at_probability
 from astropy.io import fits
 from labels import _at_zero, sep_segments
+from sky import detections
 
 from astrolabel.core.config import LabelConfig, preset
 from astrolabel.io import coco
@@ -217,8 +219,18 @@ def labels_of(scene: Scene, recipe: str, folder: Path) -> metrics.Instances:
     (coadd,) = find_coadds(inputs)
     if recipe == "sep":
         return sep_segments(read(coadd, characterise(coadd)), SEP_CONTRAST)
+    if recipe == "sky" or recipe.endswith(".safetensors"):
+        return predicted(recipe, [files[name] for name in names], scene.shape)
     result = make_coco([coadd], recipe_named(recipe), folder / recipe, progress=False)
     return metrics.instances(_at_zero(coco.read(result.coco)), scene.wcs)
+
+
+def predicted(model: str, files: Sequence[Path], shape: tuple[int, int]) -> metrics.Instances:
+    """Detections of a model of astroseg, by its own limit of the score."""
+    import astroseg
+
+    found = astroseg.load(model, **{"predict.norm_windows": 4}).predict(*files)
+    return detections(found, shape)
 
 
 def recipe_named(name: str) -> LabelConfig:

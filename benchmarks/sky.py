@@ -94,7 +94,6 @@ def of_masks(found: list[masks.Mask], shape: tuple[int, int], centres: np.ndarra
 def sky_model(model: str, norm_windows: int) -> Callable[..., Found]:
     """Predictions of a model of astroseg, with scores."""
     import astroseg
-    from astroseg.core.rle import decode_tight
 
     loaded = astroseg.load(model, score=LOW_SCORE, **{"predict.norm_windows": norm_windows})
 
@@ -104,19 +103,22 @@ def sky_model(model: str, norm_windows: int) -> Callable[..., Found]:
         start = time.perf_counter()
         found = loaded.predict(*files)
         seconds = time.perf_counter() - start
-        table = found.table
-        own, kept = [], []
-        for row, mask in enumerate(found.prediction.masks):
-            bitmap, (y, x) = decode_tight(mask)
-            if bitmap.size:
-                own.append(masks.Mask(bitmap, Box(y, x, *bitmap.shape)))
-                kept.append(row)
-        centres = np.stack([table["y"], table["x"]], axis=1)[kept]
-        scores = np.asarray(table["score"])[kept]
-        star = np.asarray(table["class"])[kept] == "star"
-        return Found(of_masks(own, coadd.image.shape[1:], centres), seconds, scores, star)
+        instances = detections(found, coadd.image.shape[1:])
+        star = np.asarray(found.table["class"]) == "star"
+        return Found(instances, seconds, np.asarray(found.table["score"]), star)
 
     return run
+
+
+def detections(found, shape: tuple[int, int]) -> metrics.Instances:
+    """What a model of astroseg found, in the order of its table."""
+    from astroseg.core.rle import decode_tight
+
+    own = []
+    for mask in found.prediction.masks:
+        bitmap, (y, x) = decode_tight(mask)
+        own.append(masks.Mask(bitmap, Box(y, x, *bitmap.shape)))
+    return of_masks(own, shape, np.stack([found.table["y"], found.table["x"]], axis=1))
 
 
 def labels(inputs: Inputs, coadd, folder: Path) -> Found:

@@ -1,6 +1,7 @@
 """The benchmarks' commands at toy size: what they say is not judged, but that they run."""
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 
@@ -53,6 +54,35 @@ def real_galaxies(monkeypatch):
     found.loader.exec_module(module)
     yield module
     sys.modules.pop("labels", None)
+
+
+def test_the_galaxies_added_to_a_training_scene_are_many_kinds_and_always_the_same(real_galaxies):
+    from large_galaxies import large_galaxies
+
+    from astrolabel.core.config.simulate import SimulateConfig
+
+    configs = [SimulateConfig(size=256, seed=seed) for seed in range(8)]
+    drawn = [list(large_galaxies(config)) for config in configs]
+    again = [list(large_galaxies(config)) for config in configs]
+    assert [[(b.y, b.mags.tolist()) for b in d] for d in drawn] == [
+        [(b.y, b.mags.tolist()) for b in d] for d in again
+    ]
+    bodies = [b for some in drawn for b in some]
+    assert {len(some) for some in drawn} <= {1, 2, 3}
+    assert all(b.real is not None and 0 < b.y < 256 and 0 < b.x < 256 for b in bodies)
+    assert max(b.half_light_arcsec for b in bodies) > 3 * min(b.half_light_arcsec for b in bodies)
+
+
+def test_sources_that_another_outshines_are_no_truth_to_learn_from(real_galaxies, tmp_path):
+    import sky_model
+
+    file = tmp_path / "coco.json"
+    shares = (0.0, sky_model.OUTSHONE, 0.95)
+    rows = [{"attributes": {"blendedness": s}, "iscrowd": 0} for s in shares]
+    file.write_text(json.dumps({"images": [], "annotations": rows}))
+    seen = json.loads(sky_model.seen(file).read_text())
+    assert [row["iscrowd"] for row in seen["annotations"]] == [0, 0, 1]
+    assert json.loads(file.read_text())["annotations"] == rows
 
 
 def test_galaxies_to_tune_on_and_to_report_are_apart(real_galaxies):

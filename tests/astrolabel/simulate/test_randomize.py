@@ -11,7 +11,13 @@ from astropy.io import fits
 from astrolabel.cli.main import main
 from astrolabel.core.config.simulate import RandomizeConfig, SimulateConfig
 from astrolabel.io import coco
-from astrolabel.simulate import draw_bodies, draw_scene, random_scene, write_training_sky
+from astrolabel.simulate import (
+    draw_bodies,
+    draw_scene,
+    random_scene,
+    write_scenes,
+    write_training_sky,
+)
 from astrolabel.simulate.population import Body
 
 BASE = SimulateConfig(size=64, seed=5)
@@ -92,6 +98,21 @@ def test_rerun_keeps_scenes_and_adds_more(sky):
     kept = {i["file_name"] for i in first["images"]}
     assert {f: f.stat().st_mtime_ns for f in times} == times
     assert kept < {i["file_name"] for i in again["images"]}
+
+
+def test_bodies_are_added_to_scenes_which_are_drawn_anew(tmp_path):
+    config = random_scene(BASE, FEW, 0)
+
+    def one_star(config):
+        spec = config.spec
+        counts = np.full(len(spec.bands), 1e4 * draw_bodies(config, []).sky_sigma.max())
+        yield Body(20.25, 30.5, 18.0, np.full(len(counts), 18.0), counts)
+
+    plain = coco.read(write_scenes(tmp_path, [config], progress=False))
+    added = coco.read(write_scenes(tmp_path, [config], progress=False, extra=one_star))
+    assert len(added["annotations"]) == len(plain["annotations"]) + 1
+    last = added["annotations"][-1]["attributes"]
+    assert (last["y"], last["x"]) == (20.25, 30.5)
 
 
 def test_command_draws_a_training_sky(tmp_path, capsys):

@@ -21,8 +21,16 @@ from astrolabel.core.errors import InputError, OutputError
 from astrolabel.io import coco
 from astrolabel.io.find import Inputs, find_coadds
 from astrolabel.prepare.read import characterise, read
-from astrolabel.simulate import SimulateConfig, draw_bodies, draw_scene, simulate, write_scene
+from astrolabel.simulate import (
+    SimulateConfig,
+    draw_bodies,
+    draw_scene,
+    simulate,
+    truth_document,
+    write_scene,
+)
 from astrolabel.simulate import catalogs as simulated_catalogs
+from astrolabel.simulate.artist import MASK_SIGMA
 from astrolabel.simulate.planes import BITS
 from astrolabel.simulate.population import Body, Component, Sky, draw_system
 
@@ -290,6 +298,25 @@ def test_truth_masks_are_the_noiseless_light_above_threshold(made):
     for source in made.scene.sources:
         if source.object_id not in listed:
             assert (source.stamp.sum(0) > made.scene.threshold).sum() < 5
+
+
+def test_sources_too_faint_for_a_mask_are_ignore_regions_when_asked():
+    config = SimulateConfig(size=96, seed=4, keep_small=True)
+    scene = draw_scene(config)
+    truth = truth_document(scene)
+    labels = [a for a in truth["annotations"] if not a["iscrowd"]]
+    plain = truth_document(draw_scene(replace(config, keep_small=False)))["annotations"]
+    assert [{**a, "id": 0} for a in labels] == [{**a, "id": 0} for a in plain]
+    regions = [a for a in truth["annotations"] if a["iscrowd"]]
+    sigma = scene.threshold / MASK_SIGMA
+    faint = [s for s in scene.sources if not s.has_mask and s.stamp.sum(0).max() > sigma]
+    assert len(regions) == len(faint) > 10
+    for region, source in zip(regions, faint, strict=True):
+        light = source.stamp.sum(0)
+        own = np.zeros(scene.shape, bool)
+        own[source.box.slices] = light >= 0.5 * light.max()
+        assert np.array_equal(coco.decode(region["segmentation"]), own)
+        assert region["attributes"]["y"] == source.body.y
 
 
 def test_stamps_reach_beyond_every_mask(made):

@@ -12,7 +12,7 @@ from eval_helpers import scene
 from astroseg.core.calibration import Calibration, WorkingPoint, logit, sigmoid
 from astroseg.core.config import configured
 from astroseg.core.errors import InputError
-from astroseg.core.overlaps import covered_by_better
+from astroseg.core.overlaps import overlap_with_better
 from astroseg.core.rle import encode_at
 from astroseg.core.samples import Prediction
 from astroseg.evaluation.calibrate import fit_calibration, working_points
@@ -36,13 +36,13 @@ def test_curve_of_a_known_list() -> None:
     assert made.expected_calibration_error == pytest.approx((0.05 + 0.7 + 0.9) / 6)
 
 
-def test_right_is_a_truth_of_the_class_once_at_mask_iou_of_a_half(tmp_path: Path) -> None:
+def test_right_is_a_truth_of_any_class_once_at_mask_iou_of_a_half(tmp_path: Path) -> None:
     made = scene(images=1, truths=6, missed=0, false=0, duplicates=0, confused=0, spread=0)
-    first = made.predictions[0]
+    first, second = made.predictions[:2]
+    second["category_id"] = 3 - second["category_id"]
     twice = [
         *made.predictions,
-        {**first, "score": 0.0},
-        {**first, "score": 1.0, "category_id": 3 - first["category_id"]},
+        {**first, "score": 0.0, "category_id": 3 - first["category_id"]},
     ]
     crowd = {**made.truth["annotations"][0], "id": 99, "iscrowd": 1}
     apart = [[100, 100, 110, 100, 110, 110, 100, 110]]
@@ -53,7 +53,7 @@ def test_right_is_a_truth_of_the_class_once_at_mask_iou_of_a_half(tmp_path: Path
     (tmp_path / "found.json").write_text(json.dumps(twice))
     data = read(tmp_path / "truth.json", tmp_path / "found.json")
     right, counted = right_detections(data, mask_candidates(data.truth, data.detections))
-    wrong = {0.0, 1.0, 0.7}  # a duplicate, a wrong class, and one on an ignore region
+    wrong = {0.0, 0.7}  # a duplicate, and one on an ignore region
     assert [s for s, r in zip(data.detections.score, right, strict=True) if not r] == [
         s for s in data.detections.score if s in wrong
     ]
@@ -119,7 +119,7 @@ def test_fit_finds_what_a_better_detection_in_the_same_place_says(tmp_path: Path
 
 
 def test_what_covers_a_detection_lowers_its_probability() -> None:
-    made = Calibration(("a",), (1.0,), (0.0,), slope=(-2.0,), limit=0.4)
+    made = Calibration(("a",), (1.0,), (0.0,), slope=(-2.0,), likeness=(-1.0,), limit=0.4)
     assert Calibration.from_json(made.to_json()) == made
     height, width = 20, 30
     boxes = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [0, 0, 10, 5]], np.float32)
@@ -128,16 +128,21 @@ def test_what_covers_a_detection_lowers_its_probability() -> None:
         masks.append(encode_at(np.ones((y1 - y0, x1 - x0), bool), (y0, x0), (height, width)))
     score = np.array([0.5, 0.8, 0.6])
     # Half of the first lies in the second, half of it in the third; half of the third in the
-    # second, which nothing covers.
-    assert covered_by_better(masks, boxes, score).tolist() == [0.5, 0.0, 0.5]
-    assert covered_by_better(masks, boxes, np.full(3, 0.5)).tolist() == [0, 0, 0]
+    # second, which nothing covers. IoU: 50 of 150 and of 100 pixels, 25 of 125.
+    expected = np.array([[0.5, 0.5], [0, 0], [0.5, 0.2]])
+    assert np.allclose(overlap_with_better(masks, boxes, score), expected)
+    assert (overlap_with_better(masks, boxes, np.full(3, 0.5)) == 0).all()
     found = Prediction(boxes, score, np.zeros(3, np.int64), tuple(masks))
     after = made.apply(found, 0.0)
     assert after.raw_scores is not None
-    expected = sigmoid(logit(after.raw_scores) - np.array([0, 1, 1]))
-    assert np.allclose(after.scores, expected)
+    # By score the second, the third, the first.
+    by_hand = sigmoid(logit(np.array([0.8, 0.6, 0.5])) - np.array([0, 1.2, 1.5]))
+    assert after.raw_scores.tolist() == [0.8, 0.6, 0.5]
+    assert np.allclose(after.scores, by_hand)
     with pytest.raises(ValueError, match="slopes"):
         Calibration(("a",), (1.0,), (0.0,), slope=(0.1,))
+    with pytest.raises(ValueError, match="slopes"):
+        Calibration(("a",), (1.0,), (0.0,), likeness=(0.1,))
     with pytest.raises(ValueError, match="limit"):
         Calibration(("a",), (1.0,), (0.0,), limit=1.5)
 
@@ -149,8 +154,8 @@ def test_calibrated_scores_keep_the_ap_and_mend_the_error(tmp_path: Path) -> Non
     rows = json.loads(found.read_text())
     score = np.array([row["score"] for row in rows])
     label = np.array([row["category_id"] - 1 for row in rows])
-    assert made.slope == (0.0, 0.0)  # what covers others is drawn at random here
-    for row, value in zip(rows, made.probability(score, label, np.zeros(len(rows))), strict=True):
+    assert made.slope == made.likeness == (0.0, 0.0)  # what covers others is drawn at random here
+    for row, value in zip(rows, made.probability(score, label, np.zeros((len(rows), 2))), strict=True):
         row |= {"score": round(float(value), 9), "raw_score": row["score"]}
     found.write_text(json.dumps(rows))
     after = evaluate(truth, found, None, QUICK)
@@ -208,7 +213,7 @@ def test_probabilities_go_there_and_back_and_rise() -> None:
     assert turned.detections == (6, 5)
     raw = np.linspace(0.001, 0.999, 500)
     for label in (0, 1):
-        values = made.probability(raw, np.full(500, label), np.zeros(500))
+        values = made.probability(raw, np.full(500, label), np.zeros((500, 2)))
         assert (np.diff(values) > 0).all()
         assert (made.raw(0.6) < raw[values >= 0.6]).all()
     assert made.raw(0.0) == 0.0

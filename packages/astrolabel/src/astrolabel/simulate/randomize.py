@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,10 @@ from astrolabel.core.config.surveys import SURVEYS
 from astrolabel.core.files import write_bytes
 from astrolabel.io import coco
 from astrolabel.simulate.draw import Scene, draw_scene
+from astrolabel.simulate.population import Body
 from astrolabel.simulate.write import CATEGORIES, fits_bytes, picture, png_bytes, truth_shard
+
+Bodies = Callable[[SimulateConfig], Iterable[Body]]
 
 DRAW_STREAM = 8
 """Stream of random numbers of the settings; a scene's own are 1 to 7."""
@@ -150,20 +153,30 @@ def write_scenes(
     info: dict[str, Any] | None = None,
     workers: int = 1,
     progress: bool = True,
+    extra: Bodies | None = None,
 ) -> Path:
     """Draw a scene of each of these settings into one COCO file with pictures and cubes.
 
     What is there already is kept, as `write_training_sky` has it.
+
+    Parameters
+    ----------
+    extra : gives the bodies that are added to a scene of these settings, always the same ones.
     """
-    jobs = (delayed(_tile)(out, config, number) for number, config in enumerate(configs))
+    jobs = (delayed(_tile)(out, config, number, extra) for number, config in enumerate(configs))
     made: Iterable[dict[str, Any]] = Parallel(workers, return_as="generator")(jobs)
     shards = list(tqdm(made, "drawing", len(configs), unit="tile", disable=not progress))
     coco.write_json(out / "coco.json", coco.merge(info or {}, CATEGORIES, shards))
     return out / "coco.json"
 
 
-def _tile(out: Path, config: SimulateConfig, number: int) -> dict[str, Any]:
-    text = json.dumps([config.to_dict(), astrolabel.__version__], sort_keys=True)
+def _tile(
+    out: Path, config: SimulateConfig, number: int, extra: Bodies | None = None
+) -> dict[str, Any]:
+    drawn_by = [config.to_dict(), astrolabel.__version__]
+    if extra is not None:
+        drawn_by.append(extra.__name__)
+    text = json.dumps(drawn_by, sort_keys=True)
     key = hashlib.sha256(text.encode()).hexdigest()[:16]
     name = f"{number:06d}"
     file = out / "tiles" / f"{name}.json"
@@ -171,7 +184,7 @@ def _tile(out: Path, config: SimulateConfig, number: int) -> dict[str, Any]:
         kept: dict[str, Any] = json.loads(file.read_text())
         if kept["key"] == key:
             return kept
-    scene = draw_scene(config)
+    scene = draw_scene(config, extra=() if extra is None else extra(config))
     shard = {**scene_files(scene, out, name), "key": key}
     write_bytes(file, json.dumps(shard).encode())
     return shard

@@ -133,10 +133,22 @@ def make_picture(
         light = np.minimum(light, MAX_EXCESS * other_side)
     # A soft rim: a step where the isophote ends would be seen.
     light *= ndimage.gaussian_filter(own.astype(np.float64), RIM_PX, mode="constant")
-    return _measured(name, light, middle)
+    return measured_picture(name, light, middle)
 
 
-def _measured(name: str, light: Array, middle: tuple[float, float]) -> Picture:
+def measured_picture(name: str, light: Array, middle: tuple[float, float]) -> Picture:
+    """Picture of light without noise, sky and neighbours.
+
+    Parameters
+    ----------
+    light : (C, h, w), any unit linear in flux, not negative.
+    middle : (y, x) of the galaxy's centre, px.
+
+    Raises
+    ------
+    InputError
+        When it has no light in a band.
+    """
     total = light.sum((1, 2), keepdims=True)
     if not (total > 0).all():
         raise InputError("a band in which the galaxy has no light", file=name)

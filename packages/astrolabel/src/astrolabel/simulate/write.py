@@ -104,7 +104,8 @@ def truth_document(scene: Scene) -> dict[str, Any]:
 
 def truth_shard(scene: Scene) -> dict[str, Any]:
     """The scene's image and annotations, as `coco.merge` takes them."""
-    return {"image": _image_entry(scene), "annotations": _annotations(scene)}
+    annotations = _annotations(scene) + (_regions(scene) if scene.config.keep_small else [])
+    return {"image": _image_entry(scene), "annotations": annotations}
 
 
 def _without_mask(scene: Scene) -> dict[str, list[float]]:
@@ -150,6 +151,25 @@ def _annotations(scene: Scene) -> list[dict[str, Any]]:
         )
         for n, source in enumerate(labelled)
     ]
+
+
+def _regions(scene: Scene) -> list[dict[str, Any]]:
+    """Ignore regions of the sources without a mask."""
+    found = []
+    for source in scene.sources:
+        light = source.stamp.sum(0)
+        if not source.has_mask and light.max() > scene.threshold / MASK_SIGMA:
+            found.append(
+                coco.annotation(
+                    mask=light >= 0.5 * light.max(),
+                    box=source.box,
+                    image_shape=scene.shape,
+                    category_id=STAR_ID if source.body.is_star else GALAXY_ID,
+                    attributes={"y": source.body.y, "x": source.body.x, "class_source": "truth"},
+                    iscrowd=1,
+                )
+            )
+    return found
 
 
 def _attributes(scene: Scene, source: Source, ra: float, dec: float) -> dict[str, Any]:

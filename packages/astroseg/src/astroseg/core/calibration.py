@@ -1,9 +1,10 @@
 """The map from a model's scores to probabilities, and the scores that give a purity.
 
-A detection is right where a truth of its class, one-to-one, has a mask IoU of 0.5 and more
-with it. The map is that of a logistic regression, one for each class, on the score's logit (Platt
-1999, Guo et al. 2017) and on how much of the mask is covered: the largest part of it that lies in
-one of a higher score. What is covered is mostly the same source again, or a piece of it.
+A detection is right where a truth, one-to-one, has a mask IoU of 0.5 and more with it; of which
+class it is has probabilities of its own. The map is that of a logistic regression, one for each
+class, on the score's logit (Platt 1999, Guo et al. 2017) and on how much the mask overlaps one of a
+higher score: the largest part of it that is covered, and the largest IoU. What overlaps a better one
+is mostly the same source again, or a piece of it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from astroseg.core.errors import InputError
-from astroseg.core.overlaps import covered_by_better
+from astroseg.core.overlaps import overlap_with_better
 from astroseg.core.samples import Prediction
 
 SCORE_DIGITS = 6
@@ -51,13 +52,13 @@ class WorkingPoint:
 @dataclass(frozen=True)
 class Calibration:
     """Probability that a detection is right:
-    1 / (1 + exp(-(logit(score) / temperature + offset + slope * covered))).
+    1 / (1 + exp(-(logit(score) / temperature + offset + slope * covered + likeness * iou))).
 
     Attributes
     ----------
     classes : names.
     temperature, offset : of each class; the temperature is positive.
-    slope : of each class, none of them positive; () for 0.
+    slope, likeness : of each class, none of them positive; () for 0.
     limit : probability from which on detections are reported where nothing else is asked for; None
         for the model's own limit.
     detections : of each class that the fit used. Classes with few share one fit.
@@ -73,29 +74,30 @@ class Calibration:
     error_before: float = math.nan
     points: tuple[WorkingPoint, ...] = ()
     slope: tuple[float, ...] = ()
+    likeness: tuple[float, ...] = ()
     limit: float | None = None
 
     def __post_init__(self) -> None:
-        numbers = (*self.temperature, *self.offset, *self.slopes)
-        if not len(self.classes) == len(self.temperature) == len(self.offset) == len(self.slopes):
-            raise ValueError(f"{len(self.classes)} classes, {len(numbers)} numbers")
-        if not all(map(math.isfinite, numbers)) or min(self.temperature, default=1) <= 0:
+        none = (0.0,) * len(self.classes)
+        slopes = self.slope or none, self.likeness or none
+        columns = self.temperature, self.offset, *slopes
+        if any(len(column) != len(self.classes) for column in columns):
+            raise ValueError(f"{len(self.classes)} classes, {columns}")
+        if not np.isfinite(columns).all() or min(self.temperature, default=1) <= 0:
             raise ValueError(f"temperatures {self.temperature}, offsets {self.offset}")
-        if max(self.slopes, default=0) > 0 or not 0 <= (self.limit or 0) <= 1:
-            raise ValueError(f"slopes {self.slopes}, limit {self.limit}")
-
-    @property
-    def slopes(self) -> tuple[float, ...]:
-        """Of each class, also where none are given."""
-        return self.slope or (0.0,) * len(self.classes)
+        if max(map(max, slopes), default=0) > 0 or not 0 <= (self.limit or 0) <= 1:
+            raise ValueError(f"slopes {slopes}, limit {self.limit}")
 
     def probability(
-        self, score: NDArray[Any], label: NDArray[np.int64], covered: NDArray[np.float64]
+        self, score: NDArray[Any], label: NDArray[np.int64], overlap: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """(N,) probabilities of raw scores, labels from 0 and covered parts (N,)."""
+        """(N,) probabilities of raw scores, labels from 0 and overlaps (N, 2), as
+        `overlap_with_better` gives them."""
+        none = np.zeros(len(self.classes))
+        slopes = np.stack([self.slope or none, self.likeness or none], axis=1)
         steep, offset = 1 / np.array(self.temperature), np.array(self.offset)
-        slope = np.array(self.slopes)
-        return sigmoid(logit(score) * steep[label] + offset[label] + slope[label] * covered)
+        lower = (slopes[label] * overlap).sum(axis=1)
+        return sigmoid(logit(score) * steep[label] + offset[label] + lower)
 
     def raw(self, probability: float) -> float:
         """The least raw score of any class that can have this probability: nothing covers it."""
@@ -134,14 +136,15 @@ class Calibration:
             offset=tuple(self.offset[i] for i in order),
             detections=tuple(self.detections[i] for i in order) if self.detections else (),
             slope=tuple(self.slope[i] for i in order) if self.slope else (),
+            likeness=tuple(self.likeness[i] for i in order) if self.likeness else (),
         )
 
     def apply(self, found: Prediction, least: float) -> Prediction:
         """Detections with probabilities as scores, best first; those below `least` left out."""
         # Of the digits that files keep: the fit and its limits were made from a file.
         raw = np.round(found.scores.astype(np.float64), SCORE_DIGITS)
-        covered = covered_by_better(found.masks, found.boxes, raw)
-        score = self.probability(raw, found.labels, covered)
+        overlap = overlap_with_better(found.masks, found.boxes, raw)
+        score = self.probability(raw, found.labels, overlap)
         order = np.argsort(-score, kind="stable")
         order = order[score[order] >= least - ROUNDING]
         kept = found.take(order)

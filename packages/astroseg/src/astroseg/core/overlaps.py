@@ -86,20 +86,23 @@ def touching(boxes: NDArray[np.float32]) -> Iterator[tuple[int, int]]:
             yield i, int(j)
 
 
-def covered_by_better(
+def overlap_with_better(
     masks: Sequence[Rle], boxes: NDArray[np.floating], scores: NDArray[np.floating]
 ) -> NDArray[np.float64]:
-    """(N,) largest part of each mask of an image that lies in one of a higher score.
+    """(N, 2) how much each mask of an image overlaps one of a higher score.
+
+    Of each the largest: the part of the mask that lies in the other, and the IoU of the two.
 
     Parameters
     ----------
     boxes : (N, 4) XYXY that hold the masks.
     """
     decoded = DecodedMasks(masks)
-    found = np.zeros(len(scores))
+    found = np.zeros((len(scores), 2))
     for i, j in touching(boxes):
         if scores[i] != scores[j]:
             both, first, second = decoded.overlap(i, j)
             worse, area = (i, first) if scores[i] < scores[j] else (j, second)
-            found[worse] = max(found[worse], both / max(1, area))
+            two = both / max(1, area), both / max(1, first + second - both)
+            found[worse] = np.maximum(found[worse], two)
     return found

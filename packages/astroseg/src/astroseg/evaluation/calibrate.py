@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 from astroseg.core.calibration import Calibration, WorkingPoint, logit, sigmoid
 from astroseg.core.config import Config
 from astroseg.core.errors import InputError
-from astroseg.core.overlaps import covered_by_better
+from astroseg.core.overlaps import overlap_with_better
 from astroseg.evaluation.metrics.matching import box_candidates, mask_candidates
 from astroseg.evaluation.metrics.objects import EvaluationSet, Objects
 from astroseg.evaluation.metrics.read import read
@@ -79,7 +79,7 @@ def calibration_of(data: EvaluationSet, file: Path) -> Calibration:
     candidates = (mask_candidates if by_mask else box_candidates)(data.truth, data.detections)
     right, counted = right_detections(data, candidates)
     score, label = data.detections.score[counted], data.detections.label[counted]
-    right, covered = right[counted], _covered(data.detections)[counted]
+    right, overlap = right[counted], _overlap(data.detections)[counted]
     if min(int(right.sum()), int((~right).sum())) < LEAST_TO_FIT:
         raise InputError(
             f"has {int(right.sum())} right and {int((~right).sum())} wrong detections, too few "
@@ -87,16 +87,16 @@ def calibration_of(data: EvaluationSet, file: Path) -> Calibration:
             file=file,
             remedy="give more images, or a lower --calibration-score",
         )
-    together = _fit(score, covered, right)
+    together = _fit(score, overlap, right)
     fits = []
     for k in range(len(data.classes)):
         mine = label == k
         few = min(int(right[mine].sum()), int((~right[mine]).sum())) < LEAST_OF_A_KIND
-        fits.append(together if few else _fit(score[mine], covered[mine], right[mine]))
+        fits.append(together if few else _fit(score[mine], overlap[mine], right[mine]))
     count = tuple(int((label == k).sum()) for k in range(len(data.classes)))
-    temperature, offset, slope = zip(*fits, strict=True)
-    made = Calibration(data.classes, temperature, offset, count, slope=slope)
-    calibrated = made.probability(score, label, covered)
+    temperature, offset, slope, likeness = zip(*fits, strict=True)
+    made = Calibration(data.classes, temperature, offset, count, slope=slope, likeness=likeness)
+    calibrated = made.probability(score, label, overlap)
     return replace(
         made,
         error=curve(calibrated, right).expected_calibration_error,
@@ -105,9 +105,9 @@ def calibration_of(data: EvaluationSet, file: Path) -> Calibration:
     )
 
 
-def _covered(detections: Objects) -> NDArray[np.float64]:
-    """(D,) part of each mask that a better one of its image covers; 0 without masks."""
-    found = np.zeros(len(detections))
+def _overlap(detections: Objects) -> NDArray[np.float64]:
+    """(D, 2) as `overlap_with_better` has it, of the detections of each image; 0 without masks."""
+    found = np.zeros((len(detections), 2))
     if detections.masks is None or not len(detections):
         return found
     begins = np.flatnonzero(np.diff(detections.image, prepend=-1))
@@ -116,19 +116,19 @@ def _covered(detections: Objects) -> NDArray[np.float64]:
         x, y, width, height = detections.tight[here].T
         boxes = np.stack([x, y, x + width, y + height], axis=1)
         masks = detections.masks[here]
-        found[here] = covered_by_better(masks, boxes, detections.score[here])
+        found[here] = overlap_with_better(masks, boxes, detections.score[here])
     return found
 
 
 def _fit(
-    score: NDArray[np.float64], covered: NDArray[np.float64], right: NDArray[np.bool_]
-) -> tuple[float, float, float]:
-    """(temperature, offset, slope) of the greatest likelihood.
+    score: NDArray[np.float64], overlap: NDArray[np.float64], right: NDArray[np.bool_]
+) -> tuple[float, float, float, float]:
+    """(temperature, offset, slope, likeness) of the greatest likelihood.
 
     The targets are Platt's, (n + 1) / (n + 2) and 1 / (n + 2) instead of 1 and 0: a perfect
     separation would else have no greatest likelihood.
     """
-    x = np.stack([logit(score), np.ones(len(score)), covered])
+    x = np.stack([logit(score), np.ones(len(score)), *overlap.T])
     n, m = int(right.sum()), int((~right).sum())
     target = np.where(right, (n + 1) / (n + 2), 1 / (m + 2))
 
@@ -139,10 +139,10 @@ def _fit(
         return value, x @ excess / len(z)
 
     low, high = 1 / TEMPERATURES[1], 1 / TEMPERATURES[0]
-    bounds = [(low, high), (None, None), (None, 0.0)]
-    found = minimize(loss, np.array([1.0, 0.0, 0.0]), jac=True, bounds=bounds)
-    steep, offset, slope = found.x
-    return float(1 / steep), float(offset), float(slope)
+    bounds = [(low, high), (None, None), (None, 0.0), (None, 0.0)]
+    found = minimize(loss, np.array([1.0, 0.0, 0.0, 0.0]), jac=True, bounds=bounds)
+    steep, *others = found.x.tolist()
+    return 1 / steep, *others
 
 
 def working_points(

@@ -81,13 +81,14 @@ def summary(made: Calibration) -> str:
     rows = [
         f"expected calibration error {made.error:.3f}, {made.error_before:.3f} before",
         *(
-            f"{name}: temperature {temperature:.2f}, offset {offset:+.2f}, slope where covered "
-            f"{slope:+.2f} ({count} detections)"
-            for name, temperature, offset, slope, count in zip(
+            f"{name}: temperature {temperature:.2f}, offset {offset:+.2f}, slopes where a better one "
+            f"overlaps {slope:+.2f} and {likeness:+.2f} ({count} detections)"
+            for name, temperature, offset, slope, likeness, count in zip(
                 made.classes,
                 made.temperature,
                 made.offset,
                 made.slope,
+                made.likeness,
                 made.detections,
                 strict=True,
             )

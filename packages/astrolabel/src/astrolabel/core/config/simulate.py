@@ -145,6 +145,9 @@ class SimulateConfig:
     min_area: PositiveInt = 5
     """Smallest truth mask in pixels, as the paper's detector has it; sources below count as
     without a mask."""
+    keep_small: bool = False
+    """Keep those as ignore regions (``iscrowd`` 1), where their light is at half of its peak or
+    more and the peak above a sigma: a detection there is then neither right nor false."""
     galaxies: str = ""
     """Folder of a GalSim RealGalaxyCatalog (such as the COSMOS sample): every galaxy is then
     drawn with the looks of one of these. Empty: galaxies of Sersic profiles and substructure."""

@@ -1,8 +1,8 @@
 """Whether scores are probabilities: the reliability curve and the expected calibration error.
 
-A detection is right where a truth of its class matches it as in AP at IoU 0.5: by falling
-score each takes the free truth of its class that it overlaps most. Duplicates and detections
-of a wrong class are wrong. What lies on ignore regions does not count.
+A detection is right where a truth, of whatever class, matches it as in AP at IoU 0.5: by falling
+score each takes the free truth that it overlaps most. Duplicates are wrong. What lies on ignore
+regions does not count.
 """
 
 from __future__ import annotations
@@ -71,9 +71,7 @@ def right_detections(
     truth, detections = data.truth, data.detections
     close = candidates.where(candidates.iou >= LEAST_IOU)
     ignore = truth.ignored[close.truth]
-    same = truth.label[close.truth] == detections.label[close.detection]
-    rank = by_score(detections.score)
-    right = match_greedy(close.where(same & ~ignore), rank, len(truth)) >= 0
+    right = match_greedy(close.where(~ignore), by_score(detections.score), len(truth)) >= 0
     counted = np.ones(len(detections), np.bool_)
     counted[close.detection[ignore]] = False
     return right, counted | right
