@@ -71,7 +71,7 @@ examples:
     astroseg predict run/best.safetensors coadd.fits --purity 0.95 --out sky
 
 Predicts VAL.json, compares with its labels, and stores in the checkpoint the map from the
-network's score to the probability that a detection is right (its class, mask IoU 0.5 and more),
+network's score to the probability that a detection is right (a source, mask IoU 0.5 and more),
 with the scores that gave purities from 0.5 to 0.99. `astroseg predict` then writes that
 probability as score, and the network's own as raw_score.
 """
