@@ -1,7 +1,8 @@
 """Large galaxies with structure in the scenes that the built-in model is trained on.
 
-Spirals, rings and irregular galaxies that are made of knots and arms, and real galaxies of the right half of
-the Hubble Deep Field. In the simulator's own scenes large galaxies are few, and of one kind.
+Spirals, rings and irregular galaxies that are made of knots and arms, and real galaxies of the
+right half of the Hubble Deep Field. In the simulator's own scenes large galaxies are few, and of
+one kind.
 """
 
 from __future__ import annotations

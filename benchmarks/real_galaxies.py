@@ -27,8 +27,8 @@ Two rows are counts. `files` has the labels on the spiral of a real Hubble image
 with its PSF), where one is right. `cluster` has the stars found of a simulated globular cluster,
 of those brighter than 20 times the noise of a point source.
 
---recipes takes presets, `sep`, numbers (the default recipe at that source probability), and `sky` or a
-checkpoint: what a model of astroseg predicts. `sky` has seen galaxies of `train` when it was trained.
+--recipes takes presets, `sep`, numbers (the default recipe at that source probability), and `sky`
+or a checkpoint: what a model of astroseg predicts. `sky` was trained on galaxies of `train`.
 """
 
 from __future__ import annotations

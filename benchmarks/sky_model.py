@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,8 @@ RANGES: dict[str, dict[str, float]] = {
 RATES = {"train": 3e-3, "more": 2e-3, "large": 2e-3}
 """Learning rate on each set of scenes."""
 OUTSHONE = 0.9
-"""Blendedness above which a source is no truth to learn from: less than a tenth of the light where it
-lies is its own. Of the sources on large galaxies a quarter are such."""
+"""Blendedness above which a source is no truth to learn from: less than a tenth of the light where
+it lies is its own. Of the sources on large galaxies a quarter are such."""
 SHARE = 0.8
 """Of the second training in the mean of both weights. With 1 galaxies among galaxies are called
 stars more often (F1 of stars 0.87 for 0.89 on eight skies, seeds 821 and 822), with 0.5 stars of a
@@ -74,7 +75,8 @@ TRAINING = {
 def main() -> None:
     options = _options()
     few = options.scenes[0] // 25, options.scenes[0] // 20
-    counts = dict(zip((*RATES, "structured", "val", "calibration"), (*options.scenes, *few)))
+    names = (*RATES, "structured", "val", "calibration")
+    counts = dict(zip(names, (*options.scenes, *few), strict=True))
     files = {
         part: draw(options.out, part, count, options.galaxies) for part, count in counts.items()
     }
@@ -178,7 +180,8 @@ def draw(out: Path, part: str, count: int, galaxies: Path | None) -> Path:
         )
         configs = [random_scene(base, ranges, number) for number in range(count)]
         extra = large_galaxies if part == "structured" else None
-        made = write_scenes(out / part / name, configs, {"seed": seed}, extra=extra)
+        cores = os.cpu_count() or 1
+        made = write_scenes(out / part / name, configs, {"seed": seed}, cores, extra=extra)
         parts[name] = json.loads(made.read_text())
     file = out / part / "coco.json"
     file.write_text(json.dumps(joined(parts)))

@@ -155,7 +155,9 @@ def test_calibrated_scores_keep_the_ap_and_mend_the_error(tmp_path: Path) -> Non
     score = np.array([row["score"] for row in rows])
     label = np.array([row["category_id"] - 1 for row in rows])
     assert made.slope == made.likeness == (0.0, 0.0)  # what covers others is drawn at random here
-    for row, value in zip(rows, made.probability(score, label, np.zeros((len(rows), 2))), strict=True):
+    for row, value in zip(
+        rows, made.probability(score, label, np.zeros((len(rows), 2))), strict=True
+    ):
         row |= {"score": round(float(value), 9), "raw_score": row["score"]}
     found.write_text(json.dumps(rows))
     after = evaluate(truth, found, None, QUICK)

@@ -3,8 +3,8 @@
 A detection is right where a truth, one-to-one, has a mask IoU of 0.5 and more with it; of which
 class it is has probabilities of its own. The map is that of a logistic regression, one for each
 class, on the score's logit (Platt 1999, Guo et al. 2017) and on how much the mask overlaps one of a
-higher score: the largest part of it that is covered, and the largest IoU. What overlaps a better one
-is mostly the same source again, or a piece of it.
+higher score: the largest part of it that is covered, and the largest IoU. What overlaps a better
+one is mostly the same source again, or a piece of it.
 """
 
 from __future__ import annotations

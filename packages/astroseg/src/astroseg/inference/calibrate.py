@@ -81,8 +81,8 @@ def summary(made: Calibration) -> str:
     rows = [
         f"expected calibration error {made.error:.3f}, {made.error_before:.3f} before",
         *(
-            f"{name}: temperature {temperature:.2f}, offset {offset:+.2f}, slopes where a better one "
-            f"overlaps {slope:+.2f} and {likeness:+.2f} ({count} detections)"
+            f"{name}: temperature {temperature:.2f}, offset {offset:+.2f}, slopes where a better "
+            f"one overlaps {slope:+.2f} and {likeness:+.2f} ({count} detections)"
             for name, temperature, offset, slope, likeness, count in zip(
                 made.classes,
                 made.temperature,
