@@ -109,7 +109,8 @@ def spiral(shape: tuple[int, int], peak: float) -> np.ndarray:
     r = np.hypot(y, x) + 0.5
     arms = 1 + 0.9 * np.cos(2 * (np.arctan2(y, x) - 1.5 * np.log(r)))
     disc = peak * np.exp(-r / 9) * arms
-    return np.stack([c * fftconvolve(disc, p, mode="same") for c, p in zip(COLOUR, psfs())])
+    seen = (c * fftconvolve(disc, p, mode="same") for c, p in zip(COLOUR, psfs(), strict=True))
+    return np.stack(list(seen))
 
 
 @pytest.mark.parametrize("claimed", [1.0, 12.0])
