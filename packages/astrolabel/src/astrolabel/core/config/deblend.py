@@ -199,8 +199,8 @@ class DeblendConfig:
     ground-based seeing. Where an observed PSF is as narrow, a narrower one is taken."""
     share_excess: float = 3.0
     """A source whose chi2 exceeds the number of its pixels by this many sigma, or whose residual is
-    as significantly alike a seeing FWHM apart, gets its share of what the models leave, in its mask
-    and its model: arms and knots are in no Sersic profile. 0 leaves every model as it was fitted."""
+    as significantly alike a seeing FWHM apart, gets its share of what the models leave, in its
+    mask and its model: arms and knots are in no Sersic profile. 0 leaves all models as fitted."""
     share_sigma: float = 0.7
     """Width of the Gaussian that this rest is smoothed with, in sigmas of the PSF: it takes off
     two thirds of a pixel's noise."""
