@@ -286,8 +286,9 @@ def on_spiral(recipe: str, data: Path, folder: Path) -> int:
         centres = sep_segments(read(coadd, characterise(coadd)), SEP_CONTRAST).centres
     else:
         found = coco.read(make_coco([coadd], recipe_named(recipe), folder, progress=False).coco)
-        boxes = np.array([a["bbox"] for a in found["annotations"]]).reshape(-1, 4)
-        centres = boxes[:, [1, 0]] + (boxes[:, [3, 2]] - 1) / 2
+        # Not of their boxes: that of the brighter galaxy, which the edge cuts, has its middle here.
+        found = [a["attributes"] for a in found["annotations"]]
+        centres = np.array([[a["y"], a["x"]] for a in found]).reshape(-1, 2)
     y, x = np.rint(centres).astype(int).clip(0, np.array(light.shape)[None] - 1).T
     return int(light[y, x].sum())
 
