@@ -35,12 +35,15 @@ SEEDS = {
     "structured": (111, 112),
     "val": (103, 104),
     "calibration": (105, 106),
+    "calibration-structured": (113, 114),
 }
 """Of the scenes with real and with parametric galaxies; benchmarks use others."""
+STRUCTURED = {"star_field_chance": 0.03, "defect_chance": 0.04}
 RANGES: dict[str, dict[str, float]] = {
     "train": {"star_field_chance": 0.0},
     "large": {"bright_chance": 0.5, "defect_chance": 0.04},
-    "structured": {"star_field_chance": 0.03, "defect_chance": 0.04},
+    "structured": STRUCTURED,
+    "calibration-structured": STRUCTURED,
 }
 """Of the settings of scenes, where they are not the default."""
 RATES = {"train": 3e-3, "more": 2e-3, "large": 2e-3}
@@ -74,15 +77,16 @@ TRAINING = {
 
 def main() -> None:
     options = _options()
-    few = options.scenes[0] // 25, options.scenes[0] // 20
-    names = (*RATES, "structured", "val", "calibration")
+    few = (options.scenes[0] // part for part in (25, 20, 25))
+    names = (*RATES, "structured", "val", "calibration", "calibration-structured")
     counts = dict(zip(names, (*options.scenes, *few), strict=True))
     files = {
         part: draw(options.out, part, count, options.galaxies) for part, count in counts.items()
     }
-    both = {part: json.loads(files[part].read_text()) for part in ("large", "structured")}
-    files["large"] = options.out / "large.json"
-    files["large"].write_text(json.dumps(joined(both)))
+    for first, second in (("large", "structured"), ("calibration", "calibration-structured")):
+        both = {part: json.loads(files[part].read_text()) for part in (first, second)}
+        files[first] = options.out / f"{first}.json"
+        files[first].write_text(json.dumps(joined(both)))
     # torch is imported late: drawing needs none of it.
     from astroseg.training.train import train
 
@@ -176,10 +180,10 @@ def draw(out: Path, part: str, count: int, galaxies: Path | None) -> Path:
             galaxies=folder,
             galaxy_subset="train" if folder else "all",
             # What is found of sources too faint for a mask is not false.
-            keep_small=part == "calibration",
+            keep_small=part.startswith("calibration"),
         )
         configs = [random_scene(base, ranges, number) for number in range(count)]
-        extra = large_galaxies if part == "structured" else None
+        extra = large_galaxies if RANGES.get(part) is STRUCTURED else None
         cores = os.cpu_count() or 1
         made = write_scenes(out / part / name, configs, {"seed": seed}, cores, extra=extra)
         parts[name] = json.loads(made.read_text())
