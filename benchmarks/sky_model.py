@@ -55,15 +55,13 @@ SHARE = 0.8
 """Of the second training in the mean of both weights. With 1 galaxies among galaxies are called
 stars more often (F1 of stars 0.87 for 0.89 on eight skies, seeds 821 and 822), with 0.5 stars of a
 field without galaxies are called galaxies."""
-LIMIT = 0.35
-"""Probability from which on detections are reported. On skies like those of three surveys from the
-ground, with real and with parametric galaxies (`SKIES` of sky.py, seeds 841 and 842), 96 % of these
-are sources."""
 STAR_LOGIT = 1.4
 """Added to the logit of stars. The training scenes have every defect and half of the sources
 near the limit, and what learned from them calls a fifth of the stars of a survey's sky
-galaxies and hardly a galaxy a star. On the same skies F1 of stars is 0.890 with 0.6, 0.903 with 1,
-0.914 with 1.4 and 0.904 with 1.8; completeness is the same. It is added once, at the end."""
+galaxies and hardly a galaxy a star. On skies like those of three surveys from the ground, with real
+and with parametric galaxies (`SKIES` of sky.py, seeds 841 and 842), F1 of stars is 0.890 with 0.6,
+0.903 with 1, 0.914 with 1.4 and 0.904 with 1.8; completeness is the same. It is added once, at the
+end."""
 MODEL = Path(__file__).parents[1] / "packages/astroseg/src/astroseg/weights/sky.safetensors"
 TRAINING = {
     "model": "sky",
@@ -162,9 +160,7 @@ def finish(checkpoint: Path, calibration: Path, out: Path) -> None:
     print(summary(made))
     tensors, header = read_checkpoint(out)
     spec = dataclasses.replace(header.spec, least_side=MODELS["sky"]["least_side"])
-    limited = dataclasses.replace(made, limit=LIMIT).to_json()
-    meta = {**header.meta, "calibration": limited}
-    write_checkpoint(out, tensors, dataclasses.replace(header, spec=spec, meta=meta))
+    write_checkpoint(out, tensors, dataclasses.replace(header, spec=spec))
     print(f"{out}: sha256 {sha256(out.read_bytes()).hexdigest()}")
 
 

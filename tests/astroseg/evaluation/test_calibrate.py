@@ -119,7 +119,7 @@ def test_fit_finds_what_a_better_detection_in_the_same_place_says(tmp_path: Path
 
 
 def test_what_covers_a_detection_lowers_its_probability() -> None:
-    made = Calibration(("a",), (1.0,), (0.0,), slope=(-2.0,), likeness=(-1.0,), limit=0.4)
+    made = Calibration(("a",), (1.0,), (0.0,), slope=(-2.0,), likeness=(-1.0,))
     assert Calibration.from_json(made.to_json()) == made
     height, width = 20, 30
     boxes = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [0, 0, 10, 5]], np.float32)
@@ -143,8 +143,6 @@ def test_what_covers_a_detection_lowers_its_probability() -> None:
         Calibration(("a",), (1.0,), (0.0,), slope=(0.1,))
     with pytest.raises(ValueError, match="slopes"):
         Calibration(("a",), (1.0,), (0.0,), likeness=(0.1,))
-    with pytest.raises(ValueError, match="limit"):
-        Calibration(("a",), (1.0,), (0.0,), limit=1.5)
 
 
 def test_calibrated_scores_keep_the_ap_and_mend_the_error(tmp_path: Path) -> None:

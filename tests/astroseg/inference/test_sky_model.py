@@ -12,8 +12,10 @@ from astropy.table import Table
 import astroseg
 from astroseg.cli.main import main
 from astroseg.core.calibration import Calibration
+from astroseg.core.errors import InputError
 from astroseg.weights.builtin import BUILTIN, checkpoint_file
 from astroseg.weights.checkpoint import read_header
+from astroseg.weights.pretrained import weights_file
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 RNG = np.random.default_rng(11)
@@ -112,12 +114,12 @@ def test_a_cutout_of_one_galaxy_is_one_detection(model):
     assert found.table["class"][0] == "galaxy"
 
 
-def test_it_reports_from_its_own_limit_on(model):
+def test_it_reports_what_is_more_likely_a_source_than_not(model):
     low = astroseg.load("sky", device="cpu", score=0.1).predict(stars(6.0, peak=5.5)).table
     raw = astroseg.load("sky", device="cpu", calibrated=False).predict(stars(6.0, peak=5.5)).table
     table = model.predict(stars(6.0, peak=5.5)).table
     assert 0 < len(table) < len(low)
-    assert np.array_equal(table["score"], low["score"][low["score"] >= 0.35])
+    assert np.array_equal(table["score"], low["score"][low["score"] >= 0.5])
     assert raw["score"].min() >= 0.5  # of the network's own scores
 
 
@@ -152,7 +154,8 @@ def test_the_built_in_weights_say_what_they_are(capsys):
         assert header.spec.name == name
         assert header.meta["contrast"] == "sky"
         calibration = Calibration.from_json(header.meta["calibration"])
-        assert calibration.error < 0.05 < calibration.error_before
+        assert calibration.error < 0.02
+        assert calibration.error < calibration.error_before
     assert main(["predict", "--model", "skye", "image.fits"]) == 2
     assert "sky" in capsys.readouterr().err
 
@@ -179,3 +182,13 @@ def test_real_decals_pixels(model):
     assert len(central) == 1
     assert central["class"][0] == "galaxy"
     assert central["area"][0] > 800
+
+
+def test_a_folder_of_the_name_does_not_hide_the_built_in_model(tmp_path, monkeypatch):
+    (tmp_path / "sky").mkdir()  # as `astrolabel simulate sky` makes one
+    monkeypatch.chdir(tmp_path)
+    assert checkpoint_file("sky").is_file()
+    assert weights_file("sky") == checkpoint_file("sky")
+    (tmp_path / "own").mkdir()
+    with pytest.raises(InputError, match="there is no file and no built-in model 'own'"):
+        checkpoint_file("own")

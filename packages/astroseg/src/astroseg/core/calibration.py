@@ -59,8 +59,6 @@ class Calibration:
     classes : names.
     temperature, offset : of each class; the temperature is positive.
     slope, likeness : of each class, none of them positive; () for 0.
-    limit : probability from which on detections are reported where nothing else is asked for; None
-        for the model's own limit.
     detections : of each class that the fit used. Classes with few share one fit.
     error, error_before : expected calibration error with the map and without it.
     points : working points, purity rising.
@@ -75,7 +73,6 @@ class Calibration:
     points: tuple[WorkingPoint, ...] = ()
     slope: tuple[float, ...] = ()
     likeness: tuple[float, ...] = ()
-    limit: float | None = None
 
     def __post_init__(self) -> None:
         none = (0.0,) * len(self.classes)
@@ -85,8 +82,8 @@ class Calibration:
             raise ValueError(f"{len(self.classes)} classes, {columns}")
         if not np.isfinite(columns).all() or min(self.temperature, default=1) <= 0:
             raise ValueError(f"temperatures {self.temperature}, offsets {self.offset}")
-        if max(map(max, slopes), default=0) > 0 or not 0 <= (self.limit or 0) <= 1:
-            raise ValueError(f"slopes {slopes}, limit {self.limit}")
+        if max(map(max, slopes), default=0) > 0:
+            raise ValueError(f"slopes {slopes}")
 
     def probability(
         self, score: NDArray[Any], label: NDArray[np.int64], overlap: NDArray[np.float64]
@@ -152,7 +149,7 @@ class Calibration:
 
     def to_json(self) -> str:
         """As checkpoints hold it."""
-        known = {k: v for k, v in asdict(self).items() if v == v and v is not None}  # no NaN
+        known = {k: v for k, v in asdict(self).items() if v == v}  # no NaN
         return json.dumps(known, sort_keys=True)
 
     @classmethod

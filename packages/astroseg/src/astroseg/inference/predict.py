@@ -37,7 +37,6 @@ from astroseg.inference.devices import Helpers, Share
 from astroseg.inference.job import Job, choose_engine, make_job, trained
 from astroseg.inference.overlay import reduction, write_overlay
 from astroseg.inference.results import results
-from astroseg.inference.scores import own_limit
 from astroseg.inference.segmentation import segmentation_maps, write_segmentation
 from astroseg.inference.sky import check_format, image_catalog, write_catalog
 from astroseg.weights.builtin import checkpoint_file
@@ -290,7 +289,7 @@ def _write_overlay(job: Job, frame: Frame, prediction: Prediction, path: Path) -
         step=step,
         pictures=job.data.contrast == "none",
         upwards=frame.record.upwards,
-        score=own_limit(job.spec, job.calibration) if score is None else score,
+        score=job.spec.score_threshold if score is None else score,
     )
 
 

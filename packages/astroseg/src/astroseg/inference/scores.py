@@ -32,7 +32,7 @@ def least_score(
 ) -> float:
     """Limit of the scores as they are written."""
     if how.purity is None:
-        return own_limit(spec, calibration) if how.score is None else how.score
+        return spec.score_threshold if how.score is None else how.score
     if how.score is not None:
         raise InputError("both a score and a purity are given", remedy="give --score or --purity")
     if calibration is None:
@@ -42,10 +42,3 @@ def least_score(
             remedy="run astroseg calibrate first, or give --score",
         )
     return calibration.score_of(how.purity)
-
-
-def own_limit(spec: ModelSpec, calibration: Calibration | None) -> float:
-    """Limit of the scores of a model that nothing else is asked of."""
-    if calibration is None or calibration.limit is None:
-        return spec.score_threshold
-    return calibration.limit

@@ -22,7 +22,7 @@ def checkpoint_file(checkpoint: str | Path) -> Path:
         For a file that is not there, or an unknown name.
     """
     path, name = Path(checkpoint), str(checkpoint)
-    if path.exists():
+    if path.is_file():
         return path
     if name in BUILTIN:
         return Path(__file__).with_name(name + SUFFIX)

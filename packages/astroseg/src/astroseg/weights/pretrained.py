@@ -207,7 +207,7 @@ def weights_file(
         When there is neither, or as `astroseg.weights.download.fetch`.
     """
     path, name = Path(weights), str(weights)
-    if path.exists() or name in BUILTIN:
+    if path.is_file() or name in BUILTIN:
         return checkpoint_file(weights)
     if name not in PRETRAINED:
         # Whoever gives a folder or a suffix means a file.

@@ -18,12 +18,12 @@ class PredictConfig:
     """One run of prediction."""
 
     score: Fraction | None = None
-    """Detections below are dropped; None for the model's own limit, 0.5 as in the paper, or 0.35 of
-    the built-in model's probabilities. AP wants the whole list: 0.05 before measuring it. It is a
-    limit of the score as it is written, of the probability where the checkpoint is calibrated."""
+    """Detections below are dropped; None for the model's own limit, 0.5 as in the paper. AP wants
+    the whole list: 0.05 before measuring it. It is a limit of the score as it is written, of the
+    probability where the checkpoint is calibrated."""
     purity: Fraction | None = None
     """Instead of `score`, for a calibrated checkpoint: the lowest score whose detections were
-    this pure on the calibration's validation set (right class, mask IoU 0.5 and more)."""
+    this pure on the calibration's validation set (mask IoU 0.5 and more)."""
     calibrated: bool = True
     """Give as score the probability that a detection is right, where `astroseg calibrate` put
     the map into the checkpoint, and the network's own as raw_score. A network's own scores are
