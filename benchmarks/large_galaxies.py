@@ -33,15 +33,14 @@ def large_galaxies(config: SimulateConfig) -> Iterator[Body]:
     """One or two, sometimes three, for a scene; real ones where the scene has real galaxies."""
     rng = np.random.default_rng([config.seed, STREAM])
     spec, sigma = config.spec, Artist(config).sky_sigma
-    band = spec.bands[len(spec.bands) // 2]
+    middle = len(sigma) // 2
     for _ in range(1 + rng.binomial(2, 0.25)):
         radius = float(np.exp(rng.uniform(*np.log(RADII_PX))))
-        counts = 2 * np.pi * radius**2 * 10 ** rng.uniform(*BRIGHTNESS) * sigma[len(sigma) // 2]
-        mag = spec.zeropoint - 2.5 * float(np.log10(counts))
+        counts = 2 * np.pi * radius**2 * 10 ** rng.uniform(*BRIGHTNESS) * sigma[middle]
         colours = rng.normal(0.55, 0.2), rng.normal(0.28, 0.1), rng.normal(0.2, 0.1)
-        _, flux = photometry(spec, mag, *colours)
-        at = spec.bands.index(band)
-        mags, flux = photometry(spec, mag + 2.5 * float(np.log10(flux[at] / counts)), *colours)
+        mag = spec.zeropoint - 2.5 * float(np.log10(counts))
+        mag += mag - float(photometry(spec, mag, *colours)[0][middle])
+        mags, flux = photometry(spec, mag, *colours)
         real = config.galaxies and rng.random() > MADE
         picture = _of_the_sky(int(rng.integers(len(HDF["train"]["late"])))) if real else _made(rng)
         appearance = Appearance(

@@ -219,10 +219,14 @@ def labels_of(scene: Scene, recipe: str, folder: Path) -> metrics.Instances:
     (coadd,) = find_coadds(inputs)
     if recipe == "sep":
         return sep_segments(read(coadd, characterise(coadd)), SEP_CONTRAST)
-    if recipe == "sky" or recipe.endswith(".safetensors"):
+    if is_model(recipe):
         return predicted(recipe, [files[name] for name in names], scene.shape)
     result = make_coco([coadd], recipe_named(recipe), folder / recipe, progress=False)
     return metrics.instances(_at_zero(coco.read(result.coco)), scene.wcs)
+
+
+def is_model(recipe: str) -> bool:
+    return recipe == "sky" or recipe.endswith(".safetensors")
 
 
 def predicted(model: str, files: Sequence[Path], shape: tuple[int, int]) -> metrics.Instances:
@@ -230,7 +234,7 @@ def predicted(model: str, files: Sequence[Path], shape: tuple[int, int]) -> metr
     import astroseg
 
     found = astroseg.load(model, **{"predict.norm_windows": 4}).predict(*files)
-    return detections(found, shape)
+    return detections(found, shape)[0]
 
 
 def recipe_named(name: str) -> LabelConfig:
@@ -284,9 +288,10 @@ def on_spiral(recipe: str, data: Path, folder: Path) -> int:
     light = picture.light[0] > 0.01 * picture.light.max()
     if recipe == "sep":
         centres = sep_segments(read(coadd, characterise(coadd)), SEP_CONTRAST).centres
+    elif is_model(recipe):
+        centres = predicted(recipe, [data / "real" / name], light.shape).centres
     else:
         found = coco.read(make_coco([coadd], recipe_named(recipe), folder, progress=False).coco)
-        # Not of their boxes: that of the brighter galaxy, which the edge cuts, has its middle here.
         found = [a["attributes"] for a in found["annotations"]]
         centres = np.array([[a["y"], a["x"]] for a in found]).reshape(-1, 2)
     y, x = np.rint(centres).astype(int).clip(0, np.array(light.shape)[None] - 1).T

@@ -103,22 +103,26 @@ def sky_model(model: str, norm_windows: int) -> Callable[..., Found]:
         start = time.perf_counter()
         found = loaded.predict(*files)
         seconds = time.perf_counter() - start
-        instances = detections(found, coadd.image.shape[1:])
-        star = np.asarray(found.table["class"]) == "star"
-        return Found(instances, seconds, np.asarray(found.table["score"]), star)
+        instances, rows = detections(found, coadd.image.shape[1:])
+        table = found.table[rows]
+        star = np.asarray(table["class"]) == "star"
+        return Found(instances, seconds, np.asarray(table["score"]), star)
 
     return run
 
 
-def detections(found, shape: tuple[int, int]) -> metrics.Instances:
-    """What a model of astroseg found, in the order of its table."""
+def detections(found, shape: tuple[int, int]) -> tuple[metrics.Instances, list[int]]:
+    """What a model of astroseg found and has a mask of a pixel, and the rows of its table."""
     from astroseg.core.rle import decode_tight
 
-    own = []
-    for mask in found.prediction.masks:
+    own, rows = [], []
+    for row, mask in enumerate(found.prediction.masks):
         bitmap, (y, x) = decode_tight(mask)
-        own.append(masks.Mask(bitmap, Box(y, x, *bitmap.shape)))
-    return of_masks(own, shape, np.stack([found.table["y"], found.table["x"]], axis=1))
+        if bitmap.size:
+            own.append(masks.Mask(bitmap, Box(y, x, *bitmap.shape)))
+            rows.append(row)
+    centres = np.stack([found.table["y"], found.table["x"]], axis=1)[rows]
+    return of_masks(own, shape, centres), rows
 
 
 def labels(inputs: Inputs, coadd, folder: Path) -> Found:

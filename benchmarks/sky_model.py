@@ -24,7 +24,7 @@ from typing import Any
 from large_galaxies import large_galaxies
 
 from astrolabel.core.config.simulate import RandomizeConfig, SimulateConfig
-from astrolabel.simulate.randomize import random_scene, write_scenes
+from astrolabel.simulate import write_training_sky
 
 SIZE = 256
 """Side of a scene, px."""
@@ -178,10 +178,9 @@ def draw(out: Path, part: str, count: int, galaxies: Path | None) -> Path:
             # What is found of sources too faint for a mask is not false.
             keep_small=part.startswith("calibration"),
         )
-        configs = [random_scene(base, ranges, number) for number in range(count)]
         extra = large_galaxies if RANGES.get(part) is STRUCTURED else None
         cores = os.cpu_count() or 1
-        made = write_scenes(out / part / name, configs, {"seed": seed}, cores, extra=extra)
+        made = write_training_sky(out / part / name, base, count, ranges, cores, extra=extra)
         parts[name] = json.loads(made.read_text())
     file = out / part / "coco.json"
     file.write_text(json.dumps(joined(parts)))

@@ -124,7 +124,7 @@ def with_shares(models: list[Model], fitted: Parametric, config: DeblendConfig) 
         return models
     unfit = [
         not all(c.point for c in fitted.of(n))
-        and max(_excess(m, fitted), _structure(m, fitted)) > config.share_excess
+        and any(test(m, fitted) > config.share_excess for test in (_excess, _structure))
         for n, m in enumerate(models)
     ]
     if not any(unfit):

@@ -121,6 +121,7 @@ def write_training_sky(
     ranges: RandomizeConfig | None = None,
     workers: int = 1,
     progress: bool = True,
+    extra: Bodies | None = None,
 ) -> Path:
     """Draw scenes into ``out/coco.json``, ``out/images``, ``out/cubes`` and ``out/tiles``.
 
@@ -131,6 +132,7 @@ def write_training_sky(
     ----------
     base : size, seed and galaxies of all scenes; the rest of it is drawn anew for each.
     count : number of scenes.
+    extra : as `write_scenes` has it.
 
     Returns
     -------
@@ -144,7 +146,7 @@ def write_training_sky(
         "randomize": ranges.to_dict(),
     }
     configs = [random_scene(base, ranges, number) for number in range(count)]
-    return write_scenes(out, configs, info, workers, progress)
+    return write_scenes(out, configs, info, workers, progress, extra)
 
 
 def write_scenes(

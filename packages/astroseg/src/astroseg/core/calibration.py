@@ -75,25 +75,27 @@ class Calibration:
     likeness: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        none = (0.0,) * len(self.classes)
-        slopes = self.slope or none, self.likeness or none
-        columns = self.temperature, self.offset, *slopes
+        columns = self.temperature, self.offset, *self.slopes
         if any(len(column) != len(self.classes) for column in columns):
             raise ValueError(f"{len(self.classes)} classes, {columns}")
         if not np.isfinite(columns).all() or min(self.temperature, default=1) <= 0:
             raise ValueError(f"temperatures {self.temperature}, offsets {self.offset}")
-        if max(map(max, slopes), default=0) > 0:
-            raise ValueError(f"slopes {slopes}")
+        if max(max(column, default=0) for column in self.slopes) > 0:
+            raise ValueError(f"slopes {self.slopes}")
+
+    @property
+    def slopes(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """`slope` and `likeness` of each class, also where none are given."""
+        none = (0.0,) * len(self.classes)
+        return self.slope or none, self.likeness or none
 
     def probability(
         self, score: NDArray[Any], label: NDArray[np.int64], overlap: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """(N,) probabilities of raw scores, labels from 0 and overlaps (N, 2), as
         `overlap_with_better` gives them."""
-        none = np.zeros(len(self.classes))
-        slopes = np.stack([self.slope or none, self.likeness or none], axis=1)
         steep, offset = 1 / np.array(self.temperature), np.array(self.offset)
-        lower = (slopes[label] * overlap).sum(axis=1)
+        lower = (np.array(self.slopes).T[label] * overlap).sum(axis=1)
         return sigmoid(logit(score) * steep[label] + offset[label] + lower)
 
     def raw(self, probability: float) -> float:
